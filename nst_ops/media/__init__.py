@@ -1,0 +1,1 @@
+"""Files to arrays and back: Pillow for pictures, PyAV for films. No torch, no Ray."""

@@ -1,0 +1,82 @@
+"""Which files are media, and what is written for each.
+
+An output keeps its source's whole name. Where the format has to change, the new extension
+is appended (``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi``
+never meet in one file.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+Kind = Literal["image", "video", "other"]
+
+IMAGE_WRITERS = {
+    # source extension: Pillow format that is written under the same name
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".avif": "AVIF",
+}
+_IMAGE_READ_ONLY = {".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".heic", ".heif"}
+
+VIDEO_CONTAINERS = {
+    # source extension: container that is written under the same name
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+}
+# H.264 with copied audio does not fit into these: they become Matroska, which takes any codec.
+_VIDEO_READ_ONLY = {
+    *(".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
+    *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
+}
+CONTAINER_EXTENSIONS = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
+
+
+def media_kind(name: str) -> Kind:
+    """What a file is by its extension; its content has the last word when it is opened."""
+    extension = os.path.splitext(name)[1].lower()
+    if extension in IMAGE_WRITERS or extension in _IMAGE_READ_ONLY:
+        return "image"
+    if extension in VIDEO_CONTAINERS or extension in _VIDEO_READ_ONLY:
+        return "video"
+    return "other"
+
+
+def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
+    """Output path and Pillow format for an image; PNG where its own format cannot be written."""
+    written = IMAGE_WRITERS.get(os.path.splitext(relpath)[1].lower())
+    if written is None or (written == "JPEG" and has_alpha):
+        return relpath + ".png", "PNG"
+    return relpath, written
+
+
+def video_output(relpath: str, *, fits: bool = True, has_sound: bool = True) -> tuple[str, str]:
+    """Output path and container for a video or an animated image.
+
+    Args:
+        relpath: source path.
+        fits: whether the source's own container takes all of its audio codecs.
+        has_sound: animated images have none and become MP4.
+    """
+    if not has_sound:
+        return relpath + ".mp4", "mp4"
+    container = VIDEO_CONTAINERS.get(os.path.splitext(relpath)[1].lower())
+    if container is None or not fits:
+        return relpath + ".mkv", "matroska"
+    return relpath, container
+
+
+def likely_output(relpath: str) -> str:
+    """The output path that planning reserves, before the file is opened."""
+    return (video_output if media_kind(relpath) == "video" else image_output)(relpath)[0]

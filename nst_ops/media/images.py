@@ -1,0 +1,183 @@
+"""Images to uint8 arrays and back, with Pillow.
+
+In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, greyscale and
+palette pictures reduced to 8-bit RGB, transparency kept apart.
+Out: the format of the source, with its EXIF but for the orientation that is now applied.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_SRGB = ImageCms.createProfile("sRGB")
+_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A picture ready for a stylizer, and what its output needs to look like it."""
+
+    rgb_hwc: UInt8Array
+    """(H, W, 3) sRGB, upright, at the working size."""
+    alpha_hw: UInt8Array | None
+    """(H, W), or None where the source is opaque by format."""
+    source_size: tuple[int, int]
+    """Width and height of the upright source in pixels."""
+    exif: bytes
+    """EXIF block without the orientation; empty where there is none."""
+
+
+def is_animated(data: bytes) -> bool:
+    """Whether ``data`` is a GIF, WebP, PNG or AVIF with more than one frame."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format in _ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
+    except Exception:  # whatever is wrong with the file, decoding it will say it better
+        return False
+
+
+def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
+    """Decode a file's bytes to 8-bit sRGB.
+
+    Args:
+        data: the file.
+        max_side: shrink so that the longer side has at most this many pixels.
+
+    Raises:
+        EmptyFileError: ``data`` is empty.
+        UnreadableImageError: damaged, truncated or not an image.
+        UnsupportedMediaError: a multi-page document, or floats outside [0, 1].
+    """
+    if not data:
+        raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _decode(image, max_side)
+    except MediaError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image that Pillow can read: check the file or convert it to PNG") from error
+    except Image.DecompressionBombError as error:
+        raise UnsupportedMediaError(f"{error}; shrink it before stylizing") from error
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
+        raise UnreadableImageError(f"damaged image: {error}: copy it again from its origin") from error
+
+
+def encode_image(
+    rgb_hwc: UInt8Array, alpha_hw: UInt8Array | None, image_format: str, quality: int, exif: bytes = b""
+) -> bytes:
+    """Encode uint8 sRGB (H, W, 3), with an optional alpha (H, W), as ``image_format``.
+
+    Raises:
+        ValueError: JPEG with alpha, which it cannot hold.
+    """
+    image = Image.fromarray(rgb_hwc, "RGB")
+    if alpha_hw is not None:
+        if image_format == "JPEG":
+            raise ValueError("JPEG holds no alpha; write PNG")
+        image.putalpha(Image.fromarray(alpha_hw, "L"))
+    options: dict[str, object] = {"exif": exif} if exif and image_format != "BMP" else {}
+    if image_format in ("JPEG", "WEBP", "AVIF"):
+        options["quality"] = quality
+    if image_format == "JPEG" and quality >= 90:
+        options["subsampling"] = "4:4:4"  # halved chroma smears coloured strokes
+    if image_format == "TIFF":
+        options["compression"] = "tiff_deflate"
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        raise UnsupportedMediaError(
+            f"a TIFF of {getattr(image, 'n_frames', 1)} pages: split it into one file per page first"
+        )
+    source_size = _upright(image.size, image)
+    if max_side:
+        image.draft(None, (max_side, max_side))  # a JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing
+    icc_profile = image.info.get("icc_profile")
+    exif = _exif_without_orientation(image)
+    upright = ImageOps.exif_transpose(image)
+    rgb = _to_8_bit(upright)
+    if icc_profile:
+        rgb = _to_srgb(rgb, icc_profile)
+    if "A" in rgb.getbands() or "a" in rgb.getbands() or "transparency" in rgb.info:
+        rgb = rgb.convert("RGBA")
+    else:
+        rgb = rgb.convert("RGB")
+    if max_side and max(rgb.size) > max_side:
+        rgb = rgb.resize(fit_size(rgb.size, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    array = np.asarray(rgb)
+    if rgb.mode == "RGBA":
+        return DecodedImage(
+            np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]), source_size, exif
+        )
+    return DecodedImage(array, None, source_size, exif)
+
+
+def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    """(width, height) shrunk, never enlarged, to a longer side of ``max_side``."""
+    if not max_side or max(size) <= max_side:
+        return size
+    scale = max_side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _upright(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return size[::-1] if turned else size
+
+
+def _exif_without_orientation(image: Image.Image) -> bytes:
+    exif = image.getexif()
+    if not len(exif):
+        return b""
+    exif.pop(0x0112, None)
+    try:
+        return exif.tobytes()
+    except Exception:  # a broken block is not worth a lost picture
+        return b""
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and float greys; Pillow alone would clip them to white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        peak = 65535 if values.max(initial=0) > 255 or image.mode.startswith("I;16") else 255
+        return Image.fromarray((values.clip(0, peak) * 255 // peak).astype(np.uint8), "L")
+    if image.mode == "F":
+        values_f = np.asarray(image)
+        if not np.isfinite(values_f).all() or values_f.min(initial=0) < 0 or values_f.max(initial=0) > 1:
+            raise UnsupportedMediaError("a float image with values outside [0, 1]: scale it before stylizing")
+        return Image.fromarray((values_f * 255).round().astype(np.uint8), "L")
+    if image.mode in ("P", "PA", "1"):
+        return image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+    return image
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
+    """Convert to sRGB; a profile that is broken or of another colour model is passed over."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return image
+        alpha = image.convert("RGBA").getchannel("A") if image.mode in ("RGBA", "LA") else None
+        opaque = image.convert({"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode))
+        converted = ImageCms.profileToProfile(opaque, profile, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    if converted is None:
+        return image
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted

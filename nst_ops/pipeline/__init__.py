@@ -1,0 +1,5 @@
+"""Ray Data: the worker on each device, the run, retries, progress and summary."""
+
+from nst_ops.pipeline.run import FatalError, stylize_collection
+
+__all__ = ["FatalError", "stylize_collection"]

@@ -1,0 +1,129 @@
+"""Ray: join or start it, size the pool, run units on it. The only file of the run that calls Ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
+
+from nst_ops.collection.plan import WorkUnit
+from nst_ops.config import StylizeConfig
+from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
+
+
+def connect(address: str) -> None:
+    """Join the cluster at ``address``; for ``auto`` the one at hand, or start one here."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the C++ core writes to the progress bar's terminal
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "auto":
+        try:
+            ray.init(address="auto", **quiet)
+            return
+        except ConnectionError:
+            address = "local"
+    if address == "local":
+        # No dashboard: it takes seconds to start and a laptop run has its own progress bar.
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        ray.init(address=address, **quiet)
+
+
+def disconnect() -> None:
+    """Leave the cluster, or stop it if it was started here."""
+    ray.shutdown()
+
+
+def num_gpus() -> int:
+    """GPUs of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def pool_size(config: StylizeConfig) -> int:
+    """Workers: as configured, or one per GPU, or one."""
+    return config.workers.count or (num_gpus() if wants_gpu(config) else 0) or 1
+
+
+def wants_gpu(config: StylizeConfig) -> bool:
+    """Whether the network of this run would use a GPU."""
+    return config.model.kind != "identity" and config.model.device != "cpu"
+
+
+def _threads(config: StylizeConfig, workers: int) -> int:
+    """CPU threads of each worker's network: the cores of a node shared out, which Ray would set to 1."""
+    nodes = max(1, len(ray.nodes()))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return config.workers.threads or max(1, cores * nodes // workers)
+
+
+@ray.remote(num_cpus=0)
+class ProgressBoard:
+    """Counts what the workers report, for the driver's progress bar."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.frames = 0
+
+    def add(self, items: int, frames: int) -> None:
+        """Count work done since the last call."""
+        self.items += items
+        self.frames += frames
+
+    def totals(self) -> tuple[int, int]:
+        """(items, frames) so far."""
+        return self.items, self.frames
+
+
+class _UnitActor:
+    """A ``Worker`` as Ray Data calls it: one unit in, one result out, both as JSON."""
+
+    def __init__(self, spec: RunSpec, num_threads: int, board: Any) -> None:
+        self.worker = Worker(spec, num_threads, report=lambda items, frames: board.add.remote(items, frames))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        record = json.loads(batch["unit"][0])
+        unit = WorkUnit(record["unit_id"], tuple(record["items"]), record["attempt"])
+        return {"result": [json.dumps(asdict(self.worker(unit)))]}
+
+
+def run_units(units: list[WorkUnit], spec: RunSpec, board: Any) -> Iterator[UnitResult]:
+    """Run units on the pool and yield their results as they come, in any order.
+
+    A unit that kills its worker, or raises, yields nothing: the caller sees which are missing.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.max_errored_blocks = -1  # a lost unit is the caller's to try again, not the run's end
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    size = pool_size(spec.config)
+    gpus = min(1.0, num_gpus() / size) if wants_gpu(spec.config) else 0.0
+    records = [{"unit": json.dumps(asdict(unit))} for unit in units]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # restarts have no other way in before 2.64
+        results = ray.data.from_items(records, override_num_blocks=len(records)).map_batches(
+            _UnitActor,
+            batch_size=1,
+            # One unit at a time: a unit queued behind one that kills the worker would die with it.
+            compute=ActorPoolStrategy(size=min(size, len(units)), max_tasks_in_flight_per_actor=1),
+            fn_constructor_args=(spec, _threads(spec.config, size), board),
+            num_cpus=1,
+            num_gpus=gpus,
+            # The worker comes back for the other units, but what killed it is tried again by the
+            # caller, alone and a finite number of times; Ray itself would try for ever.
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+    for row in results.iter_rows():
+        record = json.loads(row["result"])
+        yield UnitResult(**{**record, "timings": Timings(**record["timings"])})

@@ -1,0 +1,143 @@
+"""Reading, the model and writing at the same time, through bounded queues.
+
+Two threads around the caller: ``read_ahead`` runs an iterator before it is asked,
+``WriteBehind`` runs a sink after it is called. Memory is bounded by the queues' depth.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+
+
+@dataclass
+class Timings:
+    """Seconds that each part of an item or a unit was busy, and that the model waited."""
+
+    decode_s: float = 0.0
+    stylize_s: float = 0.0
+    encode_s: float = 0.0
+    wait_s: float = 0.0
+
+    def add(self, other: Timings) -> None:
+        """Add another's seconds to these."""
+        self.decode_s += other.decode_s
+        self.stylize_s += other.stylize_s
+        self.encode_s += other.encode_s
+        self.wait_s += other.wait_s
+
+
+class _End:
+    """What a thread sends when it is through: nothing, or the exception that ended it."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+def read_ahead(items: Iterator[T], depth: int, timings: Timings) -> Iterator[T]:
+    """Iterate over ``items`` in a thread of its own, at most ``depth`` ahead.
+
+    Close the returned generator (or exhaust it) to stop the thread. An exception of
+    ``items`` is raised here.
+    """
+    ready: queue.Queue[T | _End] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: T | _End) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def pump() -> None:
+        end = _End()
+        try:
+            while True:
+                started = time.perf_counter()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                finally:
+                    timings.decode_s += time.perf_counter() - started
+                if not put(item):
+                    return
+        except BaseException as error:  # whatever it was, it belongs to the caller
+            end = _End(error)
+        put(end)
+
+    thread = threading.Thread(target=pump, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            started = time.perf_counter()
+            item = ready.get()
+            timings.wait_s += time.perf_counter() - started
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+class WriteBehind(Generic[T]):
+    """Calls ``sink(item)`` in a thread of its own, at most ``depth`` behind.
+
+    A context manager: leaving it waits until everything is written, or, on an exception,
+    drops what waits. An exception of ``sink`` is raised at the next ``put`` or on leaving.
+    """
+
+    def __init__(self, sink: Callable[[T], None], depth: int, timings: Timings) -> None:
+        self._sink = sink
+        self._timings = timings
+        self._waiting: queue.Queue[T | _End] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._drain, name="write-behind", daemon=True)
+
+    def __enter__(self) -> WriteBehind[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._error is None:
+            self._error = RuntimeError("abandoned")
+        self._waiting.put(_End())
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def put(self, item: T) -> None:
+        """Hand ``item`` over, waiting while ``depth`` of them are in line."""
+        if self._error is not None:
+            raise self._error
+        started = time.perf_counter()
+        self._waiting.put(item)
+        self._timings.wait_s += time.perf_counter() - started
+
+    def _drain(self) -> None:
+        while True:
+            item = self._waiting.get()
+            if isinstance(item, _End):
+                return
+            if self._error is not None:
+                continue  # keep taking, so that the caller is never stuck in put
+            started = time.perf_counter()
+            try:
+                self._sink(item)
+            except BaseException as error:  # whatever it was, it belongs to the caller
+                self._error = error
+            self._timings.encode_s += time.perf_counter() - started

@@ -1,0 +1,190 @@
+"""What a run would be, before it is: counts, sizes, and rates measured on a few samples."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from PIL import Image
+from rich.table import Table
+
+from nst_ops.collection.discover import Source
+from nst_ops.collection.plan import Item, Plan, WorkUnit
+from nst_ops.media.formats import image_output
+from nst_ops.media.images import decode_image, encode_image, fit_size
+from nst_ops.media.video import Frame, VideoReader, VideoWriter, even_size, read_header
+from nst_ops.pipeline import cluster
+from nst_ops.pipeline.summary import render
+from nst_ops.pipeline.worker import RunSpec, Worker
+
+_PROBES = 48
+"""Headers read of each kind; the rest is estimated by bytes."""
+_SAMPLES = 3
+_SAMPLE_FRAMES = 8
+_SHOWN_COLLISIONS = 5
+
+
+@dataclass
+class _Volume:
+    """What is left to do of one kind, estimated from probes."""
+
+    num_frames: float = 0.0
+    """Pictures: images, or frames of video."""
+    num_pixels: float = 0.0
+    """At the size that is written, over all frames."""
+    hours: float = 0.0
+
+
+@dataclass
+class _Cost:
+    """Measured on samples, per written pixel."""
+
+    seconds: float = 0.0
+    num_bytes: float = 0.0
+
+
+def estimate_frames(units: list[WorkUnit], spec: RunSpec) -> int:
+    """Video frames in ``units``, by the headers of a sample; 0 if there are no videos."""
+    videos = [item for unit in units for item in unit.items if item["kind"] == "video"]
+    return round(_volume(videos, spec, "video").num_frames)
+
+
+def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
+    """The table that a dry run ends with."""
+    items = [item for unit in plan.units for item in unit.items]
+    images = [item for item in items if item["kind"] == "image"]
+    videos = [item for item in items if item["kind"] == "video"]
+    image_volume, video_volume = _volume(images, spec, "image"), _volume(videos, spec, "video")
+    image_cost, video_cost = _cost(images, spec, "image"), _cost(videos, spec, "video")
+    workers = cluster.pool_size(spec.config)
+    seconds = image_volume.num_pixels * image_cost.seconds + video_volume.num_pixels * video_cost.seconds
+    num_bytes = image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
+    skipped = sum(refusal.status == "skipped" for refusal in plan.refusals)
+    collisions = [refusal for refusal in plan.refusals if refusal.error_type == "OutputCollisionError"]
+    table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
+    table.add_row("input", spec.config.input)
+    table.add_row("output", spec.config.output)
+    table.add_row("style", f"{spec.style} ({spec.model})")
+    table.add_row("files", f"{catalog.num_rows:,}, {sum(catalog['source_bytes'].to_pylist()) / 1e6:,.1f} MB")
+    table.add_row("done before", f"{plan.num_done:,}")
+    table.add_row("images to do", f"{len(images):,}")
+    table.add_row("videos to do", f"{len(videos):,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h")
+    table.add_row("no media", f"{skipped:,} (a row with status skipped)")
+    table.add_row("collisions", f"{len(collisions):,}")
+    for refusal in collisions[:_SHOWN_COLLISIONS]:
+        table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
+    table.add_row("GPUs", f"{cluster.num_gpus()}")
+    table.add_row("workers", f"{workers}")
+    table.add_row("estimated time", f"~{timedelta(seconds=round(seconds / workers))} (rates measured on samples)")
+    table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
+    return render(table)
+
+
+def _volume(items: list[Item], spec: RunSpec, kind: str) -> _Volume:
+    if not items:
+        return _Volume()
+    sample = items[:: max(1, len(items) // _PROBES)]
+    known = []
+    with contextlib.suppress(ray.exceptions.RayError):  # a file that kills the prober ends the sample
+        for item, probe in zip(sample, _probe_all.remote(spec, sample, kind), strict=False):
+            if found := ray.get(probe):
+                known.append((item, found))
+    sampled_bytes = sum(item["source_bytes"] for item, _ in known)
+    if not sampled_bytes:
+        return _Volume()
+    scale = sum(item["source_bytes"] for item in items) / sampled_bytes
+    totals = [sum(column) * scale for column in zip(*(found for _, found in known), strict=True)]
+    return _Volume(totals[0], totals[1], totals[2] / 3600)
+
+
+def _cost(items: list[Item], spec: RunSpec, kind: str) -> _Cost:
+    sample = items[:: max(1, len(items) // _SAMPLES)][:_SAMPLES]
+    gpus = 1 if cluster.num_gpus() and cluster.wants_gpu(spec.config) else 0
+    found = _result(_measure.options(num_gpus=gpus).remote(spec, sample, kind)) if sample else None
+    return _Cost(*found) if found else _Cost()
+
+
+def _result(task: Any) -> Any:
+    """What a task found, or None: a file that kills the decoder must not kill a dry run."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        return ray.get(task)
+    return None
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _probe_all(spec: RunSpec, items: list[Item], kind: str) -> Iterator[tuple[float, float, float] | None]:
+    """What ``_probe`` finds of each item, in a process that may die of one."""
+    for item in items:
+        yield _probe(spec, item, kind)
+
+
+def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] | None:
+    """(frames, written pixels, seconds) of one file by its header, or None."""
+    source = Source.open(spec.config.input).folder
+    max_side = spec.config.resize.max_side
+    try:
+        if kind == "image":
+            with source.fs.open(source.path(item["relpath"])) as file, Image.open(file) as image:
+                width, height = fit_size(image.size, max_side)
+            return 1.0, float(width * height), 0.0
+        with source.local_copy(item["relpath"]) as path:
+            header = read_header(path)
+        width, height = even_size((header.width, header.height), max_side)
+        return float(header.num_frames), float(width * height * header.num_frames), header.duration_s
+    except Exception:  # it will be a failed row of the run, and weighs nothing here
+        return None
+
+
+@ray.remote(max_retries=0)
+def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float] | None:
+    """(seconds, bytes) per written pixel on the way that the run itself takes."""
+    worker = Worker(spec)
+    seconds = pixels = num_bytes = 0.0
+    for item in items:
+        with contextlib.suppress(Exception):
+            measured = (_measure_image if kind == "image" else _measure_video)(worker, item)
+            seconds, pixels, num_bytes = (a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True))
+    return (seconds / pixels, num_bytes / pixels) if pixels else None
+
+
+def _measure_image(worker: Worker, item: Item) -> tuple[float, float, float]:
+    config = worker.config
+    started = time.perf_counter()
+    image = decode_image(worker.source.read_bytes(item["relpath"]), config.resize.max_side)
+    decoded = time.perf_counter()
+    stylized_hwc = worker.stylizer(image.rgb_hwc[None])[0]
+    stylized = time.perf_counter()
+    image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)[1]
+    data = encode_image(stylized_hwc, image.alpha_hw, image_format, config.images.quality)
+    stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)
+    return max(stages), stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
+
+
+def _measure_video(worker: Worker, item: Item) -> tuple[float, float, float]:
+    video = worker.config.video
+    with (
+        worker.source.local_copy(item["relpath"]) as path,
+        VideoReader(path, worker.config.resize.max_side) as reader,
+        tempfile.NamedTemporaryFile(suffix=".mp4") as output,
+    ):
+        started = time.perf_counter()
+        frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
+        decoded = time.perf_counter()
+        stylized_nhwc = worker.stylizer(np.stack([frame.rgb_hwc for frame in frames]))
+        stylized = time.perf_counter()
+        with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, video.crf, video.preset) as writer:
+            for frame, stylized_hwc in zip(frames, stylized_nhwc, strict=True):
+                writer.write(Frame(frame.pts, frame.duration, stylized_hwc))
+        stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)
+        num_bytes = output.seek(0, io.SEEK_END)
+        return max(stages), float(np.prod(stylized_nhwc.shape[:3])), num_bytes

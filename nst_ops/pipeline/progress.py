@@ -1,0 +1,95 @@
+"""Progress for a person: bars with rate and ETA on a terminal, a line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+_POLL_S = 0.5
+_LOG_EVERY_S = 5.0
+
+Totals = Callable[[], tuple[int, int]]
+"""Gives (items, frames) finished so far."""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+
+
+class ProgressDisplay:
+    """Shows the totals of a running job until it is left.
+
+    Args:
+        num_items: items of this run.
+        num_frames: video frames expected, 0 if there are none; an estimate.
+        totals: asked twice a second.
+    """
+
+    def __init__(self, num_items: int, num_frames: int, totals: Totals) -> None:
+        self._num_items, self._num_frames, self._totals = num_items, num_frames, totals
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._terminal = sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._bars = Progress(
+            TextColumn("{task.description:>6}"),
+            BarColumn(bar_width=32),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not self._terminal,
+        )
+        self._files = self._bars.add_task("files", total=num_items)
+        self._frames = self._bars.add_task("frames", total=num_frames, visible=num_frames > 0)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            self._show(*self._totals())
+        self._bars.stop()
+
+    def _watch(self) -> None:
+        logged = time.monotonic()
+        while not self._stop.wait(_POLL_S):
+            try:
+                items, frames = self._totals()
+            except Exception:  # the board may be gone when the cluster stops; the run itself will say
+                return
+            self._show(items, frames)
+            if not self._terminal and time.monotonic() - logged >= _LOG_EVERY_S:
+                logged = time.monotonic()
+                print(self._line(items, frames), file=sys.stderr, flush=True)
+
+    def _show(self, items: int, frames: int) -> None:
+        self._bars.update(self._files, completed=min(items, self._num_items))
+        # Headers may claim too few frames: never show more than all of them.
+        self._bars.update(self._frames, completed=frames, total=max(self._num_frames, frames))
+
+    def _line(self, items: int, frames: int) -> str:
+        elapsed = time.monotonic() - self._started
+        parts = [f"files {items:,}/{self._num_items:,} ({items / elapsed:.1f}/s)"]
+        done = items / max(1, self._num_items)
+        if self._num_frames:
+            parts.append(f"frames {frames:,}/~{max(self._num_frames, frames):,} ({frames / elapsed:.1f}/s)")
+            done = min(1.0, frames / self._num_frames)
+        eta = f"{elapsed * (1 - done) / done:,.0f} s" if done else "unknown"
+        return f"progress: {', '.join(parts)}, {elapsed:,.0f} s elapsed, ETA {eta}"

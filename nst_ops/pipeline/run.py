@@ -1,0 +1,279 @@
+"""The path from a configuration to a stylized collection: discover, plan, run, summarize."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from filelock import FileLock, Timeout
+
+from nst_ops.collection.discover import Source, discover, unit_id
+from nst_ops.collection.manifest import Manifest, OutputInUseError
+from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit
+from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.pipeline import cluster
+from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.preflight import estimate_frames, preflight
+from nst_ops.pipeline.progress import ProgressDisplay
+from nst_ops.pipeline.summary import Summary, count_statuses, top_errors
+from nst_ops.pipeline.worker import RunSpec, UnitResult, manifest_row
+from nst_ops.report.contact_sheet import write_contact_sheet
+from nst_ops.storage import Folder, StorageFullError
+from nst_ops.stylizers import load_stylizer, resolve_checkpoint
+
+
+class FatalError(RuntimeError):
+    """Why a run cannot go on; no file's fault. What is finished stays."""
+
+
+def stylize_collection(config: StylizeConfig) -> Summary:
+    """Stylize every image and video under ``config.input`` into ``config.output``.
+
+    Raises:
+        ConfigError: input, output or model cannot be used; nothing was done.
+        FatalError: the run stopped; the same command goes on where it stopped.
+    """
+    source, output = _open_folders(config)
+    spec = _run_spec(config)
+    manifest = Manifest(output)
+    catalog = discover(source)
+    if not catalog.num_rows:
+        raise ConfigError(f"input '{config.input}' holds no files")
+    fingerprint = _fingerprint(config, spec)
+    if not config.overwrite:
+        try:
+            manifest.refuse_other(fingerprint)
+        except OutputInUseError as error:
+            raise ConfigError(str(error)) from error
+    rows_so_far = manifest.table().schema.empty_table() if config.overwrite else manifest.table()
+    plan = plan_units(catalog, rows_so_far, config.units.images, config.retry_failed)
+    print(f"{catalog.num_rows:,} files in {config.input}, {plan.num_done:,} done before", file=sys.stderr, flush=True)
+    try:
+        if config.dry_run:
+            cluster.connect(config.ray_address)
+            return Summary({}, text=preflight(catalog, plan, spec))
+        with _only_run(output):
+            try:
+                manifest.start(_record(config, spec, fingerprint), config.overwrite)
+            except PermissionError as error:
+                raise ConfigError(f"cannot write to output '{config.output}': {error.strerror}") from error
+            output.remove_scratch()
+            manifest.forget(plan.stale_ids)
+            _settle_refusals(plan, spec, manifest)
+            timings, elapsed_s = _run(plan, spec, manifest) if plan.units else (Timings(), 0.0)
+            summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
+            output.remove_scratch()
+            return summary
+    except StorageFullError as error:
+        raise FatalError(str(error)) from error
+    finally:
+        cluster.disconnect()
+
+
+def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]:
+    """Run the units, and those that killed their worker again, one item each, a finite number of times.
+
+    Returns:
+        What kept the workers busy, and the seconds it took once Ray was there.
+    """
+    print("starting Ray ...", file=sys.stderr, flush=True)
+    cluster.connect(spec.config.ray_address)
+    started = time.perf_counter()
+    board: Any = cluster.ProgressBoard.remote()
+    num_items = sum(len(unit.items) for unit in plan.units)
+    timings, units = Timings(), plan.units
+    with ProgressDisplay(num_items, estimate_frames(plan.units, spec), lambda: ray.get(board.totals.remote())):
+        while units:
+            for result in cluster.run_units(units, spec, board):
+                if result.fatal:
+                    raise FatalError(result.fatal)
+                timings.add(result.timings)
+            lost = _without_rows(units, manifest)
+            if lost and lost[0].attempt >= spec.config.workers.attempts:
+                _settle_crashed(lost, spec, manifest)
+                break
+            units = [single for unit in lost for single in split_unit(unit)]
+    return timings, time.perf_counter() - started
+
+
+def _without_rows(units: list[WorkUnit], manifest: Manifest) -> list[WorkUnit]:
+    """What of ``units`` has no row after they ran: their worker died."""
+    known = set(manifest.table()["item_id"].to_pylist())
+    lost = ((unit, tuple(item for item in unit.items if item["item_id"] not in known)) for unit in units)
+    return [WorkUnit(unit.unit_id, items, unit.attempt) for unit, items in lost if items]
+
+
+def _settle_crashed(lost: list[WorkUnit], spec: RunSpec, manifest: Manifest) -> None:
+    """Record items that killed their worker every time."""
+    for unit in lost:
+        message = (
+            f"killed its worker process {unit.attempt} times, most likely a damaged file or too little memory: "
+            "check the file, re-encode it, and run again with --retry-failed"
+        )
+        rows = [
+            manifest_row(
+                spec,
+                item,
+                status="crashed",
+                error_type="WorkerCrashedError",
+                error_message=message,
+                attempts=unit.attempt,
+                unit_id=unit.unit_id,
+            )
+            for item in unit.items
+        ]
+        manifest.commit(unit.unit_id, rows)
+
+
+def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
+    """Record what planning has refused; no worker ever sees it."""
+    if not plan.refusals:
+        return
+    part = unit_id([refusal.item["item_id"] for refusal in plan.refusals])
+    rows = [
+        manifest_row(
+            spec,
+            {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
+            status=refusal.status,
+            error_type=refusal.error_type,
+            error_message=refusal.message,
+            attempts=0,
+            unit_id=part,
+        )
+        for refusal in plan.refusals
+    ]
+    manifest.commit(part, rows)
+
+
+def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
+    try:
+        source, output = Source.open(config.input), Folder(config.output)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    inside, outside = f"{output.root}/", f"{source.folder.root}/"
+    if output.is_local == source.folder.is_local and not source.only and inside.startswith(outside):
+        raise ConfigError(
+            f"output '{config.output}' lies inside the input '{config.input}', the next run would stylize it again: "
+            "take a folder beside it"
+        )
+    if output.is_file():
+        raise ConfigError(f"output '{config.output}' is a file, not a folder")
+    return source, output
+
+
+def _run_spec(config: StylizeConfig) -> RunSpec:
+    """What workers are told, after a look whether the model loads at all: now, not on every node."""
+    model = config.model
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    if model.kind == "identity":
+        return RunSpec(config, run_id, "identity", "identity", "", _digest(_shaping(config)))
+    try:
+        path = resolve_checkpoint(model.checkpoint)
+        load_stylizer(model.kind, str(path), "cpu", "fp32")
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": str(path.resolve())})})
+    return RunSpec(config, run_id, path.stem, model.kind, sha256, _digest(_shaping(config)))
+
+
+def _shaping(config: StylizeConfig) -> dict[str, Any]:
+    """The settings that shape outputs; how fast or where they are made does not."""
+    dump = config.model_dump(include={"model", "resize", "images", "video"})
+    for key in ("checkpoint", "device", "batch_size"):  # the checkpoint counts by its hash
+        dump["model"].pop(key)
+    return dump
+
+
+def _fingerprint(config: StylizeConfig, spec: RunSpec) -> dict[str, Any]:
+    flat = {f"{section}.{key}": value for section, keys in _shaping(config).items() for key, value in keys.items()}
+    where = Folder(config.input).uri()
+    return {"input": where, "style": spec.style, "model_sha256": spec.model_sha256, **flat}
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _record(config: StylizeConfig, spec: RunSpec, fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """``run.json``: what was run, with what."""
+    packages = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
+    return {
+        "run_id": spec.run_id,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json"),
+        "fingerprint": fingerprint,
+        "versions": {name: _version(name) for name in packages} | {"python": sys.version.split()[0]},
+        "git_revision": _git_revision(),
+    }
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _git_revision() -> str | None:
+    """The commit this code stands at, if it stands in a checkout."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return None
+
+
+@contextlib.contextmanager
+def _only_run(output: Folder) -> Iterator[None]:
+    """Keep a second run out of a local output; the system frees the lock of a killed one."""
+    if not output.is_local:
+        yield
+        return
+    name = f"nst-ops-{hashlib.sha256(output.root.encode(errors='surrogateescape')).hexdigest()[:16]}.lock"
+    lock = FileLock(os.path.join(tempfile.gettempdir(), name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(f"another run is writing to '{output.uri()}': wait for it or stop it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _summarize(
+    catalog: pa.Table, plan: Plan, spec: RunSpec, manifest: Manifest, timings: Timings, elapsed_s: float
+) -> Summary:
+    rows = manifest.table()
+    rows = rows.filter(pc.is_in(rows["item_id"], catalog["item_id"]))
+    mine = rows.filter(pc.and_(pc.equal(rows["run_id"], spec.run_id), pc.equal(rows["status"], "ok")))
+    films = mine.filter(pc.equal(mine["kind"], "video"))
+    output = manifest.output
+    places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
+    sheet = write_contact_sheet(rows, output, f"{REPORT}/contact_sheet.png", spec.config.report.pairs)
+    if sheet:
+        places["before/after"] = sheet
+    return Summary(
+        counts=count_statuses(rows),
+        num_already_done=plan.num_done,
+        num_images=mine.num_rows - films.num_rows,
+        num_frames=pc.sum(films["num_frames"]).as_py() or 0,
+        elapsed_s=elapsed_s,
+        timings=timings,
+        errors=top_errors(rows),
+        places=places,
+    )

@@ -1,0 +1,1 @@
+"""Pictures of a run: where people would rather look than read."""

@@ -1,0 +1,8 @@
+"""Inference: uint8 frames in, uint8 frames out.
+
+To add one: a class with the ``Stylizer`` call and a line in ``load_stylizer``.
+"""
+
+from nst_ops.stylizers.base import Stylizer, load_stylizer, resolve_checkpoint
+
+__all__ = ["Stylizer", "load_stylizer", "resolve_checkpoint"]

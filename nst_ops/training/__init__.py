@@ -1,0 +1,1 @@
+"""Training: photographs and a painting in, a checkpoint out."""

@@ -1,0 +1,58 @@
+"""The Johnson network: shape, size, range, layout and its own normalisation."""
+
+import pytest
+import torch
+from torch import nn
+
+from nst_ops.models.johnson import InstanceNorm, JohnsonNet
+
+
+def test_published_size():
+    assert sum(parameter.numel() for parameter in JohnsonNet().parameters()) == 1_679_235
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (32, 20), (64, 100)])
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+def test_same_size_and_range(height, width, upsampling):
+    net = JohnsonNet(width=4, num_blocks=1, upsampling=upsampling)
+    out = net(torch.rand(2, 3, height, width))
+    assert out.shape == (2, 3, height, width)
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+def test_linear_head_leaves_the_range():
+    torch.manual_seed(0)
+    net = JohnsonNet(width=4, num_blocks=1, head="linear")
+    nn.init.constant_(net.decoder[2].conv.bias, 3.0)
+    assert net(torch.rand(1, 3, 16, 16)).max() > 1
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_channels_last_changes_layout_only(norm):
+    torch.manual_seed(0)
+    net = JohnsonNet(width=4, num_blocks=2, norm=norm).eval()
+    x = torch.rand(2, 3, 32, 36)
+    expected = net(x)
+    got = net.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_instance_norm_equals_torch():
+    torch.manual_seed(0)
+    own, reference = InstanceNorm(6), nn.InstanceNorm2d(6, affine=True)
+    for norm in (own, reference):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+    x = 40 * torch.randn(3, 6, 11, 7) + 5
+    torch.testing.assert_close(own(x), reference(x), atol=1e-5, rtol=1e-5)
+
+
+def test_instance_norm_keeps_layout_and_half_precision_statistics():
+    x = (100 + torch.randn(1, 4, 32, 32)).to(memory_format=torch.channels_last)
+    norm = InstanceNorm(4)
+    out = norm(x.to(torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert norm(torch.full((1, 4, 8, 8), 7.0)).abs().max() < 1e-3

@@ -1,0 +1,101 @@
+"""VGG taps against torchvision's own networks, and files that cannot serve a tap."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, torch.nn.Module]:
+    """Feature stacks of torchvision with random weights."""
+    torch.manual_seed(0)
+    return {name: torchvision.models.get_model(name).features.eval() for name in ("vgg16", "vgg19")}
+
+
+def write_weights(path: Path, features: torch.nn.Module, below: int = 99) -> Path:
+    """A file with torchvision's keys for the layers before ``below``."""
+    state = {
+        f"features.{key}": value.contiguous()
+        for key, value in features.state_dict().items()
+        if int(key.split(".")[0]) < below
+    }
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_every_tap_equals_torchvision(name, networks, tmp_path):
+    features = networks[name]
+    own = VGGFeatures(name, tap_indices(name), write_weights(tmp_path / "w.safetensors", features))
+    x = torch.rand(1, 3, 48, 40)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    got = own(x)
+    y = (x - mean[:, None, None]) / std[:, None, None]
+    block, conv, expected = 1, 0, {}
+    for layer in features:
+        y = layer(y)
+        if isinstance(layer, torch.nn.ReLU):
+            conv += 1
+            expected[f"relu{block}_{conv}"] = y.clone()
+        elif isinstance(layer, torch.nn.MaxPool2d):
+            block, conv = block + 1, 0
+    assert list(got) == list(expected)
+    for tap, value in expected.items():
+        torch.testing.assert_close(got[tap], value)
+
+
+def test_published_indices():
+    assert tap_indices("vgg16") | {"relu3_3": 15, "relu4_3": 22, "relu5_3": 29} == tap_indices("vgg16")
+    assert tap_indices("vgg19") | {"relu3_4": 17, "relu4_1": 20, "relu5_1": 29} == tap_indices("vgg19")
+
+
+def test_cut_at_the_deepest_tap_and_frozen(networks, tmp_path):
+    weights = write_weights(tmp_path / "w.pth", networks["vgg16"])
+    vgg = VGGFeatures("vgg16", ["relu2_2", "relu1_1"], weights)
+    assert len(vgg.features) == tap_indices("vgg16")["relu2_2"] + 1
+    assert not any(parameter.requires_grad for parameter in vgg.parameters())
+    assert list(vgg(torch.rand(1, 3, 16, 16), until="relu1_1")) == ["relu1_1"]
+
+
+def test_gradient_reaches_the_picture(networks, tmp_path):
+    vgg = VGGFeatures("vgg16", ["relu1_2"], write_weights(tmp_path / "w.pth", networks["vgg16"]))
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    vgg(x)["relu1_2"].sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_missing_layers_are_refused_with_the_taps_left(suffix, networks, tmp_path):
+    weights = write_weights(tmp_path / f"w{suffix}", networks["vgg19"], below=18)
+    assert "relu3_4" in VGGFeatures("vgg19", ["relu3_4"], weights).taps.values()
+    with pytest.raises(WeightsError, match=r"features\.19.*relu1_1, .*relu3_4$"):
+        VGGFeatures("vgg19", ["relu3_1", "relu4_1"], weights)
+
+
+def test_another_network_is_refused(networks, tmp_path):
+    weights = write_weights(tmp_path / "w.safetensors", networks["vgg16"])
+    with pytest.raises(WeightsError, match=r"features\.16"):
+        VGGFeatures("vgg19", ["relu3_4"], weights)
+
+
+@pytest.mark.parametrize("taps", [[], ["relu3_4"], ["conv1_1"]])
+def test_unknown_taps_are_refused(taps, tmp_path):
+    with pytest.raises(ValueError, match="known: relu1_1"):
+        VGGFeatures("vgg16", taps, tmp_path / "never-read")
+
+
+def test_damaged_and_pickled_files_are_refused(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"not a tensor in sight")
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Path("a/b")))
+    for name in ("w.safetensors", "w.pth"):
+        with pytest.raises(WeightsError, match=name):
+            VGGFeatures("vgg16", ["relu1_1"], tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        VGGFeatures("vgg16", ["relu1_1"], tmp_path / "absent.pth")
