@@ -56,7 +56,7 @@ class ResizeConfig(StrictModel):
     """The size that is stylized and written; strokes scale with it."""
 
     max_side: int | None = Field(default=None, ge=16)
-    """Longer side in pixels of what is written; smaller sources are left as they are. Default: as the source."""
+    """Longer side in pixels of what is written; smaller sources stay as they are. Default: as the source."""
 
 
 class ImagesConfig(StrictModel):
@@ -145,11 +145,11 @@ class StylizeConfig(BaseSettings):
 _EPILOG = """\
 Any key may stand in the file or on the command line; the command line wins.
 
-examples:
-  python jobs/stylize_dataset.py --config configs/demo.yaml --input photos --output out/photos
-  python jobs/stylize_dataset.py --config configs/demo.yaml --input clips --output out/clips --resize.max_side 720
-  python jobs/stylize_dataset.py --config configs/demo.yaml --input clips --output out/clips --dry-run
-  python jobs/stylize_dataset.py --config configs/demo.yaml --input clips --output out/id --model.kind identity
+examples, each after `python jobs/stylize_dataset.py --config configs/demo.yaml`:
+  --input photos --output out/photos
+  --input clips --output out/clips --resize.max_side 720
+  --input clips --output out/clips --dry-run
+  --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
 
 Run the same command again after a stop or a crash: finished files are kept, the rest is done.
 exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad
@@ -159,7 +159,9 @@ configuration, input or output, 1 fatal (disk full, Ray lost).
 ConfigT = TypeVar("ConfigT", bound=BaseSettings)
 
 
-def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, epilog: str = _EPILOG) -> ConfigT:
+def parse_config(
+    config_class: type[ConfigT], argv: Sequence[str] | None = None, epilog: str = _EPILOG
+) -> ConfigT:
     """Read ``--config FILE`` and ``--a.b value`` overrides into ``config_class``.
 
     Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
@@ -212,7 +214,9 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0]
             near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.5)
-            message = f"unknown option '{wrong}'" + (f", did you mean '{near[0]}'?" if near else "; see --help")
+            message = f"unknown option '{wrong}'" + (
+                f", did you mean '{near[0]}'?" if near else "; see --help"
+            )
         self.exit(2, f"error: {message}\n")
 
 

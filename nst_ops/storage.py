@@ -99,7 +99,9 @@ class Folder:
 
     def _remote_files(self) -> Iterator[FileInfo]:
         for path, info in self.fs.find(self.root, detail=True).items():
-            version = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
+            version = (
+                info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
+            )
             relpath = path.removeprefix(self.root).lstrip("/")
             yield FileInfo(relpath, int(info.get("size") or 0), str(version).strip('"'), regular=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -67,7 +68,7 @@ def unit_id(item_ids: list[str]) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\n".join(item_ids)))
 
 
-def _row(folder: Folder, info: FileInfo) -> dict[str, object]:
+def _row(folder: Folder, info: FileInfo) -> dict[str, Any]:
     name, problem = info.relpath, None
     if not info.regular:
         problem = "not a regular file (a pipe, a socket or a link to nothing)"

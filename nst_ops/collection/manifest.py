@@ -123,7 +123,8 @@ class Manifest:
         if not self.output.exists(RUN_FILE):
             if self._parts():
                 raise OutputInUseError(
-                    f"'{self.output.uri()}' holds a manifest but no {RUN_FILE}: take another output, or --overwrite"
+                    f"'{self.output.uri()}' holds a manifest but no {RUN_FILE}: take another output, "
+                    "or --overwrite"
                 )
             return
         try:
@@ -137,7 +138,8 @@ class Manifest:
         ]
         if differences:
             raise OutputInUseError(
-                f"'{self.output.uri()}' holds another run: {'; '.join(differences)}. Take another output, or --overwrite"
+                f"'{self.output.uri()}' holds another run: {'; '.join(differences)}. "
+                "Take another output, or --overwrite"
             )
 
     def _parts(self) -> list[str]:

@@ -65,7 +65,9 @@ def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
     except MediaError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image that Pillow can read: check the file or convert it to PNG") from error
+        raise UnreadableImageError(
+            "not an image that Pillow can read: check the file or convert it to PNG"
+        ) from error
     except Image.DecompressionBombError as error:
         raise UnsupportedMediaError(f"{error}; shrink it before stylizing") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...
@@ -106,8 +108,8 @@ def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
     if max_side:
         image.draft(None, (max_side, max_side))  # a JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing
     icc_profile = image.info.get("icc_profile")
-    exif = _exif_without_orientation(image)
-    upright = ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image)  # takes the orientation out of the EXIF, too
+    exif = _exif_block(upright)
     rgb = _to_8_bit(upright)
     if icc_profile:
         rgb = _to_srgb(rgb, icc_profile)
@@ -138,13 +140,10 @@ def _upright(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
     return size[::-1] if turned else size
 
 
-def _exif_without_orientation(image: Image.Image) -> bytes:
+def _exif_block(image: Image.Image) -> bytes:
     exif = image.getexif()
-    if not len(exif):
-        return b""
-    exif.pop(0x0112, None)
     try:
-        return exif.tobytes()
+        return exif.tobytes() if len(exif) else b""
     except Exception:  # a broken block is not worth a lost picture
         return b""
 

@@ -130,7 +130,7 @@ class VideoReader:
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
-                raise UnreadableVideoError("no frame of it could be decoded: play it to check, re-encode or remove it")
+                raise UnreadableVideoError("none of its frames decodes: play it to check, re-encode it")
             self._first = first
             self.info = self._describe(first)
         except BaseException:
@@ -178,7 +178,7 @@ class VideoReader:
             size = os.path.getsize(self.path)
             if ends > size:
                 raise DamagedVideoError(
-                    f"the file is cut off: its index reaches byte {ends:,}, the file ends at {size:,}; copy it "
+                    f"cut off: the index reaches byte {ends:,}, the file ends at {size:,}; copy it "
                     "again, or set video.keep_damaged to write what decodes"
                 )
 
@@ -277,7 +277,9 @@ class AnimationReader:
             self._num_frames: int = getattr(self._image, "n_frames", 1)
             durations = [self._duration_ms(index) for index in range(self._num_frames)]
         except Exception as error:
-            raise UnreadableImageError(f"damaged animation: {error}: copy it again from its origin") from error
+            raise UnreadableImageError(
+                f"damaged animation: {error}: copy it again from its origin"
+            ) from error
         self._durations_ms = durations
         total_ms = sum(durations)
         self.info = VideoInfo(
@@ -363,14 +365,18 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._reformatter = VideoReformatter()
         self._matrix, self._colour = self._output_colour()
-        self._output: OutputContainer = av.open(f"file:{path}", "w", format=container, options=_MUXER[container])
+        self._output: OutputContainer = av.open(
+            f"file:{path}", "w", format=container, options=_MUXER[container]
+        )
         self._stream = self._add_video(crf, preset)
         self._copier = StreamCopier(source_path, self._output, self.notes) if source_path else None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         if self._copier:
             if kind is None:
                 self._finish()
@@ -457,7 +463,9 @@ class StreamCopier:
     def __init__(self, source_path: str, output: OutputContainer, notes: list[str]) -> None:
         self._source = open_input(source_path)
         self._output = output
-        output.metadata.update({k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS})
+        output.metadata.update(
+            {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
+        )
         chapters = self._source.chapters()
         if chapters:
             output.set_chapters(chapters)
@@ -470,7 +478,9 @@ class StreamCopier:
                     notes.append("only the first video stream is stylized, the others are left out")
             elif stream.type in ("audio", "subtitle"):
                 self._add_twin(stream, notes)
-        self._packets = self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
+        self._packets = (
+            self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
+        )
         self._next: Any = None
 
     def close(self) -> None:
@@ -501,7 +511,9 @@ class StreamCopier:
     def _add_twin(self, stream: Stream, notes: list[str]) -> None:
         name = stream.codec_context.name if stream.codec_context else "unknown"
         if name not in self._output.supported_codecs:
-            notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}")
+            notes.append(
+                f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}"
+            )
             return
         twin: Any = self._output.add_stream_from_template(stream)
         twin.metadata.update(stream.metadata)
@@ -537,7 +549,7 @@ def open_input(path: str) -> InputContainer:
 
 
 def even_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
-    """(width, height) that 4:2:0 can hold, shrunk to ``max_side``: shrunk sizes are rounded, others padded up."""
+    """(width, height) that 4:2:0 can hold, shrunk to ``max_side``: then rounded, else padded up."""
     width, height = fit_size(size, max_side)
     if (width, height) == size:
         return width + width % 2, height + height % 2
@@ -552,7 +564,7 @@ def _pad_to_even(rgb_hwc: UInt8Array) -> UInt8Array:
 
 
 def _sws_matrix(matrix: int, height: int) -> int:
-    """swscale's name of a matrix; unspecified is BT.709 from 720 lines on, as players guess."""
+    """The name swscale has for a matrix; unspecified is BT.709 from 720 lines on, as players guess."""
     if matrix == _UNSPECIFIED:
         return _SWS_MATRIX[1] if height >= 720 else _SWS_MATRIX[6]
     return _SWS_MATRIX.get(matrix, _SWS_MATRIX[6])
@@ -583,7 +595,9 @@ def read_header(path: str) -> VideoHeader:
         if not container.streams.video:
             raise UnreadableVideoError("it holds no video stream: is it a sound file?")
         stream = container.streams.video[0]
-        duration_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        duration_s = (
+            float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        )
         duration_s = duration_s or (container.duration or 0) / av.time_base
         num_frames = stream.frames or round(duration_s * float(stream.average_rate or 25))
         return VideoHeader(stream.width, stream.height, num_frames, duration_s)

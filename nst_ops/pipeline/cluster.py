@@ -24,7 +24,6 @@ def connect(address: str) -> None:
     """Join the cluster at ``address``; for ``auto`` the one at hand, or start one here."""
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the C++ core writes to the progress bar's terminal
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "auto":
         try:
@@ -46,7 +45,7 @@ def disconnect() -> None:
 
 def num_gpus() -> int:
     """GPUs of the cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+    return int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
 
 
 def pool_size(config: StylizeConfig) -> int:
@@ -61,18 +60,27 @@ def wants_gpu(config: StylizeConfig) -> bool:
 
 def _threads(config: StylizeConfig, workers: int) -> int:
     """CPU threads of each worker's network: the cores of a node shared out, which Ray would set to 1."""
-    nodes = max(1, len(ray.nodes()))
+    nodes = max(1, len(ray.nodes()))  # type: ignore[no-untyped-call]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return config.workers.threads or max(1, cores * nodes // workers)
 
 
-@ray.remote(num_cpus=0)
-class ProgressBoard:
-    """Counts what the workers report, for the driver's progress bar."""
+class _Board:
+    """What the workers report while they work: for the progress bar, and to know who died of what."""
 
     def __init__(self) -> None:
         self.items = 0
         self.frames = 0
+        self.started: set[str] = set()
+
+    def start(self, unit_id: str) -> None:
+        """A worker begins this unit; if it never ends, it was this one that killed the worker."""
+        self.started.add(unit_id)
+
+    def take_started(self) -> set[str]:
+        """Units begun since the last call."""
+        started, self.started = self.started, set()
+        return started
 
     def add(self, items: int, frames: int) -> None:
         """Count work done since the last call."""
@@ -84,15 +92,22 @@ class ProgressBoard:
         return self.items, self.frames
 
 
+def make_board() -> Any:
+    """A board for one run, as an actor."""
+    return ray.remote(num_cpus=0)(_Board).remote()
+
+
 class _UnitActor:
     """A ``Worker`` as Ray Data calls it: one unit in, one result out, both as JSON."""
 
     def __init__(self, spec: RunSpec, num_threads: int, board: Any) -> None:
+        self.board = board
         self.worker = Worker(spec, num_threads, report=lambda items, frames: board.add.remote(items, frames))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         record = json.loads(batch["unit"][0])
         unit = WorkUnit(record["unit_id"], tuple(record["items"]), record["attempt"])
+        ray.get(self.board.start.remote(unit.unit_id))  # must be known before the unit can kill this process
         return {"result": [json.dumps(asdict(self.worker(unit)))]}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -42,7 +42,7 @@ class _End:
         self.error = error
 
 
-def read_ahead(items: Iterator[T], depth: int, timings: Timings) -> Iterator[T]:
+def read_ahead(items: Iterator[T], depth: int, timings: Timings) -> Generator[T, None, None]:
     """Iterate over ``items`` in a thread of its own, at most ``depth`` ahead.
 
     Close the returned generator (or exhaust it) to stop the thread. An exception of

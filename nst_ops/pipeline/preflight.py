@@ -68,7 +68,9 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     image_cost, video_cost = _cost(images, spec, "image"), _cost(videos, spec, "video")
     workers = cluster.pool_size(spec.config)
     seconds = image_volume.num_pixels * image_cost.seconds + video_volume.num_pixels * video_cost.seconds
-    num_bytes = image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
+    num_bytes = (
+        image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
+    )
     skipped = sum(refusal.status == "skipped" for refusal in plan.refusals)
     collisions = [refusal for refusal in plan.refusals if refusal.error_type == "OutputCollisionError"]
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
@@ -78,14 +80,18 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     table.add_row("files", f"{catalog.num_rows:,}, {sum(catalog['source_bytes'].to_pylist()) / 1e6:,.1f} MB")
     table.add_row("done before", f"{plan.num_done:,}")
     table.add_row("images to do", f"{len(images):,}")
-    table.add_row("videos to do", f"{len(videos):,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h")
+    table.add_row(
+        "videos to do", f"{len(videos):,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h"
+    )
     table.add_row("no media", f"{skipped:,} (a row with status skipped)")
     table.add_row("collisions", f"{len(collisions):,}")
     for refusal in collisions[:_SHOWN_COLLISIONS]:
         table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
     table.add_row("GPUs", f"{cluster.num_gpus()}")
     table.add_row("workers", f"{workers}")
-    table.add_row("estimated time", f"~{timedelta(seconds=round(seconds / workers))} (rates measured on samples)")
+    table.add_row(
+        "estimated time", f"~{timedelta(seconds=round(seconds / workers))} (rates measured on samples)"
+    )
     table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
     return render(table)
 
@@ -96,7 +102,8 @@ def _volume(items: list[Item], spec: RunSpec, kind: str) -> _Volume:
     sample = items[:: max(1, len(items) // _PROBES)]
     known = []
     with contextlib.suppress(ray.exceptions.RayError):  # a file that kills the prober ends the sample
-        for item, probe in zip(sample, _probe_all.remote(spec, sample, kind), strict=False):
+        probes: Any = _probe_all.remote(spec, sample, kind)
+        for item, probe in zip(sample, probes, strict=False):
             if found := ray.get(probe):
                 known.append((item, found))
     sampled_bytes = sum(item["source_bytes"] for item, _ in known)
@@ -153,7 +160,9 @@ def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float]
     for item in items:
         with contextlib.suppress(Exception):
             measured = (_measure_image if kind == "image" else _measure_video)(worker, item)
-            seconds, pixels, num_bytes = (a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True))
+            seconds, pixels, num_bytes = (
+                a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True)
+            )
     return (seconds / pixels, num_bytes / pixels) if pixels else None
 
 
@@ -182,7 +191,9 @@ def _measure_video(worker: Worker, item: Item) -> tuple[float, float, float]:
         decoded = time.perf_counter()
         stylized_nhwc = worker.stylizer(np.stack([frame.rgb_hwc for frame in frames]))
         stylized = time.perf_counter()
-        with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, video.crf, video.preset) as writer:
+        with VideoWriter(
+            output.name, "mp4", reader.info, reader.output_size, None, video.crf, video.preset
+        ) as writer:
             for frame, stylized_hwc in zip(frames, stylized_nhwc, strict=True):
                 writer.write(Frame(frame.pts, frame.duration, stylized_hwc))
         stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)

@@ -31,7 +31,7 @@ from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.preflight import estimate_frames, preflight
 from nst_ops.pipeline.progress import ProgressDisplay
 from nst_ops.pipeline.summary import Summary, count_statuses, top_errors
-from nst_ops.pipeline.worker import RunSpec, UnitResult, manifest_row
+from nst_ops.pipeline.worker import RunSpec, manifest_row
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
@@ -62,7 +62,11 @@ def stylize_collection(config: StylizeConfig) -> Summary:
             raise ConfigError(str(error)) from error
     rows_so_far = manifest.table().schema.empty_table() if config.overwrite else manifest.table()
     plan = plan_units(catalog, rows_so_far, config.units.images, config.retry_failed)
-    print(f"{catalog.num_rows:,} files in {config.input}, {plan.num_done:,} done before", file=sys.stderr, flush=True)
+    print(
+        f"{catalog.num_rows:,} files in {config.input}, {plan.num_done:,} done before",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         if config.dry_run:
             cluster.connect(config.ray_address)
@@ -93,51 +97,64 @@ def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]
     """
     print("starting Ray ...", file=sys.stderr, flush=True)
     cluster.connect(spec.config.ray_address)
-    started = time.perf_counter()
-    board: Any = cluster.ProgressBoard.remote()
+    started_at = time.perf_counter()
+    board = cluster.make_board()
     num_items = sum(len(unit.items) for unit in plan.units)
     timings, units = Timings(), plan.units
-    with ProgressDisplay(num_items, estimate_frames(plan.units, spec), lambda: ray.get(board.totals.remote())):
+    errors: dict[str, str] = {}
+    with ProgressDisplay(
+        num_items, estimate_frames(plan.units, spec), lambda: ray.get(board.totals.remote())
+    ):
         while units:
             for result in cluster.run_units(units, spec, board):
                 if result.fatal:
                     raise FatalError(result.fatal)
+                if result.error:
+                    errors[result.unit_id] = result.error
                 timings.add(result.timings)
-            lost = _without_rows(units, manifest)
-            if lost and lost[0].attempt >= spec.config.workers.attempts:
-                _settle_crashed(lost, spec, manifest)
-                break
-            units = [single for unit in lost for single in split_unit(unit)]
-    return timings, time.perf_counter() - started
+            started = ray.get(board.take_started.remote())
+            if not started:
+                raise FatalError(
+                    "no worker could start: see the logs of Ray, by default in /tmp/ray/session_latest"
+                )
+            units = _next_try(_without_rows(units, manifest), started, errors, spec, manifest)
+    return timings, time.perf_counter() - started_at
+
+
+def _next_try(
+    lost: list[WorkUnit], started: set[str], errors: dict[str, str], spec: RunSpec, manifest: Manifest
+) -> list[WorkUnit]:
+    """What to try again of the units that ended without rows; those tried often enough are settled."""
+    units: list[WorkUnit] = []
+    for unit in lost:
+        if unit.unit_id not in started:
+            units.append(unit)  # it only stood behind one that killed the last worker
+        elif unit.attempt < spec.config.workers.attempts:
+            units.extend(split_unit(unit))
+        else:
+            _settle_crashed(unit, errors.get(unit.unit_id), spec, manifest)
+    return units
 
 
 def _without_rows(units: list[WorkUnit], manifest: Manifest) -> list[WorkUnit]:
-    """What of ``units`` has no row after they ran: their worker died."""
+    """What of ``units`` has no row after they ran."""
     known = set(manifest.table()["item_id"].to_pylist())
     lost = ((unit, tuple(item for item in unit.items if item["item_id"] not in known)) for unit in units)
     return [WorkUnit(unit.unit_id, items, unit.attempt) for unit, items in lost if items]
 
 
-def _settle_crashed(lost: list[WorkUnit], spec: RunSpec, manifest: Manifest) -> None:
+def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: Manifest) -> None:
     """Record items that killed their worker every time."""
-    for unit in lost:
-        message = (
-            f"killed its worker process {unit.attempt} times, most likely a damaged file or too little memory: "
-            "check the file, re-encode it, and run again with --retry-failed"
-        )
-        rows = [
-            manifest_row(
-                spec,
-                item,
-                status="crashed",
-                error_type="WorkerCrashedError",
-                error_message=message,
-                attempts=unit.attempt,
-                unit_id=unit.unit_id,
-            )
-            for item in unit.items
-        ]
-        manifest.commit(unit.unit_id, rows)
+    what = error or "killed its worker process, most likely a damaged file or too little memory"
+    message = (
+        f"{what} ({unit.attempt} tries): check or re-encode the file, then run again with --retry-failed"
+    )
+    outcome = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
+    rows = [
+        manifest_row(spec, item, **outcome, attempts=unit.attempt, unit_id=unit.unit_id)
+        for item in unit.items
+    ]
+    manifest.commit(unit.unit_id, rows)
 
 
 def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
@@ -168,7 +185,7 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     inside, outside = f"{output.root}/", f"{source.folder.root}/"
     if output.is_local == source.folder.is_local and not source.only and inside.startswith(outside):
         raise ConfigError(
-            f"output '{config.output}' lies inside the input '{config.input}', the next run would stylize it again: "
+            f"output '{config.output}' lies inside the input '{config.input}', which would stylize it too: "
             "take a folder beside it"
         )
     if output.is_file():
@@ -201,7 +218,9 @@ def _shaping(config: StylizeConfig) -> dict[str, Any]:
 
 
 def _fingerprint(config: StylizeConfig, spec: RunSpec) -> dict[str, Any]:
-    flat = {f"{section}.{key}": value for section, keys in _shaping(config).items() for key, value in keys.items()}
+    flat = {
+        f"{section}.{key}": value for section, keys in _shaping(config).items() for key, value in keys.items()
+    }
     where = Folder(config.input).uri()
     return {"input": where, "style": spec.style, "model_sha256": spec.model_sha256, **flat}
 

@@ -67,6 +67,8 @@ class UnitResult:
     timings: Timings = field(default_factory=Timings)
     fatal: str = ""
     """Why the run must stop, if it must: no item's fault."""
+    error: str = ""
+    """An exception that nothing foresaw; the unit has no rows and may be tried again."""
 
 
 @dataclass
@@ -110,6 +112,9 @@ class Worker:
         except StorageFullError as error:
             result.fatal = str(error)
             return result
+        except Exception as error:  # a device that fails, or our own mistake: the driver decides
+            result.error = f"{type(error).__name__}: {error}"
+            return result
         result.num_failed = sum(row["status"] != "ok" for row in rows)
         result.num_frames = sum(row["num_frames"] or 0 for row in rows if row["kind"] == "video")
         result.elapsed_s = time.perf_counter() - started
@@ -140,7 +145,9 @@ class Worker:
                     stylized_nhwc = self.stylizer(frames)
                 except MemoryError as error:
                     too_large = TooLargeError(str(error))
-                    rows.extend(self._failed(unit, decoded.item, too_large, decoded.timings) for decoded in batch)
+                    rows.extend(
+                        self._failed(unit, decoded.item, too_large, decoded.timings) for decoded in batch
+                    )
                     self.report(len(batch), 0)
                     continue
                 elapsed = time.perf_counter() - started
@@ -178,7 +185,9 @@ class Worker:
         started = time.perf_counter()
         try:
             relpath, image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)
-            data = encode_image(stylized_hwc, image.alpha_hw, image_format, self.config.images.quality, image.exif)
+            data = encode_image(
+                stylized_hwc, image.alpha_hw, image_format, self.config.images.quality, image.exif
+            )
             with self.output.atomic_write(relpath) as temporary:
                 temporary.write_bytes(data)
         except StorageFullError:
@@ -294,7 +303,12 @@ class Worker:
     def _failed(self, unit: WorkUnit, item: Item, error: Exception, timings: Timings) -> Row:
         message = str(error) if isinstance(error, MediaError) else f"{error}".strip() or type(error).__name__
         return self._row(
-            unit, item, timings, status="failed", error_type=type(error).__name__, error_message=message[:2000]
+            unit,
+            item,
+            timings,
+            status="failed",
+            error_type=type(error).__name__,
+            error_message=message[:2000],
         )
 
     def _row(self, unit: WorkUnit, item: Item, timings: Timings, **outcome: Any) -> Row:

@@ -76,7 +76,9 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
         animated = name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif"))
         with (
             folder.local_copy(name) as path,
-            AnimationReader(path, _CELL) if animated else VideoReader(path, _CELL, keep_damaged=True) as reader,
+            AnimationReader(path, _CELL)
+            if animated
+            else VideoReader(path, _CELL, keep_damaged=True) as reader,
         ):
             frames = list(itertools.islice(reader.frames(), _FRAME_OF_FILM))
             # Quarter turns only: np.rot90 counts them counter-clockwise, as ``rotation`` does.

@@ -31,9 +31,7 @@ class Stylizer(Protocol):
         ...
 
 
-def load_stylizer(
-    kind: str, checkpoint: str = "", device: str = "auto", precision: str = "auto"
-) -> Stylizer:
+def load_stylizer(kind: str, checkpoint: str = "", device: str = "auto", precision: str = "auto") -> Stylizer:
     """Make the stylizer ``kind`` on ``device``.
 
     Args:

@@ -39,7 +39,7 @@ class JohnsonStylizer:
         if precision == "auto":
             precision = "fp16" if self.device.type == "cuda" else "fp32"
         self.dtype = _DTYPES[precision]
-        self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, frames_nhwc: UInt8Array) -> UInt8Array:
@@ -72,14 +72,14 @@ class JohnsonStylizer:
             free = psutil.virtual_memory().available
         if per_frame > free:
             raise MemoryError(
-                f"{width}x{height} pixels need about {per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free: "
+                f"{width}x{height} pixels need about {per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} are free: "
                 "set resize.max_side to a smaller size"
             )
         return int(free // per_frame)
 
 
 def _reflected(side: int, device: torch.device) -> Tensor:
-    """Indices that pad ``side`` by reflection at its end to the stride, and to the least the network takes."""
+    """Indices that pad ``side`` by reflection at its end to the stride and the least size."""
     padded = max(_MIN_SIDE, math.ceil(side / JohnsonNet.stride) * JohnsonNet.stride)
     # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
     return torch.from_numpy(np.pad(np.arange(side), (0, padded - side), mode="reflect")).to(device)
