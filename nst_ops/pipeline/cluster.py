@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,10 +22,21 @@ from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
 
 
-def connect(address: str) -> None:
-    """Join the cluster at ``address``; for ``auto`` the one at hand, or start one here."""
-    if ray.is_initialized():
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Join the cluster at ``address`` (``auto``: the one at hand, or a new one here) and leave it again."""
+    if ray.is_initialized():  # the caller's own; not ours to stop
+        yield
         return
+    print("connecting to Ray ...", file=sys.stderr, flush=True)
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "auto":
         try:
@@ -33,19 +46,13 @@ def connect(address: str) -> None:
             address = "local"
     if address == "local":
         # No dashboard: it takes seconds to start and a laptop run has its own progress bar.
-        ray.init(address="local", include_dashboard=False, **quiet)
-    else:
-        ray.init(address=address, **quiet)
-
-
-def disconnect() -> None:
-    """Leave the cluster, or stop it if it was started here."""
-    ray.shutdown()
+        quiet["include_dashboard"] = False
+    ray.init(address=address, **quiet)
 
 
 def num_gpus() -> int:
     """GPUs of the cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def pool_size(config: StylizeConfig) -> int:
@@ -60,7 +67,7 @@ def wants_gpu(config: StylizeConfig) -> bool:
 
 def _threads(config: StylizeConfig, workers: int) -> int:
     """CPU threads of each worker's network: the cores of a node shared out, which Ray would set to 1."""
-    nodes = max(1, len(ray.nodes()))  # type: ignore[no-untyped-call]
+    nodes = max(1, len(ray.nodes()))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return config.workers.threads or max(1, cores * nodes // workers)
 

@@ -69,8 +69,8 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     )
     try:
         if config.dry_run:
-            cluster.connect(config.ray_address)
-            return Summary({}, text=preflight(catalog, plan, spec))
+            with cluster.connected(config.ray_address):
+                return Summary({}, text=preflight(catalog, plan, spec))
         with _only_run(output):
             try:
                 manifest.start(_record(config, spec, fingerprint), config.overwrite)
@@ -79,24 +79,23 @@ def stylize_collection(config: StylizeConfig) -> Summary:
             output.remove_scratch()
             manifest.forget(plan.stale_ids)
             _settle_refusals(plan, spec, manifest)
-            timings, elapsed_s = _run(plan, spec, manifest) if plan.units else (Timings(), 0.0)
+            timings, elapsed_s = Timings(), 0.0
+            if plan.units:
+                with cluster.connected(config.ray_address):
+                    timings, elapsed_s = _run(plan, spec, manifest)
             summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
             output.remove_scratch()
             return summary
     except StorageFullError as error:
         raise FatalError(str(error)) from error
-    finally:
-        cluster.disconnect()
 
 
 def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]:
     """Run the units, and those that killed their worker again, one item each, a finite number of times.
 
     Returns:
-        What kept the workers busy, and the seconds it took once Ray was there.
+        What kept the workers busy, and the seconds it took.
     """
-    print("starting Ray ...", file=sys.stderr, flush=True)
-    cluster.connect(spec.config.ray_address)
     started_at = time.perf_counter()
     board = cluster.make_board()
     num_items = sum(len(unit.items) for unit in plan.units)

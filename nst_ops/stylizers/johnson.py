@@ -72,7 +72,7 @@ class JohnsonStylizer:
             free = psutil.virtual_memory().available
         if per_frame > free:
             raise MemoryError(
-                f"{width}x{height} pixels need about {per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} are free: "
+                f"{width}x{height} pixels need about {per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
                 "set resize.max_side to a smaller size"
             )
         return int(free // per_frame)
