@@ -325,7 +325,7 @@ class TrainJohnsonConfig(BaseSettings):
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Average the weights that are saved over about 1 / (1 - decay) steps; 0 saves the last ones."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs convolutions in bfloat16, about twice as fast where the processor has it."""
+    """Of the loss network: bf16 is faster where the processor has it; the trained network stays in fp32."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1."""
     threads: PositiveInt | None = None

@@ -7,6 +7,7 @@ aspect ratio, colour matrix, range, transfer and primaries, audio and subtitle s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
@@ -46,8 +47,13 @@ _TO_RGB = Interpolation.LANCZOS | _EXACT
 _TO_YUV = Interpolation.AREA | _EXACT
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-_DEFAULT_GIF_DELAY_MS = 100  # what browsers and FFmpeg take for delays below 20 ms
-
+_STREAM_TAGS = ("language", "title")
+_DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
+# Demuxers that read the file itself and no other: no playlist, no pattern of file names.
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,mpegvideo,mjpeg,yuv4mpegpipe,h264,hevc,m4v,vc1,obu,av1,"
+    "ivf,nut,dv,gxf,rm,wtv,gif,apng,aac,mp3,flac,wav"
+)
 
 # The movie time scale rounds where each stream starts; its default of 1 ms would move the sound.
 _ISO_BMFF = {"movflags": "+faststart", "movie_timescale": "90000"}
@@ -96,6 +102,8 @@ class VideoInfo:
     video_codec: str
     audio_codecs: tuple[str, ...]
     subtitle_codecs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What of the source has no place in the output."""
     animation: bool = False
     """True for animated images: no sound, and the container is ours to choose."""
 
@@ -169,21 +177,33 @@ class VideoReader:
         raise UnreadableVideoError("it holds no video stream: is it a sound file?")
 
     def _refuse_cut_off(self) -> None:
-        """MP4 and MOV say where each packet lies: see a cut-off file before hours go into it."""
-        if self.keep_damaged or "mp4" not in self._container.format.name:
+        """Most containers say how long they are: see a cut-off file before hours go into it."""
+        if self.keep_damaged:
             return
-        entries = self._stream.index_entries
-        if len(entries):
-            ends = max(entries[i].pos + entries[i].size for i in (0, len(entries) - 1))
-            size = os.path.getsize(self.path)
-            if ends > size:
-                raise DamagedVideoError(
-                    f"cut off: the index reaches byte {ends:,}, the file ends at {size:,}; copy it "
-                    "again, or set video.keep_damaged to write what decodes"
-                )
+        promised, size = self._promised_bytes(), os.path.getsize(self.path)
+        if promised > size:
+            raise DamagedVideoError(
+                f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it "
+                "again, or set video.keep_damaged to write what decodes"
+            )
+
+    def _promised_bytes(self) -> int:
+        """Where the file should end, by its own account; 0 if it does not say."""
+        name = self._container.format.name
+        if "mp4" in name:
+            entries = self._stream.index_entries
+            ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
+            return max(ends, default=0)
+        with open(self.path, "rb") as file:
+            if "matroska" in name:
+                return _matroska_end(file)
+            head = file.read(8)
+        # A RIFF says how much follows its first 8 bytes; some writers count these, too.
+        return int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
 
     def _decode(self) -> Iterator[VideoFrame]:
         packets = self._container.demux(self._stream)
+        whole = False  # whether a picture without holes has come
         while True:
             try:
                 packet = next(packets)
@@ -200,14 +220,18 @@ class VideoReader:
                     self._damage(error)
                 continue
             for frame in frames:
+                if frame.is_corrupt and whole:
+                    self._damage(None)  # the decoder has painted over a hole
+                whole = whole or not frame.is_corrupt
                 self.num_decoded += 1
                 yield frame
 
-    def _damage(self, error: FFmpegError) -> None:
+    def _damage(self, error: FFmpegError | None) -> None:
         self.num_damaged += 1
         if not self.keep_damaged:
+            what = error.strerror if error else "parts of the picture are missing"
             raise DamagedVideoError(
-                f"damaged after frame {self.num_decoded} ({error.strerror}): copy it again, or set "
+                f"damaged after frame {self.num_decoded} ({what}): copy it again, or set "
                 "video.keep_damaged to write what decodes"
             ) from error
 
@@ -226,6 +250,11 @@ class VideoReader:
             _known(first.color_trc),
             _known(first.color_primaries),
         )
+        notes = []
+        if first.interlaced_frame:
+            notes.append("interlaced: its two fields are stylized as one picture")
+        if any(part.is_alpha for part in first.format.components) or stream.metadata.get("alpha_mode") == "1":
+            notes.append("its transparency is left out")
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         return VideoInfo(
             width=first.width,
@@ -240,16 +269,18 @@ class VideoReader:
             video_codec=stream.codec_context.name,
             audio_codecs=tuple(s.codec_context.name for s in container.streams.audio),
             subtitle_codecs=tuple(s.codec_context.name for s in container.streams.subtitles),
+            notes=tuple(notes),
         )
 
     def _to_rgb(self, frame: VideoFrame) -> UInt8Array:
-        width, height = self.output_size
-        shrinks = width < frame.width or height < frame.height  # odd sizes are padded when written
+        width, height = self.info.width, self.info.height  # the size may change midway, the output's not
+        if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
+            width, height = self.output_size
         matrix = _sws_matrix(self.info.colour.matrix, self.info.height)
         rgb = self._reformatter.reformat(
             frame,
-            width=width if shrinks else frame.width,
-            height=height if shrinks else frame.height,
+            width=width,
+            height=height,
             format="rgb24",
             src_colorspace=matrix,
             dst_colorspace=matrix,
@@ -275,7 +306,9 @@ class AnimationReader:
         try:
             self._image = Image.open(path)
             self._num_frames: int = getattr(self._image, "n_frames", 1)
-            durations = [self._duration_ms(index) for index in range(self._num_frames)]
+            # An animated PNG may begin with a still for viewers that know no better.
+            self._first = int(bool(self._image.info.get("default_image")))
+            durations = [self._duration_ms(index) for index in range(self._first, self._num_frames)]
         except Exception as error:
             raise UnreadableImageError(
                 f"damaged animation: {error}: copy it again from its origin"
@@ -286,8 +319,8 @@ class AnimationReader:
             width=self._image.width,
             height=self._image.height,
             time_base=Fraction(1, 1000),
-            frame_rate=Fraction(1000 * self._num_frames, total_ms),
-            num_frames=self._num_frames,
+            frame_rate=Fraction(1000 * len(durations), total_ms),
+            num_frames=len(durations),
             duration_s=total_ms / 1000,
             rotation=0,
             sample_aspect_ratio=None,
@@ -312,7 +345,7 @@ class AnimationReader:
     def frames(self) -> Iterator[Frame]:
         """Every frame once, with its delay as its duration."""
         pts = 0
-        for index, duration_ms in enumerate(self._durations_ms):
+        for index, duration_ms in enumerate(self._durations_ms, self._first):
             try:
                 self._image.seek(index)
                 picture = self._image.convert("RGBA")
@@ -330,7 +363,7 @@ class AnimationReader:
         self._image.seek(index)
         self._image.load()
         delay = round(float(self._image.info.get("duration", 0)))
-        return delay if delay >= 20 else _DEFAULT_GIF_DELAY_MS
+        return delay if delay > 10 else _DEFAULT_DELAY_MS
 
 
 class VideoWriter:
@@ -361,7 +394,7 @@ class VideoWriter:
     ) -> None:
         self._info = info
         self._size = size
-        self.notes: list[str] = []
+        self.notes = list(info.notes)
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._reformatter = VideoReformatter()
         self._matrix, self._colour = self._output_colour()
@@ -369,7 +402,9 @@ class VideoWriter:
             f"file:{path}", "w", format=container, options=_MUXER[container]
         )
         self._stream = self._add_video(crf, preset)
-        self._copier = StreamCopier(source_path, self._output, self.notes) if source_path else None
+        self._copier = (
+            StreamCopier(source_path, self._output, self._stream, self.notes) if source_path else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -377,17 +412,15 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._copier:
+        try:
             if kind is None:
                 self._finish()
-            self._copier.close()
-        elif kind is None:
-            self._finish()
-        try:
-            self._output.close()
-        except FFmpegError:
-            if kind is None:
-                raise
+                self._output.close()
+        finally:
+            if self._copier:
+                self._copier.close()
+            with contextlib.suppress(FFmpegError):  # what went wrong first is on its way already
+                self._output.close()
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its size is that given to the constructor."""
@@ -460,7 +493,7 @@ class VideoWriter:
 class StreamCopier:
     """Copies what is not the picture from a source to an output, in step with the picture."""
 
-    def __init__(self, source_path: str, output: OutputContainer, notes: list[str]) -> None:
+    def __init__(self, source_path: str, output: OutputContainer, picture: Stream, notes: list[str]) -> None:
         self._source = open_input(source_path)
         self._output = output
         output.metadata.update(
@@ -472,12 +505,18 @@ class StreamCopier:
         self._twins: dict[int, Stream] = {}
         pictures = 0
         for stream in self._source.streams:
-            if stream.type == "video":
+            if stream.disposition & Disposition.attached_pic:
+                self._add_cover(stream, notes)
+            elif stream.type == "video":
                 pictures += 1
-                if pictures == 2:
+                if pictures == 1:
+                    picture.metadata.update(_stream_tags(stream))
+                elif pictures == 2:
                     notes.append("only the first video stream is stylized, the others are left out")
             elif stream.type in ("audio", "subtitle"):
                 self._add_twin(stream, notes)
+            elif stream.type == "attachment" and output.format.name == "matroska":
+                output.add_stream_from_template(stream)  # fonts of the subtitles
         self._packets = (
             self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
         )
@@ -504,9 +543,18 @@ class StreamCopier:
     def _read(self) -> Any:
         """The next packet with a time; the demuxer ends each stream with an empty one."""
         try:
-            return next((packet for packet in self._packets if packet.dts is not None), None)
+            for packet in self._packets:
+                if (
+                    packet.dts is None
+                    and packet.size
+                    and packet.stream.disposition & Disposition.attached_pic
+                ):
+                    packet.pts = packet.dts = 0
+                if packet.dts is not None:
+                    return packet
         except FFmpegError:  # the picture's reader has judged the damage already
-            return None
+            pass
+        return None
 
     def _add_twin(self, stream: Stream, notes: list[str]) -> None:
         name = stream.codec_context.name if stream.codec_context else "unknown"
@@ -516,9 +564,21 @@ class StreamCopier:
             )
             return
         twin: Any = self._output.add_stream_from_template(stream)
-        twin.metadata.update(stream.metadata)
+        twin.metadata.update(stream.metadata | _stream_tags(stream))
         twin.disposition = stream.disposition
         self._twins[stream.index] = twin
+
+    def _add_cover(self, stream: Stream, notes: list[str]) -> None:
+        if self._output.format.name == "mp4":
+            self._add_twin(stream, notes)
+        else:
+            notes.append("the cover picture is left out")
+
+
+def _stream_tags(stream: Stream) -> dict[str, str]:
+    """Language and title of a stream; what MP4 calls its name is its title."""
+    tags = {"title": stream.metadata.get("name", "")} | stream.metadata
+    return {key: tags[key] for key in _STREAM_TAGS if tags.get(key)}
 
 
 def container_takes(container: str, codecs: tuple[str, ...]) -> bool:
@@ -541,7 +601,11 @@ def open_input(path: str) -> InputContainer:
         UnreadableVideoError: not a video that FFmpeg knows.
     """
     try:
-        return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            metadata_errors="replace",
+        )
     except FFmpegError as error:
         raise UnreadableVideoError(
             f"does not open as a video ({error.strerror}): check that it is one and copy it again"
@@ -568,6 +632,23 @@ def _sws_matrix(matrix: int, height: int) -> int:
     if matrix == _UNSPECIFIED:
         return _SWS_MATRIX[1] if height >= 720 else _SWS_MATRIX[6]
     return _SWS_MATRIX.get(matrix, _SWS_MATRIX[6])
+
+
+def _matroska_end(file: BinaryIO) -> int:
+    """The byte at which the segment ends, or 0 for a live recording, which does not know."""
+    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML header, segment
+        if file.read(4) != element:
+            return 0
+        first = file.read(1)
+        length = 9 - int.from_bytes(first, "big").bit_length()  # a leading 1 says how many bytes
+        if not 1 <= length <= 8:
+            return 0
+        unknown = (1 << 7 * length) - 1
+        size = int.from_bytes(first + file.read(length - 1), "big") & unknown
+        if element == b"\x18\x53\x80\x67":
+            return 0 if size == unknown else file.tell() + size
+        file.seek(size, os.SEEK_CUR)
+    return 0
 
 
 def _known(code_point: int | None) -> int:

@@ -51,7 +51,10 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     source, output = _open_folders(config)
     spec = _run_spec(config)
     manifest = Manifest(output)
-    catalog = discover(source)
+    try:
+        catalog = discover(source)
+    except PermissionError as error:
+        raise ConfigError(f"cannot list '{error.filename}': {error.strerror}") from error
     if not catalog.num_rows:
         raise ConfigError(f"input '{config.input}' holds no files")
     fingerprint = _fingerprint(config, spec)
@@ -74,7 +77,9 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         with _only_run(output):
             try:
                 manifest.start(_record(config, spec, fingerprint), config.overwrite)
-            except PermissionError as error:
+            except StorageFullError:
+                raise
+            except OSError as error:
                 raise ConfigError(f"cannot write to output '{config.output}': {error.strerror}") from error
             output.remove_scratch()
             manifest.forget(plan.stale_ids)

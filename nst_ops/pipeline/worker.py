@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nst_ops.collection.discover import Source
-from nst_ops.collection.manifest import Manifest, Row
+from nst_ops.collection.manifest import SCHEMA, Manifest, Row
 from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.config import StylizeConfig
 from nst_ops.media.errors import DamagedVideoError, MediaError, TooLargeError
@@ -120,11 +120,11 @@ class Worker:
         result.elapsed_s = time.perf_counter() - started
         return result
 
-    # Images: one decoded ahead of the network, one encoded behind it, a whole unit long.
+    # Images: decoded ahead of the network, encoded behind it, a whole unit long.
 
     def _image_rows(self, unit: WorkUnit, timings: Timings) -> list[Row]:
         rows: list[Row] = []
-        depth = self.config.workers.queue_frames
+        depth = self.config.model.batch_size  # photographs are large: no more of them than the network takes
 
         def finish(decoded: _Decoded, stylized_hwc: UInt8Array) -> None:
             rows.append(self._write_image(unit, decoded, stylized_hwc))
@@ -327,6 +327,7 @@ class Worker:
 def manifest_row(spec: RunSpec, item: Item, **outcome: Any) -> Row:
     """A manifest row of ``item`` with what is the same for every item of the run."""
     return {
+        **dict.fromkeys(SCHEMA.names),
         **{key: item[key] for key in ("item_id", "source_uri", "source_bytes", "source_version", "kind")},
         "style": spec.style,
         "model": spec.model,

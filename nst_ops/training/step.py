@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
+from nst_ops.training.checkerboard import remove_grid
 
 _MAX_CONSECUTIVE_SKIPS = 10
 
@@ -48,7 +49,8 @@ class PerceptualStep:
         learning_rate: its peak.
         clip_norm: upper bound of the gradient's norm.
         ema_decay: 0 for none, else how slowly the averaged copy in ``averaged`` follows.
-        bf16: run convolutions in bfloat16; weights and losses stay fp32.
+        bf16: run the loss network in bfloat16. The trained one stays in fp32: bfloat16 has
+            8 bits and would hide the grain of flat, bright areas from which strokes grow.
         wrap: puts the network behind another module for training, such as
             ``DistributedDataParallel``; what is saved is the network itself.
     """
@@ -64,6 +66,7 @@ class PerceptualStep:
         bf16: bool = False,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
+        remove_grid(model)
         self.model = model
         self.forward = wrap(model) if wrap else model
         self.loss = loss
@@ -80,8 +83,9 @@ class PerceptualStep:
         """Train on uint8 (B, 3, H, W) photographs."""
         photos = photos_bchw.to(self.device, non_blocking=True).float().div_(255.0)
         photos = photos.contiguous(memory_format=torch.channels_last)
+        stylized = self.forward(photos)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = self.loss(self.forward(photos).float(), photos)
+            terms = self.loss(stylized, photos)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
@@ -100,7 +104,10 @@ class PerceptualStep:
             self.optimizer.zero_grad(set_to_none=True)  # Adam then leaves weights and moments alone
         self.optimizer.step()
         self.scheduler.step()
-        if self.ema_decay and not skipped:
+        if skipped:
+            return
+        remove_grid(self.model)
+        if self.ema_decay:
             with torch.no_grad():
                 for mean, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
                     mean.lerp_(now, 1.0 - self.ema_decay)

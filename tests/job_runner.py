@@ -1,0 +1,69 @@
+"""The real job on real files, for the tests of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "RAY_worker_niceness": "0"}  # a loaded machine would starve niced workers
+
+
+def job_command(source: Path, output: Path, *arguments: str) -> list[str]:
+    """The job as a person runs it, on a Ray of its own."""
+    command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--ray_address", "local"]
+    return [*command, "--input", str(source), "--output", str(output), *arguments]
+
+
+def run_job(source: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the job to its end."""
+    command = job_command(source, output, *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
+
+
+def read_manifest(output: Path) -> list[dict[str, object]]:
+    """All rows, as any Parquet reader sees them."""
+    folder = output / "manifest"
+    if not folder.is_dir() or not any(folder.glob("*.parquet")):
+        return []
+    table: pa.Table = pyarrow.dataset.dataset(folder).to_table()
+    return table.to_pylist()
+
+
+def check_invariants(output: Path) -> dict[str, dict[str, object]]:
+    """Each source at most once, and every ok row's output complete; rows by file name."""
+    rows = read_manifest(output)
+    sources = [row["source_uri"] for row in rows]
+    assert len(sources) == len(set(sources))
+    for row in rows:
+        if row["status"] == "ok":
+            data = Path(str(row["output_uri"])).read_bytes()
+            assert len(data) == row["output_bytes"]
+            assert hashlib.sha256(data).hexdigest() == row["output_sha256"]
+        else:
+            assert row["error_type"]
+            assert row["error_message"]
+    return {Path(str(row["source_uri"])).name: row for row in rows}
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Files that a user sees: no part of their path starts with a dot."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+
+
+def write_picture(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> None:
+    """Noise, which no codec makes small."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,673 @@
+"""Films survive a writer that changes nothing: every frame, its time, its colour and all around it."""
+
+import io
+import itertools
+import tracemalloc
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from conftest import real_files
+from hypothesis import given
+from hypothesis import strategies as st
+from media_factory import (
+    BT601,
+    BT709,
+    FULL,
+    LIMITED,
+    Sound,
+    coloured_clouds,
+    decoded,
+    moving_pictures,
+    packets,
+    photo,
+    psnr,
+    times,
+    write_film,
+    yuv_frames,
+)
+from PIL import Image
+
+from nst_ops.media.errors import (
+    DamagedVideoError,
+    EmptyFileError,
+    MediaError,
+    UnreadableImageError,
+    UnreadableVideoError,
+)
+from nst_ops.media.formats import video_output
+from nst_ops.media.video import (
+    AnimationReader,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    container_takes,
+    count_packets,
+    even_size,
+    read_header,
+)
+
+PICTURES = moving_pictures(12, 96, 64)
+
+
+def twin(
+    source: Path,
+    max_side: int | None = None,
+    *,
+    crf: int = 18,
+    preset: str = "ultrafast",
+    keep_damaged: bool = False,
+    stylize: Callable[[np.ndarray], np.ndarray] = lambda rgb: rgb,
+) -> SimpleNamespace:
+    """Write what ``source`` holds beside it, as the worker does, and say what was seen on the way."""
+    animated = source.suffix in (".gif", ".webp", ".png", ".avif")
+    reader = (
+        AnimationReader(str(source), max_side)
+        if animated
+        else VideoReader(str(source), max_side, keep_damaged)
+    )
+    with reader:
+        name, container = video_output(source.name, has_sound=not animated)
+        if not container_takes(container, reader.info.audio_codecs):
+            name, container = video_output(source.name, fits=False)
+        path = source.parent / "twin" / name
+        path.parent.mkdir(exist_ok=True)
+        other_streams = None if animated else str(source)
+        writer = VideoWriter(
+            str(path), container, reader.info, reader.output_size, other_streams, crf, preset
+        )
+        seen = []
+        with writer:
+            for frame in reader.frames():
+                seen.append(Fraction(frame.pts) * reader.info.time_base)
+                writer.write(Frame(frame.pts, frame.duration, stylize(frame.rgb_hwc)))
+    return SimpleNamespace(path=path, times=seen, info=reader.info, notes=writer.notes, reader=reader)
+
+
+def planes(path: Path) -> list[np.ndarray]:
+    return [frame.to_ndarray() for frame in decoded(path)]
+
+
+def rgb_of(path: Path, max_side: int | None = None) -> list[np.ndarray]:
+    with VideoReader(str(path), max_side) as reader:
+        return [frame.rgb_hwc for frame in reader.frames()]
+
+
+def tags(path: Path) -> tuple[int, int, int, int]:
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        return int(context.colorspace), int(context.color_range), context.color_trc, context.color_primaries
+
+
+def worst_ms(one: list[Fraction], other: list[Fraction]) -> float:
+    assert len(one) == len(other)
+    return 1000 * float(max(abs(a - b) for a, b in zip(one, other, strict=True)))
+
+
+# Colour.
+
+
+COLOURS = [(matrix, colour_range) for matrix in (BT601, BT709) for colour_range in (LIMITED, FULL)]
+
+
+def tagged(matrix: int, colour_range: int) -> dict[str, int]:
+    return {"colorspace": matrix, "color_range": colour_range, "color_trc": matrix, "color_primaries": matrix}
+
+
+@pytest.mark.parametrize(("matrix", "colour_range"), COLOURS)
+def test_an_unchanged_film_keeps_its_colours_and_tags(tmp_path, matrix, colour_range):
+    frames = yuv_frames(PICTURES, matrix, colour_range)
+    source = write_film(tmp_path / "a.mp4", frames, colour=tagged(matrix, colour_range))
+    before = planes(source)
+    assert all(np.array_equal(a, f.to_ndarray()) for a, f in zip(before, frames, strict=True))  # lossless
+    after = twin(source).path
+    assert min(psnr(a, b) for a, b in zip(before, planes(after), strict=True)) >= 38
+    assert tags(after) == (matrix, colour_range, matrix, matrix)
+
+
+@pytest.mark.parametrize(("matrix", "colour_range"), COLOURS)
+def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, matrix, colour_range):
+    clouds = coloured_clouds(4, 96, 64)
+    frames = yuv_frames(clouds, matrix, colour_range)
+    right = write_film(tmp_path / "right.mp4", frames, colour=tagged(matrix, colour_range))
+    assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(right), strict=True)) >= 38
+    for wrong in ((BT601 + BT709 - matrix, colour_range), (matrix, LIMITED + FULL - colour_range)):
+        mistaken = write_film(tmp_path / "wrong.mp4", frames, colour=tagged(*wrong))
+        assert max(psnr(a, b) for a, b in zip(clouds, rgb_of(mistaken), strict=True)) <= 33
+
+
+def test_an_untagged_film_stays_untagged(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES)
+    assert tags(source) == (2, 0, 2, 2)
+    assert tags(twin(source).path)[0::2] == (2, 2)
+    assert tags(twin(source).path)[3] == 2
+
+
+def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tmp_path):
+    clouds = coloured_clouds(2, 1280, 720)
+    source = write_film(tmp_path / "a.mp4", yuv_frames(clouds, BT709, LIMITED))
+    small = twin(source, 320).path
+    assert tags(small)[0] == BT709
+    expected = np.asarray(Image.fromarray(clouds[0]).resize((320, 180), Image.Resampling.LANCZOS))
+    assert psnr(expected, rgb_of(small)[0]) >= 38
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "bound"),
+    [
+        ("ten_bit.mp4", "libx264", "yuv420p10le", 36),
+        ("yuv422.mkv", "ffv1", "yuv422p", 36),
+        ("yuv444.mp4", "libx264", "yuv444p", 36),
+        ("full.avi", "mjpeg", "yuvj420p", 33),
+        ("grey.mkv", "ffv1", "gray", 36),
+        ("rgb.mkv", "ffv1", "gbrp", 36),
+        ("rgb.mov", "png", "rgb24", 36),
+        ("palette.mov", "png", "rgba", 36),
+    ],
+)
+def test_any_pixel_format_comes_in_with_its_colours(tmp_path, name, codec, pix_fmt, bound):
+    clouds = coloured_clouds(3, 96, 64)
+    options = {"qp": "0"} if codec == "libx264" else {"qscale": "2"} if codec == "mjpeg" else {}
+    source = write_film(tmp_path / name, clouds, codec=codec, pix_fmt=pix_fmt, options=options)
+    if pix_fmt == "gray":
+        clouds = [np.asarray(Image.fromarray(cloud).convert("L").convert("RGB")) for cloud in clouds]
+    assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(source), strict=True)) >= bound
+    after = twin(source)
+    assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(after.path), strict=True)) >= bound - 1
+    assert decoded(after.path)[0].format.name in ("yuv420p", "yuvj420p")
+
+
+# Time.
+
+
+UNEVEN = [0, 40, 55, 120, 121, 300, 333, 334, 350, 900, 901, 1000]  # ms
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+@pytest.mark.parametrize("start", [0, 1400])
+def test_uneven_frame_times_are_kept(tmp_path, name, start):
+    pts = [start + time for time in UNEVEN]
+    source = write_film(tmp_path / name, PICTURES, pts=pts, time_base=Fraction(1, 1000))
+    before = times(source)
+    assert [round(time * 1000) for time in before] == pts
+    after = twin(source)
+    assert after.times == before
+    assert worst_ms(times(after.path), before) == 0
+
+
+@pytest.mark.parametrize(
+    "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 600)]
+)
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_odd_time_bases_are_kept(tmp_path, name, time_base):
+    step = max(1, round(Fraction(1, 30) / time_base))
+    pts = [n * step for n in range(len(PICTURES))]
+    source = write_film(tmp_path / name, PICTURES, pts=pts, time_base=time_base)
+    after = twin(source)
+    assert worst_ms(times(after.path), times(source)) == 0
+    if name == "a.mp4":
+        assert times(after.path) == [number * time_base for number in pts]
+
+
+def test_b_frames_come_out_in_order_and_on_time(tmp_path):
+    options = {"preset": "medium", "bf": "3", "b_strategy": "0", "qp": "10"}
+    source = write_film(tmp_path / "a.mp4", moving_pictures(40, 96, 64), options=options)
+    assert sum(frame.pict_type.name == "B" for frame in decoded(source)) > 15
+    after = twin(source, preset="medium")
+    assert times(after.path) == times(source)
+    pairs = zip(planes(source), planes(after.path), strict=True)
+    assert min(psnr(a, b) for a, b in pairs) >= 38
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.h264", "a.ts", "a.flv"])
+def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
+    source = write_film(tmp_path / name, PICTURES, options={"qp": "0", "bf": "2"})
+    after = twin(source)
+    assert after.path.name == name + ".mkv"
+    assert len(times(after.path)) == len(PICTURES) == len(after.times)
+    gaps = np.diff([float(time) for time in times(after.path)])
+    assert np.allclose(gaps, 0.04, atol=0.0011)
+
+
+def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES)
+    with av.open(str(source)) as a, av.open(str(twin(source).path)) as b:
+        durations = [float(f.streams.video[0].duration * f.streams.video[0].time_base) for f in (a, b)]
+    assert durations[0] == durations[1] == pytest.approx(len(PICTURES) / 25)
+
+
+# Shape.
+
+
+@pytest.mark.parametrize("rotation", [-90, 90, 180])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_rotation_is_kept_and_the_stored_frame_is_not_turned(tmp_path, name, rotation):
+    source = write_film(tmp_path / name, PICTURES, rotation=rotation)
+    after = twin(source)
+    frame = decoded(after.path)[0]
+    assert abs(frame.rotation) == 180 if rotation == 180 else frame.rotation == rotation
+    assert (frame.width, frame.height) == (96, 64)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
+    source = write_film(tmp_path / name, PICTURES, aspect=Fraction(237, 235))
+    with av.open(str(twin(source).path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(237, 235)
+
+
+@pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 31), (16, 16)])
+def test_odd_sizes_are_padded_by_their_edge(tmp_path, width, height):
+    pictures = [picture[:height, :width] for picture in PICTURES]
+    source = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="gbrp")
+    assert rgb_of(source)[0].shape == (height, width, 3)
+    after = rgb_of(twin(source, crf=4).path)
+    assert len(after) == len(pictures)
+    expected = np.pad(pictures[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    assert after[0].shape == expected.shape
+    for edge in ((slice(None), slice(-2, None)), (slice(-2, None), slice(None))):
+        assert psnr(after[0][edge], expected[edge]) >= 28
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.none() | st.integers(16, 4000))
+def test_sizes_are_even_never_enlarged_and_keep_their_aspect(width, height, max_side):
+    new_width, new_height = even_size((width, height), max_side)
+    assert new_width % 2 == new_height % 2 == 0
+    assert 2 <= new_width <= width + 1
+    assert 2 <= new_height <= height + 1
+    if max_side:
+        assert max(new_width, new_height) <= max_side + 1
+        scale = min(1.0, max_side / max(width, height))
+        assert abs(new_width - width * scale) <= 1.5 or new_width == 2
+        assert abs(new_height - height * scale) <= 1.5 or new_height == 2
+
+
+def test_frames_are_shrunk_to_the_longer_side(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES)
+    assert rgb_of(source, 48)[0].shape == (32, 48, 3)
+    assert rgb_of(source, 960)[0].shape == (64, 96, 3)
+    assert twin(source, 48).reader.output_size == (48, 32)
+
+
+def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
+    parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
+    write_film(parts[0], PICTURES)
+    write_film(parts[1], moving_pictures(12, 48, 32), pts=range(12, 24))
+    both = tmp_path / "both.ts"
+    both.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
+    frames = rgb_of(both)
+    assert len(frames) == 24
+    assert {frame.shape for frame in frames} == {(64, 96, 3)}
+
+
+# What goes along with the picture.
+
+
+@pytest.mark.parametrize(
+    ("name", "codecs"),
+    [
+        ("a.mp4", ["aac"]),
+        ("a.mov", ["aac", "pcm_s16le"]),
+        ("a.mkv", ["libopus", "aac"]),
+        ("b.mp4", ["aac", "libmp3lame"]),
+    ],
+)
+def test_sound_is_copied_packet_by_packet(tmp_path, name, codecs):
+    sounds = [Sound(codec, hertz=440 * (n + 1)) for n, codec in enumerate(codecs)]
+    source = write_film(tmp_path / name, moving_pictures(25, 48, 32), sounds=sounds)
+    after = twin(source)
+    assert after.path.name == name
+    before, copied = packets(source, "audio"), packets(after.path, "audio")
+    assert len(copied) == len(codecs)
+    for one, other in zip(before, copied, strict=True):
+        assert len(one) > 10
+        assert [packet.data for packet in one] == [packet.data for packet in other]
+        assert [packet.pts_s for packet in one] == pytest.approx(
+            [packet.pts_s for packet in other], abs=0.001
+        )
+    assert times(after.path) == times(source)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
+    source = write_film(
+        tmp_path / name,
+        moving_pictures(25, 48, 32),
+        sounds=[Sound(language="deu", title="Kommentar")],
+        subtitles=[(0.1, 0.4, "Hello"), (0.5, 0.9, "Grüße")],
+        chapters=[(0, 400, "first"), (400, 1000, "second")],
+        metadata={"title": "A film", "artist": "Somebody"},
+    )
+    after = twin(source)
+    assert after.notes == []
+    assert packets(after.path, "subtitle") == packets(source, "subtitle")
+    with av.open(str(after.path)) as container:
+        seconds = [
+            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]))
+            for c in container.chapters()
+        ]
+        assert seconds == [(0, 0.4), (0.4, 1)]
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first", "second"]
+        found = {key.lower(): value for key, value in container.metadata.items()}
+        assert (found["title"], found["artist"]) == ("A film", "Somebody")
+        sound = container.streams.audio[0].metadata
+        assert sound["language"] == "deu"
+        assert sound.get("title", sound.get("name")) == "Kommentar"
+
+
+def test_sound_that_outlasts_the_picture_is_kept_whole(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=3.0)])
+    assert packets(twin(source).path, "audio") == packets(source, "audio")
+    assert packets(source, "audio")[0][-1].pts_s > 2.9
+
+
+def test_sound_and_picture_lie_abreast_in_the_file(tmp_path):
+    source = write_film(tmp_path / "a.mkv", moving_pictures(150, 48, 32), sounds=[Sound(duration_s=6)])
+    with av.open(str(twin(source).path)) as container:
+        order = [float(p.pts * p.time_base) for p in container.demux() if p.size]
+    latest = itertools.accumulate(order, max)
+    # x264 holds some forty frames back, and the sound waits for them.
+    assert max(newest - time for newest, time in zip(latest, order, strict=True)) < 2
+
+
+def test_cover_art_is_not_taken_for_the_film(tmp_path):
+    jpeg = io.BytesIO()
+    photo("coffee", 48, 32).save(jpeg, "JPEG")
+    source = write_film(tmp_path / "a.mp4", PICTURES, cover=jpeg.getvalue())
+    after = twin(source)
+    assert len(after.times) == len(PICTURES)
+    assert count_packets(str(after.path)) == len(PICTURES)
+    with av.open(str(after.path)) as container:
+        cover = container.streams.video[1]
+        assert cover.disposition & av.stream.Disposition.attached_pic
+        assert bytes(next(container.demux(cover))) == jpeg.getvalue()
+
+
+def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        streams = [output.add_stream("ffv1", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for picture, stream in itertools.product(PICTURES, streams):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    after = twin(source)
+    assert after.notes == ["only the first video stream is stylized, the others are left out"]
+    assert len(times(after.path)) == len(PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound", "expected"),
+    [
+        ("a.webm", "libvpx", "libopus", "a.webm.mkv"),
+        ("a.avi", "mpeg4", "libmp3lame", "a.avi.mkv"),
+        ("a.ts", "libx264", "aac", "a.ts.mkv"),
+        ("a.mov", "libx264", "flac", "a.mov"),
+        ("a.flv", "libx264", "aac", "a.flv.mkv"),
+    ],
+)
+def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, codec, sound, expected):
+    pictures = moving_pictures(25, 48, 32)
+    source = write_film(tmp_path / name, pictures, codec=codec, options={}, sounds=[Sound(sound)])
+    after = twin(source)
+    assert after.path.name in (expected, name + ".mkv")
+    assert len(times(after.path)) == len(after.times) == len(pictures)
+    assert (
+        worst_ms(
+            [time - times(after.path)[0] for time in times(after.path)],
+            [t - after.times[0] for t in after.times],
+        )
+        <= 1
+    )
+    with av.open(str(after.path)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert samples / 48000 == pytest.approx(1, abs=0.06)
+
+
+def test_a_container_is_asked_for_every_codec():
+    assert container_takes("mp4", ("aac", "mp3float"))
+    assert container_takes("matroska", ("vorbis", "pcm_s16le", "wmav2"))
+    assert not container_takes("mp4", ("aac", "wmav2"))
+
+
+# Names and hostile files.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.mp4",
+        'it\'s "q".mp4',
+        "100%d %03d.mp4",
+        "a#b?c.mp4",
+        "a:b.mp4",
+        "http:a.mp4",
+        "-y.mp4",
+        "фильм 映画 é.mp4",
+        "a\\b|c,d;e.mp4",
+    ],
+)
+def test_names_are_only_names(tmp_path, name):
+    source = write_film(tmp_path / name, PICTURES, sounds=[Sound()])
+    after = twin(source)
+    assert after.path.name == name
+    assert len(times(after.path)) == len(PICTURES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "twin"])
+
+
+def test_a_name_that_starts_with_a_dash_works_from_its_own_folder(tmp_path, monkeypatch):
+    write_film(tmp_path / "-i.mp4", PICTURES)
+    monkeypatch.chdir(tmp_path)
+    with VideoReader("-i.mp4") as reader:
+        assert len(list(reader.frames())) == len(PICTURES)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(EmptyFileError, match="0 bytes"):
+        VideoReader(str(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"just some words\n" * 99, bytes(5000), b"\x00\x00\x00\x18ftypmp42" + bytes(64)]
+)
+def test_what_is_no_film_is_refused(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(UnreadableVideoError, match="does not open as a video|no video stream"):
+        VideoReader(str(tmp_path / "a.mp4"))
+
+
+def test_sound_alone_is_refused(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        stream = output.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 9600), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 48000
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    for open_it in (lambda path: VideoReader(path), read_header):
+        with pytest.raises(UnreadableVideoError, match="no video stream"):
+            open_it(str(tmp_path / "a.mp4"))
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:9.0,\n{}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {}\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet '
+    'mimeType="video/mp4"><Representation id="1"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("extension", ["mp4", "ts", "mkv", "avi"])
+def test_a_playlist_cannot_make_ffmpeg_open_the_file_it_names(tmp_path, kind, extension):
+    write_film(tmp_path / "secret.ts", PICTURES)
+    for target in ("secret.ts", f"file:{tmp_path / 'secret.ts'}", str(tmp_path / "secret.ts")):
+        (tmp_path / f"a.{extension}").write_text(PLAYLISTS[kind].format(target))
+        with pytest.raises(UnreadableVideoError):
+            VideoReader(str(tmp_path / f"a.{extension}"))
+
+
+# Damage.
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory) -> Path:
+    options = {"preset": "ultrafast", "crf": "20", "g": "20"}
+    return write_film(
+        tmp_path_factory.mktemp("long") / "a.mp4", moving_pictures(100, 96, 64), options=options
+    )
+
+
+@pytest.mark.parametrize("faststart", [False, True])
+def test_a_cut_off_mp4_is_refused_on_opening(tmp_path, faststart):
+    flags = {"movflags": "+faststart"} if faststart else {}
+    whole = write_film(tmp_path / "a.mp4", moving_pictures(50, 96, 64), container_options=flags).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(MediaError) as caught:
+        VideoReader(str(tmp_path / "cut.mp4"))
+    assert isinstance(caught.value, DamagedVideoError if faststart else UnreadableVideoError)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.webm"])
+def test_a_cut_off_file_of_another_kind_does_not_pass_for_whole(tmp_path, name):
+    codec, options = ("libvpx", {}) if name == "a.webm" else ("libx264", None)
+    whole = write_film(
+        tmp_path / name, moving_pictures(50, 96, 64), codec=codec, options=options
+    ).read_bytes()
+    cut = tmp_path / f"cut.{name}"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(DamagedVideoError, match="cut off"), VideoReader(str(cut)) as reader:
+        list(reader.frames())
+    with VideoReader(str(cut), keep_damaged=True) as reader:
+        assert 10 < len(list(reader.frames())) < 50
+
+
+def test_a_damaged_middle_is_refused_or_left_out_and_counted(tmp_path, long_film):
+    broken = bytearray(long_film.read_bytes())
+    with av.open(str(long_film)) as container:
+        middle = [packet for packet in container.demux(video=0) if packet.size][45:50]
+    for packet in middle:
+        broken[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path = tmp_path / "a.mp4"
+    path.write_bytes(broken)
+    with pytest.raises(DamagedVideoError, match="damaged after frame 4"), VideoReader(str(path)) as reader:
+        list(reader.frames())
+    after = twin(path, keep_damaged=True)
+    assert after.reader.num_damaged >= 1
+    assert 90 <= len(after.times) == len(times(after.path)) <= 100
+
+
+def test_flipped_bytes_are_seen(tmp_path, long_film):
+    broken = bytearray(long_film.read_bytes())
+    with av.open(str(long_film)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][50]
+    for offset in range(packet.size // 4, packet.size // 2):
+        broken[packet.pos + offset] ^= 0x55
+    path = tmp_path / "a.mp4"
+    path.write_bytes(broken)
+    with pytest.raises(DamagedVideoError), VideoReader(str(path)) as reader:
+        list(reader.frames())
+
+
+# Animations.
+
+
+DELAYS = {"gif": [100, 0, 200, 50, 1000], "webp": [100, 16, 200, 50, 1000], "png": [100, 17, 200, 50, 1000]}
+
+
+def animation(path: Path, delays: list[int], **options: object) -> list[Image.Image]:
+    pictures = [Image.fromarray(picture) for picture in moving_pictures(len(delays), 48, 32)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, **options)
+    return pictures
+
+
+@pytest.mark.parametrize("extension", DELAYS)
+def test_animations_keep_their_frames_and_delays(tmp_path, extension):
+    source = tmp_path / f"a.{extension}"
+    pictures = animation(source, DELAYS[extension], **({"lossless": True} if extension == "webp" else {}))
+    after = twin(source, crf=10)
+    assert after.path.name == source.name + ".mp4"
+    delays = [delay or 100 for delay in DELAYS[extension]]
+    assert times(after.path) == [Fraction(sum(delays[:n]), 1000) for n in range(len(delays))]
+    with av.open(str(after.path)) as container:
+        assert container.duration == sum(delays) * 1000
+    bound = 24 if extension == "gif" else 30  # 256 colours
+    for frame, picture in zip(rgb_of(after.path), pictures, strict=True):
+        assert psnr(frame, np.asarray(picture)) >= bound
+
+
+def test_an_animation_is_laid_on_white_and_shrunk(tmp_path):
+    clear = Image.new("RGBA", (49, 33), (0, 0, 0, 0))
+    dot = clear.copy()
+    dot.paste((255, 0, 0, 255), (0, 0, 20, 20))
+    clear.save(tmp_path / "a.webp", save_all=True, append_images=[dot], duration=100, lossless=True)
+    with AnimationReader(str(tmp_path / "a.webp"), 24) as reader:
+        first, second = (frame.rgb_hwc for frame in reader.frames())
+    assert first.shape == (16, 24, 3) == (*reader.output_size[::-1], 3)
+    assert first.min() == 255
+    assert tuple(second[4, 4]) == (255, 0, 0)
+    assert tuple(second[12, 20]) == (255, 255, 255)
+
+
+def test_the_still_for_old_viewers_is_no_frame_of_an_animated_png(tmp_path):
+    still, *frames = (Image.new("RGB", (16, 16), colour) for colour in ("black", "red", "lime"))
+    still.save(tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100)
+    with AnimationReader(str(tmp_path / "a.png")) as reader:
+        assert [tuple(frame.rgb_hwc[0, 0]) for frame in reader.frames()] == [(255, 0, 0), (0, 255, 0)]
+        assert reader.info.num_frames == 2
+
+
+@pytest.mark.parametrize("extension", ["gif", "webp", "png"])
+def test_a_damaged_animation_is_refused(tmp_path, extension):
+    animation(tmp_path / f"a.{extension}", [100] * 8)
+    data = (tmp_path / f"a.{extension}").read_bytes()
+    (tmp_path / f"a.{extension}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImageError), AnimationReader(str(tmp_path / f"a.{extension}")) as reader:
+        if len(list(reader.frames())) < 8:
+            raise UnreadableImageError("frames are missing, as the number of frames says")
+
+
+# Memory.
+
+
+def test_frames_stream_through(tmp_path):
+    source = write_film(
+        tmp_path / "a.mp4", moving_pictures(120, 320, 180), options={"preset": "ultrafast", "crf": "30"}
+    )
+    tracemalloc.start()
+    try:
+        twin(source, crf=30)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 320 * 180 * 3
+
+
+# Real films.
+
+
+@pytest.mark.parametrize("source", real_files("videos"))
+def test_real_films_keep_their_frames_and_times(tmp_path, source):
+    if source.name == "v2d_test_video.mp4":
+        pytest.skip("two minutes at 1080p")
+    (tmp_path / source.name).symlink_to(source)
+    try:
+        after = twin(tmp_path / source.name, 160, crf=30)
+    except MediaError as error:
+        expected = {"moviepy_result.webm": EmptyFileError, "decord_corrupted.mp4": DamagedVideoError}
+        assert type(error) is expected.get(source.name)
+        return
+    assert worst_ms(times(after.path), after.times) <= 1
+    before = [] if source.suffix == ".gif" else packets(source, "audio")
+    if source.suffix != ".ts":  # there it stands in frames of its own
+        assert [[p.data for p in s] for s in packets(after.path, "audio")] == [
+            [p.data for p in s] for s in before
+        ]
+    with av.open(str(after.path)) as container:
+        assert max(container.streams.video[0].width, container.streams.video[0].height) <= 160
+    assert count_packets(str(after.path)) == len(after.times)

@@ -1,0 +1,232 @@
+"""Pictures and films for tests, made here: nothing is read from outside but scikit-image's own pictures."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import skimage.data
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from PIL import Image
+
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+"""Options of libx264 under which decoding gives back the planes that went in."""
+
+BT709, BT601 = 1, 6
+LIMITED, FULL = 1, 2
+TEXT_CODECS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip"}
+_KR_KB = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114)}
+
+
+@functools.cache
+def photo(name: str, width: int, height: int) -> Image.Image:
+    """A photograph of scikit-image's wheel: astronaut, coffee, chelsea, rocket, hubble_deep_field."""
+    picture = Image.fromarray(getattr(skimage.data, name)())
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def moving_pictures(num_frames: int, width: int, height: int) -> list[np.ndarray]:
+    """(H, W, 3) uint8 views of the astronaut, panning a few pixels a frame."""
+    around = np.asarray(photo("astronaut", width + 64, height + 64))
+    offsets = [(round(30 + 30 * np.sin(n / 5)), round(30 + 30 * np.cos(n / 5))) for n in range(num_frames)]
+    return [np.ascontiguousarray(around[y : y + height, x : x + width]) for y, x in offsets]
+
+
+def coloured_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray]:
+    """(H, W, 3) uint8 pictures of strong, soft colours: halved chroma takes nearly nothing from them."""
+    coarse = np.random.default_rng(0).integers(0, 256, (num_frames, 3, 5, 3), dtype=np.uint8)
+    return [
+        np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+        for small in coarse
+    ]
+
+
+def to_yuv(rgb_hwc: np.ndarray, matrix: int, colour_range: int) -> np.ndarray:
+    """ITU-T H.273 in float64, independent of FFmpeg: planar 4:2:0 as one (H * 3 / 2, W) uint8 array."""
+    kr, kb = _KR_KB[matrix]
+    r, g, b = (rgb_hwc[..., i].astype(np.float64) / 255 for i in range(3))
+    luma = kr * r + (1 - kr - kb) * g + kb * b
+    chroma = [(b - luma) / (2 - 2 * kb), (r - luma) / (2 - 2 * kr)]
+    low, scale, chroma_scale = (0, 255, 255) if colour_range == FULL else (16, 219, 224)
+    height, width = luma.shape
+    halved = [plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)) for plane in chroma]
+    planes = [low + scale * luma, *(128 + chroma_scale * plane for plane in halved)]
+    flat = np.concatenate([plane.ravel() for plane in planes])
+    return flat.round().clip(0, 255).astype(np.uint8).reshape(height * 3 // 2, width)
+
+
+def yuv_frames(pictures: Iterable[np.ndarray], matrix: int, colour_range: int) -> list[VideoFrame]:
+    """Frames of ``to_yuv`` planes; nothing else touches their colour."""
+    planes = (to_yuv(picture, matrix, colour_range) for picture in pictures)
+    return [VideoFrame.from_ndarray(plane, format="yuv420p") for plane in planes]
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays, in dB."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A tone of its own pitch."""
+
+    codec: str = "aac"
+    duration_s: float = 1.0
+    hertz: float = 440.0
+    rate: int = 48000
+    language: str = ""
+    title: str = ""
+
+
+def write_film(
+    path: Path,
+    frames: Sequence[VideoFrame | np.ndarray],
+    *,
+    pts: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    colour: dict[str, int] | None = None,
+    rotation: int = 0,
+    aspect: Fraction | None = None,
+    sounds: Sequence[Sound] = (),
+    subtitles: Sequence[tuple[float, float, str]] = (),
+    cover: bytes = b"",
+    metadata: dict[str, str] | None = None,
+    chapters: Sequence[tuple[int, int, str]] = (),
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a film; the container follows the extension of ``path``.
+
+    Args:
+        path: file to write.
+        frames: frames as they are encoded, or (H, W, 3) uint8 pictures.
+        pts: presentation times in ``time_base``; default 0, 1, 2, ...
+        time_base: unit of ``pts``.
+        codec: encoder of the picture.
+        pix_fmt: its pixel format.
+        options: its options.
+        colour: tags of the stream by PyAV's names: colorspace, color_range, color_trc, color_primaries.
+        rotation: degrees counter-clockwise that turn a stored frame upright.
+        aspect: sample aspect ratio.
+        sounds: one audio stream each.
+        subtitles: (start, end, text) in seconds, as one text stream.
+        cover: a JPEG to attach.
+        metadata: tags of the file.
+        chapters: (start, end, title) in milliseconds.
+        container_options: options of the muxer.
+    """
+    pts = range(len(frames)) if pts is None else pts
+    tags = colour or {}
+    first = frames[0]
+    width, height = (first.width, first.height) if isinstance(first, VideoFrame) else first.shape[1::-1]
+    with av.open(f"file:{path}", "w", options=container_options or {}) as output:
+        output.metadata.update(metadata or {})
+        output.set_chapters([_chapter(index, *chapter) for index, chapter in enumerate(chapters)])
+        stream: Any = output.add_stream(codec, rate=25)
+        stream.options = options if options is not None else LOSSLESS if codec == "libx264" else {}
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.codec_context.time_base = stream.time_base = time_base
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        tones = [_add_sound(output, sound) for sound in sounds]
+        text = output.add_mux_stream(TEXT_CODECS[path.suffix]) if subtitles else None
+        if cover:
+            _add_cover(output, cover)
+        for frame, time in zip(frames, pts, strict=True):
+            picture = frame if isinstance(frame, VideoFrame) else VideoFrame.from_ndarray(frame, "rgb24")
+            if picture.format.name != pix_fmt:
+                picture = picture.reformat(format=pix_fmt)
+            picture.pts, picture.time_base = time, time_base
+            for name in tags.keys() & {"colorspace", "color_range"}:
+                setattr(picture, name, tags[name])
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+        for tone, sound in zip(tones, sounds, strict=True):
+            _write_sound(output, tone, sound)
+        for start, end, line in subtitles:
+            _write_line(output, text, start, end, line)
+    return path
+
+
+def _chapter(index: int, start_ms: int, end_ms: int, title: str) -> Any:
+    milliseconds = {"time_base": Fraction(1, 1000), "start": start_ms, "end": end_ms}
+    return {"id": index + 1, **milliseconds, "metadata": {"title": title}}
+
+
+def _add_sound(output: Any, sound: Sound) -> Any:
+    stream = output.add_stream(sound.codec, rate=sound.rate, layout="mono")
+    stream.metadata.update({k: v for k, v in (("language", sound.language), ("title", sound.title)) if v})
+    return stream
+
+
+def _write_sound(output: Any, stream: Any, sound: Sound) -> None:
+    times = np.arange(round(sound.duration_s * sound.rate)) / sound.rate
+    wave = (0.3 * np.sin(2 * np.pi * sound.hertz * times)).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = sound.rate, 0, Fraction(1, sound.rate)
+    output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
+def _write_line(output: Any, stream: Any, start_s: float, end_s: float, line: str) -> None:
+    text = line.encode()
+    is_mov_text = output.format.name in ("mp4", "mov")
+    packet = av.Packet(len(text).to_bytes(2, "big") + text if is_mov_text else text)
+    packet.stream, packet.time_base = stream, Fraction(1, 1000)
+    packet.pts = packet.dts = round(start_s * 1000)
+    packet.duration = round((end_s - start_s) * 1000)
+    output.mux(packet)
+
+
+def _add_cover(output: Any, jpeg: bytes) -> None:
+    with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as source:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        stream.disposition = Disposition.attached_pic
+        packet = next(source.demux())
+        packet.stream, packet.pts, packet.dts = stream, 0, 0
+        output.mux(packet)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A packet as a file holds it, its times in seconds."""
+
+    pts_s: float
+    data: bytes
+
+
+def packets(path: Path, kind: str) -> list[list[Packet]]:
+    """What a file holds in each of its streams of a kind: audio or subtitle."""
+    with av.open(f"file:{path}") as container:
+        chosen = [stream for stream in container.streams if stream.type == kind]
+        found: dict[int, list[Packet]] = {stream.index: [] for stream in chosen}
+        for packet in container.demux(chosen) if chosen else ():
+            if packet.size:
+                found[packet.stream.index].append(Packet(float(packet.pts * packet.time_base), bytes(packet)))
+    return list(found.values())
+
+
+def decoded(path: Path) -> list[VideoFrame]:
+    """Every frame of the first picture stream, straight from FFmpeg."""
+    with av.open(f"file:{path}") as container:
+        return list(container.decode(container.streams.video[0]))
+
+
+def times(path: Path) -> list[Fraction]:
+    """Presentation time of every frame in seconds, exactly."""
+    return [frame.pts * frame.time_base for frame in decoded(path)]

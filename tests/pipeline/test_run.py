@@ -1,0 +1,207 @@
+"""The real job, from the command line to the exit code."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from job_runner import (
+    ROOT,
+    check_invariants,
+    job_command,
+    read_manifest,
+    run_job,
+    write_picture,
+)
+from media_factory import Sound, moving_pictures, write_film
+
+from nst_ops.collection.manifest import SCHEMA
+from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.pipeline import stylize_collection
+
+
+def fill(source: Path) -> None:
+    write_picture(source / "a.png")
+    write_picture(source / "deep" / "b.jpg", 64, 64, seed=1)
+    write_film(source / "film with sound.mp4", moving_pictures(10, 64, 48), sounds=[Sound()])
+
+
+@pytest.mark.ray
+def test_a_collection_from_first_run_to_last(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    fill(source)
+    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("no medium")
+
+    identity = ("--model.kind", "identity")
+    first = run_job(source, output, *identity)
+    assert first.returncode == 3, first.stderr
+    assert "3 ok, 1 failed, 0 crashed, 1 skipped" in first.stdout
+    assert "UnreadableImageError" in first.stdout
+    rows = check_invariants(output)
+    assert set(rows) == {"a.png", "b.jpg", "film with sound.mp4", "bad.jpg", "notes.txt"}
+    assert rows["notes.txt"]["status"] == "skipped"
+    assert (output / "report" / "contact_sheet.png").is_file()
+    record = json.loads((output / "run.json").read_text())
+    assert record["fingerprint"]["style"] == "identity"
+    assert record["versions"]["ray"]
+    assert list(pd.read_parquet(output / "manifest").columns) == SCHEMA.names
+    assert not [path for path in output.rglob("*") if path.name.startswith(".")]
+
+    again = run_job(source, output, *identity)
+    assert again.returncode == 3
+    assert check_invariants(output) == rows  # nothing was done twice: the rows are the same to the hour
+
+    other = run_job(source, output, *identity, "--video.crf", "30")
+    assert other.returncode == 2
+    assert "video.crf was 18, is now 30" in other.stderr
+    assert "Traceback" not in other.stderr
+
+    write_picture(source / "bad.jpg", seed=2)  # mended, and so done again without being asked
+    write_picture(source / "deep" / "b.jpg", 64, 64, seed=3)  # changed
+    mended = run_job(source, output, *identity)
+    assert mended.returncode == 0, mended.stderr
+    last = check_invariants(output)
+    assert last["b.jpg"]["output_sha256"] != rows["b.jpg"]["output_sha256"]
+    assert last["a.png"] == rows["a.png"]
+    assert len(last) == 5
+
+
+@pytest.mark.ray
+def test_the_shipped_style_paints_and_overwrite_replaces_it(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    write_picture(source / "a.png", 64, 48)
+    config = ("--config", str(ROOT / "configs" / "demo.yaml"))
+    assert run_job(source, output, *config).returncode == 0
+    painted = check_invariants(output)["a.png"]
+    assert painted["style"] == "starry_night"
+    assert painted["model_sha256"]
+    assert (output / "a.png").read_bytes() != (source / "a.png").read_bytes()
+    assert run_job(source, output, *config, "--model.kind", "identity", "--overwrite").returncode == 0
+    assert check_invariants(output)["a.png"]["style"] == "identity"
+
+
+@pytest.mark.ray
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    fill(source)
+    write_picture(source / "c.bmp")
+    write_picture(source / "x.png")
+    (source / "x.png").rename(source / "x.gif")
+    write_picture(source / "x.gif.png")
+    done = run_job(source, output, "--model.kind", "identity", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "~10 frames" in done.stdout
+    assert "x.gif: its output x.gif.png belongs to another input" in done.stdout
+    assert "estimated output" in done.stdout
+    assert not output.exists()
+
+
+def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:
+    return StylizeConfig(input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections})
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ConfigError, match="holds no files"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
+
+
+def test_an_input_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
+
+
+def test_an_output_inside_the_input_is_refused(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    with pytest.raises(ConfigError, match="lies inside the input"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "in" / "out"))
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="cannot write to output"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "file" / "out"))
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch code_was_run",)
+
+
+def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "in" / "a.png")
+    for name, write in (
+        ("plain.pth", lambda file: file.write_bytes(pickle.dumps({"w": _Code()}))),
+        ("torch.pth", lambda file: torch.save({"w": _Code()}, file)),
+    ):
+        write(tmp_path / name)
+        model = {"kind": "johnson", "checkpoint": str(tmp_path / name)}
+        with pytest.raises(ConfigError, match="refused"):
+            stylize_collection(config_of(tmp_path / "in", tmp_path / "out", model=model))
+    assert not (tmp_path / "code_was_run").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    command = job_command(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
+    holder = (
+        "import sys, time; from pathlib import Path; from nst_ops.pipeline.run import _only_run;"
+        "from nst_ops.storage import Folder\n"
+        "with _only_run(Folder(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        other.communicate("")
+    assert refused.returncode == 2
+    assert "another run is writing" in refused.stderr
+    assert read_manifest(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights"
+)
+def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    locked = tmp_path / "in" / "locked"
+    locked.mkdir()
+    locked.chmod(0o000)
+    code = (
+        "import os, sys; from nst_ops.pipeline import stylize_collection\n"
+        "from nst_ops.config import ConfigError, StylizeConfig\n"
+        "config = StylizeConfig(input=sys.argv[1], output='/nowhere', model={'kind': 'identity'})\n"
+        "os.setuid(65534)\n"
+        "try: stylize_collection(config)\n"
+        "except ConfigError as error: print(error); sys.exit(2)"
+    )
+    for parent in (tmp_path, *tmp_path.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    command = [sys.executable, "-c", code, str(tmp_path / "in")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    locked.chmod(0o755)
+    assert done.returncode == 2, done.stderr
+    assert f"cannot list '{locked}'" in done.stdout
