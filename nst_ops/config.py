@@ -104,10 +104,26 @@ class ReportConfig(StrictModel):
     """Before/after pairs on the contact sheet; 0 for no sheet."""
 
 
-class StylizeConfig(BaseSettings):
-    """Stylize every image and video under INPUT into OUTPUT, and account for every file."""
+class JobConfig(BaseSettings):
+    """The base of a job's configuration."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the file and the command line: no stray environment variable changes a run."""
+        return (init_settings,)
+
+
+class StylizeConfig(JobConfig):
+    """Stylize every image and video under INPUT into OUTPUT, and account for every file."""
 
     input: str = Field(min_length=1)
     """Folder or file to read: a path or a URI (s3://bucket/prefix)."""
@@ -129,18 +145,6 @@ class StylizeConfig(BaseSettings):
     overwrite: bool = False
     """Let this run replace the output of another model or configuration."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the file and the command line: no stray environment variable changes a run."""
-        return (init_settings,)
-
 
 _EPILOG = """\
 Any key may stand in the file or on the command line; the command line wins.
@@ -156,7 +160,7 @@ exit codes: 0 all files ok, 3 finished with some files failed (see the manifest)
 configuration, input or output, 1 fatal (disk full, Ray lost).
 """
 
-ConfigT = TypeVar("ConfigT", bound=BaseSettings)
+ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 
 def parse_config(
@@ -284,10 +288,8 @@ class PerceptualLossConfig(StrictModel):
     """Weight of the mean squared difference between neighbouring pixels."""
 
 
-class TrainJohnsonConfig(BaseSettings):
+class TrainJohnsonConfig(JobConfig):
     """Train a Johnson network on PHOTOS to paint like STYLE; checkpoint, curves and grids go to OUTPUT."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     photos: str = Field(min_length=1)
     """Folder of photographs; a few hundred will do."""
@@ -343,15 +345,3 @@ class TrainJohnsonConfig(BaseSettings):
         if crop > info.data.get("photo_side", crop):
             raise ValueError(f"larger than photo_side, {info.data['photo_side']}")
         return crop
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the file and the command line: no stray environment variable changes a run."""
-        return (init_settings,)

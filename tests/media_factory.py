@@ -103,6 +103,7 @@ def write_film(
     subtitles: Sequence[tuple[float, float, str]] = (),
     cover: bytes = b"",
     metadata: dict[str, str] | None = None,
+    language: str = "",
     chapters: Sequence[tuple[int, int, str]] = (),
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -123,6 +124,7 @@ def write_film(
         subtitles: (start, end, text) in seconds, as one text stream.
         cover: a JPEG to attach.
         metadata: tags of the file.
+        language: of the picture stream.
         chapters: (start, end, title) in milliseconds.
         container_options: options of the muxer.
     """
@@ -137,6 +139,8 @@ def write_film(
         stream.options = options if options is not None else LOSSLESS if codec == "libx264" else {}
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = stream.time_base = time_base
+        if language:
+            stream.metadata["language"] = language
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation:

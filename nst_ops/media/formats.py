@@ -56,7 +56,7 @@ def media_kind(name: str) -> Kind:
 def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
     """Output path and Pillow format for an image; PNG where its own format cannot be written."""
     written = IMAGE_WRITERS.get(os.path.splitext(relpath)[1].lower())
-    if written is None or (written == "JPEG" and has_alpha):
+    if written is None or (written in ("JPEG", "BMP") and has_alpha):
         return relpath + ".png", "PNG"
     return relpath, written
 

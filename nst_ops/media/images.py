@@ -12,13 +12,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
 
 UInt8Array = npt.NDArray[np.uint8]
 
 _SRGB = ImageCms.createProfile("sRGB")
+_ORIENTATION = 0x0112
+# What describes the pixels of one TIFF would be wrong in any other file.
+_PIXEL_TAGS = {
+    *(_ORIENTATION, 254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289),
+    *(292, 293, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 334, 338, 339, 340, 341, 342),
+    *(347, 512, 513, 514, 515, 529, 530, 531, 532, 34675),
+}
+_WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+_LONGEST_JPEG_EXIF = 65533
 _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 
 
@@ -87,12 +96,13 @@ def encode_image(
         if image_format == "JPEG":
             raise ValueError("JPEG holds no alpha; write PNG")
         image.putalpha(Image.fromarray(alpha_hw, "L"))
-    options: dict[str, object] = {"exif": exif} if exif and image_format != "BMP" else {}
+    holds_exif = image_format != "BMP" and not (image_format == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF)
+    options: dict[str, object] = {"exif": exif} if exif and holds_exif else {}
     if image_format in ("JPEG", "WEBP", "AVIF"):
         options["quality"] = quality
     if image_format == "JPEG" and quality >= 90:
         options["subsampling"] = "4:4:4"  # halved chroma smears coloured strokes
-    if image_format == "TIFF":
+    if image_format == "TIFF" and not _has_sub_blocks(exif):  # libtiff, which compresses, cannot write these
         options["compression"] = "tiff_deflate"
     buffer = io.BytesIO()
     image.save(buffer, image_format, **options)
@@ -104,27 +114,26 @@ def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
         raise UnsupportedMediaError(
             f"a TIFF of {getattr(image, 'n_frames', 1)} pages: split it into one file per page first"
         )
-    source_size = _upright(image.size, image)
+    exif = image.getexif()
+    # Pillow turns a TIFF itself, and its size on opening is the upright one.
+    turned = exif.get(_ORIENTATION, 1) >= 5 and image.format != "TIFF"
+    source_size = image.size[::-1] if turned else image.size
+    exif_block = _exif_block(exif)
     if max_side:
         image.draft(None, (max_side, max_side))  # a JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing
     icc_profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image)  # takes the orientation out of the EXIF, too
-    exif = _exif_block(upright)
-    rgb = _to_8_bit(upright)
+    rgb = _to_8_bit(ImageOps.exif_transpose(image))
     if icc_profile:
         rgb = _to_srgb(rgb, icc_profile)
-    if "A" in rgb.getbands() or "a" in rgb.getbands() or "transparency" in rgb.info:
-        rgb = rgb.convert("RGBA")
-    else:
-        rgb = rgb.convert("RGB")
+    rgb = rgb.convert("RGBA" if rgb.mode in _WITH_ALPHA else "RGB")
     if max_side and max(rgb.size) > max_side:
         rgb = rgb.resize(fit_size(rgb.size, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     array = np.asarray(rgb)
     if rgb.mode == "RGBA":
         return DecodedImage(
-            np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]), source_size, exif
+            np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]), source_size, exif_block
         )
-    return DecodedImage(array, None, source_size, exif)
+    return DecodedImage(array, None, source_size, exif_block)
 
 
 def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
@@ -135,17 +144,22 @@ def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _upright(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return size[::-1] if turned else size
-
-
-def _exif_block(image: Image.Image) -> bytes:
-    exif = image.getexif()
+def _exif_block(exif: Image.Exif) -> bytes:
+    """EXIF without the orientation, which is applied, and without a TIFF's account of its own pixels."""
+    block = Image.Exif()
     try:
-        return exif.tobytes() if len(exif) else b""
+        block.load(exif.tobytes())
+        for tag in _PIXEL_TAGS & set(block):
+            del block[tag]
+        return block.tobytes() if len(block) else b""
     except Exception:  # a broken block is not worth a lost picture
         return b""
+
+
+def _has_sub_blocks(exif_block: bytes) -> bool:
+    exif = Image.Exif()
+    exif.load(exif_block)
+    return not {ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}.isdisjoint(exif)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -159,9 +173,9 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         if not np.isfinite(values_f).all() or values_f.min(initial=0) < 0 or values_f.max(initial=0) > 1:
             raise UnsupportedMediaError("a float image with values outside [0, 1]: scale it before stylizing")
         return Image.fromarray((values_f * 255).round().astype(np.uint8), "L")
-    if image.mode in ("P", "PA", "1"):
-        return image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-    return image
+    if "transparency" in image.info or image.mode == "PA":  # one colour, or each of a palette
+        return image.convert("RGBA")
+    return image.convert("RGB") if image.mode in ("P", "1", "YCbCr", "LAB", "HSV") else image
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:

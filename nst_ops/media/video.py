@@ -47,6 +47,10 @@ _TO_RGB = Interpolation.LANCZOS | _EXACT
 _TO_YUV = Interpolation.AREA | _EXACT
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
+_STILL = Disposition.attached_pic | Disposition.timed_thumbnails
+_MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
+_STILL = Disposition.attached_pic | Disposition.timed_thumbnails
 _STREAM_TAGS = ("language", "title")
 _DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
 # Demuxers that read the file itself and no other: no playlist, no pattern of file names.
@@ -172,7 +176,7 @@ class VideoReader:
     def _picture_stream(self) -> Any:
         """The first stream that moves: not cover art, and not FFmpeg's "best", which is the largest."""
         for stream in self._container.streams.video:
-            if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
+            if not stream.disposition & _STILL:
                 return stream
         raise UnreadableVideoError("it holds no video stream: is it a sound file?")
 
@@ -505,7 +509,7 @@ class StreamCopier:
         self._twins: dict[int, Stream] = {}
         pictures = 0
         for stream in self._source.streams:
-            if stream.disposition & Disposition.attached_pic:
+            if stream.disposition & _STILL:
                 self._add_cover(stream, notes)
             elif stream.type == "video":
                 pictures += 1
@@ -544,11 +548,7 @@ class StreamCopier:
         """The next packet with a time; the demuxer ends each stream with an empty one."""
         try:
             for packet in self._packets:
-                if (
-                    packet.dts is None
-                    and packet.size
-                    and packet.stream.disposition & Disposition.attached_pic
-                ):
+                if packet.dts is None and packet.size and packet.stream.disposition & _STILL:
                     packet.pts = packet.dts = 0
                 if packet.dts is not None:
                     return packet
@@ -558,7 +558,7 @@ class StreamCopier:
 
     def _add_twin(self, stream: Stream, notes: list[str]) -> None:
         name = stream.codec_context.name if stream.codec_context else "unknown"
-        if name not in self._output.supported_codecs:
+        if name not in _codecs_for(self._output):
             notes.append(
                 f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}"
             )
@@ -584,8 +584,12 @@ def _stream_tags(stream: Stream) -> dict[str, str]:
 def container_takes(container: str, codecs: tuple[str, ...]) -> bool:
     """Whether a container holds all these codecs."""
     with av.open(io.BytesIO(), "w", format=container) as probe:
-        supported: set[str] = probe.supported_codecs
-    return all(codec in supported for codec in codecs)
+        return _codecs_for(probe).issuperset(codecs)
+
+
+def _codecs_for(output: OutputContainer) -> set[str]:
+    codecs: set[str] = output.supported_codecs
+    return codecs - _MP4_ONLY if output.format.name == "mov" else codecs
 
 
 def count_packets(path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -34,6 +35,37 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
 
+class _StandardError:
+    """The real standard error for the bars; what others write there comes line by line above them.
+
+    Ray's C++ core writes to the file descriptor, past Python, and would tear the bars apart.
+    """
+
+    # True of every Ray Data pool with restarts; its arguments live as long as the driver does.
+    _FALSE_ALARM = "has constructor arguments in the object store and max_restarts > 0"
+
+    def __init__(self) -> None:
+        self.stream = os.fdopen(os.dup(2), "w", buffering=1)
+        self.console = Console(file=self.stream, markup=False, highlight=False)
+        reader, writer = os.pipe()
+        os.dup2(writer, 2)
+        os.close(writer)
+        self._lines = os.fdopen(reader, errors="replace")
+        self._thread = threading.Thread(target=self._pass_on, name="standard-error", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        sys.stderr.flush()
+        os.dup2(self.stream.fileno(), 2)
+        self._thread.join(timeout=1.0)  # a child that inherited the pipe may hold it open for longer
+
+    def _pass_on(self) -> None:
+        for line in self._lines:
+            if self._FALSE_ALARM not in line:
+                self.console.print(line.rstrip("\n"), soft_wrap=True)
+
+
 class ProgressDisplay:
     """Shows the totals of a running job until it is left.
 
@@ -49,6 +81,7 @@ class ProgressDisplay:
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._terminal = sys.stderr.isatty()
         self._started = time.monotonic()
+        self._standard_error = _StandardError()
         self._bars = Progress(
             TextColumn("{task.description:>6}"),
             BarColumn(bar_width=32),
@@ -57,7 +90,8 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=self._standard_error.console,
+            redirect_stderr=False,
             disable=not self._terminal,
         )
         self._files = self._bars.add_task("files", total=num_items)
@@ -76,6 +110,7 @@ class ProgressDisplay:
         if kind is None:
             self._show(*self._totals())
         self._bars.stop()
+        self._standard_error.close()
 
     def _watch(self) -> None:
         logged = time.monotonic()
@@ -87,7 +122,7 @@ class ProgressDisplay:
             self._show(items, frames)
             if not self._terminal and time.monotonic() - logged >= _LOG_EVERY_S:
                 logged = time.monotonic()
-                print(self._line(items, frames), file=sys.stderr, flush=True)
+                print(self._line(items, frames), file=self._standard_error.stream)
 
     def _show(self, items: int, frames: int) -> None:
         self._bars.update(self._files, completed=min(items, self._num_items))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from conftest import real_files
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,12 +160,12 @@ def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tm
 @pytest.mark.parametrize(
     ("name", "codec", "pix_fmt", "bound"),
     [
-        ("ten_bit.mp4", "libx264", "yuv420p10le", 36),
+        ("ten_bit.mp4", "libx264", "yuv420p10le", 33),
         ("yuv422.mkv", "ffv1", "yuv422p", 36),
         ("yuv444.mp4", "libx264", "yuv444p", 36),
         ("full.avi", "mjpeg", "yuvj420p", 33),
         ("grey.mkv", "ffv1", "gray", 36),
-        ("rgb.mkv", "ffv1", "gbrp", 36),
+        ("rgb.mkv", "ffv1", "bgr0", 36),
         ("rgb.mov", "png", "rgb24", 36),
         ("palette.mov", "png", "rgba", 36),
     ],
@@ -176,8 +177,8 @@ def test_any_pixel_format_comes_in_with_its_colours(tmp_path, name, codec, pix_f
     if pix_fmt == "gray":
         clouds = [np.asarray(Image.fromarray(cloud).convert("L").convert("RGB")) for cloud in clouds]
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(source), strict=True)) >= bound
-    after = twin(source)
-    assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(after.path), strict=True)) >= bound - 1
+    after = twin(source, crf=4)
+    assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(after.path), strict=True)) >= bound
     assert decoded(after.path)[0].format.name in ("yuv420p", "yuvj420p")
 
 
@@ -216,8 +217,8 @@ def test_odd_time_bases_are_kept(tmp_path, name, time_base):
 def test_b_frames_come_out_in_order_and_on_time(tmp_path):
     options = {"preset": "medium", "bf": "3", "b_strategy": "0", "qp": "10"}
     source = write_film(tmp_path / "a.mp4", moving_pictures(40, 96, 64), options=options)
-    assert sum(frame.pict_type.name == "B" for frame in decoded(source)) > 15
-    after = twin(source, preset="medium")
+    assert sum(frame.pict_type == PictureType.B for frame in decoded(source)) > 15
+    after = twin(source, preset="medium", crf=12)
     assert times(after.path) == times(source)
     pairs = zip(planes(source), planes(after.path), strict=True)
     assert min(psnr(a, b) for a, b in pairs) >= 38
@@ -263,7 +264,7 @@ def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 31), (16, 16)])
 def test_odd_sizes_are_padded_by_their_edge(tmp_path, width, height):
     pictures = [picture[:height, :width] for picture in PICTURES]
-    source = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="gbrp")
+    source = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
     assert rgb_of(source)[0].shape == (height, width, 3)
     after = rgb_of(twin(source, crf=4).path)
     assert len(after) == len(pictures)
@@ -337,6 +338,7 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
     source = write_film(
         tmp_path / name,
         moving_pictures(25, 48, 32),
+        language="jpn",
         sounds=[Sound(language="deu", title="Kommentar")],
         subtitles=[(0.1, 0.4, "Hello"), (0.5, 0.9, "Grüße")],
         chapters=[(0, 400, "first"), (400, 1000, "second")],
@@ -354,6 +356,7 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first", "second"]
         found = {key.lower(): value for key, value in container.metadata.items()}
         assert (found["title"], found["artist"]) == ("A film", "Somebody")
+        assert container.streams.video[0].metadata["language"] == "jpn"
         sound = container.streams.audio[0].metadata
         assert sound["language"] == "deu"
         assert sound.get("title", sound.get("name")) == "Kommentar"
@@ -387,6 +390,32 @@ def test_cover_art_is_not_taken_for_the_film(tmp_path):
         assert bytes(next(container.demux(cover))) == jpeg.getvalue()
 
 
+def test_fonts_of_subtitles_are_kept(tmp_path):
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        output.add_attachment("a.ttf", "application/x-truetype-font", b"letters")
+        for picture in PICTURES:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        output.mux(stream.encode(None))
+    with av.open(str(twin(source).path)) as container:
+        (font,) = container.streams.attachments
+        assert (font.name, font.mimetype, bytes(font.data)) == (
+            "a.ttf",
+            "application/x-truetype-font",
+            b"letters",
+        )
+
+
+def test_what_gets_lost_is_noted(tmp_path):
+    clear = write_film(tmp_path / "clear.mov", PICTURES, codec="png", pix_fmt="rgba")
+    assert twin(clear).notes == ["its transparency is left out"]
+    options = {"preset": "ultrafast", "flags": "+ildct+ilme", "x264-params": "tff=1"}
+    fields = write_film(tmp_path / "fields.mp4", PICTURES, options=options)
+    assert twin(fields).notes == ["interlaced: its two fields are stylized as one picture"]
+
+
 def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w") as output:
@@ -408,23 +437,21 @@ def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
         ("a.webm", "libvpx", "libopus", "a.webm.mkv"),
         ("a.avi", "mpeg4", "libmp3lame", "a.avi.mkv"),
         ("a.ts", "libx264", "aac", "a.ts.mkv"),
-        ("a.mov", "libx264", "flac", "a.mov"),
+        ("a.mov", "libx264", "flac", "a.mov.mkv"),
         ("a.flv", "libx264", "aac", "a.flv.mkv"),
     ],
 )
 def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, codec, sound, expected):
     pictures = moving_pictures(25, 48, 32)
-    source = write_film(tmp_path / name, pictures, codec=codec, options={}, sounds=[Sound(sound)])
-    after = twin(source)
-    assert after.path.name in (expected, name + ".mkv")
-    assert len(times(after.path)) == len(after.times) == len(pictures)
-    assert (
-        worst_ms(
-            [time - times(after.path)[0] for time in times(after.path)],
-            [t - after.times[0] for t in after.times],
-        )
-        <= 1
+    # FFmpeg writes no FLAC into a .mov, yet reads what somebody else has put there.
+    written = tmp_path / name.replace(".mov", ".mp4")
+    source = write_film(written, pictures, codec=codec, options={}, sounds=[Sound(sound)]).rename(
+        tmp_path / name
     )
+    after = twin(source)
+    assert after.path.name == expected
+    assert len(times(after.path)) == len(after.times) == len(pictures)
+    assert worst_ms(times(after.path), after.times) <= 1
     with av.open(str(after.path)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
     assert samples / 48000 == pytest.approx(1, abs=0.06)
@@ -432,8 +459,9 @@ def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, code
 
 def test_a_container_is_asked_for_every_codec():
     assert container_takes("mp4", ("aac", "mp3float"))
-    assert container_takes("matroska", ("vorbis", "pcm_s16le", "wmav2"))
+    assert container_takes("matroska", ("vorbis", "pcm_s16le", "truehd"))
     assert not container_takes("mp4", ("aac", "wmav2"))
+    assert not container_takes("mov", ("flac",))
 
 
 # Names and hostile files.
@@ -479,7 +507,7 @@ def test_an_empty_file_is_refused(tmp_path):
 )
 def test_what_is_no_film_is_refused(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(UnreadableVideoError, match="does not open as a video|no video stream"):
+    with pytest.raises(UnreadableVideoError, match=r"does not open|no video stream"):
         VideoReader(str(tmp_path / "a.mp4"))
 
 
@@ -497,8 +525,9 @@ def test_sound_alone_is_refused(tmp_path):
 PLAYLISTS = {
     "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:9.0,\n{}\n#EXT-X-ENDLIST\n",
     "concat": "ffconcat version 1.0\nfile {}\n",
-    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet '
-    'mimeType="video/mp4"><Representation id="1"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "dash": """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>
+        <AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>{}</BaseURL></Representation>
+        </AdaptationSet></Period></MPD>""",
 }
 
 
@@ -580,6 +609,11 @@ def test_flipped_bytes_are_seen(tmp_path, long_film):
 DELAYS = {"gif": [100, 0, 200, 50, 1000], "webp": [100, 16, 200, 50, 1000], "png": [100, 17, 200, 50, 1000]}
 
 
+def frames_of_animation(path: Path) -> list[Frame]:
+    with AnimationReader(str(path)) as reader:
+        return list(reader.frames())
+
+
 def animation(path: Path, delays: list[int], **options: object) -> list[Image.Image]:
     pictures = [Image.fromarray(picture) for picture in moving_pictures(len(delays), 48, 32)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, **options)
@@ -614,6 +648,11 @@ def test_an_animation_is_laid_on_white_and_shrunk(tmp_path):
     assert tuple(second[12, 20]) == (255, 255, 255)
 
 
+def test_delays_that_no_browser_keeps_become_a_tenth_of_a_second(tmp_path):
+    animation(tmp_path / "a.webp", [10, 11, 30])
+    assert [frame.duration for frame in frames_of_animation(tmp_path / "a.webp")] == [100, 11, 30]
+
+
 def test_the_still_for_old_viewers_is_no_frame_of_an_animated_png(tmp_path):
     still, *frames = (Image.new("RGB", (16, 16), colour) for colour in ("black", "red", "lime"))
     still.save(tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100)
@@ -624,12 +663,11 @@ def test_the_still_for_old_viewers_is_no_frame_of_an_animated_png(tmp_path):
 
 @pytest.mark.parametrize("extension", ["gif", "webp", "png"])
 def test_a_damaged_animation_is_refused(tmp_path, extension):
-    animation(tmp_path / f"a.{extension}", [100] * 8)
-    data = (tmp_path / f"a.{extension}").read_bytes()
-    (tmp_path / f"a.{extension}").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UnreadableImageError), AnimationReader(str(tmp_path / f"a.{extension}")) as reader:
-        if len(list(reader.frames())) < 8:
-            raise UnreadableImageError("frames are missing, as the number of frames says")
+    path = tmp_path / f"a.{extension}"
+    animation(path, [100] * 8)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableImageError):
+        frames_of_animation(path)
 
 
 # Memory.
@@ -656,12 +694,12 @@ def test_real_films_keep_their_frames_and_times(tmp_path, source):
     if source.name == "v2d_test_video.mp4":
         pytest.skip("two minutes at 1080p")
     (tmp_path / source.name).symlink_to(source)
-    try:
-        after = twin(tmp_path / source.name, 160, crf=30)
-    except MediaError as error:
-        expected = {"moviepy_result.webm": EmptyFileError, "decord_corrupted.mp4": DamagedVideoError}
-        assert type(error) is expected.get(source.name)
+    bad = {"moviepy_result.webm": EmptyFileError, "decord_corrupted.mp4": DamagedVideoError}
+    if source.name in bad:
+        with pytest.raises(bad[source.name]):
+            twin(tmp_path / source.name)
         return
+    after = twin(tmp_path / source.name, 160, crf=30)
     assert worst_ms(times(after.path), after.times) <= 1
     before = [] if source.suffix == ".gif" else packets(source, "audio")
     if source.suffix != ".ts":  # there it stands in frames of its own
