@@ -1,5 +1,6 @@
 """Stylize a collection of images and videos. See configs/ for ready-made runs, --help for the keys."""
 
+import logging
 import sys
 
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
@@ -8,6 +9,7 @@ from nst_ops.config import ConfigError, StylizeConfig, parse_config
 def main() -> int:
     """Run the job; the exit code is 0 all ok, 1 fatal, 2 bad configuration, 3 some items failed."""
     config = parse_config(StylizeConfig)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     from nst_ops.pipeline import FatalError, stylize_collection  # Ray and torch: not for --help
 
     try:

@@ -202,7 +202,7 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(config_class)), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(key, list(_keys(config_class)), n=1, cutoff=0.6)
             parts.append(f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else ""))
         elif item["type"] == "missing":
             parts.append(f"'{key}' is required: give --{key} or put it into the file")
@@ -217,7 +217,7 @@ class _Parser(argparse.ArgumentParser):
         """One line, with a suggestion for an option that does not exist."""
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0]
-            near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.6)
             message = f"unknown option '{wrong}'" + (
                 f", did you mean '{near[0]}'?" if near else "; see --help"
             )
@@ -316,6 +316,8 @@ class TrainJohnsonConfig(JobConfig):
     """Shorter side to which photographs are resized."""
     crop: int = Field(default=256, ge=32, multiple_of=4)
     """Side of the random square crops, at most photo_side."""
+    border: int = Field(default=32, ge=0)
+    """Pixels by which the loss's random window is smaller than the crop, so that no frame is painted."""
     batch_size: PositiveInt = 4
     """Crops per step."""
     steps: int = Field(default=2000, ge=2)
@@ -345,3 +347,10 @@ class TrainJohnsonConfig(JobConfig):
         if crop > info.data.get("photo_side", crop):
             raise ValueError(f"larger than photo_side, {info.data['photo_side']}")
         return crop
+
+    @field_validator("border")
+    @classmethod
+    def _leaves_a_window(cls, border: int, info: ValidationInfo) -> int:
+        if border > info.data.get("crop", 2 * border) / 2:
+            raise ValueError(f"more than half of crop, {info.data['crop']}")
+        return border

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -35,7 +36,7 @@ class FileInfo:
     version: str
     """Changes when the content does: the ETag, or the modification time in nanoseconds."""
     regular: bool
-    """False for pipes, sockets and links to nothing, which must not be opened."""
+    """False for what must not be opened: pipes, sockets, links to nothing, links to folders."""
 
 
 class Folder:
@@ -53,7 +54,8 @@ class Folder:
             self.root = os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
         else:
             try:
-                self.fs, self.root = fsspec.url_to_fs(uri.rstrip("/"))
+                # No cached listings: other processes write into the same folders.
+                self.fs, self.root = fsspec.url_to_fs(uri.rstrip("/"), use_listings_cache=False)
             except ImportError as error:
                 raise ValueError(f"cannot open '{uri}': {error}") from error
 
@@ -70,9 +72,20 @@ class Folder:
         """Whether there is such a file or folder."""
         return bool(self.fs.exists(self.path(relpath)))
 
+    def is_empty(self) -> bool:
+        """Whether there is nothing that a person would see."""
+        names = self.fs.ls(self.root, detail=False) if self.exists() else []
+        return all(name.rstrip("/").rsplit("/", 1)[-1].startswith(".") for name in names)
+
     def is_file(self) -> bool:
         """Whether the URI names one file, not a folder."""
         return bool(self.fs.isfile(self.root))
+
+    def file(self, relpath: str) -> FileInfo:
+        """One file, as ``files`` lists it."""
+        if self.is_local:
+            return self._local_file(relpath)
+        return _remote_file(relpath, self.fs.info(self.path(relpath)))
 
     def files(self) -> Iterator[FileInfo]:
         """Every file below the folder, in any order.
@@ -86,24 +99,23 @@ class Folder:
         def refuse(error: OSError) -> None:
             raise error
 
-        for folder, _, names in os.walk(self.root, onerror=refuse, followlinks=False):
-            for name in names:
-                path = os.path.join(folder, name)
-                relpath = os.path.relpath(path, self.root)
-                try:
-                    stat = os.stat(path)
-                except OSError:  # a link to nothing, or a file that has just gone
-                    yield FileInfo(relpath, 0, "", regular=False)
-                    continue
-                yield FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
+        for folder, folders, names in os.walk(self.root, onerror=refuse, followlinks=False):
+            # Links to folders could lead in a circle: they are not followed, but not forgotten either.
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for name in names + links:
+                yield self._local_file(os.path.relpath(os.path.join(folder, name), self.root))
+
+    def _local_file(self, relpath: str) -> FileInfo:
+        path = self.path(relpath)
+        try:
+            stat = os.stat(path)
+        except OSError:  # a link to nothing, or a file that has just gone
+            return FileInfo(relpath, 0, "", regular=False)
+        return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
 
     def _remote_files(self) -> Iterator[FileInfo]:
         for path, info in self.fs.find(self.root, detail=True).items():
-            version = (
-                info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime") or ""
-            )
-            relpath = path.removeprefix(self.root).lstrip("/")
-            yield FileInfo(relpath, int(info.get("size") or 0), str(version).strip('"'), regular=True)
+            yield _remote_file(path.removeprefix(self.root).lstrip("/"), info)
 
     def read_bytes(self, relpath: str) -> bytes:
         """The whole file."""
@@ -160,6 +172,12 @@ class Folder:
         """Delete a file or folder if it is there."""
         if self.exists(relpath):
             self.fs.rm(self.path(relpath), recursive=True)
+
+
+def _remote_file(relpath: str, info: dict[str, Any]) -> FileInfo:
+    keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
+    version = next((str(info[key]) for key in keys if info.get(key)), "")
+    return FileInfo(relpath, int(info.get("size") or 0), version.strip('"'), regular=True)
 
 
 @contextlib.contextmanager

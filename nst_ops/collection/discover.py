@@ -52,7 +52,7 @@ class Source:
 
 def discover(source: Source) -> pa.Table:
     """List the input as a table of ``CATALOG_SCHEMA``, sorted by path: same files, same table."""
-    infos = [info for info in source.folder.files() if source.only in (None, info.relpath)]
+    infos = source.folder.files() if source.only is None else [source.folder.file(source.only)]
     rows = [_row(source.folder, info) for info in infos]
     rows.sort(key=lambda row: row["relpath"])
     return pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
@@ -71,7 +71,7 @@ def unit_id(item_ids: list[str]) -> str:
 def _row(folder: Folder, info: FileInfo) -> dict[str, Any]:
     name, problem = info.relpath, None
     if not info.regular:
-        problem = "not a regular file (a pipe, a socket or a link to nothing)"
+        problem = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
     try:
         name.encode()
     except UnicodeEncodeError:

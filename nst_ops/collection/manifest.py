@@ -89,46 +89,44 @@ class Manifest:
         with self.output.atomic_write(relpath) as temporary:
             pq.write_table(table, temporary)
 
-    def forget(self, item_ids: set[str]) -> None:
-        """Drop the rows of items that are done again; until then they have none."""
-        if not item_ids:
-            return
-        for path in self._parts():
+    def forget(self, item_ids: set[str] | None) -> None:
+        """Drop the rows of items that are done again, and their outputs; None drops all."""
+        for path in [] if item_ids == set() else self._parts():
             table = self._read(path)
-            keep = pc.invert(pc.is_in(table["item_id"], pa.array(sorted(item_ids))))
-            if pc.all(keep).as_py():
-                continue
-            with self.output.atomic_write(f"{MANIFEST}/{path.rsplit('/', 1)[1]}") as temporary:
-                pq.write_table(table.filter(keep), temporary)
+            ids = pa.array(
+                table["item_id"].to_pylist() if item_ids is None else sorted(item_ids), pa.string()
+            )
+            gone = pc.is_in(table["item_id"], ids)
+            relpath = f"{MANIFEST}/{path.rsplit('/', 1)[1]}"
+            if pc.all(gone).as_py():
+                self.output.remove(relpath)
+            elif pc.any(gone).as_py():
+                with self.output.atomic_write(relpath) as temporary:
+                    pq.write_table(table.filter(pc.invert(gone)), temporary)
+            # Rows first: a row may never name an output that is not there.
+            for uri in table.filter(gone)["output_uri"].drop_null().to_pylist():
+                self.output.remove(uri.removeprefix(self.output.uri()).lstrip("/"))
 
-    def start(self, record: dict[str, Any], overwrite: bool) -> None:
-        """Write ``run.json``, after refusing an output that another model or configuration made.
-
-        Args:
-            record: facts of this run; ``record["fingerprint"]`` holds all that shapes outputs.
-            overwrite: drop the manifest of an earlier run instead of refusing.
-
-        Raises:
-            OutputInUseError: the earlier fingerprint differs.
-        """
-        if overwrite:
-            self.output.remove(MANIFEST)
-        else:
-            self.refuse_other(record["fingerprint"])
+    def start(self, record: dict[str, Any]) -> None:
+        """Write ``run.json``; ``record["fingerprint"]`` holds all that shapes the outputs."""
         with self.output.atomic_write(RUN_FILE) as temporary:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def refuse_other(self, fingerprint: dict[str, Any]) -> None:
-        """Raise ``OutputInUseError`` if the output was made with another fingerprint."""
+        """Refuse an output that was made with another fingerprint, or by somebody else.
+
+        Raises:
+            OutputInUseError: with the difference.
+        """
         if not self.output.exists(RUN_FILE):
-            if self._parts():
+            if not self.output.is_empty():
                 raise OutputInUseError(
-                    f"'{self.output.uri()}' holds a manifest but no {RUN_FILE}: take another output, "
-                    "or --overwrite"
+                    f"'{self.output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
+                    "or --overwrite what has the same names"
                 )
             return
         try:
-            earlier = json.loads(self.output.read_bytes(RUN_FILE))["fingerprint"]
+            earlier = dict(json.loads(self.output.read_bytes(RUN_FILE))["fingerprint"])
         except (ValueError, KeyError, TypeError) as error:
             raise OutputInUseError(f"'{self.output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
         differences = [

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,6 +20,8 @@ from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
 
+_log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[None]:
@@ -28,7 +29,7 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():  # the caller's own; not ours to stop
         yield
         return
-    print("connecting to Ray ...", file=sys.stderr, flush=True)
+    _log.info("connecting to Ray ...")
     _connect(address)
     try:
         yield

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import ray
 from filelock import FileLock, Timeout
 
 from nst_ops.collection.discover import Source, discover, unit_id
-from nst_ops.collection.manifest import Manifest, OutputInUseError
+from nst_ops.collection.manifest import SCHEMA, Manifest, OutputInUseError
 from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline import cluster
@@ -35,6 +36,8 @@ from nst_ops.pipeline.worker import RunSpec, manifest_row
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 class FatalError(RuntimeError):
@@ -52,38 +55,13 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     spec = _run_spec(config)
     manifest = Manifest(output)
     try:
-        catalog = discover(source)
-    except PermissionError as error:
-        raise ConfigError(f"cannot list '{error.filename}': {error.strerror}") from error
-    if not catalog.num_rows:
-        raise ConfigError(f"input '{config.input}' holds no files")
-    fingerprint = _fingerprint(config, spec)
-    if not config.overwrite:
-        try:
-            manifest.refuse_other(fingerprint)
-        except OutputInUseError as error:
-            raise ConfigError(str(error)) from error
-    rows_so_far = manifest.table().schema.empty_table() if config.overwrite else manifest.table()
-    plan = plan_units(catalog, rows_so_far, config.units.images, config.retry_failed)
-    print(
-        f"{catalog.num_rows:,} files in {config.input}, {plan.num_done:,} done before",
-        file=sys.stderr,
-        flush=True,
-    )
-    try:
         if config.dry_run:
+            catalog, plan = _plan(source, spec, manifest)
             with cluster.connected(config.ray_address):
                 return Summary({}, text=preflight(catalog, plan, spec))
         with _only_run(output):
-            try:
-                manifest.start(_record(config, spec, fingerprint), config.overwrite)
-            except StorageFullError:
-                raise
-            except OSError as error:
-                raise ConfigError(f"cannot write to output '{config.output}': {error.strerror}") from error
-            output.remove_scratch()
-            manifest.forget(plan.stale_ids)
-            _settle_refusals(plan, spec, manifest)
+            catalog, plan = _plan(source, spec, manifest)
+            _start(plan, spec, manifest)
             timings, elapsed_s = Timings(), 0.0
             if plan.units:
                 with cluster.connected(config.ray_address):
@@ -91,8 +69,43 @@ def stylize_collection(config: StylizeConfig) -> Summary:
             summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
             output.remove_scratch()
             return summary
+    except OutputInUseError as error:
+        raise ConfigError(str(error)) from error
     except StorageFullError as error:
         raise FatalError(str(error)) from error
+
+
+def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, Plan]:
+    """The catalog, and what of it is left to do."""
+    config = spec.config
+    try:
+        catalog = discover(source)
+    except PermissionError as error:
+        raise ConfigError(f"cannot list '{error.filename}': {error.strerror}") from error
+    if not catalog.num_rows:
+        raise ConfigError(f"input '{config.input}' holds no files")
+    if config.overwrite:
+        rows = SCHEMA.empty_table()
+    else:
+        manifest.refuse_other(_fingerprint(spec))
+        rows = manifest.table()
+    plan = plan_units(catalog, rows, config.units.images, config.retry_failed)
+    _log.info("%s files in %s, %s done before", f"{catalog.num_rows:,}", config.input, f"{plan.num_done:,}")
+    return catalog, plan
+
+
+def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
+    """Write ``run.json``, drop what is done again, and settle what needs no worker."""
+    try:
+        # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
+        manifest.forget(None if spec.config.overwrite else plan.stale_ids)
+        manifest.start(_record(spec))
+    except StorageFullError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot write to output '{spec.config.output}': {error.strerror}") from error
+    manifest.output.remove_scratch()
+    _settle_refusals(plan, spec, manifest)
 
 
 def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]:
@@ -186,11 +199,11 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
         source, output = Source.open(config.input), Folder(config.output)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    inside, outside = f"{output.root}/", f"{source.folder.root}/"
-    if output.is_local == source.folder.is_local and not source.only and inside.startswith(outside):
+    here, there = f"{output.root}/", f"{source.folder.root}/"
+    # A single file may have its output below its own folder; a folder would find it there again.
+    if here == there or there.startswith(here) or (here.startswith(there) and not source.only):
         raise ConfigError(
-            f"output '{config.output}' lies inside the input '{config.input}', which would stylize it too: "
-            "take a folder beside it"
+            f"output '{config.output}' and input '{config.input}' lie in one another: take a folder beside it"
         )
     if output.is_file():
         raise ConfigError(f"output '{config.output}' is a file, not a folder")
@@ -221,11 +234,11 @@ def _shaping(config: StylizeConfig) -> dict[str, Any]:
     return dump
 
 
-def _fingerprint(config: StylizeConfig, spec: RunSpec) -> dict[str, Any]:
-    flat = {
-        f"{section}.{key}": value for section, keys in _shaping(config).items() for key, value in keys.items()
-    }
-    where = Folder(config.input).uri()
+def _fingerprint(spec: RunSpec) -> dict[str, Any]:
+    """All that shapes the outputs of a run: two runs may share a folder only if it is the same."""
+    sections = _shaping(spec.config)
+    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    where = Folder(spec.config.input).uri()
     return {"input": where, "style": spec.style, "model_sha256": spec.model_sha256, **flat}
 
 
@@ -233,14 +246,14 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _record(config: StylizeConfig, spec: RunSpec, fingerprint: dict[str, Any]) -> dict[str, Any]:
+def _record(spec: RunSpec) -> dict[str, Any]:
     """``run.json``: what was run, with what."""
     packages = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
     return {
         "run_id": spec.run_id,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(mode="json"),
-        "fingerprint": fingerprint,
+        "config": spec.config.model_dump(mode="json"),
+        "fingerprint": _fingerprint(spec),
         "versions": {name: _version(name) for name in packages} | {"python": sys.version.split()[0]},
         "git_revision": _git_revision(),
     }

@@ -53,9 +53,9 @@ def write_contact_sheet(manifest: pa.Table, output: Folder, relpath: str, num_pa
 def _choose(manifest: pa.Table, count: int) -> list[dict[str, str]]:
     done = manifest.filter(pc.equal(manifest["status"], "ok")).sort_by("source_uri")
     rows = done.select(["source_uri", "output_uri", "kind"]).to_pylist()
-    films = _spread([row for row in rows if row["kind"] == "video"], math.ceil(count / 2))
-    images = _spread([row for row in rows if row["kind"] == "image"], count - len(films))
-    return films + images
+    films, images = ([row for row in rows if row["kind"] == kind] for kind in ("video", "image"))
+    num_films = min(len(films), max(math.ceil(count / 2), count - len(images)))
+    return _spread(films, num_films) + _spread(images, count - num_films)
 
 
 def _spread(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:

@@ -51,6 +51,7 @@ def train_johnson(config: TrainJohnsonConfig) -> dict[str, Any]:
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
         bf16=config.precision == "bf16",
+        border=config.border,
     )
     return train(
         step,

@@ -84,6 +84,10 @@ def test_the_shipped_style_paints_and_overwrite_replaces_it(tmp_path: Path) -> N
     assert (output / "a.png").read_bytes() != (source / "a.png").read_bytes()
     assert run_job(source, output, *config, "--model.kind", "identity", "--overwrite").returncode == 0
     assert check_invariants(output)["a.png"]["style"] == "identity"
+    (source / "a.png").write_bytes(b"damaged since")
+    assert run_job(source, output, "--model.kind", "identity").returncode == 3
+    assert check_invariants(output)["a.png"]["status"] == "failed"
+    assert not (output / "a.png").exists()  # what a failed row once had is gone
 
 
 @pytest.mark.ray
@@ -117,10 +121,26 @@ def test_an_input_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
 
 
-def test_an_output_inside_the_input_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["in", "in/out", "."])
+def test_input_and_output_in_one_another_are_refused(tmp_path: Path, output: str) -> None:
     write_picture(tmp_path / "in" / "a.png")
-    with pytest.raises(ConfigError, match="lies inside the input"):
-        stylize_collection(config_of(tmp_path / "in", tmp_path / "in" / "out"))
+    with pytest.raises(ConfigError, match="lie in one another"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / output))
+
+
+def test_a_file_is_not_stylized_over_itself(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    with pytest.raises(ConfigError, match="lie in one another"):
+        stylize_collection(config_of(tmp_path / "in" / "a.png", tmp_path / "in"))
+
+
+def test_an_output_with_files_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    write_picture(tmp_path / "out" / "a.png", seed=1)
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    with pytest.raises(ConfigError, match=r"holds files, but no run\.json"):
+        stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:

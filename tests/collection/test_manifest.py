@@ -1,0 +1,151 @@
+"""The manifest is the memory of a run: whole parts, no row twice, another run's output refused."""
+
+import json
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from nst_ops.collection.manifest import SCHEMA, Manifest, OutputInUseError
+from nst_ops.storage import Folder
+
+FIELDS_OF_THE_CONTRACT = """
+item_id source_uri source_bytes source_version kind style output_uri output_bytes output_sha256 status
+error_type error_message attempts width height output_width output_height num_frames frame_rate duration_s
+video_codec audio_codec model model_sha256 config_sha256 run_id unit_id worker decode_s stylize_s encode_s
+finished_at
+"""
+
+
+@pytest.fixture(params=["local", "memory"])
+def manifest(request, tmp_path) -> Manifest:
+    return Manifest(Folder(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"))
+
+
+def row(item_id: str, status: str = "ok", **more: object) -> dict[str, object]:
+    return {"item_id": item_id, "status": status, "finished_at": datetime(2024, 1, 2, tzinfo=UTC), **more}
+
+
+def statuses(manifest: Manifest) -> dict[str, str]:
+    table = manifest.table()
+    ids = table["item_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    return dict(zip(ids, table["status"].to_pylist(), strict=True))
+
+
+def test_the_schema_holds_what_was_promised():
+    assert set(FIELDS_OF_THE_CONTRACT.split()) <= set(SCHEMA.names)
+
+
+def test_an_output_without_a_run_has_no_rows(manifest):
+    assert manifest.table().equals(SCHEMA.empty_table())
+
+
+def test_a_unit_adds_to_its_rows_and_replaces_those_of_the_same_item(manifest):
+    manifest.commit("one", [row("a"), row("b", "failed")])
+    manifest.commit("two", [row("c")])
+    manifest.commit("one", [row("b"), row("d", "failed")])
+    assert statuses(manifest) == {"a": "ok", "b": "ok", "c": "ok", "d": "failed"}
+
+
+def test_committing_twice_is_as_good_as_once(manifest):
+    for _ in range(2):
+        manifest.commit("one", [row("a"), row("b")])
+    assert statuses(manifest) == {"a": "ok", "b": "ok"}
+
+
+def test_forgotten_rows_are_gone_and_the_others_stay(manifest):
+    manifest.commit("one", [row("a"), row("b")])
+    manifest.commit("two", [row("c")])
+    manifest.forget({"a", "c", "unknown"})
+    assert statuses(manifest) == {"b": "ok"}
+    manifest.forget(set())
+    manifest.commit("two", [row("c", "failed")])
+    assert statuses(manifest) == {"b": "ok", "c": "failed"}
+
+
+def test_a_row_keeps_every_value_through_the_file(manifest):
+    manifest.commit("one", [row("a", source_bytes=2**40, frame_rate=29.97, error_message="ü", width=7)])
+    (read,) = manifest.table().to_pylist()
+    assert set(read) == set(SCHEMA.names)
+    assert (read["source_bytes"], read["frame_rate"], read["error_message"], read["width"]) == (
+        2**40,
+        29.97,
+        "ü",
+        7,
+    )
+    assert read["finished_at"] == datetime(2024, 1, 2, tzinfo=UTC)
+    assert read["note"] is None
+
+
+def test_pandas_and_arrow_read_the_folder_as_it_is(tmp_path):
+    manifest = Manifest(Folder(str(tmp_path)))
+    manifest.commit("one", [row("a", width=1)])
+    manifest.commit("two", [row("b"), row("c")])
+    manifest.forget({"a"})
+    frame = pd.read_parquet(tmp_path / "manifest")
+    assert sorted(frame["item_id"]) == ["b", "c"]
+    dataset = pyarrow.dataset.dataset(tmp_path / "manifest")
+    assert dataset.schema.equals(SCHEMA)
+    assert dataset.count_rows() == pq.read_table(tmp_path / "manifest").num_rows == 2
+    assert not list(tmp_path.glob("manifest/*.tmp")) + list(tmp_path.glob("manifest/.*"))
+
+
+def record(**fingerprint: object) -> dict[str, object]:
+    return {"run_id": "1", "fingerprint": fingerprint}
+
+
+def test_the_same_run_goes_on_and_another_is_refused_by_its_difference(manifest):
+    manifest.start(record(model="a", crf=18))
+    manifest.commit("one", [row("a")])
+    manifest.refuse_other({"model": "a", "crf": 18})
+    with pytest.raises(
+        OutputInUseError, match=r"crf was 18, is now 20; model was 'a', is now 'b'.*--overwrite"
+    ):
+        manifest.refuse_other({"model": "b", "crf": 20})
+    with pytest.raises(OutputInUseError, match="extra was None, is now 1"):
+        manifest.refuse_other({"model": "a", "crf": 18, "extra": 1})
+    assert statuses(manifest) == {"a": "ok"}
+    assert json.loads(manifest.output.read_bytes("run.json"))["fingerprint"] == {"model": "a", "crf": 18}
+
+
+def test_an_output_that_is_not_there_yet_is_nobody_elses(manifest):
+    manifest.refuse_other({"model": "a"})
+
+
+def test_a_folder_of_somebody_else_is_refused(manifest):
+    with manifest.output.atomic_write("holiday.jpg") as temporary:
+        temporary.write_bytes(b"x")
+    with pytest.raises(OutputInUseError, match=r"no run\.json"):
+        manifest.refuse_other({"model": "a"})
+
+
+def test_forgetting_removes_what_the_rows_name_and_nothing_else(manifest):
+    for name in ("a.jpg", "b/b.jpg", "c.jpg", "foreign.jpg"):
+        with manifest.output.atomic_write(name) as temporary:
+            temporary.write_bytes(b"x")
+    output = manifest.output.uri
+    manifest.commit("one", [row("a", output_uri=output("a.jpg")), row("b", output_uri=output("b/b.jpg"))])
+    manifest.commit("two", [row("c", output_uri=output("c.jpg")), row("d", "failed")])
+    manifest.forget({"b"})
+    left = ("a.jpg", "b/b.jpg", "c.jpg", "foreign.jpg")
+    assert [manifest.output.exists(name) for name in left] == [True, False, True, True]
+    manifest.forget(None)
+    assert statuses(manifest) == {}
+    assert [manifest.output.exists(name) for name in left] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"fingerprint": 3}'])
+def test_a_run_file_of_somebody_else_is_refused(manifest, content):
+    with manifest.output.atomic_write("run.json") as temporary:
+        temporary.write_bytes(content)
+    with pytest.raises(OutputInUseError, match="not a run record"):
+        manifest.refuse_other({"model": "a"})
+
+
+def test_rows_without_a_run_file_are_refused(manifest):
+    manifest.commit("one", [row("a")])
+    with pytest.raises(OutputInUseError, match=r"no run\.json"):
+        manifest.refuse_other({"model": "a"})

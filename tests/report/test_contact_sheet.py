@@ -1,0 +1,149 @@
+"""The sheet shows what the manifest names, upright, and never fails a finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media_factory import photo, write_film
+from PIL import Image
+
+from nst_ops.collection.manifest import SCHEMA
+from nst_ops.report.contact_sheet import _choose, _spread, write_contact_sheet
+from nst_ops.storage import Folder
+
+GROUND, CELL, FRAME = (250, 250, 250), (232, 232, 232), 256
+
+
+def manifest_of(*rows: tuple[Path | str, Path | str, str, str]) -> pa.Table:
+    names = ("source_uri", "output_uri", "kind", "status")
+    return pa.Table.from_pylist([dict(zip(names, map(str, row), strict=True)) for row in rows], schema=SCHEMA)
+
+
+def colour(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> Path:
+    Image.new("RGB", size, rgb).save(path)
+    return path
+
+
+def pictures(sheet: Path) -> list[tuple[int, int, int]]:
+    """The colour in the middle of each cell that was drawn, in reading order, pairs one after another."""
+    pixels = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
+    cells = []
+    row_height = FRAME + 20 + 12
+    for top in range(12 + 20, pixels.shape[0] - FRAME, row_height):
+        left = 12
+        while left + 2 * FRAME + 4 <= pixels.shape[1]:
+            for x in (left, left + FRAME + 4):
+                middle = tuple(pixels[top + FRAME // 2, x + FRAME // 2])
+                if middle != GROUND:
+                    cells.append(middle)
+            left += 2 * FRAME + 4 + 12
+    return cells
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 12])
+def test_every_pair_is_drawn_before_beside_after(tmp_path, count):
+    rows = []
+    for n in range(count):
+        before = colour(tmp_path / f"{n:02}.png", (10 * n, 0, 0))
+        rows.append((before, colour(tmp_path / f"{n:02}_after.png", (0, 10 * n, 0)), "image", "ok"))
+    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path / "out")), "report/sheet.png", 12)
+    assert uri == str(tmp_path / "out/report/sheet.png")
+    expected = [cell for n in range(count) for cell in ((10 * n, 0, 0), (0, 10 * n, 0))]
+    assert pictures(Path(uri)) == expected
+
+
+def test_no_more_pairs_than_asked_and_none_of_failed_items(tmp_path):
+    red, blue = colour(tmp_path / "red.png", (255, 0, 0)), colour(tmp_path / "blue.png", (0, 0, 255))
+    rows = [(red, blue, "image", "ok")] * 5 + [(blue, red, "image", "failed")] * 5
+    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path)), "sheet.png", 3)
+    assert pictures(Path(uri)) == [(255, 0, 0), (0, 0, 255)] * 3
+
+
+def test_what_has_gone_or_is_broken_is_left_out(tmp_path):
+    red = colour(tmp_path / "red.png", (255, 0, 0))
+    (tmp_path / "broken.png").write_bytes(b"words")
+    rows = [
+        (tmp_path / "gone.png", red, "image", "ok"),
+        (red, tmp_path / "broken.png", "image", "ok"),
+        (red, tmp_path / "gone.mp4", "video", "ok"),
+        (red, red, "image", "ok"),
+    ]
+    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path)), "sheet.png", 12)
+    assert pictures(Path(uri)) == [(255, 0, 0)] * 2
+
+
+def test_nothing_to_draw_is_no_sheet(tmp_path):
+    assert write_contact_sheet(SCHEMA.empty_table(), Folder(str(tmp_path)), "sheet.png", 12) is None
+    gone = manifest_of((tmp_path / "a.png", tmp_path / "b.png", "image", "ok"))
+    assert write_contact_sheet(gone, Folder(str(tmp_path)), "sheet.png", 12) is None
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def halves(rotation: int) -> list[np.ndarray]:
+    """Frames that are red above and blue below once they are turned by ``rotation``."""
+    upright = np.zeros((64, 64, 3), np.uint8)
+    upright[:32, :, 0], upright[32:, :, 2] = 255, 255
+    return [np.ascontiguousarray(np.rot90(upright, -rotation // 90))] * 3
+
+
+@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
+def test_films_stand_upright(tmp_path, rotation):
+    film = write_film(tmp_path / "a.mp4", halves(rotation), rotation=rotation)
+    uri = write_contact_sheet(manifest_of((film, film, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1)
+    pixels = np.asarray(Image.open(uri)).astype(int)
+    above, below = pixels[12 + 20 + 128 - 16, 12 + 128], pixels[12 + 20 + 128 + 16, 12 + 128]
+    assert above[0] > 200 > 60 > above[2]
+    assert below[2] > 200 > 60 > below[0]
+
+
+@pytest.mark.parametrize(("extension", "output"), [("gif", "gif.mp4"), ("webp", "webp.mp4")])
+def test_an_animation_is_shown_beside_its_film(tmp_path, extension, output):
+    frames = [photo("coffee", 64, 48), photo("chelsea", 64, 48)]
+    source = tmp_path / f"a.{extension}"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=100)
+    film = write_film(tmp_path / f"a.{output}", [np.asarray(frame) for frame in frames])
+    uri = write_contact_sheet(
+        manifest_of((source, film, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1
+    )
+    before, after = pictures(Path(uri))
+    assert np.abs(np.subtract(before, after)).max() < 30
+    assert before != CELL
+
+
+def test_transparency_shows_the_ground_of_the_cell(tmp_path):
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    row = (tmp_path / "clear.png", tmp_path / "clear.png", "image", "ok")
+    uri = write_contact_sheet(manifest_of(row), Folder(str(tmp_path)), "sheet.png", 1)
+    assert pictures(Path(uri)) == [CELL, CELL]
+
+
+@pytest.mark.parametrize("name", ["фильм 映画.png", "a" * 120 + ".png", "100% #1?.png"])
+def test_any_name_can_stand_above_a_pair(tmp_path, name):
+    red = colour(tmp_path / name, (255, 0, 0))
+    row = (red, red, "image", "ok")
+    assert write_contact_sheet(manifest_of(row), Folder(str(tmp_path)), "sheet.png", 1)
+
+
+@given(st.integers(0, 60), st.integers(0, 20))
+def test_a_choice_is_spread_over_the_collection(length, count):
+    rows = [{"n": str(n)} for n in range(length)]
+    chosen = [int(row["n"]) for row in _spread(rows, count)]
+    assert len(chosen) == min(length, count)
+    assert chosen == sorted(set(chosen))
+    if 0 < count < length:
+        assert chosen[0] == 0
+        assert chosen[-1] >= length - length // count - 1
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 12))
+def test_films_and_images_share_the_sheet(num_films, num_images, count):
+    rows = [(f"f{n}", f"F{n}", "video", "ok") for n in range(num_films)]
+    rows += [(f"i{n}", f"I{n}", "image", "ok") for n in range(num_images)]
+    kinds = [row["kind"] for row in _choose(manifest_of(*rows), count)]
+    assert len(kinds) <= count
+    assert kinds == sorted(kinds, reverse=True)
+    assert kinds.count("video") >= min(num_films, (count + 1) // 2)
+    assert len(kinds) == min(count, num_films + num_images)

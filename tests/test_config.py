@@ -1,0 +1,179 @@
+"""What does not fit is one clear line and exit code 2; nothing is taken by default in silence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nst_ops.config import StylizeConfig, TrainJohnsonConfig, parse_config
+
+ROOT = Path(__file__).parents[1]
+PATHS = ["--input", "in", "--output", "out"]
+
+
+def parse(*arguments: str) -> StylizeConfig:
+    return parse_config(StylizeConfig, list(arguments))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The line that is printed; it is one, and the exit code is 2."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").strip()
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(text: str | bytes) -> str:
+        path = tmp_path / "run.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(yaml_file):
+    path = yaml_file("input: a\noutput: b\nvideo:\n  crf: 30\n  preset: fast\nimages: {quality: 50}\n")
+    config = parse("--config", path, "--input", "c", "--video.crf", "20", "--dry-run")
+    assert (config.input, config.output, config.dry_run) == ("c", "b", True)
+    assert (config.video.crf, config.video.preset, config.video.keep_damaged) == (20, "fast", False)
+    assert (config.images.quality, config.units.images) == (50, 100)
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run", "--retry-failed", "--overwrite"])
+def test_hyphens_and_underscores_are_the_same(flag):
+    config = parse(*PATHS, flag)
+    names = {"dry_run", "retry_failed", "overwrite"}
+    assert {name for name in names if getattr(config, name)} == {flag[2:].replace("-", "_")}
+
+
+def test_values_keep_their_hyphens():
+    config = parse(
+        "--input=my-in-put", "--output", "s3://a-b/c-d", "--video.keep-damaged", "--ray-address=a-b:1"
+    )
+    assert (config.input, config.output) == ("my-in-put", "s3://a-b/c-d")
+    assert config.video.keep_damaged
+    assert config.ray_address == "a-b:1"
+
+
+def test_null_takes_a_value_of_the_file_back(yaml_file):
+    path = yaml_file("resize: {max_side: 720}")
+    assert parse("--config", path, *PATHS).resize.max_side == 720
+    assert parse("--config", path, *PATHS, "--resize.max_side", "null").resize.max_side is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--ouput", "x"], "unknown option '--ouput', did you mean '--output'?"),
+        (["--video.crv", "3"], "unknown option '--video.crv', did you mean '--video.crf'?"),
+        (["--qwertzuiop", "1"], "unknown option '--qwertzuiop'; see --help"),
+        (["--inp", "x"], "unknown option '--inp', did you mean '--input'?"),
+        (["--video.crf", "high"], "'video.crf': input should be a valid integer"),
+        (["--video.crf", "52"], "'video.crf': input should be less than or equal to 51 (got '52')"),
+        (["--video.preset", "placebo"], "'ultrafast', 'veryfast'"),
+        (["--model.kind", "vgg"], "'johnson'"),
+        (["--resize.max_side", "8"], "'resize.max_side': input should be greater than or equal to 16"),
+        (["--input", ""], "'input': string should have at least 1 character"),
+        (["--config", "nowhere.yaml"], "no configuration file at 'nowhere.yaml'"),
+        (["--config"], "expected one argument"),
+        (["stray"], "stray"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_named(capsys, arguments, expected):
+    assert expected in refusal(capsys, *PATHS, *arguments)
+
+
+def test_missing_keys_are_named_together(capsys):
+    line = refusal(capsys)
+    assert line == "'input' is required: give --input or put it into the file; 'output' is required: " + (
+        "give --output or put it into the file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("vidoe: {crf: 3}", "unknown key 'vidoe', did you mean 'video'?"),
+        ("video: {crv: 3}", "unknown key 'video.crv', did you mean 'video.crf'?"),
+        ("input: 3", "'input': input should be a valid string (got 3)"),
+        ("video: 3", "'video': input should be a valid dictionary"),
+        ("video: null", "'video'"),
+        ("images: {quality: 101}", "'images.quality': input should be less than or equal to 100 (got 101)"),
+        ("dry_run: maybe", "'dry_run': input should be a valid boolean"),
+        ("- a\n- b", "must hold keys and values, not a list"),
+        ("just words", "must hold keys and values, not a str"),
+        ("a: [1, 2", "is not valid YAML"),
+        ("a: b: c", "is not valid YAML"),
+        ("\tinput: x", "is not valid YAML"),
+        (b"input: \xff\xfe", "cannot read"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(capsys, yaml_file, text, expected):
+    arguments = [] if "input" in str(text) else ["--input", "in"]
+    assert expected in refusal(capsys, "--config", yaml_file(text), *arguments, "--output", "out")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_fine(yaml_file, text):
+    assert parse("--config", yaml_file(text), *PATHS) == parse(*PATHS)
+
+
+def test_a_folder_is_no_configuration_file(capsys, tmp_path):
+    assert "cannot read" in refusal(capsys, *PATHS, "--config", str(tmp_path))
+
+
+def test_the_environment_changes_nothing(monkeypatch, tmp_path):
+    expected = parse(*PATHS)
+    for name in ("DRY_RUN", "OVERWRITE", "INPUT", "output", "VIDEO", "VIDEO__CRF", "RAY_ADDRESS", "MODEL"):
+        monkeypatch.setenv(name, "1")
+    (tmp_path / ".env").write_text("overwrite=1\n")
+    monkeypatch.chdir(tmp_path)
+    assert parse(*PATHS) == expected
+
+
+def test_a_configuration_cannot_be_changed_afterwards():
+    config = parse(*PATHS)
+    with pytest.raises(ValueError, match="frozen"):
+        config.video.crf = 3
+
+
+def test_help_names_every_key_and_exits_with_0(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for key in ("--config", "--video.crf", "--resize.max_side", "--units.images", "--dry_run", "exit codes"):
+        assert key in text
+
+
+def test_validators_of_a_job_speak_in_one_line_too(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(TrainJohnsonConfig, ["--photos", "a", "--style", "b", "--output", "c", "--crop", "512"])
+    assert "'crop': larger than photo_side, 288 (got '512')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_configuration_is_valid(path):
+    training = path.name.startswith("train")
+    needed = ["--photos", "p", "--style", "s", "--output", "o"] if training else PATHS
+    parse_config(TrainJohnsonConfig if training else StylizeConfig, ["--config", str(path), *needed])
+
+
+def test_the_job_itself_answers_without_starting_anything():
+    job = [sys.executable, str(ROOT / "jobs/stylize_dataset.py")]
+    environment = {**os.environ, "COLUMNS": "100"}
+    for arguments, code, where in ((["--help"], 0, "stdout"), (["--ouput", "x"], 2, "stderr")):
+        done = subprocess.run(
+            [*job, *arguments], capture_output=True, text=True, check=False, timeout=60, env=environment
+        )
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+        assert "--output" in getattr(done, where)

@@ -1,0 +1,269 @@
+"""Files appear whole or not at all, whatever their names, and a full disk is called a full disk."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media_factory import Sound, moving_pictures, write_film
+
+from nst_ops.collection.manifest import SCHEMA, Manifest
+from nst_ops.media.video import VideoReader, VideoWriter
+from nst_ops.storage import SCRATCH, FileInfo, Folder, StorageFullError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path) -> Folder:
+    return Folder(str(tmp_path / "out") if request.param == "local" else f"memory://{uuid.uuid4().hex}/out")
+
+
+def listing(folder: Folder) -> dict[str, FileInfo]:
+    return {info.relpath: info for info in folder.files() if not info.relpath.startswith(SCRATCH)}
+
+
+def put(folder: Folder, relpath: str, data: bytes) -> None:
+    with folder.atomic_write(relpath) as temporary:
+        temporary.write_bytes(data)
+
+
+def test_what_is_written_is_there(folder):
+    put(folder, "a/b/c.txt", b"words")
+    assert folder.exists("a/b/c.txt")
+    assert folder.read_bytes("a/b/c.txt") == b"words"
+    assert {name: info.num_bytes for name, info in listing(folder).items()} == {"a/b/c.txt": 5}
+    with folder.local_copy("a/b/c.txt") as path:
+        assert Path(path).read_bytes() == b"words"
+        assert path.endswith(".txt")
+    assert Folder(folder.uri("a")).read_bytes("b/c.txt") == b"words"
+
+
+def test_nothing_is_seen_before_the_end(folder):
+    put(folder, "a.txt", b"old")
+    with folder.atomic_write("a.txt") as temporary:
+        temporary.write_bytes(b"new, but not")
+        assert folder.read_bytes("a.txt") == b"old"
+        with folder.atomic_write("b.txt") as other:
+            other.write_bytes(b"")
+            assert not folder.exists("b.txt")
+    assert folder.read_bytes("a.txt") == b"new, but not"
+
+
+def test_an_exception_leaves_nothing(folder):
+    seen = []
+
+    def fail() -> None:
+        with folder.atomic_write("a/b.txt") as temporary:
+            temporary.write_bytes(b"half")
+            seen.append(temporary)
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail()
+    assert not folder.exists("a/b.txt")
+    assert not seen[0].exists()
+    assert listing(folder) == {}
+
+
+def test_the_temporary_file_lies_on_the_same_disk_and_goes_away(tmp_path):
+    folder = Folder(str(tmp_path / "out"))
+    with folder.atomic_write("a.mp4") as temporary:
+        assert temporary.is_relative_to(tmp_path / "out")
+        assert temporary.suffix == ".mp4"
+        temporary.write_bytes(b"x")
+        inode = temporary.stat().st_ino
+    assert (tmp_path / "out/a.mp4").stat().st_ino == inode
+    folder.remove_scratch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
+
+
+def test_removing_takes_folders_and_does_not_mind_their_absence(folder):
+    put(folder, "a/b.txt", b"x")
+    put(folder, "c.txt", b"x")
+    folder.remove("a")
+    folder.remove("a")
+    assert set(listing(folder)) == {"c.txt"}
+
+
+def test_a_changed_file_has_another_version(folder):
+    put(folder, "a", b"one")
+    before = listing(folder)["a"]
+    put(folder, "a", b"two")
+    after = listing(folder)["a"]
+    assert before.num_bytes == after.num_bytes
+    assert before.version != after.version
+    assert folder.file("a").num_bytes == after.num_bytes
+    assert not folder.is_local or folder.file("a") == after
+
+
+ODD_NAMES = [
+    "a b",
+    "a#b?c",
+    "100%",
+    "%20",
+    "a::b",
+    "x*[y]{z}",
+    "-rf",
+    "~",
+    "$HOME",
+    "é",
+    "映画",
+    'it\'s "q"',
+    "a\nb",
+    "a\\b",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_are_only_names(tmp_path, name):
+    folder = Folder(str(tmp_path / name))
+    put(folder, f"{name}/{name}.txt", b"words")
+    assert (tmp_path / name / name / f"{name}.txt").read_bytes() == b"words"
+    assert set(listing(folder)) == {f"{name}/{name}.txt"}
+    assert folder.read_bytes(f"{name}/{name}.txt") == b"words"
+    assert Folder(folder.uri(name)).exists(f"{name}.txt")
+    assert folder.file(f"{name}/{name}.txt").num_bytes == 5
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30).filter(
+        lambda name: name not in (".", "..")
+    )
+)
+def test_any_name_that_the_disk_takes_is_listed_again(name):
+    with tempfile.TemporaryDirectory() as root:
+        folder = Folder(root)
+        put(folder, name, b"x")
+        assert set(listing(folder)) == ({name} if not name.startswith(SCRATCH) else set())
+        assert Path(folder.uri(name)).read_bytes() == b"x"
+
+
+def test_local_paths_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (
+        Folder("a/../b/").root == Folder("~/b").root == Folder(f"file://{tmp_path}/b").root == f"{tmp_path}/b"
+    )
+
+
+def test_an_unknown_file_system_is_a_value_error():
+    with pytest.raises(ValueError, match="nosuch"):
+        Folder("nosuch://a/b")
+
+
+def test_remote_listings_are_never_taken_from_a_cache():
+    assert not Folder("s3://bucket/prefix").fs.dircache.use_listings_cache
+
+
+# What must not be opened.
+
+
+def test_links_pipes_and_links_to_folders_are_not_regular(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.jpg").write_bytes(b"x")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path / "real/a.jpg")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = {name: info.regular for name, info in listing(Folder(str(tmp_path))).items()}
+    assert found == {
+        "real/a.jpg": True,
+        "linked.jpg": True,
+        "broken.jpg": False,
+        "circle": False,
+        "pipe.jpg": False,
+    }
+
+
+def test_names_that_are_no_utf8_are_listed(tmp_path):
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.jpg"))).write_bytes(b"x")
+    (name,) = listing(Folder(str(tmp_path)))
+    assert os.fsencode(name) == b"\xff\xfe.jpg"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_folder_that_may_not_be_listed_is_an_error_and_not_skipped():
+    root = Path(tempfile.mkdtemp())
+    try:
+        root.chmod(0o755)
+        (root / "open").mkdir()
+        (root / "closed").mkdir(mode=0o700)
+        code = "import os, sys; from nst_ops.storage import Folder; os.setuid(65534)\n"
+        code += "list(Folder(sys.argv[1]).files())"
+        child = subprocess.run(
+            [sys.executable, "-c", code, str(root)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    finally:
+        shutil.rmtree(root)
+    assert child.returncode == 1
+    assert "PermissionError" in child.stderr
+    assert "closed" in child.stderr
+
+
+# A full disk.
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, kilobytes: int) -> Iterator[Folder]:
+    path.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("may not mount a small disk")
+    try:
+        yield Folder(str(path))
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def test_a_full_disk_is_called_one_and_holds_no_half_file(tmp_path):
+    with small_disk(tmp_path / "disk", 256) as folder:
+        put(folder, "a", bytes(100_000))
+        with pytest.raises(StorageFullError, match=r"no space left on .*disk"):
+            put(folder, "b", bytes(300_000))
+        assert set(listing(folder)) == {"a"}
+        put(folder, "b", bytes(100_000))
+
+
+def test_a_manifest_on_a_full_disk_is_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", 64) as folder:
+        rows = [{"item_id": str(uuid.uuid4()), "error_message": os.urandom(400).hex()} for _ in range(500)]
+        assert pa.Table.from_pylist(rows, schema=SCHEMA).nbytes > 64_000
+        with pytest.raises(StorageFullError):
+            Manifest(folder).commit("unit", rows)
+
+
+def test_a_film_that_fills_the_disk_at_any_point_is_a_full_disk(tmp_path):
+    source = write_film(tmp_path / "a.mp4", moving_pictures(20, 160, 90), sounds=[Sound(duration_s=0.8)])
+
+    def write(folder: Folder, container: str) -> int:
+        with folder.atomic_write("twin") as temporary:
+            with VideoReader(str(source)) as reader:
+                size = reader.output_size
+                writer = VideoWriter(
+                    str(temporary), container, reader.info, size, str(source), 18, "ultrafast"
+                )
+                with writer:
+                    for frame in reader.frames():
+                        writer.write(frame)
+            return temporary.stat().st_size
+
+    for container in ("mp4", "matroska"):
+        needed = write(Folder(str(tmp_path / "whole")), container)
+        last_page = needed // 4096 * 4
+        for kilobytes in (4, 16, last_page // 2, last_page - 12, last_page - 8, last_page - 4, last_page):
+            with small_disk(tmp_path / "disk", kilobytes) as folder:
+                with pytest.raises(StorageFullError):
+                    write(folder, container)
+                assert listing(folder) == {}
+        with small_disk(tmp_path / "disk", last_page + 8) as folder:
+            assert write(folder, container) == needed
