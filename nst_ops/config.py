@@ -316,8 +316,6 @@ class TrainJohnsonConfig(JobConfig):
     """Shorter side to which photographs are resized."""
     crop: int = Field(default=256, ge=32, multiple_of=4)
     """Side of the random square crops, at most photo_side."""
-    border: int = Field(default=32, ge=0)
-    """Pixels by which the loss's random window is smaller than the crop, so that no frame is painted."""
     batch_size: PositiveInt = 4
     """Crops per step."""
     steps: int = Field(default=2000, ge=2)
@@ -347,10 +345,3 @@ class TrainJohnsonConfig(JobConfig):
         if crop > info.data.get("photo_side", crop):
             raise ValueError(f"larger than photo_side, {info.data['photo_side']}")
         return crop
-
-    @field_validator("border")
-    @classmethod
-    def _leaves_a_window(cls, border: int, info: ValidationInfo) -> int:
-        if border > info.data.get("crop", 2 * border) / 2:
-            raise ValueError(f"more than half of crop, {info.data['crop']}")
-        return border

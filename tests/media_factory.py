@@ -1,4 +1,4 @@
-"""Pictures and films for tests, made here: nothing is read from outside but scikit-image's own pictures."""
+"""Pictures and films for tests, made here from scikit-image's own pictures; real ones where there are any."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 import skimage.data
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Real files beside the repository, where somebody has put some; most tests do without."""
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 """Options of libx264 under which decoding gives back the planes that went in."""
@@ -24,6 +28,14 @@ BT709, BT601 = 1, 6
 LIMITED, FULL = 1, 2
 TEXT_CODECS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip"}
 _KR_KB = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114)}
+
+
+def real_files(folder: str) -> list[Any]:
+    """Parameters: every file of a folder of the real data, or one that is skipped."""
+    files = sorted((REAL_DATA / folder).glob("*"))
+    if not files:
+        return [pytest.param(None, marks=pytest.mark.skip(reason="no real data here"), id="none")]
+    return [pytest.param(path, id=path.name) for path in files]
 
 
 @functools.cache

@@ -48,8 +48,7 @@ _TO_YUV = Interpolation.AREA | _EXACT
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
-_STILL = Disposition.attached_pic | Disposition.timed_thumbnails
-_MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
+_CLOCK_RESTART_S = 1  # recordings joined end to end begin anew; a smaller step back is a mere slip
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails
 _STREAM_TAGS = ("language", "title")
 _DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
@@ -164,12 +163,19 @@ class VideoReader:
         """Every frame once, at the working size, with rising PTS."""
         step = max(1, round(1 / (self.info.frame_rate * self.info.time_base)))
         last_pts: int | None = None
+        shift = 0
         for picture in itertools.chain([self._first], self._decoded):
             pts = picture.pts if picture.pts is not None else picture.dts
             if pts is None:  # AVI and raw streams may give none: count on at the average rate
                 pts = 0 if last_pts is None else last_pts + step
+            else:
+                pts += shift
             if last_pts is not None and pts <= last_pts:
-                pts = last_pts + 1
+                if (last_pts - pts) * self.info.time_base > _CLOCK_RESTART_S:
+                    shift += last_pts + step - pts
+                    pts = last_pts + step
+                else:
+                    pts = last_pts + 1
             last_pts = pts
             yield Frame(pts, picture.duration or step, self._to_rgb(picture))
 
@@ -177,6 +183,8 @@ class VideoReader:
         """The first stream that moves: not cover art, and not FFmpeg's "best", which is the largest."""
         for stream in self._container.streams.video:
             if not stream.disposition & _STILL:
+                if not _codec(stream):
+                    raise UnreadableVideoError("FFmpeg does not know its codec: convert it to H.264")
                 return stream
         raise UnreadableVideoError("it holds no video stream: is it a sound file?")
 
@@ -203,7 +211,8 @@ class VideoReader:
                 return _matroska_end(file)
             head = file.read(8)
         # A RIFF says how much follows its first 8 bytes; some writers count these, too.
-        return int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
+        promised = int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
+        return 0 if promised == 0xFFFFFFFF else promised  # a recorder that never came back to fill it in
 
     def _decode(self) -> Iterator[VideoFrame]:
         packets = self._container.demux(self._stream)
@@ -270,9 +279,9 @@ class VideoReader:
             rotation=first.rotation,
             sample_aspect_ratio=aspect or None,
             colour=colour,
-            video_codec=stream.codec_context.name,
-            audio_codecs=tuple(s.codec_context.name for s in container.streams.audio),
-            subtitle_codecs=tuple(s.codec_context.name for s in container.streams.subtitles),
+            video_codec=_codec(stream),
+            audio_codecs=tuple(filter(None, map(_codec, container.streams.audio))),
+            subtitle_codecs=tuple(filter(None, map(_codec, container.streams.subtitles))),
             notes=tuple(notes),
         )
 
@@ -525,6 +534,8 @@ class StreamCopier:
             self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
         )
         self._next: Any = None
+        self._last_dts: dict[int, int] = {}
+        self._shifts: dict[int, int] = {}  # by stream, as the picture's where a clock begins anew
 
     def close(self) -> None:
         """Release the source."""
@@ -541,6 +552,7 @@ class StreamCopier:
             if time_s is not None and float(packet.dts * packet.time_base) > time_s:
                 return
             self._next = None
+            self._last_dts[packet.stream.index] = packet.dts
             packet.stream = self._twins[packet.stream.index]
             self._output.mux(packet)
 
@@ -551,13 +563,32 @@ class StreamCopier:
                 if packet.dts is None and packet.size and packet.stream.disposition & _STILL:
                     packet.pts = packet.dts = 0
                 if packet.dts is not None:
+                    self._go_on(packet)
                     return packet
         except FFmpegError:  # the picture's reader has judged the damage already
             pass
         return None
 
+    def _go_on(self, packet: Any) -> None:
+        """Let the clock of a stream rise where it slips or begins anew, as the picture's does."""
+        index, is_text = packet.stream.index, packet.stream.type == "subtitle"
+        packet.dts += self._shifts.get(index, 0)
+        if packet.pts is not None:
+            packet.pts += self._shifts.get(index, 0)
+        earliest = self._last_dts[index] + (not is_text) if index in self._last_dts else packet.dts
+        back = earliest - packet.dts
+        if back <= 0:
+            return
+        if back * packet.time_base > _CLOCK_RESTART_S and not is_text:  # lines may overlap
+            back += packet.duration or 0
+            self._shifts[index] = self._shifts.get(index, 0) + back
+            packet.pts = None if packet.pts is None else packet.pts + back
+        packet.dts += back
+        if packet.pts is not None:
+            packet.pts = max(packet.pts, packet.dts)
+
     def _add_twin(self, stream: Stream, notes: list[str]) -> None:
-        name = stream.codec_context.name if stream.codec_context else "unknown"
+        name = _codec(stream) or "unknown codec"
         if name not in _codecs_for(self._output):
             notes.append(
                 f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}"
@@ -573,6 +604,11 @@ class StreamCopier:
             self._add_twin(stream, notes)
         else:
             notes.append("the cover picture is left out")
+
+
+def _codec(stream: Stream) -> str:
+    """FFmpeg's name of a stream's codec; empty if it knows none."""
+    return stream.codec_context.name if stream.codec_context else ""
 
 
 def _stream_tags(stream: Stream) -> dict[str, str]:

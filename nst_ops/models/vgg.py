@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 VGGName = Literal["vgg16", "vgg19"]
+Padding = Literal["zeros", "reflect"]
 
 # Convolutions per block; every block ends with a 2x2 max pooling.
 _BLOCKS: dict[VGGName, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -57,6 +58,8 @@ class VGGFeatures(nn.Module):
         taps: names such as ``relu3_1``.
         weights: ``None`` for torchvision's ImageNet weights (downloaded once), or a local
             ``.safetensors`` or ``torch.save`` file with torchvision's keys.
+        padding: ``zeros`` as it was trained, or ``reflect``. Zeros are the mean colour of
+            ImageNet around the picture: a network trained against them paints a grey frame.
 
     Raises:
         WeightsError: the file is unreadable or lacks layers that a tap needs.
@@ -66,14 +69,20 @@ class VGGFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: VGGName, taps: Iterable[str], weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        name: VGGName,
+        taps: Iterable[str],
+        weights: str | Path | None = None,
+        padding: Padding = "zeros",
+    ) -> None:
         super().__init__()
         known = tap_indices(name)
         wanted = set(taps)
         if not wanted or wanted - known.keys():
             raise ValueError(f"{name} has no taps {sorted(wanted - known.keys())}; known: {', '.join(known)}")
         self.taps = {index: tap for tap, index in known.items() if tap in wanted}
-        self.features = _build(name, depth=max(self.taps) + 1)
+        self.features = _build(name, max(self.taps) + 1, padding)
         _load(self.features, name, weights)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
@@ -93,13 +102,14 @@ class VGGFeatures(nn.Module):
         return activations
 
 
-def _build(name: VGGName, depth: int) -> nn.Sequential:
+def _build(name: VGGName, depth: int, padding: Padding) -> nn.Sequential:
     """The first ``depth`` layers, numbered as torchvision numbers them."""
     layers: list[nn.Module] = []
     channels_in = 3
     for channels, convs in zip(_CHANNELS, _BLOCKS[name], strict=True):
         for _ in range(convs):
-            layers += [nn.Conv2d(channels_in, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            conv = nn.Conv2d(channels_in, channels, 3, padding=1, padding_mode=padding)
+            layers += [conv, nn.ReLU(inplace=True)]
             channels_in = channels
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers[:depth])

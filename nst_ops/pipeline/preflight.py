@@ -89,10 +89,13 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
         table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
     table.add_row("GPUs", f"{cluster.num_gpus()}")
     table.add_row("workers", f"{workers}")
-    table.add_row(
-        "estimated time", f"~{timedelta(seconds=round(seconds / workers))} (rates measured on samples)"
-    )
-    table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
+    if (images and not image_cost.seconds) or (videos and not video_cost.seconds):
+        table.add_row("estimates", "unknown: none of the samples could be stylized")
+    else:
+        table.add_row(
+            "estimated time", f"~{timedelta(seconds=round(seconds / workers))} (measured on samples)"
+        )
+        table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
     return render(table)
 
 

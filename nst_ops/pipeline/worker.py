@@ -24,7 +24,7 @@ from nst_ops.collection.discover import Source
 from nst_ops.collection.manifest import SCHEMA, Manifest, Row
 from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.config import StylizeConfig
-from nst_ops.media.errors import DamagedVideoError, MediaError, TooLargeError
+from nst_ops.media.errors import DamagedVideoError, TooLargeError
 from nst_ops.media.formats import image_output, video_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.media.video import (
@@ -301,7 +301,7 @@ class Worker:
     # Rows.
 
     def _failed(self, unit: WorkUnit, item: Item, error: Exception, timings: Timings) -> Row:
-        message = str(error) if isinstance(error, MediaError) else f"{error}".strip() or type(error).__name__
+        message = str(error).strip() or type(error).__name__
         return self._row(
             unit,
             item,

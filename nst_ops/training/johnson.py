@@ -51,7 +51,6 @@ def train_johnson(config: TrainJohnsonConfig) -> dict[str, Any]:
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
         bf16=config.precision == "bf16",
-        border=config.border,
     )
     return train(
         step,
@@ -78,7 +77,7 @@ def build_model(config: TrainJohnsonConfig) -> JohnsonNet:
 def build_loss(config: TrainJohnsonConfig, style: torch.Tensor) -> PerceptualLoss:
     """The perceptual loss of ``config`` for the painting ``style``, on the painting's device."""
     taps = {*config.loss.style_taps, config.loss.content_tap}
-    vgg = VGGFeatures(config.vgg, taps, config.vgg_weights)
+    vgg = VGGFeatures(config.vgg, taps, config.vgg_weights, padding="reflect")
     vgg = vgg.to(style.device).to(memory_format=torch.channels_last)
     return PerceptualLoss(
         vgg,

@@ -51,8 +51,6 @@ class PerceptualStep:
         ema_decay: 0 for none, else how slowly the averaged copy in ``averaged`` follows.
         bf16: run the loss network in bfloat16. The trained one stays in fp32: bfloat16 has
             8 bits and would hide the grain of flat, bright areas from which strokes grow.
-        border: the loss looks at a random window this many pixels smaller than the crop. VGG
-            pads with zeros, and a network that knew where would paint a frame against it.
         wrap: puts the network behind another module for training, such as
             ``DistributedDataParallel``; what is saved is the network itself.
     """
@@ -66,7 +64,6 @@ class PerceptualStep:
         clip_norm: float = 1.0,
         ema_decay: float = 0.0,
         bf16: bool = False,
-        border: int = 0,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         remove_grid(model)
@@ -76,7 +73,6 @@ class PerceptualStep:
         self.clip_norm = clip_norm
         self.ema_decay = ema_decay
         self.bf16 = bf16
-        self.border = border
         self.device = next(model.parameters()).device
         self.optimizer = Adam(model.parameters(), lr=learning_rate)
         self.scheduler = OneCycleLR(self.optimizer, learning_rate, total_steps=steps, pct_start=0.15)
@@ -87,7 +83,7 @@ class PerceptualStep:
         """Train on uint8 (B, 3, H, W) photographs."""
         photos = photos_bchw.to(self.device, non_blocking=True).float().div_(255.0)
         photos = photos.contiguous(memory_format=torch.channels_last)
-        stylized, photos = self._window(self.forward(photos), photos)
+        stylized = self.forward(photos)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             terms = self.loss(stylized, photos)
         self.optimizer.zero_grad(set_to_none=True)
@@ -99,12 +95,6 @@ class PerceptualStep:
         skipped = not (math.isfinite(total) and math.isfinite(norm))
         self._update(skipped)
         return StepFigures(total, content, style, variation, norm, learning_rate, skipped)
-
-    def _window(self, *pictures: Tensor) -> list[Tensor]:
-        """The same random window of each picture."""
-        top, left = torch.randint(self.border + 1, (2,)).tolist()
-        height, width = (side - self.border for side in pictures[0].shape[2:])
-        return [picture[:, :, top : top + height, left : left + width] for picture in pictures]
 
     def _update(self, skipped: bool) -> None:
         self._skips = self._skips + 1 if skipped else 0

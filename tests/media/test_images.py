@@ -6,10 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import real_files
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import photo, psnr
+from media_factory import photo, psnr, real_files
 from PIL import Image, ImageCms, ImageOps
 
 from nst_ops.media.errors import (
@@ -374,6 +373,14 @@ def test_a_decompression_bomb_is_refused_before_it_goes_off():
     header[18:26] = struct.pack("<ii", 30000, 30000)
     with pytest.raises(UnsupportedMediaError, match="shrink it"):
         decode_image(bytes(header))
+
+
+def test_the_first_picture_of_a_camera_with_two_lenses_is_taken():
+    left, right = photo("coffee", 80, 60), photo("chelsea", 80, 60)
+    data = saved(left, "MPO", save_all=True, append_images=[right])
+    assert not is_animated(data)
+    assert psnr(decode_image(data).rgb_hwc, np.asarray(left)) > 28
+    assert decode_image(data, 40).rgb_hwc.shape == (30, 40, 3)
 
 
 def test_several_pages_are_refused_by_their_number():

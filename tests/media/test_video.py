@@ -12,7 +12,6 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from conftest import real_files
 from hypothesis import given
 from hypothesis import strategies as st
 from media_factory import (
@@ -27,6 +26,7 @@ from media_factory import (
     packets,
     photo,
     psnr,
+    real_files,
     times,
     write_film,
     yuv_frames,
@@ -234,6 +234,28 @@ def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
     assert np.allclose(gaps, 0.04, atol=0.0011)
 
 
+def test_a_clock_that_begins_anew_goes_on(tmp_path):
+    parts = [
+        write_film(tmp_path / f"{n}.ts", moving_pictures(50, 96, 64), sounds=[Sound(duration_s=2)])
+        for n in "ab"
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    after = twin(both)
+    gaps = np.diff([float(time) for time in times(after.path)])
+    assert len(gaps) == 99
+    assert np.allclose(gaps, 0.04, atol=0.0011)
+    (sound,) = packets(after.path, "audio")
+    assert len(sound) == 2 * len(packets(parts[0], "audio")[0])
+    assert np.allclose(np.diff([packet.pts_s for packet in sound]), 1024 / 48000, atol=0.002)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_one_frame_is_a_film(tmp_path, name):
+    source = write_film(tmp_path / name, PICTURES[:1])
+    assert times(twin(source).path) == [0]
+
+
 def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
     source = write_film(tmp_path / "a.mp4", PICTURES)
     with av.open(str(source)) as a, av.open(str(twin(source).path)) as b:
@@ -368,8 +390,20 @@ def test_sound_that_outlasts_the_picture_is_kept_whole(tmp_path):
     assert packets(source, "audio")[0][-1].pts_s > 2.9
 
 
+def test_sound_stays_in_step_with_a_picture_that_starts_late(tmp_path):
+    pts = [112_345 + 3600 * n for n in range(len(PICTURES))]
+    exact = {"movie_timescale": "90000"}
+    clock = {"pts": pts, "time_base": Fraction(1, 90000), "container_options": exact}
+    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=2)], **clock)
+    after = twin(source)
+    assert times(source)[0] == Fraction(112_345, 90000)
+    assert times(after.path) == times(source)
+    assert packets(after.path, "audio") == packets(source, "audio")
+
+
 def test_sound_and_picture_lie_abreast_in_the_file(tmp_path):
-    source = write_film(tmp_path / "a.mkv", moving_pictures(150, 48, 32), sounds=[Sound(duration_s=6)])
+    # Longer than the ten seconds for which the muxer itself would wait.
+    source = write_film(tmp_path / "a.mkv", moving_pictures(40, 32, 32) * 13, sounds=[Sound(duration_s=20)])
     with av.open(str(twin(source).path)) as container:
         order = [float(p.pts * p.time_base) for p in container.demux() if p.size]
     latest = itertools.accumulate(order, max)
@@ -414,6 +448,22 @@ def test_what_gets_lost_is_noted(tmp_path):
     options = {"preset": "ultrafast", "flags": "+ildct+ilme", "x264-params": "tff=1"}
     fields = write_film(tmp_path / "fields.mp4", PICTURES, options=options)
     assert twin(fields).notes == ["interlaced: its two fields are stylized as one picture"]
+
+
+def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound()])
+    source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
+    after = twin(source)
+    assert after.path.name == "a.mp4"
+    assert after.notes == ["audio stream 1 (unknown codec) does not fit into mp4"]
+    assert times(after.path) == times(source)
+
+
+def test_pictures_of_a_codec_that_nobody_knows_are_refused(tmp_path):
+    source = write_film(tmp_path / "a.mp4", PICTURES)
+    source.write_bytes(source.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
+    with pytest.raises(UnreadableVideoError, match="does not know its codec"):
+        twin(source)
 
 
 def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):

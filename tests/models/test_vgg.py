@@ -63,6 +63,16 @@ def test_cut_at_the_deepest_tap_and_frozen(networks, tmp_path):
     assert list(vgg(torch.rand(1, 3, 16, 16), until="relu1_1")) == ["relu1_1"]
 
 
+def test_reflecting_padding_differs_at_the_border_only(networks, tmp_path):
+    weights = write_weights(tmp_path / "w.pth", networks["vgg16"])
+    x = torch.rand(1, 3, 32, 32)
+    zeros, reflect = (
+        VGGFeatures("vgg16", ["relu1_2"], weights, padding)(x)["relu1_2"] for padding in ("zeros", "reflect")
+    )
+    torch.testing.assert_close(zeros[:, :, 2:-2, 2:-2], reflect[:, :, 2:-2, 2:-2])
+    assert (zeros[:, :, 0] - reflect[:, :, 0]).abs().max() > 1e-2
+
+
 def test_gradient_reaches_the_picture(networks, tmp_path):
     vgg = VGGFeatures("vgg16", ["relu1_2"], write_weights(tmp_path / "w.pth", networks["vgg16"]))
     x = torch.rand(1, 3, 16, 16, requires_grad=True)

@@ -37,7 +37,6 @@ def config(material: Path, output: Path, **changes: object) -> TrainJohnsonConfi
         "style_side": 48,
         "photo_side": 48,
         "crop": 32,
-        "border": 8,
         "batch_size": 2,
         "steps": 12,
         "learning_rate": 0.02,
@@ -155,17 +154,3 @@ def test_a_wrapped_network_is_trained_and_the_bare_one_kept(material):
     step(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8))
     assert step.averaged is net
     assert (net.encoder[0].conv.conv.weight != before).any()
-
-
-def test_the_loss_looks_at_a_window_that_moves(step):
-    step.border = 8
-    windows = []
-    step.loss.register_forward_pre_hook(lambda _, pictures: windows.append(pictures))
-    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    photos = torch.stack([rows, columns, rows])[None].to(torch.uint8)
-    for _ in range(12):
-        step(photos)
-    assert all(stylized.shape == photo.shape == (1, 3, 24, 24) for stylized, photo in windows)
-    corners = {tuple((photo[0, :2, 0, 0] * 255).round().int().tolist()) for _, photo in windows}
-    assert len(corners) > 6
-    assert all(0 <= place <= 8 for corner in corners for place in corner)
