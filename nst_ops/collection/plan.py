@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from nst_ops.collection.discover import unit_id
 from nst_ops.collection.manifest import MANIFEST, RUN_FILE
-from nst_ops.media.formats import likely_output, media_kind
+from nst_ops.media.formats import likely_output
 from nst_ops.storage import SCRATCH
 
 REPORT = "report"
@@ -104,7 +104,6 @@ def _is_stale(item: Item, row: dict[str, Any], retry_failed: bool) -> bool:
 def _refusals(items: list[Item]) -> list[Refusal]:
     media = [item for item in items if item["kind"] != "other"]
     targets = Counter(likely_output(item["relpath"]) for item in media)
-    names = {item["relpath"] for item in media}
     refusals = []
     for item in items:
         relpath = item["relpath"]
@@ -117,17 +116,8 @@ def _refusals(items: list[Item]) -> list[Refusal]:
         elif top in _RESERVED:
             reason = f"'{top}' is where the run keeps its own files: rename it in the input"
             refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
-        elif (other := _rival(relpath, targets, names)) is not None:
-            reason = f"its output {other} belongs to another input: rename one of them"
+        elif (target := likely_output(relpath)) != relpath and targets[target] > 1:
+            # Whoever keeps its own name has the better right to it.
+            reason = f"its output {target} belongs to another input: rename one of them"
             refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
     return refusals
-
-
-def _rival(relpath: str, targets: Counter[str], names: set[str]) -> str | None:
-    """The output of ``relpath`` that another input has the better right to, if any."""
-    target = likely_output(relpath)
-    if target != relpath and targets[target] > 1:
-        return target
-    # Only opening an image tells whether it is animated; better refuse it than overwrite.
-    animated = relpath + ".mp4"
-    return animated if media_kind(relpath) == "image" and animated in names else None

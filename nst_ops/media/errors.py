@@ -29,3 +29,7 @@ class UnsupportedMediaError(MediaError):
 
 class TooLargeError(MediaError):
     """A picture that does not fit into the memory at hand."""
+
+
+class OutputCollisionError(MediaError):
+    """A file whose output would be that of another file."""

@@ -24,8 +24,8 @@ from nst_ops.collection.discover import Source
 from nst_ops.collection.manifest import SCHEMA, Manifest, Row
 from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.config import StylizeConfig
-from nst_ops.media.errors import DamagedVideoError, TooLargeError
-from nst_ops.media.formats import image_output, video_output
+from nst_ops.media.errors import DamagedVideoError, OutputCollisionError, TooLargeError
+from nst_ops.media.formats import image_output, likely_output, video_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.media.video import (
     AnimationReader,
@@ -185,6 +185,7 @@ class Worker:
         started = time.perf_counter()
         try:
             relpath, image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)
+            self._refuse_collision(item, relpath)
             data = encode_image(
                 stylized_hwc, image.alpha_hw, image_format, self.config.images.quality, image.exif
             )
@@ -248,6 +249,7 @@ class Worker:
             relpath, container = video_output(item["relpath"], has_sound=not animated)
             if not container_takes(container, info.audio_codecs):
                 relpath, container = video_output(item["relpath"], fits=False)
+            self._refuse_collision(item, relpath)
             num_frames = 0
             with self.output.atomic_write(relpath) as temporary:
                 writer = VideoWriter(
@@ -277,7 +279,7 @@ class Worker:
                 timings.encode_s += time.perf_counter() - started
         notes = list(writer.notes)
         if reader.num_damaged:
-            notes.append(f"{reader.num_damaged} damaged packets left out")
+            notes.append(f"{reader.num_damaged} damaged places")
         return self._row(
             unit,
             item,
@@ -297,6 +299,11 @@ class Worker:
             video_codec=info.video_codec,
             audio_codec=",".join(info.audio_codecs) or None,
         )
+
+    def _refuse_collision(self, item: Item, relpath: str) -> None:
+        """Planning sees collisions by name; some outputs get theirs only when the file is open."""
+        if relpath != likely_output(item["relpath"]) and self.source.exists(relpath):
+            raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
 
     # Rows.
 

@@ -455,8 +455,25 @@ def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
     source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
     after = twin(source)
     assert after.path.name == "a.mp4"
-    assert after.notes == ["audio stream 1 (unknown codec) does not fit into mp4"]
+    assert after.notes == ["audio stream 1 is of an unknown codec and left out"]
     assert times(after.path) == times(source)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("adpcm_ms", ".avi"), ("adpcm_yamaha", ".avi")])
+def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
+    sound = Sound(codec, duration_s=1.5, rate=44100)
+    picture = {"codec": "mpeg4", "options": {"qscale": "2"}}
+    source = write_film(tmp_path / f"a{suffix}", PICTURES * 3, sounds=[sound], **picture)
+    after = twin(source)
+    assert after.path.name == f"a{suffix}.mkv"
+    assert after.notes == [f"its sound ({codec}) fits into no container and is converted to AAC"]
+    with av.open(str(after.path)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
+        wave = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(wave) / 44100 == pytest.approx(1.5, abs=0.1)
+    middle = wave[len(wave) // 4 : -len(wave) // 4]
+    peak_hz = np.abs(np.fft.rfft(middle)).argmax() * 44100 / len(middle)
+    assert peak_hz == pytest.approx(sound.hertz, rel=0.02)
 
 
 def test_pictures_of_a_codec_that_nobody_knows_are_refused(tmp_path):
@@ -508,7 +525,7 @@ def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, code
 
 
 def test_a_container_is_asked_for_every_codec():
-    assert container_takes("mp4", ("aac", "mp3float"))
+    assert container_takes("mp4", ("aac", "mp3"))
     assert container_takes("matroska", ("vorbis", "pcm_s16le", "truehd"))
     assert not container_takes("mp4", ("aac", "wmav2"))
     assert not container_takes("mov", ("flac",))

@@ -82,6 +82,25 @@ def test_an_animation_among_images_becomes_a_film_of_as_many_frames(folders: tup
     np.testing.assert_allclose(times, np.arange(7) * 0.07, atol=1e-3)
 
 
+def test_an_output_that_only_opening_the_file_reveals_never_replaces_another(
+    folders: tuple[Path, Path],
+) -> None:
+    source, output = folders
+    frames = [Image.fromarray(picture) for picture in moving_pictures(3, 40, 30)]
+    frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(source / "still.gif")
+    for name in ("moves.gif.mp4", "still.gif.mp4"):
+        write_film(source / name, moving_pictures(3, 32, 32))
+    Image.new("RGBA", (20, 20)).save(source / "glass.png")
+    (source / "glass.png").rename(source / "glass.jpg")
+    write_picture(source / "glass.jpg.png")
+    rows = stylize(make_worker(source, output))
+    collided = {name for name, row in rows.items() if row["error_type"] == "OutputCollisionError"}
+    assert collided == {"moves.gif", "glass.jpg"}
+    outputs = [row["output_uri"] for row in rows.values() if row["status"] == "ok"]
+    assert len(outputs) == len(set(outputs)) == 4
+
+
 def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for index in range(5):

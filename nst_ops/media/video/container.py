@@ -1,0 +1,142 @@
+"""What readers and writers of videos share: frames, descriptions, and how files are opened."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.stream import Disposition, Stream
+
+from nst_ops.media.errors import UnreadableVideoError
+from nst_ops.media.images import UInt8Array, fit_size
+from nst_ops.media.video.colour import Colour
+
+av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
+
+STILL = Disposition.attached_pic | Disposition.timed_thumbnails
+CLOCK_RESTART_S = 1  # recordings joined end to end begin anew; a smaller step back is a mere slip
+_MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
+# Demuxers that read the file itself and no other: no playlist, no pattern of file names.
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,mpegvideo,mjpeg,yuv4mpegpipe,h264,hevc,m4v,vc1,obu,av1,"
+    "ivf,nut,dv,gxf,rm,wtv,gif,apng,aac,mp3,flac,wav"
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture at its time."""
+
+    pts: int
+    """Presentation time in units of the video's ``time_base``."""
+    duration: int
+    """In the same unit; 0 if unknown."""
+    rgb_hwc: UInt8Array
+    """(H, W, 3) as stored, not turned by ``rotation``."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a writer needs to write a stylized twin."""
+
+    width: int
+    height: int
+    """Stored size in pixels, before rotation."""
+    time_base: Fraction
+    frame_rate: Fraction
+    """Average, in frames per second; the truth is in the PTS."""
+    num_frames: int
+    """As the header claims; 0 if it does not say."""
+    duration_s: float
+    rotation: int
+    """Degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``."""
+    sample_aspect_ratio: Fraction | None
+    colour: Colour
+    video_codec: str
+    audio_codecs: tuple[str, ...]
+    subtitle_codecs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What of the source has no place in the output."""
+    animation: bool = False
+    """True for animated images: no sound, and the container is ours to choose."""
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What the header of a video claims, for estimates; nothing is decoded."""
+
+    width: int
+    height: int
+    num_frames: int
+    duration_s: float
+
+
+def read_header(path: str) -> VideoHeader:
+    """Size and length of a local video by its header.
+
+    Raises:
+        UnreadableVideoError: it does not open, or holds no video stream.
+    """
+    with open_input(path) as container:
+        if not container.streams.video:
+            raise UnreadableVideoError("it holds no video stream: is it a sound file?")
+        stream = container.streams.video[0]
+        duration_s = (
+            float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        )
+        duration_s = duration_s or (container.duration or 0) / av.time_base
+        num_frames = stream.frames or round(duration_s * float(stream.average_rate or 25))
+        return VideoHeader(stream.width, stream.height, num_frames, duration_s)
+
+
+def count_packets(path: str) -> int:
+    """Pictures in a file, by its index, without decoding."""
+    with open_input(path) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+
+
+def open_input(path: str) -> InputContainer:
+    """Open a local file for reading; nothing in it can make FFmpeg open another file or a URL.
+
+    Raises:
+        UnreadableVideoError: not a video that FFmpeg knows.
+    """
+    try:
+        return av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            metadata_errors="replace",
+        )
+    except FFmpegError as error:
+        raise UnreadableVideoError(
+            f"does not open as a video ({error.strerror}): check that it is one and copy it again"
+        ) from error
+
+
+def even_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    """(width, height) that 4:2:0 can hold, shrunk to ``max_side``: then rounded, else padded up."""
+    width, height = fit_size(size, max_side)
+    if (width, height) == size:
+        return width + width % 2, height + height % 2
+    return max(2, 2 * round(width / 2)), max(2, 2 * round(height / 2))
+
+
+def codec_name(stream: Stream) -> str:
+    """Name of a stream's codec, whichever decoder reads it; empty if FFmpeg knows none."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context else ""
+
+
+def container_takes(container: str, codecs: tuple[str, ...]) -> bool:
+    """Whether a container holds all these codecs."""
+    with av.open(io.BytesIO(), "w", format=container) as probe:
+        return codecs_for(probe).issuperset(codecs)
+
+
+def codecs_for(output: OutputContainer) -> set[str]:
+    """Names of the codecs that ``output`` takes."""
+    codecs: set[str] = output.supported_codecs
+    return codecs - _MP4_ONLY if output.format.name == "mov" else codecs

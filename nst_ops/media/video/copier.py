@@ -1,0 +1,173 @@
+"""Sound, subtitles, chapters and tags: from a source to its output, in step with the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.stream import Stream
+
+from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, codecs_for, open_input
+
+# Containers write these themselves; copied, they would lie about the new file.
+_CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_STREAM_TAGS = ("language", "title")
+
+
+class StreamCopier:
+    """Copies what is not the picture from a source to an output, in step with the picture."""
+
+    def __init__(self, source_path: str, output: OutputContainer, picture: Stream, notes: list[str]) -> None:
+        self._source = open_input(source_path)
+        self._output = output
+        output.metadata.update(
+            {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
+        )
+        chapters = self._source.chapters()
+        if chapters:
+            output.set_chapters(chapters)
+        self._twins: dict[int, Stream] = {}
+        self._transcoders: dict[int, _Transcoder] = {}
+        pictures = 0
+        for stream in self._source.streams:
+            if stream.disposition & STILL:
+                self._add_cover(stream, notes)
+            elif stream.type == "video":
+                pictures += 1
+                if pictures == 1:
+                    picture.metadata.update(_stream_tags(stream))
+                elif pictures == 2:
+                    notes.append("only the first video stream is stylized, the others are left out")
+            elif stream.type in ("audio", "subtitle"):
+                self._add_twin(stream, notes)
+            elif stream.type == "attachment" and output.format.name == "matroska":
+                output.add_stream_from_template(stream)  # fonts of the subtitles
+        self._packets = (
+            self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
+        )
+        self._next: Any = None
+        self._last_dts: dict[int, int] = {}
+        self._shifts: dict[int, int] = {}  # by stream, as the picture's where a clock begins anew
+
+    def close(self) -> None:
+        """Release the source."""
+        self._source.close()
+
+    def copy_until(self, time_s: float | None) -> None:
+        """Copy packets up to a time in seconds, or all that are left."""
+        while True:
+            if self._next is None:
+                self._next = self._read()
+            if self._next is None:
+                for transcoder in self._transcoders.values():
+                    self._output.mux(transcoder.finish())
+                return
+            packet = self._next
+            if time_s is not None and float(packet.dts * packet.time_base) > time_s:
+                return
+            self._next = None
+            index = packet.stream.index
+            self._last_dts[index] = packet.dts
+            if index in self._transcoders:
+                self._output.mux(self._transcoders[index].convert(packet))
+            else:
+                packet.stream = self._twins[index]
+                self._output.mux(packet)
+
+    def _read(self) -> Any:
+        """The next packet with a time; the demuxer ends each stream with an empty one."""
+        try:
+            for packet in self._packets:
+                if packet.dts is None and packet.size and packet.stream.disposition & STILL:
+                    packet.pts = packet.dts = 0
+                if packet.dts is not None:
+                    self._go_on(packet)
+                    return packet
+        except FFmpegError:  # the picture's reader has judged the damage already
+            pass
+        return None
+
+    def _go_on(self, packet: Any) -> None:
+        """Let the clock of a stream rise where it slips or begins anew, as the picture's does."""
+        index, is_text = packet.stream.index, packet.stream.type == "subtitle"
+        packet.dts += self._shifts.get(index, 0)
+        if packet.pts is not None:
+            packet.pts += self._shifts.get(index, 0)
+        earliest = self._last_dts[index] + (not is_text) if index in self._last_dts else packet.dts
+        back = earliest - packet.dts
+        if back <= 0:
+            return
+        if back * packet.time_base > CLOCK_RESTART_S and not is_text:  # lines may overlap
+            back += packet.duration or 0
+            self._shifts[index] = self._shifts.get(index, 0) + back
+            packet.pts = None if packet.pts is None else packet.pts + back
+        packet.dts += back
+        if packet.pts is not None:
+            packet.pts = max(packet.pts, packet.dts)
+
+    def _add_twin(self, stream: Stream, notes: list[str]) -> None:
+        name = codec_name(stream)
+        if not name:
+            notes.append(f"{stream.type} stream {stream.index} is of an unknown codec and left out")
+            return
+        if name in codecs_for(self._output):
+            twin: Any = self._output.add_stream_from_template(stream)
+        elif isinstance(stream, AudioStream):
+            twin = self._output.add_stream("aac", rate=stream.rate, layout=_aac_layout(stream))
+            self._transcoders[stream.index] = _Transcoder(stream, twin)
+            notes.append(f"its sound ({name}) fits into no container and is converted to AAC")
+        else:
+            notes.append(
+                f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}"
+            )
+            return
+        twin.metadata.update(stream.metadata | _stream_tags(stream))
+        twin.disposition = stream.disposition
+        self._twins[stream.index] = twin
+
+    def _add_cover(self, stream: Stream, notes: list[str]) -> None:
+        if self._output.format.name == "mp4":
+            self._add_twin(stream, notes)
+        else:
+            notes.append("the cover picture is left out")
+
+
+class _Transcoder:
+    """Sound that no container takes as it is, such as that of old AVI and WMV files, as AAC."""
+
+    def __init__(self, source: AudioStream, twin: Any) -> None:
+        self._source, self._twin = source, twin
+        context = twin.codec_context
+        self._resampler = AudioResampler(context.format.name, context.layout.name, context.sample_rate, 1024)
+
+    def convert(self, packet: Any) -> list[Any]:
+        """Packets of the twin for one of the source; a damaged one leaves silence."""
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            return []
+        return [
+            out
+            for frame in frames
+            for piece in self._resampler.resample(frame)
+            for out in self._twin.encode(piece)
+        ]
+
+    def finish(self) -> list[Any]:
+        """The packets that resampler and encoder still held."""
+        pieces = self._resampler.resample(None)
+        return [*(out for piece in pieces for out in self._twin.encode(piece)), *self._twin.encode(None)]
+
+
+def _aac_layout(stream: AudioStream) -> str:
+    """The source's own channels as far as FFmpeg's AAC encoder knows them, else stereo."""
+    return {1: "mono", 2: "stereo", 6: "5.1"}.get(stream.channels, "stereo")
+
+
+def _stream_tags(stream: Stream) -> dict[str, str]:
+    """Language and title of a stream; what MP4 calls its name is its title."""
+    tags = {"title": stream.metadata.get("name", "")} | stream.metadata
+    return {key: tags[key] for key in _STREAM_TAGS if tags.get(key)}

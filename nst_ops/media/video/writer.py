@@ -1,0 +1,156 @@
+"""Frames back into a file, beside the sound of their source."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from nst_ops.media.images import UInt8Array
+from nst_ops.media.video.colour import FULL, LIMITED, SWS_MATRIX, TO_YUV, UNSPECIFIED, Colour, sws_matrix
+from nst_ops.media.video.container import Frame, VideoInfo
+from nst_ops.media.video.copier import StreamCopier
+
+# The movie time scale rounds where each stream starts; its default of 1 ms would move the sound.
+_ISO_BMFF = {"movflags": "+faststart", "movie_timescale": "90000"}
+_MUXER: dict[str, dict[str, str]] = {"mp4": _ISO_BMFF, "mov": _ISO_BMFF, "matroska": {}}
+
+
+class VideoWriter:
+    """Writes frames beside the copied sound, subtitles, chapters and metadata of a source.
+
+    Use as a context manager: leaving it without an error finishes the file, leaving it with
+    one abandons it (the caller removes it).
+
+    Args:
+        path: local file to write.
+        container: ``mp4``, ``mov`` or ``matroska``.
+        info: the source, as its reader described it.
+        size: width and height of the frames that will come.
+        source_path: file whose other streams are copied; None for animations.
+        crf: constant rate factor of x264.
+        preset: speed preset of x264.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        container: str,
+        info: VideoInfo,
+        size: tuple[int, int],
+        source_path: str | None,
+        crf: int,
+        preset: str,
+    ) -> None:
+        self._info = info
+        self._size = size
+        self.notes = list(info.notes)
+        self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
+        self._reformatter = VideoReformatter()
+        self._matrix, self._colour = self._output_colour()
+        self._output: OutputContainer = av.open(
+            f"file:{path}", "w", format=container, options=_MUXER[container]
+        )
+        self._stream = self._add_video(crf, preset)
+        self._copier = (
+            StreamCopier(source_path, self._output, self._stream, self.notes) if source_path else None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                self._output.close()
+        finally:
+            if self._copier:
+                self._copier.close()
+            with contextlib.suppress(FFmpegError):  # what went wrong first is on its way already
+                self._output.close()
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame; its size is that given to the constructor."""
+        picture = VideoFrame.from_ndarray(_pad_to_even(frame.rgb_hwc), format="rgb24")
+        encoded = self._reformatter.reformat(
+            picture,
+            format="yuv420p",
+            src_colorspace=self._matrix,
+            dst_colorspace=self._matrix,
+            src_color_range=FULL,
+            dst_color_range=FULL if self._colour.range == FULL else LIMITED,
+            interpolation=TO_YUV,
+        )
+        encoded.pts = frame.pts
+        encoded.duration = frame.duration
+        encoded.time_base = self._info.time_base
+        encoded.colorspace = self._colour.matrix
+        encoded.color_range = self._colour.range
+        self._durations[frame.pts] = frame.duration
+        self._mux(self._stream.encode(encoded))
+
+    def _finish(self) -> None:
+        self._mux(self._stream.encode(None))
+        if self._copier:
+            self._copier.copy_until(None)
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            if self._copier and packet.dts is not None:
+                # Keep the streams abreast, or the muxer would hold all the sound in memory.
+                self._copier.copy_until(float(packet.dts * packet.time_base))
+            self._output.mux(packet)
+
+    def _output_colour(self) -> tuple[int, Colour]:
+        """The swscale matrix to encode with, and the tags to write.
+
+        An untagged source stays untagged, unless shrinking it would change what a player
+        guesses from its size.
+        """
+        colour = self._info.colour
+        matrix = sws_matrix(colour.matrix, self._info.height)
+        if colour.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, self._size[1]) != matrix:
+            colour = replace(colour, matrix=1 if matrix == SWS_MATRIX[1] else 6)
+        if colour.matrix == 10:  # constant luminance is decoded like 9 and so must be written as 9
+            colour = replace(colour, matrix=9)
+        return matrix, colour
+
+    def _add_video(self, crf: int, preset: str) -> Any:
+        info = self._info
+        # x264 refuses rates that no film has; the PTS carry the truth, this is a hint.
+        rate = info.frame_rate.limit_denominator(1001) if 0 < info.frame_rate <= 1000 else Fraction(25)
+        stream: Any = self._output.add_stream(
+            "libx264", rate=rate or Fraction(1), options={"crf": str(crf), "preset": preset}
+        )
+        context = stream.codec_context
+        context.width, context.height = self._size[0] + self._size[0] % 2, self._size[1] + self._size[1] % 2
+        context.pix_fmt = "yuv420p"
+        context.time_base = info.time_base
+        stream.time_base = info.time_base
+        if info.sample_aspect_ratio:
+            context.sample_aspect_ratio = info.sample_aspect_ratio
+        context.colorspace, context.color_range = self._colour.matrix, self._colour.range
+        context.color_trc, context.color_primaries = self._colour.transfer, self._colour.primaries
+        if info.rotation:
+            stream.set_display_rotation(info.rotation)
+        return stream
+
+
+def _pad_to_even(rgb_hwc: UInt8Array) -> UInt8Array:
+    height, width = rgb_hwc.shape[:2]
+    if height % 2 or width % 2:
+        return np.pad(rgb_hwc, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return rgb_hwc
