@@ -73,6 +73,11 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         raise ConfigError(str(error)) from error
     except StorageFullError as error:
         raise FatalError(str(error)) from error
+    except ConnectionError as error:
+        raise ConfigError(f"no Ray at '{config.ray_address}': {str(error).splitlines()[0]}") from error
+    except ray.exceptions.RayError as error:
+        reason = str(error).splitlines()[0]
+        raise FatalError(f"Ray was lost ({reason}): run the same command again to go on") from error
 
 
 def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, Plan]:

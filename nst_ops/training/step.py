@@ -49,8 +49,7 @@ class PerceptualStep:
         learning_rate: its peak.
         clip_norm: upper bound of the gradient's norm.
         ema_decay: 0 for none, else how slowly the averaged copy in ``averaged`` follows.
-        bf16: run the loss network in bfloat16. The trained one stays in fp32: bfloat16 has
-            8 bits and would hide the grain of flat, bright areas from which strokes grow.
+        bf16: run the loss network, most of the work, in bfloat16; the trained one stays in fp32.
         wrap: puts the network behind another module for training, such as
             ``DistributedDataParallel``; what is saved is the network itself.
     """

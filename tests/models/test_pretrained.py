@@ -89,11 +89,14 @@ def test_blue_and_yellow_as_in_the_painting(stylize):
 
 
 def test_content_decides_where_the_strokes_go(stylize):
-    """Light stays light: the picture is repainted, not papered over."""
-    picture = photo(1)
-    before, after = (x.mean(dim=1, keepdim=True) for x in (picture, stylize(picture)))
-    before, after = (torch.nn.functional.avg_pool2d(x, 8).flatten() for x in (before, after))
-    assert torch.corrcoef(torch.stack([before, after]))[0, 1] > 0.3
+    """Light stays light, by and large: the picture is repainted, not papered over."""
+    pictures = torch.cat([photo(seed) for seed in range(4)])
+    before, after = (
+        torch.nn.functional.avg_pool2d(x.mean(dim=1, keepdim=True), 8).flatten(1)
+        for x in (pictures, stylize(pictures))
+    )
+    similar = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(before, after, strict=True)]
+    assert sum(similar) / len(similar) > 0.35
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

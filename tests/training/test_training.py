@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.config import ConfigError, TrainJohnsonConfig, parse_config
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.johnson import JohnsonNet
@@ -15,6 +15,7 @@ from nst_ops.models.vgg import VGGFeatures
 from nst_ops.training.johnson import train_johnson
 from nst_ops.training.step import DivergedError, PerceptualStep
 
+ROOT = Path(__file__).parents[2]
 LOSS = {
     "content_tap": "relu2_1",
     "style_taps": {"relu1_2": 1.0, "relu2_1": 1.0},
@@ -154,3 +155,17 @@ def test_a_wrapped_network_is_trained_and_the_bare_one_kept(material):
     step(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8))
     assert step.averaged is net
     assert (net.encoder[0].conv.conv.weight != before).any()
+
+
+def test_the_configuration_that_ships_is_valid():
+    config = parse_config(TrainJohnsonConfig, ["--config", str(ROOT / "configs" / "train_johnson.yaml")])
+    assert config.loss.style_scales == {1.0: 1.0, 0.5: 1.0, 0.25: 0.5}
+    assert "Starry Night" in config.facts["style"]
+
+
+def test_a_crop_larger_than_the_photographs_is_refused(capsys):
+    argv = ["--config", str(ROOT / "configs" / "train_johnson.yaml"), "--crop", "300"]
+    with pytest.raises(SystemExit) as stopped:
+        parse_config(TrainJohnsonConfig, argv)
+    assert stopped.value.code == 2
+    assert "'crop': larger than photo_side, 288" in capsys.readouterr().err
