@@ -129,7 +129,7 @@ def _through_worker(source: Path, model: dict[str, Any]) -> Figures:
 
 def _serially(source: Path, model: dict[str, Any]) -> Figures:
     worker = _worker(source, model)
-    path, output = str(source / "film.mp4"), str(source / "serial.mp4")
+    path, output = str(source / "film.mp4"), f"{source}-serial-{os.getpid()}.mp4"
     video, batch_size = worker.config.video, worker.config.model.batch_size
     started = time.perf_counter()
     with VideoReader(path) as reader:

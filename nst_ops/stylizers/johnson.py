@@ -48,7 +48,7 @@ class JohnsonStylizer:
         fits = self._frames_that_fit(height, width)
         if fits < len(frames_nhwc):
             return np.concatenate([self(frames_nhwc[i : i + fits]) for i in range(0, len(frames_nhwc), fits)])
-        frames = torch.from_numpy(np.ascontiguousarray(frames_nhwc)).to(self.device)
+        frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(self.device)
         x_bchw = frames.permute(0, 3, 1, 2).to(self.dtype).div_(255)
         rows, columns = _reflected(height, self.device), _reflected(width, self.device)
         if len(rows) != height or len(columns) != width:
