@@ -170,7 +170,7 @@ def parse_config(
 
     Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
     """
-    argv = _hyphens_to_underscores(sys.argv[1:] if argv is None else list(argv))
+    argv = _normalise(sys.argv[1:] if argv is None else list(argv), config_class)
     parser = _Parser(
         description=config_class.__doc__,
         epilog=epilog,
@@ -202,7 +202,7 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(config_class)), n=1, cutoff=0.6)
+            near = difflib.get_close_matches(key, [name for name, _ in _keys(config_class)], n=1, cutoff=0.6)
             parts.append(f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else ""))
         elif item["type"] == "missing":
             parts.append(f"'{key}' is required: give --{key} or put it into the file")
@@ -224,13 +224,28 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
-def _hyphens_to_underscores(argv: list[str]) -> list[str]:
-    """Let ``--dry-run`` be ``--dry_run``; values are left alone."""
-    heads = ((arg, *arg.split("=", 1)) for arg in argv)
-    return [
-        "--" + head[2:].replace("-", "_") + arg[len(head) :] if arg.startswith("--") and arg != "--" else arg
-        for arg, head, *_ in heads
-    ]
+def _normalise(argv: list[str], config_class: type[BaseModel]) -> list[str]:
+    """Let ``--dry-run`` be ``--dry_run``, and ``--dry_run true`` or ``=false`` mean what they say."""
+    switches = {f"--{key}" for key, kind in _keys(config_class) if kind is bool}
+    normal: list[str] = []
+    for arg in argv:
+        if arg.startswith("--") and arg != "--":
+            prefix, head = ("--no-", arg[5:]) if arg.startswith("--no-") else ("--", arg[2:])
+            head, equals, value = head.partition("=")
+            option = prefix + head.replace("-", "_")
+            if option in switches and equals:
+                normal.append(_switched(option, value) or arg)
+            else:
+                normal.append(option + equals + value)
+        elif normal and normal[-1] in switches and (switched := _switched(normal[-1], arg)):
+            normal[-1] = switched
+        else:
+            normal.append(arg)
+    return normal
+
+
+def _switched(option: str, value: str) -> str | None:
+    return {"true": option, "false": f"--no-{option[2:]}"}.get(value.lower())
 
 
 def _config_path(argv: list[str]) -> str | None:
@@ -263,10 +278,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of ``model``, sections included, as ``a.b``."""
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key of ``model`` with its type, sections included, as ``a.b``."""
     for name, info in model.model_fields.items():
-        yield prefix + name
+        yield prefix + name, info.annotation
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from _keys(info.annotation, f"{prefix}{name}.")
 

@@ -54,6 +54,22 @@ def test_hyphens_and_underscores_are_the_same(flag):
     assert {name for name in names if getattr(config, name)} == {flag[2:].replace("-", "_")}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--dry-run", "true"], True),
+        (["--dry_run", "False"], False),
+        (["--dry-run=true"], True),
+        (["--dry-run=false"], False),
+        (["--no-dry-run"], False),
+        (["--no-dry_run"], False),
+    ],
+)
+def test_a_switch_may_be_given_its_value(arguments, expected):
+    config = parse("--input", "true", "--output", "b", *arguments)
+    assert (config.input, config.dry_run) == ("true", expected)
+
+
 def test_values_keep_their_hyphens():
     config = parse(
         "--input=my-in-put", "--output", "s3://a-b/c-d", "--video.keep-damaged", "--ray-address=a-b:1"
