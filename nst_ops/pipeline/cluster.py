@@ -41,7 +41,8 @@ def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "auto":
         try:
-            ray.init(address="auto", **quiet)
+            context: Any = ray.init(address="auto", **quiet)
+            _log.info("joined the Ray cluster at %s", context.address_info["gcs_address"])
             return
         except ConnectionError:
             address = "local"

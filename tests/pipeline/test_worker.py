@@ -132,10 +132,7 @@ def test_resize_shrinks_images_and_films_to_the_longer_side(folders: tuple[Path,
     rows = stylize(make_worker(source, output, resize={"max_side": 80}))
     assert (rows["wide.png"]["output_width"], rows["wide.png"]["output_height"]) == (80, 40)
     assert (rows["small.png"]["output_width"], rows["small.png"]["output_height"]) == (30, 20)
-    assert (rows["tall.mp4"]["output_width"], rows["tall.mp4"]["output_height"]) == (46, 80) or (
-        rows["tall.mp4"]["output_width"],
-        rows["tall.mp4"]["output_height"],
-    ) == (44, 80)
+    assert (rows["tall.mp4"]["output_width"], rows["tall.mp4"]["output_height"]) == (44, 80)  # 4:2:0 is even
 
 
 def test_a_damaged_film_leaves_no_output_and_says_what_to_do(folders: tuple[Path, Path]) -> None:
