@@ -218,6 +218,9 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
 def _run_spec(config: StylizeConfig) -> RunSpec:
     """What workers are told, after a look whether the model loads at all: now, not on every node."""
     model = config.model
+    # Workers of a cluster stand in another folder: relative paths would not mean the same there.
+    absolute = {"input": Folder(config.input).uri(), "output": Folder(config.output).uri()}
+    config = config.model_copy(update=absolute)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     if model.kind == "identity":
         return RunSpec(config, run_id, "identity", "identity", "", _digest(_shaping(config)))

@@ -13,6 +13,7 @@ from PIL import Image
 from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import WorkUnit, plan_units
 from nst_ops.config import StylizeConfig
+from nst_ops.pipeline.run import _run_spec
 from nst_ops.pipeline.worker import RunSpec, Worker
 from nst_ops.storage import StorageFullError
 
@@ -222,3 +223,15 @@ def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) ->
     worker.report = report
     stylize(worker)
     assert seen == [3, 9]
+
+
+def test_workers_that_stand_elsewhere_find_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(tmp_path / "in" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    spec = _run_spec(StylizeConfig(input="in", output="out", model={"kind": "identity"}))
+    monkeypatch.chdir("/")
+    assert spec.config.input == str(tmp_path / "in")
+    assert stylize(Worker(spec))["a.png"]["status"] == "ok"
+    assert (tmp_path / "out" / "a.png").is_file()
