@@ -72,6 +72,10 @@ class Folder:
         """Whether there is such a file or folder."""
         return bool(self.fs.exists(self.path(relpath)))
 
+    def real_root(self) -> str:
+        """The folder behind all links, to tell whether two are the same."""
+        return os.path.realpath(self.root) if self.is_local else self.uri()
+
     def is_empty(self) -> bool:
         """Whether there is nothing that a person would see."""
         names = self.fs.ls(self.root, detail=False) if self.exists() else []

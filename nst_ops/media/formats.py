@@ -35,12 +35,11 @@ VIDEO_CONTAINERS = {
     ".mov": "mov",
     ".mkv": "matroska",
 }
-# H.264 with copied audio does not fit into these: they become Matroska, which takes any codec.
+# H.264 with copied audio does not fit into these: they become Matroska, which takes nearly any codec.
 _VIDEO_READ_ONLY = {
     *(".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
     *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
 }
-CONTAINER_EXTENSIONS = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
 
 
 def media_kind(name: str) -> Kind:

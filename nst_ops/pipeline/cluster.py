@@ -1,4 +1,4 @@
-"""Ray: join or start it, size the pool, run units on it. The only file of the run that calls Ray."""
+"""Ray: join or start it, size the pool, run units on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
 from nst_ops.collection.plan import WorkUnit
-from nst_ops.config import StylizeConfig
+from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
 
@@ -49,7 +49,10 @@ def _connect(address: str) -> None:
     if address == "local":
         # No dashboard: it takes seconds to start and a laptop run has its own progress bar.
         quiet["include_dashboard"] = False
-    ray.init(address=address, **quiet)
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise ConfigError(f"no Ray at '{address}': {str(error).splitlines()[0]}") from error
 
 
 def num_gpus() -> int:
@@ -74,7 +77,7 @@ def _threads(config: StylizeConfig, workers: int) -> int:
     return config.workers.threads or max(1, cores * nodes // workers)
 
 
-class _Board:
+class _BoardActor:
     """What the workers report while they work: for the progress bar, and to know who died of what."""
 
     def __init__(self) -> None:
@@ -101,9 +104,21 @@ class _Board:
         return self.items, self.frames
 
 
-def make_board() -> Any:
-    """A board for one run, as an actor."""
-    return ray.remote(num_cpus=0)(_Board).remote()
+class Board:
+    """The driver's side of the board of one run."""
+
+    def __init__(self) -> None:
+        self.actor: Any = ray.remote(num_cpus=0)(_BoardActor).remote()
+
+    def totals(self) -> tuple[int, int]:
+        """(items, frames) that the workers have reported so far."""
+        totals: tuple[int, int] = ray.get(self.actor.totals.remote())
+        return totals
+
+    def take_started(self) -> set[str]:
+        """Units begun since the last call."""
+        started: set[str] = ray.get(self.actor.take_started.remote())
+        return started
 
 
 class _UnitActor:
@@ -120,7 +135,7 @@ class _UnitActor:
         return {"result": [json.dumps(asdict(self.worker(unit)))]}
 
 
-def run_units(units: list[WorkUnit], spec: RunSpec, board: Any) -> Iterator[UnitResult]:
+def run_units(units: list[WorkUnit], spec: RunSpec, board: Board) -> Iterator[UnitResult]:
     """Run units on the pool and yield their results as they come, in any order.
 
     A unit that kills its worker, or raises, yields nothing: the caller sees which are missing.
@@ -140,7 +155,7 @@ def run_units(units: list[WorkUnit], spec: RunSpec, board: Any) -> Iterator[Unit
             batch_size=1,
             # One unit at a time: a unit queued behind one that kills the worker would die with it.
             compute=ActorPoolStrategy(size=min(size, len(units)), max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(spec, _threads(spec.config, size), board),
+            fn_constructor_args=(spec, _threads(spec.config, size), board.actor),
             num_cpus=1,
             num_gpus=gpus,
             # The worker comes back for the other units, but what killed it is tried again by the

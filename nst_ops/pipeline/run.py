@@ -73,8 +73,6 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         raise ConfigError(str(error)) from error
     except StorageFullError as error:
         raise FatalError(str(error)) from error
-    except ConnectionError as error:
-        raise ConfigError(f"no Ray at '{config.ray_address}': {str(error).splitlines()[0]}") from error
     except ray.exceptions.RayError as error:
         reason = str(error).splitlines()[0]
         raise FatalError(f"Ray was lost ({reason}): run the same command again to go on") from error
@@ -120,13 +118,11 @@ def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]
         What kept the workers busy, and the seconds it took.
     """
     started_at = time.perf_counter()
-    board = cluster.make_board()
+    board = cluster.Board()
     num_items = sum(len(unit.items) for unit in plan.units)
     timings, units = Timings(), plan.units
     errors: dict[str, str] = {}
-    with ProgressDisplay(
-        num_items, estimate_frames(plan.units, spec), lambda: ray.get(board.totals.remote())
-    ):
+    with ProgressDisplay(num_items, estimate_frames(plan.units, spec), board.totals):
         while units:
             for result in cluster.run_units(units, spec, board):
                 if result.fatal:
@@ -134,7 +130,7 @@ def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]
                 if result.error:
                     errors[result.unit_id] = result.error
                 timings.add(result.timings)
-            started = ray.get(board.take_started.remote())
+            started = board.take_started()
             if not started:
                 raise FatalError(
                     "no worker could start: see the logs of Ray, by default in /tmp/ray/session_latest"
@@ -204,7 +200,7 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
         source, output = Source.open(config.input), Folder(config.output)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    here, there = f"{output.root}/", f"{source.folder.root}/"
+    here, there = f"{output.real_root()}/", f"{source.folder.real_root()}/"
     # A single file may have its output below its own folder; a folder would find it there again.
     if here == there or there.startswith(here) or (here.startswith(there) and not source.only):
         raise ConfigError(

@@ -24,7 +24,7 @@ from nst_ops.collection.discover import Source
 from nst_ops.collection.manifest import SCHEMA, Manifest, Row
 from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.config import StylizeConfig
-from nst_ops.media.errors import DamagedVideoError, OutputCollisionError, TooLargeError
+from nst_ops.media.errors import OutputCollisionError, TooLargeError
 from nst_ops.media.formats import image_output, likely_output, video_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.media.video import (
@@ -60,10 +60,6 @@ class UnitResult:
     """What a worker tells the driver of a unit; the rows themselves are in the manifest."""
 
     unit_id: str
-    num_items: int
-    num_failed: int = 0
-    num_frames: int = 0
-    elapsed_s: float = 0.0
     timings: Timings = field(default_factory=Timings)
     fatal: str = ""
     """Why the run must stop, if it must: no item's fault."""
@@ -101,8 +97,7 @@ class Worker:
 
     def __call__(self, unit: WorkUnit) -> UnitResult:
         """Stylize every item of ``unit`` and commit the rows; bad items become failed rows."""
-        started = time.perf_counter()
-        result = UnitResult(unit.unit_id, len(unit.items))
+        result = UnitResult(unit.unit_id)
         try:
             if unit.items[0]["kind"] == "video":
                 rows = [self._video_row(unit, item, result.timings) for item in unit.items]
@@ -111,13 +106,8 @@ class Worker:
             self.manifest.commit(unit.unit_id, rows)
         except StorageFullError as error:
             result.fatal = str(error)
-            return result
         except Exception as error:  # a device that fails, or our own mistake: the driver decides
             result.error = f"{type(error).__name__}: {error}"
-            return result
-        result.num_failed = sum(row["status"] != "ok" for row in rows)
-        result.num_frames = sum(row["num_frames"] or 0 for row in rows if row["kind"] == "video")
-        result.elapsed_s = time.perf_counter() - started
         return result
 
     # Images: decoded ahead of the network, encoded behind it, a whole unit long.
@@ -350,6 +340,6 @@ def _check_video(path: Path, num_frames: int) -> tuple[int, str]:
     """Size and hash of a finished file, after a look whether every frame is in it."""
     num_packets = count_packets(str(path))
     if num_packets != num_frames:
-        raise DamagedVideoError(f"{num_frames} frames were written, but the output holds {num_packets}")
+        raise OSError(f"{num_frames} frames were written, but the output holds {num_packets}")
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,16 +45,13 @@ class AnimationReader:
             height=self._image.height,
             time_base=Fraction(1, 1000),
             frame_rate=Fraction(1000 * len(durations), total_ms),
-            num_frames=len(durations),
             duration_s=total_ms / 1000,
             rotation=0,
             sample_aspect_ratio=None,
             colour=Colour(matrix=1, range=LIMITED),
             video_codec=str(self._image.format).lower(),
             audio_codecs=(),
-            animation=True,
         )
-        self.path = path
         self.output_size = even_size((self._image.width, self._image.height), max_side)
 
     def __enter__(self) -> Self:

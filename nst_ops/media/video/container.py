@@ -49,8 +49,6 @@ class VideoInfo:
     time_base: Fraction
     frame_rate: Fraction
     """Average, in frames per second; the truth is in the PTS."""
-    num_frames: int
-    """As the header claims; 0 if it does not say."""
     duration_s: float
     rotation: int
     """Degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``."""
@@ -58,11 +56,8 @@ class VideoInfo:
     colour: Colour
     video_codec: str
     audio_codecs: tuple[str, ...]
-    subtitle_codecs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What of the source has no place in the output."""
-    animation: bool = False
-    """True for animated images: no sound, and the container is ours to choose."""
 
 
 @dataclass(frozen=True)

@@ -191,14 +191,12 @@ class VideoReader:
             height=first.height,
             time_base=time_base,
             frame_rate=Fraction(rate),
-            num_frames=stream.frames,
             duration_s=duration_s,
             rotation=first.rotation,
             sample_aspect_ratio=aspect or None,
             colour=colour,
             video_codec=codec_name(stream),
             audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
-            subtitle_codecs=tuple(filter(None, map(codec_name, container.streams.subtitles))),
             notes=tuple(notes),
         )
 
