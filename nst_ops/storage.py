@@ -144,7 +144,7 @@ class Folder:
         Raises:
             StorageFullError: there is no space left, here or in the quota.
         """
-        with _storage_full(self.uri()), self._scratch() as scratch:
+        with storage_full(self.uri()), self._scratch() as scratch:
             temporary = Path(scratch, uuid.uuid4().hex + os.path.splitext(relpath)[1])
             try:
                 yield temporary
@@ -156,6 +156,11 @@ class Folder:
                     self.fs.put_file(str(temporary), self.path(relpath))
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def write_bytes(self, relpath: str, data: bytes) -> None:
+        """Write a file as ``atomic_write`` does."""
+        with self.atomic_write(relpath) as temporary:
+            temporary.write_bytes(data)
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[str]:
@@ -185,7 +190,8 @@ def _remote_file(relpath: str, info: dict[str, Any]) -> FileInfo:
 
 
 @contextlib.contextmanager
-def _storage_full(uri: str) -> Iterator[None]:
+def storage_full(uri: str) -> Iterator[None]:
+    """Turn "no space left" and "over quota" within into ``StorageFullError``."""
     try:
         yield
     except OSError as error:

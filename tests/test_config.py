@@ -11,6 +11,7 @@ from nst_ops.config import StylizeConfig, TrainJohnsonConfig, parse_config
 
 ROOT = Path(__file__).parents[1]
 PATHS = ["--input", "in", "--output", "out"]
+TRAINING = ("--data.content", "p", "--style", "s", "--output", "o")
 
 
 def parse(*arguments: str) -> StylizeConfig:
@@ -170,21 +171,58 @@ def test_help_names_every_key_and_exits_with_0(capsys):
         assert key in text
 
 
-def test_validators_of_a_job_speak_in_one_line_too(capsys):
-    with pytest.raises(SystemExit):
-        parse_config(TrainJohnsonConfig, ["--photos", "a", "--style", "b", "--output", "c", "--crop", "512"])
-    assert "'crop': larger than photo_side, 288 (got '512')" in capsys.readouterr().err
+def train(*arguments: str) -> TrainJohnsonConfig:
+    return parse_config(TrainJohnsonConfig, [*TRAINING, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data.resize", "128"), "data.resize 128 is smaller than train.image_size 256"),
+        (("--loss.content.weight", "0", "--loss.gram.weight", "0"), "no term has a weight"),
+        (("--loss.gram.taps", "{}"), "loss.gram.taps"),
+        (("--loss.gram.taps", '{"relu1_2": -1}'), "greater than 0"),
+        (("--train.image_size", "66"), "multiple of 4"),
+        (("--train.step", "3"), "did you mean '--train.steps'?"),
+    ],
+)
+def test_validators_of_a_job_speak_in_one_line_too(arguments, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train(*arguments)
+    message = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert words in message
+    assert message.count("\n") == 1
+
+
+def test_taps_come_from_the_terms_that_have_a_weight():
+    loss = train("--loss.mean_std.taps", '{"relu4_1": 1}').loss
+    assert loss.taps() == {"relu1_2", "relu2_2", "relu3_1", "relu3_4"}
+    assert (
+        "relu4_1"
+        in train("--loss.mean_std.taps", '{"relu4_1": 1}', "--loss.mean_std.weight", "1").loss.taps()
+    )
+
+
+def test_photographs_are_kept_a_little_larger_than_their_crops():
+    assert train("--train.image_size", "128").resize == 144
+    assert train("--train.image_size", "128", "--data.resize", "128").resize == 128
+
+
+def test_a_number_can_be_unset_on_the_command_line():
+    assert train("--train.clip_norm", "null").train.clip_norm is None
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid(path):
-    training = path.name.startswith("train")
-    needed = ["--photos", "p", "--style", "s", "--output", "o"] if training else PATHS
-    parse_config(TrainJohnsonConfig if training else StylizeConfig, ["--config", str(path), *needed])
+    training = path.name in ("train_johnson.yaml", "johnson_paper.yaml", "clipmorph.yaml")
+    config_class, needed = (TrainJohnsonConfig, TRAINING) if training else (StylizeConfig, PATHS)
+    parse_config(config_class, ["--config", str(path), *needed])
 
 
-def test_the_job_itself_answers_without_starting_anything():
-    job = [sys.executable, str(ROOT / "jobs/stylize_dataset.py")]
+@pytest.mark.parametrize("name", ["stylize_dataset.py", "train_johnson.py", "benchmark.py"])
+def test_the_job_itself_answers_without_starting_anything(name):
+    job = [sys.executable, str(ROOT / "jobs" / name)]
     environment = {**os.environ, "COLUMNS": "100"}
     for arguments, code, where in ((["--help"], 0, "stdout"), (["--ouput", "x"], 2, "stderr")):
         done = subprocess.run(

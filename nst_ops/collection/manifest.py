@@ -8,7 +8,6 @@ at any instant gives each source at most once.
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 from nst_ops.storage import Folder
 
 MANIFEST = "manifest"
-RUN_FILE = "run.json"
 
 SCHEMA = pa.schema(
     [
@@ -59,10 +57,6 @@ SCHEMA = pa.schema(
 )
 
 Row = dict[str, Any]
-
-
-class OutputInUseError(ValueError):
-    """The output holds another run; the message names the difference."""
 
 
 class Manifest:
@@ -106,39 +100,6 @@ class Manifest:
             # Rows first: a row may never name an output that is not there.
             for uri in table.filter(gone)["output_uri"].drop_null().to_pylist():
                 self.output.remove(uri.removeprefix(self.output.uri()).lstrip("/"))
-
-    def start(self, record: dict[str, Any]) -> None:
-        """Write ``run.json``; ``record["fingerprint"]`` holds all that shapes the outputs."""
-        with self.output.atomic_write(RUN_FILE) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-    def refuse_other(self, fingerprint: dict[str, Any]) -> None:
-        """Refuse an output that was made with another fingerprint, or by somebody else.
-
-        Raises:
-            OutputInUseError: with the difference.
-        """
-        if not self.output.exists(RUN_FILE):
-            if not self.output.is_empty():
-                raise OutputInUseError(
-                    f"'{self.output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
-                    "or --overwrite what has the same names"
-                )
-            return
-        try:
-            earlier = dict(json.loads(self.output.read_bytes(RUN_FILE))["fingerprint"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputInUseError(f"'{self.output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
-        differences = [
-            f"{key} was {earlier.get(key)!r}, is now {fingerprint.get(key)!r}"
-            for key in sorted({*earlier, *fingerprint})
-            if earlier.get(key) != fingerprint.get(key)
-        ]
-        if differences:
-            raise OutputInUseError(
-                f"'{self.output.uri()}' holds another run: {'; '.join(differences)}. "
-                "Take another output, or --overwrite"
-            )
 
     def _parts(self) -> list[str]:
         folder = self.output.path(MANIFEST)

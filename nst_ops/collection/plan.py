@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from nst_ops.collection.discover import unit_id
-from nst_ops.collection.manifest import MANIFEST, RUN_FILE
+from nst_ops.collection.manifest import MANIFEST
+from nst_ops.collection.run_record import RUN_FILE
 from nst_ops.media.formats import likely_output
 from nst_ops.storage import SCRATCH
 

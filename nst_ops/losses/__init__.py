@@ -1,15 +1,34 @@
-"""Losses: what it means to keep the content, to carry the style and to be smooth."""
+"""Losses: what it means to keep the content, to carry the style, to be smooth and to hold still."""
 
 from nst_ops.losses.content import content_loss
-from nst_ops.losses.perceptual import PerceptualLoss, PerceptualTerms
-from nst_ops.losses.style import gram_matrix, style_loss
+from nst_ops.losses.perceptual import LossTerms, PerceptualLoss, Views
+from nst_ops.losses.style import channel_statistics, gram_loss, gram_matrix, mean_std_loss
+from nst_ops.losses.temporal import (
+    add_noise,
+    affine_motion,
+    inside_mask,
+    motion_equivariance,
+    noise_stability,
+    random_motion,
+    warp,
+)
 from nst_ops.losses.variation import total_variation
 
 __all__ = [
+    "LossTerms",
     "PerceptualLoss",
-    "PerceptualTerms",
+    "Views",
+    "add_noise",
+    "affine_motion",
+    "channel_statistics",
     "content_loss",
+    "gram_loss",
     "gram_matrix",
-    "style_loss",
+    "inside_mask",
+    "mean_std_loss",
+    "motion_equivariance",
+    "noise_stability",
+    "random_motion",
     "total_variation",
+    "warp",
 ]

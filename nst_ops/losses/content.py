@@ -1,21 +1,30 @@
 """Content: stay near the features of the photograph."""
 
+from typing import Literal
+
 from torch import Tensor
 
 
-def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Squared error of features as a share of the target's energy.
+def content_loss(features: Tensor, target: Tensor, units: Literal["relative", "mean"] = "relative") -> Tensor:
+    """Squared error of features: the feature reconstruction loss of J. Johnson et al., ECCV 2016 (eq. 2).
 
-    ``sum((F - P)^2) / sum(P^2)``: the feature reconstruction loss of J. Johnson et al.,
-    ECCV 2016 (eq. 2), divided by the energy of ``target``. The division makes the figure
-    independent of the network's scale: 0 is the photograph itself, 1 an empty picture.
+    - ``relative``: ``sum((F - P)^2) / sum(P^2)``, a share of the energy of ``target``. It does
+      not depend on the network's scale: 0 is the photograph itself, 1 an empty picture.
+    - ``mean``: ``mean((F - P)^2)``, the equation itself: squared, over C * H * W.
 
     Args:
         features: (B, C, H, W) of the stylized picture, any float type.
         target: (B, C, H, W) of the photograph; no gradient is taken through it.
+        units: ``relative`` or ``mean``.
 
     Returns:
         A scalar in fp32, at least 0.
     """
     features, target = features.float(), target.detach().float()
-    return (features - target).square().mean() / target.square().mean().clamp_min(1e-12)
+    error = (features - target).square().mean()
+    return error if units == "mean" else error / energy(target)
+
+
+def energy(target: Tensor) -> Tensor:
+    """Mean square of ``target``, kept off zero: what relative units divide by."""
+    return target.square().mean().clamp_min(1e-12)

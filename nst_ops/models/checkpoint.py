@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nst_ops.models.johnson import JohnsonNet
@@ -50,7 +50,9 @@ def save_checkpoint(path: str | Path, model: JohnsonNet, facts: Mapping[str, Any
         "config": json.dumps(model.config, sort_keys=True),
         "facts": json.dumps(dict(facts), sort_keys=True),
     }
-    save_file(weights, str(path), metadata=metadata)
+    Path(path).write_bytes(
+        save(weights, metadata)
+    )  # safetensors' own file writer hides that the disk is full
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -1,11 +1,9 @@
-"""Ray: join or start it, size the pool, run units on it."""
+"""Ray Data: size the pool, run units on it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,48 +14,10 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
 from nst_ops.collection.plan import WorkUnit
-from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
-
-_log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Join the cluster at ``address`` (``auto``: the one at hand, or a new one here) and leave it again."""
-    if ray.is_initialized():  # the caller's own; not ours to stop
-        yield
-        return
-    _log.info("connecting to Ray ...")
-    _connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address == "auto":
-        try:
-            context: Any = ray.init(address="auto", **quiet)
-            _log.info("joined the Ray cluster at %s", context.address_info["gcs_address"])
-            return
-        except ConnectionError:
-            address = "local"
-    if address == "local":
-        # No dashboard: it takes seconds to start and a laptop run has its own progress bar.
-        quiet["include_dashboard"] = False
-    try:
-        ray.init(address=address, **quiet)
-    except ConnectionError as error:
-        raise ConfigError(f"no Ray at '{address}': {str(error).splitlines()[0]}") from error
-
-
-def num_gpus() -> int:
-    """GPUs of the cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+from nst_ops.ray_connection import cores_per_node, num_gpus, num_nodes
 
 
 def pool_size(config: StylizeConfig) -> int:
@@ -72,9 +32,7 @@ def wants_gpu(config: StylizeConfig) -> bool:
 
 def _threads(config: StylizeConfig, workers: int) -> int:
     """CPU threads of each worker's network: the cores of a node shared out, which Ray would set to 1."""
-    nodes = max(1, len(ray.nodes()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.workers.threads or max(1, cores * nodes // workers)
+    return config.workers.threads or max(1, cores_per_node() * num_nodes() // workers)
 
 
 class _BoardActor:

@@ -26,6 +26,7 @@ from nst_ops.media.video import Frame, VideoReader, VideoWriter, even_size, read
 from nst_ops.pipeline import cluster
 from nst_ops.pipeline.summary import render
 from nst_ops.pipeline.worker import RunSpec, Worker
+from nst_ops.ray_connection import num_gpus
 
 _PROBES = 48
 """Headers read of each kind; the rest is estimated by bytes."""
@@ -87,7 +88,7 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     table.add_row("collisions", f"{len(collisions):,}")
     for refusal in collisions[:_SHOWN_COLLISIONS]:
         table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
-    table.add_row("GPUs", f"{cluster.num_gpus()}")
+    table.add_row("GPUs", f"{num_gpus()}")
     table.add_row("workers", f"{workers}")
     if (images and not image_cost.seconds) or (videos and not video_cost.seconds):
         table.add_row("estimates", "unknown: none of the samples could be stylized")
@@ -119,7 +120,7 @@ def _volume(items: list[Item], spec: RunSpec, kind: str) -> _Volume:
 
 def _cost(items: list[Item], spec: RunSpec, kind: str) -> _Cost:
     sample = items[:: max(1, len(items) // _SAMPLES)][:_SAMPLES]
-    gpus = 1 if cluster.num_gpus() and cluster.wants_gpu(spec.config) else 0
+    gpus = 1 if num_gpus() and cluster.wants_gpu(spec.config) else 0
     found = _result(_measure.options(num_gpus=gpus).remote(spec, sample, kind)) if sample else None
     return _Cost(*found) if found else _Cost()
 

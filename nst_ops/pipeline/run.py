@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from filelock import FileLock, Timeout
 
 from nst_ops.collection.discover import Source, discover, unit_id
-from nst_ops.collection.manifest import SCHEMA, Manifest, OutputInUseError
+from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit
+from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline import cluster
 from nst_ops.pipeline.overlap import Timings
@@ -33,6 +25,7 @@ from nst_ops.pipeline.preflight import estimate_frames, preflight
 from nst_ops.pipeline.progress import ProgressDisplay
 from nst_ops.pipeline.summary import Summary, count_statuses, top_errors
 from nst_ops.pipeline.worker import RunSpec, manifest_row
+from nst_ops.ray_connection import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
@@ -57,14 +50,14 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     try:
         if config.dry_run:
             catalog, plan = _plan(source, spec, manifest)
-            with cluster.connected(config.ray_address):
+            with connected(config.ray_address):
                 return Summary({}, text=preflight(catalog, plan, spec))
-        with _only_run(output):
+        with only_run(output):
             catalog, plan = _plan(source, spec, manifest)
             _start(plan, spec, manifest)
             timings, elapsed_s = Timings(), 0.0
             if plan.units:
-                with cluster.connected(config.ray_address):
+                with connected(config.ray_address):
                     timings, elapsed_s = _run(plan, spec, manifest)
             summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
             output.remove_scratch()
@@ -90,7 +83,7 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, 
     if config.overwrite:
         rows = SCHEMA.empty_table()
     else:
-        manifest.refuse_other(_fingerprint(spec))
+        refuse_other_run(manifest.output, _fingerprint(spec))
         rows = manifest.table()
     plan = plan_units(catalog, rows, config.units.images, config.retry_failed)
     _log.info("%s files in %s, %s done before", f"{catalog.num_rows:,}", config.input, f"{plan.num_done:,}")
@@ -102,7 +95,8 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
         manifest.forget(None if spec.config.overwrite else plan.stale_ids)
-        manifest.start(_record(spec))
+        config = spec.config.model_dump(mode="json")
+        write_run_record(manifest.output, spec.run_id, config, _fingerprint(spec))
     except StorageFullError:
         raise
     except OSError as error:
@@ -248,51 +242,6 @@ def _fingerprint(spec: RunSpec) -> dict[str, Any]:
 
 def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _record(spec: RunSpec) -> dict[str, Any]:
-    """``run.json``: what was run, with what."""
-    packages = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
-    return {
-        "run_id": spec.run_id,
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": spec.config.model_dump(mode="json"),
-        "fingerprint": _fingerprint(spec),
-        "versions": {name: _version(name) for name in packages} | {"python": sys.version.split()[0]},
-        "git_revision": _git_revision(),
-    }
-
-
-def _version(package: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
-
-
-def _git_revision() -> str | None:
-    """The commit this code stands at, if it stands in a checkout."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    return None
-
-
-@contextlib.contextmanager
-def _only_run(output: Folder) -> Iterator[None]:
-    """Keep a second run out of a local output; the system frees the lock of a killed one."""
-    if not output.is_local:
-        yield
-        return
-    name = f"nst-ops-{hashlib.sha256(output.root.encode(errors='surrogateescape')).hexdigest()[:16]}.lock"
-    lock = FileLock(os.path.join(tempfile.gettempdir(), name))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(f"another run is writing to '{output.uri()}': wait for it or stop it") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _summarize(

@@ -1,105 +1,172 @@
-"""Train a Johnson network to paint in the manner of one picture."""
+"""Train a Johnson network to paint in the manner of one picture: the driver's side."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import os
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
 
+from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
 from nst_ops.config import ConfigError, TrainJohnsonConfig
-from nst_ops.losses import PerceptualLoss
-from nst_ops.models.checkpoint import CheckpointError, load_checkpoint
-from nst_ops.models.johnson import JohnsonNet
-from nst_ops.models.vgg import VGGFeatures, WeightsError
-from nst_ops.training.loop import train
-from nst_ops.training.photos import Photos, UInt8Array, load_photos, read_picture, to_tensor
-from nst_ops.training.step import PerceptualStep
+from nst_ops.ray_connection import connected, cores_per_node, num_gpus, num_nodes, pyarrow_filesystem
+from nst_ops.storage import Folder, StorageFullError
+from nst_ops.stylizers import resolve_checkpoint
+from nst_ops.training.board import Board
+from nst_ops.training.ingest import StoredPhotos, ingest, list_photos
+from nst_ops.training.material import Material, read_material
+from nst_ops.training.progress import TrainingProgress
+from nst_ops.training.state import OWN, read_state
+from nst_ops.training.tracking import check_wandb
+from nst_ops.training.worker import TrainingJob, train_worker
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-_EXAMPLES = 3
+SCRATCH = ".ray_train"
+
+
+class TrainingError(RuntimeError):
+    """Why a training cannot go on; its last checkpoint stays."""
 
 
 def train_johnson(config: TrainJohnsonConfig) -> dict[str, Any]:
-    """Train on ``config.photos`` and ``config.style`` into ``config.output``.
+    """Train on ``config.data.content`` and ``config.style`` into ``config.output``.
 
     Returns:
         The facts written into the checkpoint: data, recipe, losses, speed, versions.
 
     Raises:
-        ConfigError: photographs, painting or weights that cannot be used.
+        ConfigError: photographs, painting, weights or output that cannot be used; nothing was done.
+        TrainingError: diverged, out of space, or failed too often; the same command goes on from
+            the last checkpoint.
     """
-    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
-    device = "cpu" if device == "auto" else device
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
+    output = Folder(config.output)
+    config = config.model_copy(update={"output": output.uri()})  # workers stand in another folder
+    check_wandb(config.tracking.wandb_project)
+    names = list_photos(config)
+    material = read_material(config)
     try:
-        photos = load_photos(config.photos, config.photo_side)
-        model = build_model(config).to(device).to(memory_format=torch.channels_last)
-        style = to_tensor(read_picture(config.style, config.style_side, config.style_margin)).to(device)
-        loss = build_loss(config, style)
-    except (FileNotFoundError, CheckpointError, WeightsError, ValueError) as error:
+        with only_run(output):
+            claim_output(output, config, fingerprint(config, material, names))
+            state = read_state(output)
+            if state and (state["done"] >= config.train.steps or state["stopped"]):
+                _log.info("'%s' is trained already", output.uri())
+                return dict(json.loads(state["facts"]))
+            if state:
+                _log.info("going on from step %d", state["done"])
+            with connected(config.ray_address):
+                return _run(config, material, ingest(config, names))
+    except OutputInUseError as error:
         raise ConfigError(str(error)) from error
-    step = PerceptualStep(
-        model,
-        loss,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        clip_norm=config.clip_norm,
-        ema_decay=config.ema_decay,
-        bf16=config.precision == "bf16",
-    )
-    return train(
-        step,
-        photos,
-        Path(config.output),
-        steps=config.steps,
-        batch_size=config.batch_size,
-        crop=config.crop,
-        seed=config.seed,
-        style=style,
-        examples=[to_tensor(_whole_strides(image)) for image in photos.images[:_EXAMPLES]],
-        save_every=config.save_every,
-        facts=describe(config, photos),
-    )
+    except StorageFullError as error:
+        raise TrainingError(str(error)) from error
+    except TrainingFailedError as error:
+        raise TrainingError(f"workers failed too often (--workers.max_failures): {error}") from error
+    except ray.exceptions.RayError as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"Ray was lost ({reason}): run the same command again to go on") from error
 
 
-def build_model(config: TrainJohnsonConfig) -> JohnsonNet:
-    """A fresh network, or the one to go on from."""
-    if config.start_from:
-        return load_checkpoint(config.start_from).model.train()
-    return JohnsonNet(width=config.width, num_blocks=config.num_blocks)
+def fingerprint(config: TrainJohnsonConfig, material: Material, names: list[str]) -> dict[str, Any]:
+    """All that shapes the trained network: an output goes on only with the same."""
+    train = config.train.model_dump(mode="json", exclude={"save_every"})
+    sections = {"train": train, "loss": config.loss.model_dump(mode="json")}
+    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    start = config.network.start_from
+    return {
+        **flat,
+        "network": config.network.model_dump(mode="json", exclude={"start_from"}),
+        "network.start_from": _sha256(resolve_checkpoint(start).read_bytes()) if start else None,
+        "style": f"{os.path.basename(config.style)}, {_sha256(material.painting.tobytes())}",
+        "data.content": f"{len(names)} files, {_sha256(json.dumps(names).encode())}",
+        "data.resize": config.resize,
+        "data.held_out": config.data.held_out,
+    }
 
 
-def build_loss(config: TrainJohnsonConfig, style: torch.Tensor) -> PerceptualLoss:
-    """The perceptual loss of ``config`` for the painting ``style``, on the painting's device."""
-    taps = {*config.loss.style_taps, config.loss.content_tap}
-    vgg = VGGFeatures(config.vgg, taps, config.vgg_weights, padding="reflect")
-    vgg = vgg.to(style.device).to(memory_format=torch.channels_last)
-    return PerceptualLoss(
-        vgg,
-        style,
-        config.loss.content_tap,
-        config.loss.style_taps,
-        config.loss.content_weight,
-        config.loss.style_weight,
-        config.loss.variation_weight,
-        config.loss.style_scales,
-    )
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
-def describe(config: TrainJohnsonConfig, photos: Photos) -> dict[str, Any]:
+def describe(config: TrainJohnsonConfig, photos: StoredPhotos) -> dict[str, Any]:
     """What a checkpoint should say of its origin; names, but no paths of this machine."""
-    not_recipe = {"photos", "style", "output", "start_from", "facts", "device", "threads", "save_every"}
-    recipe = config.model_dump(mode="json", exclude=not_recipe)
-    recipe["vgg_weights"] = Path(config.vgg_weights).name if config.vgg_weights else "torchvision"
-    counts = {"photos": len(photos.images), "photos_skipped": len(photos.skipped)}
-    return {**config.facts, **counts, "recipe": recipe}
+    recipe = config.model_dump(
+        mode="json", include={"style_side", "style_margin", "network", "loss", "train"}, exclude_none=True
+    )
+    recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
+    if config.network.start_from:
+        recipe["network"]["start_from"] = Path(config.network.start_from).stem
+    counts = {
+        "photos": len(photos.trained),
+        "photos_held_out": len(set(photos.judged) - set(photos.trained)),
+        "photos_skipped": len(photos.skipped),
+    }
+    return {"style": os.path.basename(config.style), **config.facts, **counts, "recipe": recipe}
 
 
-def _whole_strides(image: UInt8Array) -> UInt8Array:
-    height, width = (side // JohnsonNet.stride * JohnsonNet.stride for side in image.shape[:2])
-    return image[:height, :width]
+def claim_output(output: Folder, config: TrainJohnsonConfig, shaped_by: dict[str, Any]) -> None:
+    """Refuse an output of another run, or clear it if asked to, and say what runs here."""
+    try:
+        if config.overwrite:
+            for relpath in OWN:
+                output.remove(relpath)
+        else:
+            refuse_other_run(output, shaped_by)
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        write_run_record(output, run_id, config.model_dump(mode="json"), shaped_by)
+    except StorageFullError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot write to output '{config.output}': {error.strerror or error}") from error
+
+
+def _run(config: TrainJohnsonConfig, material: Material, photos: StoredPhotos) -> dict[str, Any]:
+    """Train with Ray Train, and return the facts of the finished checkpoint."""
+    use_gpu = config.workers.device != "cpu" and num_gpus() > 0
+    if config.workers.device == "cuda" and not use_gpu:
+        raise ConfigError("workers.device: the cluster has no GPU; take auto or cpu")
+    count = config.workers.count or (num_gpus() if use_gpu else 1)
+    if config.train.batch_size % count:
+        raise ConfigError(
+            f"train.batch_size {config.train.batch_size} cannot be shared out among {count} workers: "
+            f"take a multiple of {count}"
+        )
+    threads = config.workers.threads or max(1, cores_per_node() * num_nodes() // count)
+    board = Board()
+    job = TrainingJob(
+        config=config,
+        material=ray.put(material),
+        photos=photos,
+        facts=describe(config, photos),
+        threads=threads,
+        board=board,
+    )
+    output = Folder(config.output)
+    trainer = TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # Ray's type knows no return value
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=use_gpu, resources_per_worker=None),
+        run_config=RunConfig(
+            name=SCRATCH,
+            storage_path=output.root,
+            storage_filesystem=pyarrow_filesystem(output),
+            failure_config=FailureConfig(max_failures=config.workers.max_failures),
+        ),
+    )
+    _log.info("%d worker%s, %s", count, "s" * (count > 1), "GPU" if use_gpu else f"{threads} threads each")
+    with TrainingProgress(config.train.steps, config.train.batch_size, board.get):
+        result: Any = trainer.fit()
+    outcome: dict[str, Any] = result.return_value
+    output.remove(SCRATCH)
+    output.remove_scratch()
+    if "fatal" in outcome:
+        raise TrainingError(outcome["fatal"])
+    return dict(outcome["facts"])

@@ -1,10 +1,17 @@
-"""Photographs to train on: decoded once, kept as bytes, cut anew at every step."""
+"""Photographs to train on, kept in memory as bytes: which ones a step takes, and their crops.
+
+Everything random is a function of the seed and the number of the step, so a run that goes on
+from step N sees exactly what an uninterrupted one would have seen, whatever the number of
+workers: there is no state of a loader to save.
+"""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,83 +19,162 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nst_ops.media.errors import MediaError
-from nst_ops.media.formats import media_kind
-from nst_ops.media.images import decode_image
-
-logger = logging.getLogger(__name__)
-
 UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+Place = tuple[int, int]
+
+
+def square(pixels_hwc: UInt8Array, side: int) -> UInt8Array:
+    """The middle square of a picture, resized to ``side``: uint8 (side, side, 3)."""
+    height, width = pixels_hwc.shape[:2]
+    short = min(height, width)
+    left, top = (width - short) // 2, (height - short) // 2
+    box = (left, top, left + short, top + short)
+    picture = Image.fromarray(pixels_hwc)
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
+
+
+def to_tensor(pixels: UInt8Array, stride: int = 1) -> Tensor:
+    """Uint8 (N, H, W, 3) or (H, W, 3) to float (N, 3, H', W') in [0, 1], cut to multiples of ``stride``."""
+    pixels = pixels if pixels.ndim == 4 else pixels[None]
+    height, width = (side // stride * stride for side in pixels.shape[1:3])
+    cut = torch.from_numpy(pixels[:, :height, :width].copy())
+    return cut.permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def hold_out(places: Sequence[Place], count: int) -> tuple[list[Place], list[Place]]:
+    """The photographs to train on, and ``count`` of them, a tenth at most, spread evenly, to judge by.
+
+    Of fewer than ten, none is spared: the first four serve for both.
+    """
+    count = min(count, len(places) // 10)
+    if not count:
+        return list(places), list(places[:4])
+    judged = {round((i + 0.5) * len(places) / count) for i in range(count)}
+    return [p for i, p in enumerate(places) if i not in judged], [places[i] for i in sorted(judged)]
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photographs in memory."""
+    """Photographs in blocks, whose other rows are of no concern.
 
-    images: list[UInt8Array]
-    """(H, W, 3) RGB each; the short sides are equal, the long sides are not."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Files that could not be read, with the reason."""
-
-    def batch(self, rng: np.random.Generator, batch_size: int, crop: int) -> Tensor:
-        """Random crops, half of them mirrored: uint8 (B, 3, crop, crop)."""
-        return torch.stack([self._crop(rng, crop) for _ in range(batch_size)])
-
-    def _crop(self, rng: np.random.Generator, crop: int) -> Tensor:
-        image = self.images[rng.integers(len(self.images))]
-        top = rng.integers(image.shape[0] - crop + 1)
-        left = rng.integers(image.shape[1] - crop + 1)
-        cut = image[top : top + crop, left : left + crop]
-        if rng.random() < 0.5:
-            cut = cut[:, ::-1]
-        return torch.from_numpy(cut.copy()).permute(2, 0, 1)
-
-
-def load_photos(folder: str | Path, short_side: int) -> Photos:
-    """Decode every picture under ``folder`` with its short side resized to ``short_side``.
-
-    Pictures that cannot be read are skipped, counted and named: one bad file should not
-    end a training run, and should not go unnoticed either.
-
-    Raises:
-        FileNotFoundError: no picture in ``folder`` could be used.
+    Attributes:
+        blocks: uint8 (N, S, S, 3) RGB each, all of one side S; may lie in shared memory.
+        places: (block, row) of each photograph.
     """
-    images: list[UInt8Array] = []
-    skipped: dict[str, str] = {}
-    for path in sorted(Path(folder).rglob("*")):
-        if media_kind(path.name) != "image":
-            continue
-        try:
-            images.append(read_picture(path, short_side))
-        except (MediaError, OSError) as error:
-            skipped[str(path.relative_to(folder))] = str(error)
-    for name, reason in skipped.items():
-        logger.warning("skipped %s: %s", name, reason)
-    if not images:
-        raise FileNotFoundError(f"no readable photographs in '{folder}' ({len(skipped)} files skipped)")
-    logger.info("%d photographs in memory, %d files skipped", len(images), len(skipped))
-    return Photos(images, skipped)
+
+    blocks: Sequence[UInt8Array]
+    places: Sequence[Place]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def side(self) -> int:
+        """Pixels of a photograph's side."""
+        return int(self.blocks[0].shape[1])
+
+    def take(self, indices: Sequence[int] | IntArray) -> UInt8Array:
+        """Copies of some photographs: uint8 (B, S, S, 3)."""
+        return np.stack([self.blocks[block][row] for block, row in (self.places[i] for i in indices)])
 
 
-def read_picture(path: str | Path, short_side: int, margin: float = 0.0) -> UInt8Array:
-    """An upright RGB picture (H, W, 3) with its short side at ``short_side`` pixels.
+@dataclass(frozen=True)
+class Crops:
+    """Whole photographs and where to cut them: the cutting is the device's work.
+
+    Attributes:
+        photos: uint8 (B, S, S, 3).
+        top, left: int64 (B,), upper left corners in pixels.
+        mirrored: bool (B,).
+        size: side of the crops.
+    """
+
+    photos: Tensor
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+    size: int
+
+    def to(self, device: torch.device) -> Crops:
+        """The same on ``device``; from pinned memory the copy overlaps with what the device does."""
+        if device.type == "cpu":
+            return self
+        photos, top, left, mirrored = (
+            tensor.pin_memory().to(device, non_blocking=True)
+            for tensor in (self.photos, self.top, self.left, self.mirrored)
+        )
+        return Crops(photos, top, left, mirrored, self.size)
+
+    def cut(self) -> Tensor:
+        """Float (B, 3, size, size) in [0, 1], channels-last."""
+        span = torch.arange(self.size, device=self.photos.device)
+        rows = self.top[:, None] + span
+        columns = self.left[:, None] + torch.where(self.mirrored[:, None], span.flip(0), span)
+        picture = torch.arange(len(self.photos), device=self.photos.device)
+        cut = self.photos[picture[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return cut.permute(0, 3, 1, 2).float().div_(255.0)
+
+
+class Batches:
+    """The crops of each step.
 
     Args:
-        path: the file.
-        short_side: pixels of the shorter side of what is returned.
-        margin: share of each side to cut off first, such as bare canvas around a painting.
-
-    Raises:
-        nst_ops.media.errors.MediaError: the file cannot be read.
+        photos: what to draw from; every photograph once before any comes again.
+        batch_size: of all workers together.
+        image_size: side of the crops in pixels.
+        seed: of order, crops and mirroring.
+        rank: which worker this is; it gets every ``world``-th photograph of a batch.
+        world: how many workers there are; divides ``batch_size``.
     """
-    picture = Image.fromarray(decode_image(Path(path).read_bytes()).rgb_hwc)
-    left, top = round(picture.width * margin), round(picture.height * margin)
-    picture = picture.crop((left, top, picture.width - left, picture.height - top))
-    scale = short_side / min(picture.size)
-    width, height = (max(short_side, round(side * scale)) for side in picture.size)
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+    def __init__(
+        self, photos: Photos, batch_size: int, image_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.photos, self.batch_size, self.image_size, self.seed = photos, batch_size, image_size, seed
+        self.mine = slice(rank, None, world)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> IntArray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.photos))
+
+    def indices(self, step: int) -> IntArray:
+        """Which photographs all workers together take at ``step``, counted from 1."""
+        views = np.arange((step - 1) * self.batch_size, step * self.batch_size)
+        epochs, places = np.divmod(views, len(self.photos))
+        return np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
+
+    def __call__(self, step: int) -> Crops:
+        """This worker's share of the batch of ``step``."""
+        rng = np.random.default_rng([self.seed, 1, step])
+        corners = rng.integers(self.photos.side - self.image_size + 1, size=(2, self.batch_size))
+        mirrored = rng.random(self.batch_size) < 0.5
+        top, left = (torch.from_numpy(corner[self.mine].copy()) for corner in corners)
+        photos = torch.from_numpy(self.photos.take(self.indices(step)[self.mine]))
+        return Crops(photos, top, left, torch.from_numpy(mirrored[self.mine].copy()), self.image_size)
 
 
-def to_tensor(pixels_hwc: UInt8Array) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels_hwc.copy()).permute(2, 0, 1)[None].float() / 255.0
+class Prefetcher:
+    """Gives the batches of one step after the other; a thread readies the next one meanwhile."""
+
+    def __init__(self, batches: Batches, device: torch.device, first: int) -> None:
+        self.batches, self.device, self.step = batches, device, first
+        self.wait_s = 0.0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: Future[Crops] = self._pool.submit(self._load, first)
+
+    def _load(self, step: int) -> Crops:
+        return self.batches(step).to(self.device)
+
+    def __call__(self) -> Crops:
+        """The crops of the next step on the device; what it waits for them is added to ``wait_s``."""
+        started = time.perf_counter()
+        crops = self._next.result()
+        self.wait_s += time.perf_counter() - started
+        self.step += 1
+        self._next = self._pool.submit(self._load, self.step)
+        return crops
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._pool.shutdown(cancel_futures=True)

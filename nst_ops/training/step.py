@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import OneCycleLR
 
+from nst_ops.config.train_johnson import TrainConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.training.checkerboard import remove_grid
+from nst_ops.training.precision import Precision
+from nst_ops.training.ranks import Ranks
+from nst_ops.training.schedule import learning_rate
 
-_MAX_CONSECUTIVE_SKIPS = 10
+_MAX_CONSECUTIVE_SKIPS = 20
 
 
 class DivergedError(RuntimeError):
@@ -25,88 +30,139 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What one step measured; losses are unweighted but for ``total``."""
+    """What one step measured, as means over all workers."""
 
     total: float
-    content: float
-    style: float
-    variation: float
+    terms: dict[str, float]
+    """Each term of the loss, unweighted."""
     grad_norm: float
+    """Before clipping."""
     learning_rate: float
     skipped: bool
+    """Whether a loss or gradient was not finite, so that the step changed nothing."""
+
+    def flat(self) -> dict[str, float | bool]:
+        """All figures by name."""
+        return {
+            "total": self.total,
+            **self.terms,
+            "grad_norm": self.grad_norm,
+            "learning_rate": self.learning_rate,
+            "skipped": self.skipped,
+        }
 
 
 class PerceptualStep:
-    """Batch of photographs in, updated network and figures out.
+    """Photographs in, updated network and figures out.
 
-    Adam on a one-cycle schedule, gradients clipped. A step whose loss or gradient is not
-    finite changes nothing; ten in a row end the training.
+    Adam on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not
+    finite changes nothing; twenty in a row end the training. Noise and motion of the temporal
+    losses are drawn from the seed and the number of the step.
 
     Args:
-        model: the network to train.
-        loss: perceptual loss on the same device; it is frozen and not part of the model.
-        steps: length of the one-cycle schedule.
-        learning_rate: its peak.
-        clip_norm: upper bound of the gradient's norm.
-        ema_decay: 0 for none, else how slowly the averaged copy in ``averaged`` follows.
-        bf16: run the loss network, most of the work, in bfloat16; the trained one stays in fp32.
+        model: the network to train, on its device.
+        loss: perceptual loss on the same device; frozen, and not part of the model.
+        config: schedule, clipping, averaging, precision, seed.
         wrap: puts the network behind another module for training, such as
             ``DistributedDataParallel``; what is saved is the network itself.
+        ranks: the workers that train together.
     """
 
     def __init__(
         self,
         model: JohnsonNet,
         loss: PerceptualLoss,
-        steps: int,
-        learning_rate: float = 2e-3,
-        clip_norm: float = 1.0,
-        ema_decay: float = 0.0,
-        bf16: bool = False,
+        config: TrainConfig,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         remove_grid(model)
-        self.model = model
+        self.model, self.loss, self.config = model, loss, config
+        self.ranks = ranks or Ranks()
         self.forward = wrap(model) if wrap else model
-        self.loss = loss
-        self.clip_norm = clip_norm
-        self.ema_decay = ema_decay
-        self.bf16 = bf16
         self.device = next(model.parameters()).device
-        self.optimizer = Adam(model.parameters(), lr=learning_rate)
-        self.scheduler = OneCycleLR(self.optimizer, learning_rate, total_steps=steps, pct_start=0.15)
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay else model
+        self.precision = Precision(config.precision, self.device)
+        self.optimizer = Adam(model.parameters(), lr=config.learning_rate)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else model
         self._skips = 0
 
-    def __call__(self, photos_bchw: Tensor) -> StepFigures:
-        """Train on uint8 (B, 3, H, W) photographs."""
-        photos = photos_bchw.to(self.device, non_blocking=True).float().div_(255.0)
-        photos = photos.contiguous(memory_format=torch.channels_last)
-        stylized = self.forward(photos)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = self.loss(stylized, photos)
+    def __call__(self, photos_bchw: Tensor, number: int) -> StepFigures:
+        """Train on (B, 3, H, W) photographs in [0, 1], this worker's share of step ``number``."""
+        rate = learning_rate(number, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        # one transfer from the device for all figures
-        total, content, style, variation, norm = torch.stack([*terms, grad_norm]).detach().tolist()
-        learning_rate = float(self.scheduler.get_last_lr()[0])
+        names, measured = self._backward(photos_bchw, number)
+        self.precision.scaler.unscale_(self.optimizer)
+        # DDP has averaged the gradients, so their norm is the same on every worker, and so is the verdict.
+        clip_norm = self.config.clip_norm or math.inf
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        figures = self.ranks.mean(torch.cat([measured, grad_norm.detach()[None]]))
+        total, *terms, norm = figures.tolist()  # one transfer from the device for all of them
         skipped = not (math.isfinite(total) and math.isfinite(norm))
-        self._update(skipped)
-        return StepFigures(total, content, style, variation, norm, learning_rate, skipped)
+        self._update(skipped, number)
+        return StepFigures(total, dict(zip(names, terms, strict=True)), norm, rate, skipped)
 
-    def _update(self, skipped: bool) -> None:
+    def _backward(self, photos_bchw: Tensor, number: int) -> tuple[list[str], Tensor]:
+        """Gradients of the batch, taken in parts; names of the terms, and total and terms as one tensor."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(hash((self.config.seed, number, self.ranks.rank)) % 2**63)
+        parts = photos_bchw.tensor_split(min(self.config.accumulate, len(photos_bchw)))
+        names: list[str] = []
+        measured = torch.zeros(1, device=self.device)
+        for index, part in enumerate(parts):
+            weight = len(part) / len(photos_bchw)
+            with self._no_sync() if index < len(parts) - 1 else contextlib.nullcontext():
+                with self.precision.autocast():
+                    views = self.loss.views(part, generator)
+                    stylized = self.forward(views.batch())
+                    terms = self.loss(stylized, views)
+                self.precision.scaler.scale(terms.total * weight).backward()
+            names = list(terms.terms)
+            measured = measured + weight * torch.stack([terms.total.detach(), *terms.terms.values()])
+        return names, measured
+
+    def _no_sync(self) -> contextlib.AbstractContextManager[Any]:
+        """Parts of a batch need not be averaged over the workers one by one."""
+        no_sync: Callable[[], contextlib.AbstractContextManager[Any]]
+        no_sync = getattr(self.forward, "no_sync", contextlib.nullcontext)
+        return no_sync()
+
+    def _update(self, skipped: bool, number: int) -> None:
         self._skips = self._skips + 1 if skipped else 0
         if self._skips >= _MAX_CONSECUTIVE_SKIPS:
-            raise DivergedError(f"{self._skips} steps in a row were not finite; lower the learning rate")
+            raise DivergedError(
+                f"loss or gradient was not finite in {self._skips} steps in a row, up to step {number}: "
+                "lower --train.learning_rate, or take --train.precision fp32"
+            )
         if skipped:
             self.optimizer.zero_grad(set_to_none=True)  # Adam then leaves weights and moments alone
-        self.optimizer.step()
-        self.scheduler.step()
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
         if skipped:
             return
         remove_grid(self.model)
-        if self.ema_decay:
+        if self.config.ema_decay:
+            # A young average follows faster, else it would remember the random weights it began with.
+            decay = min(self.config.ema_decay, (1 + number) / (10 + number))
             with torch.no_grad():
                 for mean, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                    mean.lerp_(now, 1.0 - self.ema_decay)
+                    mean.lerp_(now, 1.0 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "skips": self._skips,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up where ``state`` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self._skips = state["skips"]

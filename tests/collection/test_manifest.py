@@ -1,6 +1,5 @@
 """The manifest is the memory of a run: whole parts, no row twice, another run's output refused."""
 
-import json
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -8,7 +7,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from nst_ops.collection.manifest import SCHEMA, Manifest, OutputInUseError
+from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.storage import Folder
 
 FIELDS_OF_THE_CONTRACT = """
@@ -93,35 +92,6 @@ def test_pandas_and_arrow_read_the_folder_as_it_is(tmp_path):
     assert not list(tmp_path.glob("manifest/*.tmp")) + list(tmp_path.glob("manifest/.*"))
 
 
-def record(**fingerprint: object) -> dict[str, object]:
-    return {"run_id": "1", "fingerprint": fingerprint}
-
-
-def test_the_same_run_goes_on_and_another_is_refused_by_its_difference(manifest):
-    manifest.start(record(model="a", crf=18))
-    manifest.commit("one", [row("a")])
-    manifest.refuse_other({"model": "a", "crf": 18})
-    with pytest.raises(
-        OutputInUseError, match=r"crf was 18, is now 20; model was 'a', is now 'b'.*--overwrite"
-    ):
-        manifest.refuse_other({"model": "b", "crf": 20})
-    with pytest.raises(OutputInUseError, match="extra was None, is now 1"):
-        manifest.refuse_other({"model": "a", "crf": 18, "extra": 1})
-    assert statuses(manifest) == {"a": "ok"}
-    assert json.loads(manifest.output.read_bytes("run.json"))["fingerprint"] == {"model": "a", "crf": 18}
-
-
-def test_an_output_that_is_not_there_yet_is_nobody_elses(manifest):
-    manifest.refuse_other({"model": "a"})
-
-
-def test_a_folder_of_somebody_else_is_refused(manifest):
-    with manifest.output.atomic_write("holiday.jpg") as temporary:
-        temporary.write_bytes(b"x")
-    with pytest.raises(OutputInUseError, match=r"no run\.json"):
-        manifest.refuse_other({"model": "a"})
-
-
 def test_forgetting_removes_what_the_rows_name_and_nothing_else(manifest):
     for name in ("a.jpg", "b/b.jpg", "c.jpg", "foreign.jpg"):
         with manifest.output.atomic_write(name) as temporary:
@@ -135,17 +105,3 @@ def test_forgetting_removes_what_the_rows_name_and_nothing_else(manifest):
     manifest.forget(None)
     assert statuses(manifest) == {}
     assert [manifest.output.exists(name) for name in left] == [False, False, False, True]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"fingerprint": 3}'])
-def test_a_run_file_of_somebody_else_is_refused(manifest, content):
-    with manifest.output.atomic_write("run.json") as temporary:
-        temporary.write_bytes(content)
-    with pytest.raises(OutputInUseError, match="not a run record"):
-        manifest.refuse_other({"model": "a"})
-
-
-def test_rows_without_a_run_file_are_refused(manifest):
-    manifest.commit("one", [row("a")])
-    with pytest.raises(OutputInUseError, match=r"no run\.json"):
-        manifest.refuse_other({"model": "a"})

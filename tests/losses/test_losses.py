@@ -1,10 +1,17 @@
-"""Each loss against its formula written out in float64."""
+"""Each loss of features and pictures against its formula written out in float64."""
 
 import numpy as np
 import pytest
 import torch
 
-from nst_ops.losses import content_loss, gram_matrix, style_loss, total_variation
+from nst_ops.losses import (
+    channel_statistics,
+    content_loss,
+    gram_loss,
+    gram_matrix,
+    mean_std_loss,
+    total_variation,
+)
 
 
 @pytest.fixture
@@ -23,10 +30,14 @@ def reference_gram(features: np.ndarray) -> np.ndarray:
     return gram
 
 
-def test_content_loss(rng):
+@pytest.mark.parametrize("units", ["relative", "mean"])
+def test_content_loss(rng, units):
     got, target = rng.normal(size=(2, 5, 7, 6)), rng.normal(size=(2, 5, 7, 6)) * 900
-    expected = ((got - target) ** 2).sum() / (target**2).sum()
-    assert content_loss(torch.tensor(got), torch.tensor(target)).item() == pytest.approx(expected, rel=1e-5)
+    squares = ((got - target) ** 2).sum()
+    expected = squares / {"relative": (target**2).sum(), "mean": 2 * 5 * 7 * 6}[units]
+    assert content_loss(torch.tensor(got), torch.tensor(target), units).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_content_loss_is_zero_at_the_photo_and_one_when_empty(rng):
@@ -57,26 +68,73 @@ def test_gram_matrix_stays_fp32_under_autocast(rng):
     torch.testing.assert_close(got, gram_matrix(features), rtol=0, atol=0)
 
 
-def test_style_loss(rng):
+@pytest.mark.parametrize("units", ["relative", "mean", "sum"])
+def test_gram_loss(rng, units):
     features, painting = rng.normal(size=(3, 4, 6, 5)) * 50, rng.normal(size=(1, 4, 8, 9)) * 20
     gram, target = reference_gram(features), reference_gram(painting)
-    expected = np.mean([((one - target[0]) ** 2).sum() / (target[0] ** 2).sum() for one in gram])
-    got = style_loss(torch.tensor(features), torch.tensor(target))
+    whole = {"relative": (target[0] ** 2).sum(), "mean": 4 * 4, "sum": 1}[units]
+    expected = np.mean([((one - target[0]) ** 2).sum() / whole for one in gram])
+    got = gram_loss(torch.tensor(features), torch.tensor(target), units)
     assert got.item() == pytest.approx(expected, rel=1e-5)
-    assert style_loss(torch.tensor(features), torch.tensor(target[0])) == got
+    assert gram_loss(torch.tensor(features), torch.tensor(target[0]), units) == got
 
 
-def test_style_loss_ignores_where_things_are(rng):
+def test_gram_loss_ignores_where_things_are(rng):
     features = torch.tensor(rng.normal(size=(1, 4, 6, 6)))
     moved = features.roll((2, 3), dims=(2, 3))
-    assert style_loss(moved, gram_matrix(features)).item() == pytest.approx(0, abs=1e-10)
+    assert gram_loss(moved, gram_matrix(features)).item() == pytest.approx(0, abs=1e-10)
 
 
-def test_total_variation(rng):
+def reference_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = features.mean(axis=(2, 3))
+    variance = ((features - mean[:, :, None, None]) ** 2).mean(axis=(2, 3))
+    return mean, np.sqrt(variance + 1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_channel_statistics(rng, memory_format):
+    features = rng.normal(size=(2, 4, 9, 5)) * 300 + 1000
+    features[:, 0] = 7
+    got = channel_statistics(torch.tensor(features).to(memory_format=memory_format))
+    for tensor, expected in zip(got, reference_statistics(features), strict=True):
+        assert tensor.dtype == torch.float32
+        assert tensor.shape == (2, 4)
+        np.testing.assert_allclose(tensor, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("units", ["relative", "mean"])
+def test_mean_std_loss(rng, units):
+    features, painting = rng.normal(size=(3, 4, 6, 5)) * 50, rng.normal(size=(1, 4, 8, 9)) * 20 + 5
+    mean, std = reference_statistics(features)
+    to_mean, to_std = reference_statistics(painting)
+    of_means, of_stds = ((mean - to_mean) ** 2).mean(), ((std - to_std) ** 2).mean()
+    relative = (of_means / (to_mean**2).mean() + of_stds / (to_std**2).mean()) / 2
+    got = mean_std_loss(torch.tensor(features), torch.tensor(to_mean), torch.tensor(to_std), units)
+    assert got.item() == pytest.approx(relative if units == "relative" else of_means + of_stds, rel=1e-5)
+
+
+def test_mean_std_loss_is_zero_at_the_painting_and_one_when_empty(rng):
+    painting = torch.tensor(rng.normal(size=(1, 3, 8, 8)) * 40 + 9)
+    mean, std = channel_statistics(painting)
+    assert mean_std_loss(painting, mean, std) == 0
+    assert mean_std_loss(torch.zeros_like(painting), mean, std).item() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("units", ["mean", "sum"])
+def test_total_variation(rng, units):
     image = rng.random((2, 3, 8, 5))
     down, across = image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
-    expected = (down**2).mean() + (across**2).mean()
-    assert total_variation(torch.tensor(image)).item() == pytest.approx(expected, rel=1e-5)
+    if units == "mean":
+        expected = (down**2).mean() + (across**2).mean()
+    else:
+        expected = np.mean([(d**2).sum() + (a**2).sum() for d, a in zip(down, across, strict=True)])
+    assert total_variation(torch.tensor(image), units).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("units", ["mean", "sum"])
+def test_total_variation_does_not_depend_on_the_batch(rng, units):
+    image = torch.tensor(rng.random((1, 3, 8, 5)))
+    assert total_variation(image.repeat(4, 1, 1, 1), units) == pytest.approx(total_variation(image, units))
 
 
 def test_total_variation_bounds():
@@ -85,13 +143,16 @@ def test_total_variation_bounds():
     assert total_variation(torch.full((1, 3, 8, 8), 0.4)) == 0
 
 
-def test_gradients_are_finite_at_the_targets():
-    features = torch.rand(1, 3, 4, 4, requires_grad=True)
-    frozen = features.detach()
-    (content_loss(features, frozen) + style_loss(features, gram_matrix(frozen))).backward()
-    assert features.grad is not None
-    assert features.grad.isfinite().all()
-    dark = torch.zeros(1, 3, 4, 4, requires_grad=True)
-    (content_loss(dark, dark) + style_loss(dark, gram_matrix(dark)) + total_variation(dark)).backward()
-    assert dark.grad is not None
-    assert dark.grad.isfinite().all()
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_gradients_of_flat_pictures_are_finite_at_the_targets(value):
+    flat = torch.full((1, 3, 4, 4), value, requires_grad=True)
+    frozen = flat.detach()
+    statistics = channel_statistics(frozen)
+    for units in ("relative", "mean"):
+        loss = content_loss(flat, frozen, units) + gram_loss(flat, gram_matrix(frozen), units)
+        loss = (
+            loss + mean_std_loss(flat, *statistics, units) + mean_std_loss(flat, *(2 * s for s in statistics))
+        )
+        (loss + total_variation(flat)).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()

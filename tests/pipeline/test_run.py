@@ -183,9 +183,9 @@ def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.png")
     command = job_command(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
     holder = (
-        "import sys, time; from pathlib import Path; from nst_ops.pipeline.run import _only_run;"
+        "import sys, time; from pathlib import Path; from nst_ops.collection.run_record import only_run;"
         "from nst_ops.storage import Folder\n"
-        "with _only_run(Folder(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "with only_run(Folder(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path / "out")],

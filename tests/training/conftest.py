@@ -1,12 +1,35 @@
-"""A painting, a few photographs and a small VGG, all made here."""
+"""A painting, a few photographs and a small VGG, all made here, and steps of training with them."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from PIL import Image
+
+from nst_ops.config import LossConfig
+from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.losses import PerceptualLoss
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.vgg import VGGFeatures
+from nst_ops.training.step import PerceptualStep
+
+LOSS: dict[str, Any] = {
+    "network": "vgg16",
+    "content": {"taps": {"relu2_1": 1.0}},
+    "gram": {"weight": 1.0, "taps": {"relu1_2": 1.0, "relu2_1": 1.0}, "scales": {1.0: 1.0}},
+}
+TRAIN: dict[str, Any] = {
+    "steps": 40,
+    "batch_size": 2,
+    "image_size": 32,
+    "learning_rate": 0.01,
+    "warmup": 0.0,
+    "precision": "fp32",
+}
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +49,23 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = torchvision.models.vgg16().features[:10].state_dict()
     torch.save({f"features.{key}": value for key, value in features.items()}, root / "vgg16.pth")
     return root
+
+
+@pytest.fixture(scope="session")
+def vgg(material: Path) -> VGGFeatures:
+    """With the taps relu1_2 and relu2_1."""
+    return VGGFeatures("vgg16", ["relu1_2", "relu2_1"], material / "vgg16.pth", padding="reflect")
+
+
+@pytest.fixture
+def new_step(vgg: VGGFeatures) -> Callable[..., PerceptualStep]:
+    """``new_step(loss={...}, wrap=..., ranks=..., **train)``: a tiny network, the same every time."""
+
+    def build(
+        loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any
+    ) -> PerceptualStep:
+        torch.manual_seed(0)
+        judge = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
+        return PerceptualStep(JohnsonNet(4, 1), judge, TrainConfig(**TRAIN | train), wrap, ranks)
+
+    return build

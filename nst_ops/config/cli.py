@@ -1,0 +1,143 @@
+"""From ``--config FILE`` and ``--a.b value`` overrides to a configuration.
+
+A key that does not exist, a missing path or a wrong type is one clear line on standard
+error and exit code 2, never a traceback and never a default in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import CliSettingsSource
+
+from nst_ops.config.base import ConfigError, JobConfig
+
+ConfigT = TypeVar("ConfigT", bound=JobConfig)
+
+
+def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
+    """Read ``--config FILE`` and ``--a.b value`` overrides into ``config_class``.
+
+    Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
+    """
+    argv = _normalise(sys.argv[1:] if argv is None else list(argv), config_class)
+    parser = _Parser(
+        description=config_class.__doc__,
+        epilog=config_class.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
+    cli: CliSettingsSource[Any] = CliSettingsSource(
+        config_class,
+        cli_parse_args=argv,
+        root_parser=parser,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_parse_none_str="null",
+    )
+    try:
+        path = _config_path(argv)
+        from_file = _read_yaml(Path(path)) if path else {}
+        return config_class(**_merge(from_file, cli()))
+    except (ConfigError, ValidationError) as error:
+        message = explain(error, config_class) if isinstance(error, ValidationError) else str(error)
+        parser.error(message)
+
+
+def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
+    """One line for a person: which key, what is wrong, and what was probably meant."""
+    parts = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, [name for name, _ in _keys(config_class)], n=1, cutoff=0.6)
+            parts.append(f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else ""))
+        elif item["type"] == "missing":
+            parts.append(f"'{key}' is required: give --{key} or put it into the file")
+        else:
+            what = item["msg"].removeprefix("Value error, ")
+            parts.append(f"'{key}': {what[0].lower()}{what[1:]} (got {item['input']!r})")
+    return "; ".join(parts)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, with a suggestion for an option that does not exist."""
+        if message.startswith("unrecognized arguments: "):
+            wrong = message.removeprefix("unrecognized arguments: ").split()[0]
+            near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.6)
+            message = f"unknown option '{wrong}'" + (
+                f", did you mean '{near[0]}'?" if near else "; see --help"
+            )
+        self.exit(2, f"error: {message}\n")
+
+
+def _normalise(argv: list[str], config_class: type[BaseModel]) -> list[str]:
+    """Let ``--dry-run`` be ``--dry_run``, and ``--dry_run true`` or ``=false`` mean what they say."""
+    switches = {f"--{key}" for key, kind in _keys(config_class) if kind is bool}
+    normal: list[str] = []
+    for arg in argv:
+        if arg.startswith("--") and arg != "--":
+            prefix, head = ("--no-", arg[5:]) if arg.startswith("--no-") else ("--", arg[2:])
+            head, equals, value = head.partition("=")
+            option = prefix + head.replace("-", "_")
+            if option in switches and equals:
+                normal.append(_switched(option, value) or arg)
+            else:
+                normal.append(option + equals + value)
+        elif normal and normal[-1] in switches and (switched := _switched(normal[-1], arg)):
+            normal[-1] = switched
+        else:
+            normal.append(arg)
+    return normal
+
+
+def _switched(option: str, value: str) -> str | None:
+    return {"true": option, "false": f"--no-{option[2:]}"}.get(value.lower())
+
+
+def _config_path(argv: list[str]) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    path: str | None = parser.parse_known_args(argv)[0].config
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no configuration file at '{path}'; ready-made ones are in configs/") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read '{path}': {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"'{path}' must hold keys and values, not a {type(loaded).__name__}")
+    return loaded or {}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key of ``model`` with its type, sections included, as ``a.b``."""
+    for name, info in model.model_fields.items():
+        yield prefix + name, info.annotation
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _keys(info.annotation, f"{prefix}{name}.")

@@ -1,0 +1,117 @@
+"""Configuration of ``jobs/stylize_dataset.py``."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from nst_ops.config.base import JobConfig, StrictModel
+
+
+class ModelConfig(StrictModel):
+    """The network that paints."""
+
+    kind: Literal["johnson", "identity"] = "johnson"
+    """johnson: a trained feed-forward network; identity: no change, to measure the pipeline alone."""
+    checkpoint: str = "starry_night"
+    """A shipped style by name, or the path of a checkpoint (.safetensors, .pth)."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:1."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """auto: fp16 on a GPU, fp32 on a CPU."""
+    batch_size: PositiveInt = 4
+    """Frames, or images of one size, that the network takes at once."""
+
+
+class ResizeConfig(StrictModel):
+    """The size that is stylized and written; strokes scale with it."""
+
+    max_side: int | None = Field(default=None, ge=16)
+    """Longer side in pixels of what is written; smaller sources stay as they are. Default: as the source."""
+
+
+class ImagesConfig(StrictModel):
+    """How stylized images are written."""
+
+    quality: int = Field(default=95, ge=1, le=100)
+    """Quality of lossy formats (JPEG, WebP, AVIF)."""
+
+
+class VideoConfig(StrictModel):
+    """How stylized videos are written: H.264, 4:2:0, audio and subtitles copied."""
+
+    crf: int = Field(default=18, ge=0, le=51)
+    """Constant rate factor of x264: 18 is visually lossless, 23 half the size."""
+    preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
+    """Encoder effort: faster presets write larger files."""
+    keep_damaged: bool = False
+    """Write what still decodes of a damaged video, with a note, instead of failing it."""
+
+
+class UnitsConfig(StrictModel):
+    """What one call of a worker processes and commits at once."""
+
+    images: PositiveInt = 100
+    """Images in a unit. A video is a unit of its own."""
+
+
+class WorkersConfig(StrictModel):
+    """The pool of workers: one process per device, each decodes, stylizes and encodes."""
+
+    count: PositiveInt | None = None
+    """Workers. Default: one per GPU of the cluster, or one where there is none."""
+    threads: PositiveInt | None = None
+    """CPU threads of the network in each worker. Default: the cores shared out among the workers."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Times an item is tried that kills its worker, before it is recorded as crashed."""
+    queue_frames: PositiveInt = 16
+    """Frames that may wait between decoder and network, and between network and encoder."""
+
+
+class ReportConfig(StrictModel):
+    """What is drawn when the run is done."""
+
+    pairs: NonNegativeInt = 12
+    """Before/after pairs on the contact sheet; 0 for no sheet."""
+
+
+_EPILOG = """\
+Any key may stand in the file or on the command line; the command line wins.
+
+examples, each after `python jobs/stylize_dataset.py --config configs/demo.yaml`:
+  --input photos --output out/photos
+  --input clips --output out/clips --resize.max_side 720
+  --input clips --output out/clips --dry-run
+  --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
+
+Run the same command again after a stop or a crash: finished files are kept, the rest is done.
+exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad
+configuration, input or output, 1 fatal (disk full, Ray lost).
+"""
+
+
+class StylizeConfig(JobConfig):
+    """Stylize every image and video under INPUT into OUTPUT, and account for every file."""
+
+    epilog: ClassVar[str] = _EPILOG
+
+    input: str = Field(min_length=1)
+    """Folder or file to read: a path or a URI (s3://bucket/prefix)."""
+    output: str = Field(min_length=1)
+    """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
+    model: ModelConfig = ModelConfig()
+    resize: ResizeConfig = ResizeConfig()
+    images: ImagesConfig = ImagesConfig()
+    video: VideoConfig = VideoConfig()
+    units: UnitsConfig = UnitsConfig()
+    workers: WorkersConfig = WorkersConfig()
+    report: ReportConfig = ReportConfig()
+    ray_address: str = "auto"
+    """auto joins the cluster at hand or starts Ray on this machine; local always starts one."""
+    dry_run: bool = False
+    """Stop after the preflight table: files, frames, collisions, devices, estimated time and size."""
+    retry_failed: bool = False
+    """Try items again that an earlier run recorded as failed or crashed."""
+    overwrite: bool = False
+    """Let this run replace the output of another model or configuration."""

@@ -1,0 +1,146 @@
+"""Ray Data: from a folder of photographs to blocks of bytes in the object store.
+
+Photographs are decoded and resized once, before training starts, by every free core of the
+cluster. Training then takes them by index from shared memory, without a copy, without tasks
+that compete with it for cores, and in an order that a resumed run can repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import ray
+from ray.data import DataContext
+from ray.data.block import BlockAccessor
+from rich.console import Console
+from rich.progress import track
+
+from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.media.errors import MediaError
+from nst_ops.media.formats import media_kind
+from nst_ops.media.images import decode_image
+from nst_ops.storage import Folder
+from nst_ops.training.photos import Photos, Place, UInt8Array, hold_out, square
+
+_log = logging.getLogger(__name__)
+
+_PER_BLOCK = 64
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class StoredPhotos:
+    """Photographs in the object store; ``load`` maps them into a worker."""
+
+    blocks: list[Any]
+    trained: list[Place]
+    judged: list[Place]
+    skipped: dict[str, str]
+    """Files that could not be read, with the reason."""
+
+    def load(self) -> tuple[Photos, Photos]:
+        """Those to train on and those to judge by; on the node that holds a block it is not copied."""
+        blocks: list[UInt8Array] = [
+            cast(UInt8Array, BlockAccessor.for_block(block).to_numpy("pixels"))
+            for block in ray.get(self.blocks)
+        ]
+        return Photos(blocks, self.trained), Photos(blocks, self.judged)
+
+
+def list_photos(config: TrainJohnsonConfig) -> list[str]:
+    """Relative paths of the photographs to use, sorted; of too many, a random sample.
+
+    Raises:
+        ConfigError: there is no such folder, or no photograph in it.
+    """
+    folder = Folder(config.data.content)
+    if not folder.exists():
+        raise ConfigError(f"data.content: there is no folder '{folder.uri()}'")
+    names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
+    if not names:
+        raise ConfigError(f"data.content: no photographs in '{folder.uri()}'")
+    if len(names) > config.data.limit:
+        _log.info("taking %d of %d photographs (data.limit)", config.data.limit, len(names))
+        rng = np.random.default_rng(config.train.seed)
+        names = sorted(rng.choice(names, config.data.limit, replace=False).tolist())
+    return names
+
+
+def ingest(config: TrainJohnsonConfig, names: list[str]) -> StoredPhotos:
+    """Decode and resize the photographs ``names`` on the cluster that Ray is connected to.
+
+    Pictures that cannot be read are skipped, counted and named: one bad file should neither
+    end a training run nor go unnoticed.
+
+    Raises:
+        ConfigError: fewer readable photographs than a batch needs.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    num_blocks = -(-len(names) // _PER_BLOCK)
+    files = ray.data.from_items([{"relpath": name} for name in names], override_num_blocks=num_blocks)
+    decoded = files.map_batches(
+        decode_squares,  # type: ignore[arg-type]  # Ray's type leaves out fn_kwargs
+        batch_size=_PER_BLOCK,
+        fn_kwargs={"uri": config.data.content, "side": config.resize},
+    )
+    outcomes = ray.remote(num_cpus=0)(_outcomes)
+    blocks, reports = [], []
+    # The references are kept: an iterator alone would let go of each block after its turn.
+    bundles = track(
+        decoded.iter_internal_ref_bundles(),
+        description="decoding photographs",
+        total=num_blocks,
+        console=Console(stderr=True),
+        disable=not Console(stderr=True).is_terminal,
+        transient=True,
+    )
+    for bundle in bundles:
+        blocks += bundle.block_refs
+        reports += [outcomes.remote(ref) for ref in bundle.block_refs]
+    rows = [
+        ((block, row), name, error)
+        for block, report in enumerate(ray.get(reports))
+        for row, (name, error) in enumerate(report)
+    ]
+    rows.sort(key=lambda item: item[1])  # blocks come in any order, the training should not depend on it
+    places = [place for place, _, error in rows if not error]
+    skipped = {name: error for _, name, error in rows if error}
+    for name, error in list(skipped.items())[:_NAMED]:
+        _log.warning("skipped %s: %s", name, error)
+    if len(skipped) > _NAMED:
+        _log.warning("... and %d more", len(skipped) - _NAMED)
+    _log.info("%d photographs in memory, %d files skipped", len(places), len(skipped))
+    if not places:
+        raise ConfigError(f"data.content: none of the {len(names)} photographs can be read")
+    if len(places) < config.train.batch_size:
+        raise ConfigError(
+            f"data.content: {len(places)} readable photographs are fewer than a batch: "
+            f"add some, or take --train.batch_size {len(places)}"
+        )
+    return StoredPhotos(blocks, *hold_out(places, config.data.held_out), skipped)
+
+
+def decode_squares(batch: dict[str, Any], uri: str, side: int) -> dict[str, Any]:
+    """``relpath`` in; ``relpath``, ``error`` and uint8 ``pixels`` (N, side, side, 3) out, 0 where error."""
+    folder = Folder(uri)
+    pixels = np.zeros((len(batch["relpath"]), side, side, 3), np.uint8)
+    errors = []
+    for row, relpath in enumerate(batch["relpath"]):
+        try:
+            pixels[row] = square(decode_image(folder.read_bytes(relpath)).rgb_hwc, side)
+            errors.append("")
+        except (MediaError, OSError) as error:
+            errors.append(str(error) or type(error).__name__)
+    return {"relpath": batch["relpath"], "error": np.array(errors, dtype=object), "pixels": pixels}
+
+
+def _outcomes(block: Any) -> list[tuple[str, str]]:
+    """(relpath, error) of each row, so that the driver need not fetch the pixels."""
+    columns = BlockAccessor.for_block(block).to_numpy(["relpath", "error"])
+    return [(str(name), str(error)) for name, error in zip(columns["relpath"], columns["error"], strict=True)]

@@ -1,0 +1,134 @@
+"""The model card: what a checkpoint says of itself, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+_DATA = {"photos": "photographs", "photos_skipped": "not readable, skipped", "photos_held_out": "held out"}
+_TRAINING = {"steps": "steps", "steps_skipped": "skipped as not finite", "precision": "precision"}
+_SPEED = {
+    "images_per_s": "photographs per second",
+    "data_wait_share": "waiting for data",
+    "train_s": "wall time",
+    "workers": "workers",
+    "device": "device",
+}
+_ELSEWHERE = ("parameters", "recipe", "losses", "validation", "versions")
+
+
+def model_card(
+    name: str, facts: Mapping[str, Any], grid: str | None = "grid.png", curves: str | None = "losses.png"
+) -> str:
+    """Markdown from the facts of a checkpoint; what they do not hold is left out.
+
+    Args:
+        name: the style's.
+        facts: ``parameters`` (int); ``photos``, ``photos_skipped``, ``photos_held_out`` (ints);
+            ``recipe`` (nested, keys as in the configuration); ``steps``, ``steps_skipped``,
+            ``precision``; ``losses`` and ``validation`` ({term: value}); ``images_per_s``,
+            ``data_wait_share`` (of 1), ``train_s`` (seconds), ``workers``, ``device``;
+            ``versions`` ({name: version}). Any other key is shown as the user's own words.
+        grid: link to the validation grid, relative to the card.
+        curves: link to the loss curves.
+    """
+    known = {*_DATA, *_TRAINING, *_SPEED, *_ELSEWHERE}
+    own = {key: key.replace("_", " ") for key in facts if key not in known}
+    sections = [
+        f"# {name}",
+        _summary(facts),
+        f"![the painting; photographs, and their stylized versions]({grid})" if grid else "",
+        _section("Data and terms", _table(facts, own | _DATA)),
+        _section("Training", _recipe(facts.get("recipe", {})), _table(facts, _TRAINING)),
+        _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
+        _section("Speed", _table(facts, _SPEED)),
+        _section("Software", _table(facts.get("versions", {}))),
+        _section("Use", _USE),
+        _section("Configuration", _configuration(facts.get("recipe"))),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+_USE = """\
+    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output painted"""
+
+
+def _summary(facts: Mapping[str, Any]) -> str:
+    count = facts.get("parameters")
+    size = f" ({count:,} parameters, {2 * count / 1e6:.1f} MB in fp16)" if count else ""
+    manner = f" in the manner of {facts['style']}" if "style" in facts else ""
+    painter = f" by {facts['painter']}" if manner and "painter" in facts else ""
+    return f"A Johnson network{size} that paints photographs{manner}{painter}."
+
+
+def _section(title: str, *parts: str) -> str:
+    body = [part for part in parts if part]
+    return "\n\n".join([f"## {title}", *body]) if body else ""
+
+
+def _table(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
+    """Two columns, a row for each of ``labels`` (by default, each key) that has a value."""
+    labels = labels if labels is not None else {key: key for key in values}
+    rows = [(label, _text(key, values[key])) for key, label in labels.items() if key in values]
+    return _markdown_table(("", ""), rows)
+
+
+def _losses(facts: Mapping[str, Any]) -> str:
+    """A row per term: its weight, the taps it looks at, and what it came to."""
+    trained, validated = facts.get("losses", {}), facts.get("validation", {})
+    asked = facts.get("recipe", {}).get("loss", {})
+    rows = []
+    for term in dict.fromkeys([*trained, *validated]):
+        section = asked.get(term)
+        section = section if isinstance(section, Mapping) else {}
+        taps = ", ".join(section.get("taps", {}))
+        values = (section.get("weight"), taps, trained.get(term), validated.get(term))
+        rows.append((term, *("" if value is None else _text(term, value) for value in values)))
+    table = _markdown_table(("term", "weight", "taps", "training, recent mean", "held out"), rows)
+    return f"Terms are unweighted; the total is weighted.\n\n{table}" if table else ""
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """The recipe in a sentence."""
+    train, start = recipe.get("train", {}), recipe.get("network", {}).get("start_from")
+    said = {
+        "batch_size": "batches of {} photographs",
+        "image_size": "crops of {0}x{0} px",
+        "learning_rate": "peak learning rate {}",
+        "schedule": "{} schedule",
+    }
+    parts = [words.format(train[key]) for key, words in said.items() if train.get(key) is not None]
+    if recipe.get("style_side"):
+        parts.append(f"the painting at {recipe['style_side']} px")
+    parts += [f"from {start}"] if start else ["from fresh weights"] if recipe else []
+    sentence = ", ".join(parts)
+    return sentence[:1].upper() + sentence[1:] + "." if sentence else ""
+
+
+def _configuration(recipe: Mapping[str, Any] | None) -> str:
+    """The whole recipe, as it can stand in a configuration file."""
+    if not recipe:
+        return ""
+    return f"```yaml\n{yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip()}\n```"
+
+
+def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _text(key: str, value: Any) -> str:
+    """One line for people; a share in percent, a duration in hours and minutes."""
+    if key == "data_wait_share":
+        return f"{value:.1%}"
+    if key == "train_s":
+        minutes, seconds = divmod(round(value), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return " ".join(str(value).split())

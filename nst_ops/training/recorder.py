@@ -1,0 +1,174 @@
+"""What a run keeps and shows: curves, grids, the checkpoint, its card, and the state to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from nst_ops.config import TrainJohnsonConfig
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.storage import Folder, storage_full
+from nst_ops.training.grid import png_bytes, stylize, validation_grid
+from nst_ops.training.history import History
+from nst_ops.training.loop import Speed
+from nst_ops.training.model_card import model_card
+from nst_ops.training.photos import UInt8Array
+from nst_ops.training.state import CARD, MODEL, write_state
+from nst_ops.training.step import PerceptualStep, StepFigures
+from nst_ops.training.tracking import WANDB_ID, Tracking
+
+Report = Callable[[dict[str, Any]], None]
+_REPORT_EVERY_S = 0.5
+_TRACK_EVERY = 10
+
+
+class RunRecorder:
+    """Records a run in its output folder; for the first worker.
+
+    Args:
+        config: the run's.
+        step: what is trained.
+        painting: (1, 3, H, W) in [0, 1], for the grid.
+        judged: (N, 3, S, S) in [0, 1], the photographs of the grid and of the validation losses.
+        facts: what is known of the run before it starts, for checkpoint and card.
+        state: what the run goes on from, as ``save`` wrote it.
+        report: gets {"since", "step", "losses", "images_per_s"} twice a second, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        config: TrainJohnsonConfig,
+        step: PerceptualStep,
+        painting: Tensor,
+        judged: Tensor,
+        facts: dict[str, Any],
+        state: dict[str, Any] | None,
+        report: Report,
+    ) -> None:
+        self.config, self.trained, self.painting, self.judged = config, step, painting, judged
+        self.facts = (json.loads(state["facts"]) if state else {}) | facts
+        self.report = report
+        self.output = Folder(config.output)
+        self.history = History(**json.loads(state["history"])) if state else History()
+        self.spent_s: float = state["spent_s"] if state else 0.0
+        self._started = time.monotonic()
+        self._reported = 0.0
+        self._since: int = state["done"] if state else 0
+        self._grid: UInt8Array | None = None
+        self._validation: dict[str, float] = {}
+        # Event files grow line by line, which an object store cannot do: they are copied at each save.
+        self._local = Path(self.output.root if self.output.is_local else tempfile.mkdtemp(prefix="nst-ops-"))
+        self._local.mkdir(parents=True, exist_ok=True)
+        if not self.output.is_local and self.output.exists(WANDB_ID):
+            (self._local / WANDB_ID).write_bytes(self.output.read_bytes(WANDB_ID))
+        self._tracking = Tracking(
+            self._local,
+            self._since,
+            config.tracking.wandb_project,
+            self._name,
+            facts.get("recipe", {}),
+        )
+
+    @property
+    def _name(self) -> str:
+        return self.config.output.rstrip("/").rsplit("/", 1)[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tracking.close(failed=error is not None)
+        if not self.output.is_local:
+            if error is None:
+                self._upload()  # the last events were still on their way to the file
+            shutil.rmtree(self._local, ignore_errors=True)
+
+    def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
+        """Keep the figures of a step, and say now and then how far the run is."""
+        self.history.append(number, figures.flat())
+        if number % _TRACK_EVERY == 0 or number == self.config.train.steps:
+            self._tracking.log(number, {**figures.flat(), "images_per_s": speed.images_per_s})
+        now = time.monotonic()
+        if now - self._reported > _REPORT_EVERY_S or number == self.config.train.steps:
+            self._reported = now
+            losses = {term: self.history.recent(term) for term in self.history.terms}
+            self.report(
+                {"since": self._since, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
+            )
+
+    def validate(self, number: int) -> float:
+        """Judge the averaged network on the held-out photographs; the grid shows what was judged."""
+        network = self.trained.averaged
+        stylized = stylize(network, self.judged)
+        with torch.no_grad():
+            device = self.trained.device
+            terms = self.trained.loss.judge(stylized.to(device), self.judged.to(device))
+        values = {name: float(value) for name, value in terms.terms.items()}
+        self._validation = {"total": float(terms.total), **values}
+        self.history.validate(number, self._validation)
+        self._grid = validation_grid(self.painting, self.judged, stylized, f"step {number}")
+        self._tracking.validation(number, self._validation, self._grid)
+        return self._validation["total"]
+
+    def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
+        """Write the checkpoint, its card, grid and curves, and last the state to go on from."""
+        self.facts |= self._measured(number, speed)
+        with storage_full(self.output.uri()):
+            with self.output.atomic_write(MODEL) as temporary:
+                save_checkpoint(temporary, self.trained.averaged, self.facts)
+            assert self._grid is not None, "validate before save"
+            self.output.write_bytes("grid.png", png := png_bytes(self._grid))
+            self.output.write_bytes(f"grids/{number:06d}.png", png)
+            self.output.write_bytes(CARD, model_card(self._name, self.facts).encode())
+            self.history.write(self._local)
+            self._tracking.flush()
+            if not self.output.is_local:
+                self._upload()
+            history = json.dumps({"rows": self.history.rows, "validations": self.history.validations})
+            facts = json.dumps(self.facts, sort_keys=True)
+            write_state(self.output, {**state, "history": history, "spent_s": self._spent(), "facts": facts})
+
+    def _measured(self, number: int, speed: Speed) -> dict[str, Any]:
+        """Losses, speed and software so far."""
+        cuda = self.trained.device.type == "cuda"
+        return {
+            "steps": number,
+            "steps_skipped": self.history.skipped,
+            "losses": _rounded({term: self.history.recent(term) for term in self.history.terms}),
+            "validation": _rounded(self._validation),
+            "images_per_s": float(f"{speed.images_per_s:.4g}"),
+            "data_wait_share": float(f"{speed.data_wait_share:.3g}"),
+            "train_s": round(self._spent()),
+            "parameters": sum(p.numel() for p in self.trained.model.parameters()),
+            "workers": self.trained.ranks.world,
+            "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+            "precision": self.trained.precision.name,
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        }
+
+    def _spent(self) -> float:
+        return self.spent_s + time.monotonic() - self._started
+
+    def _upload(self) -> None:
+        for path in sorted(self._local.rglob("*")):
+            relpath = path.relative_to(self._local).as_posix()
+            if path.is_file() and not relpath.startswith("wandb/"):  # W&B's own logs, with paths in them
+                self.output.write_bytes(relpath, path.read_bytes())
+
+
+def _rounded(losses: Mapping[str, float]) -> dict[str, float]:
+    """Five digits of what is finite; JSON has no other numbers."""
+    return {term: float(f"{value:.5g}") for term, value in losses.items() if math.isfinite(value)}

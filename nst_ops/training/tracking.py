@@ -1,0 +1,154 @@
+"""Curves and grids while they come: TensorBoard always, Weights & Biases on request."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tensorboardX import SummaryWriter
+
+from nst_ops.config import ConfigError
+from nst_ops.media.images import UInt8Array
+from nst_ops.storage import Folder
+from nst_ops.training.history import MEASURES
+
+_NOT_LOSSES = {*MEASURES, "images_per_s", "data_wait_share"}
+WANDB_ID = "wandb_id.txt"
+
+
+def check_wandb(project: str | None) -> None:
+    """Refuse a Weights & Biases project where its package is missing; cheap, for before the work.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    if project is None:
+        return
+    try:
+        import wandb  # noqa: F401  # an optional package
+    except ImportError as error:
+        raise ConfigError(
+            f"tracking.wandb_project is '{project}', but Weights & Biases cannot be imported ({error}): "
+            "pip install wandb, or leave the key out"
+        ) from error
+
+
+class Tracking:
+    """Writes the figures of a run to ``folder/tensorboard``, and to Weights & Biases if asked.
+
+    A run that goes on writes into the same curves, at the same W&B run: what was logged after
+    the checkpoint it goes on from is not shown twice.
+
+    Args:
+        folder: the run's, on this machine. The W&B run is named in ``folder/wandb_id.txt``.
+        step: steps done so far, 0 for a new run.
+        wandb_project: W&B project, None for TensorBoard only.
+        run_name: what W&B calls the run.
+        config: what W&B shows as its configuration; must hold no paths of this machine.
+
+    Raises:
+        ConfigError: W&B is asked for and cannot be used.
+    """
+
+    def __init__(
+        self, folder: Path, step: int, wandb_project: str | None, run_name: str, config: dict[str, Any]
+    ) -> None:
+        check_wandb(wandb_project)
+        # Names of event files differ by the second only: the suffix keeps a quick second run from
+        # overwriting the first. TensorBoard drops older events from purge_step on.
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=step + 1, flush_secs=10, filename_suffix=f".{step:08d}"
+        )
+        self._wandb: Any = None
+        if wandb_project is not None:
+            self._wandb = _start_wandb(folder, wandb_project, run_name, config)
+            self._wandb_from: int = self._wandb.step  # a round trip, so asked once
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(failed=error is not None)
+
+    def log(self, step: int, figures: Mapping[str, float | bool]) -> None:
+        """Write what ``step`` measured, as ``loss/<term>`` and ``train/<anything else>``.
+
+        Args:
+            step: its number, from 1; must not fall.
+            figures: ``total`` and the terms; ``learning_rate``, ``grad_norm``, ``skipped``,
+                ``images_per_s`` and ``data_wait_share`` are known not to be losses.
+        """
+        self._scalars(
+            step,
+            {f"{'train' if key in _NOT_LOSSES else 'loss'}/{key}": value for key, value in figures.items()},
+        )
+
+    def validation(self, step: int, losses: Mapping[str, float], grid_hwc: UInt8Array | None = None) -> None:
+        """Write ``validation/<term>``, and the grid (uint8 (H, W, 3)) as ``validation/grid``."""
+        self._scalars(step, {f"validation/{key}": value for key, value in losses.items()})
+        if grid_hwc is None:
+            return
+        self._board.add_image("validation/grid", grid_hwc, step, dataformats="HWC")
+        if self._logs_to_wandb(step):
+            import wandb
+
+            self._wandb.log({"validation/grid": wandb.Image(grid_hwc)}, step=step)
+
+    def flush(self) -> None:
+        """Have on disk what TensorBoard was given, but for the last few events on their way there."""
+        self._board.flush()
+
+    def close(self, failed: bool = False) -> None:
+        """Write all that is left; ``failed`` marks the W&B run as crashed."""
+        self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(failed))
+
+    def _scalars(self, step: int, scalars: Mapping[str, float | bool]) -> None:
+        for tag, value in scalars.items():
+            self._board.add_scalar(tag, float(value), step)
+        if self._logs_to_wandb(step):
+            self._wandb.log({tag: float(value) for tag, value in scalars.items()}, step=step)
+
+    def _logs_to_wandb(self, step: int) -> bool:
+        """W&B keeps the first figures of a step, and warns of each that comes again."""
+        return self._wandb is not None and step >= self._wandb_from
+
+
+def _start_wandb(folder: Path, project: str, run_name: str, config: dict[str, Any]) -> Any:
+    import wandb
+
+    # An id in the folder, not one made of the name: two folders may have one name, and a folder that
+    # was emptied to start anew must not go on with the old curves.
+    kept = folder / WANDB_ID
+    if not kept.exists():
+        with Folder(str(folder)).atomic_write(WANDB_ID) as temporary:
+            temporary.write_text(uuid.uuid4().hex)
+    # Neither the machine nor its paths, code and git remote are anyone's business.
+    quiet = wandb.Settings(
+        console="off",
+        host="worker",
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+    )
+    try:
+        return wandb.init(
+            project=project,
+            name=run_name,
+            id=kept.read_text().strip(),
+            resume="allow",
+            dir=str(folder),
+            config=config,
+            settings=quiet,
+        )
+    except wandb.errors.Error as error:
+        raise ConfigError(
+            f"Weights & Biases cannot be used: {error}; wandb login, or leave tracking.wandb_project out"
+        ) from error

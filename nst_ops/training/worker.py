@@ -1,0 +1,77 @@
+"""What every worker of a training runs: everything it needs is in its job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.train import get_context
+from ray.train.torch import get_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nst_ops.config import TrainJohnsonConfig
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.storage import Folder, StorageFullError
+from nst_ops.training.board import Board
+from nst_ops.training.ingest import StoredPhotos
+from nst_ops.training.loop import train
+from nst_ops.training.photos import Batches, to_tensor
+from nst_ops.training.ranks import Ranks
+from nst_ops.training.recorder import RunRecorder
+from nst_ops.training.state import read_state
+from nst_ops.training.step import DivergedError
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training run, as it travels to the workers."""
+
+    config: TrainJohnsonConfig
+    material: Any
+    """Reference to a ``Material`` in the object store."""
+    photos: StoredPhotos
+    facts: dict[str, Any]
+    threads: int
+    board: Board
+
+
+def train_worker(config: dict[str, TrainingJob]) -> dict[str, Any]:
+    """Train as one of the workers of ``config["job"]``.
+
+    Returns:
+        From the first worker: ``facts`` of the finished run, or ``fatal``, the reason why trying
+        again would not help. Everything else is raised, and Ray Train starts over from the state.
+    """
+    job = config["job"]
+    torch.set_num_threads(job.threads)
+    context = get_context()
+    ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    try:
+        return _train(job, ranks, get_device())
+    except (DivergedError, StorageFullError) as error:  # raised by all workers alike
+        return {"fatal": str(error)}
+
+
+def _train(job: TrainingJob, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    config, material = job.config, ray.get(job.material)
+
+    def wrap(model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(model) if ranks.world > 1 else model
+
+    step = material.step(config, device, wrap, ranks)
+    trained, judged = job.photos.load()
+    batches = Batches(
+        trained, config.train.batch_size, config.train.image_size, config.train.seed, ranks.rank, ranks.world
+    )
+    state = ranks.share(read_state(Folder(config.output)) if ranks.first else None)
+    if not ranks.first:
+        train(step, batches, config.train, None, state)
+        return {}
+    pictures = to_tensor(judged.take(range(len(judged))), JohnsonNet.stride)
+    painting = to_tensor(material.painting)
+    with RunRecorder(config, step, painting, pictures, job.facts, state, job.board.put) as recorder:
+        train(step, batches, config.train, recorder, state)
+        return {"facts": recorder.facts}
