@@ -36,7 +36,8 @@ class BenchmarkTrainingConfig(JobConfig):
 def main() -> int:
     """Measure, print, and write the figures."""
     config = parse_config(BenchmarkTrainingConfig)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     from nst_ops.report.benchmark_table import show_figures
     from nst_ops.training.benchmark import benchmark_training  # Ray and torch: not for --help
 

@@ -9,7 +9,8 @@ from nst_ops.config import ConfigError, StylizeConfig, parse_config
 def main() -> int:
     """Run the job; the exit code is 0 all ok, 1 fatal, 2 bad configuration, 3 some items failed."""
     config = parse_config(StylizeConfig)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     from nst_ops.pipeline import FatalError, stylize_collection  # Ray and torch: not for --help
 
     try:

@@ -9,7 +9,8 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig, parse_config
 def main() -> int:
     """Train, or sweep; the exit code is 0 done, 1 fatal, 2 bad configuration."""
     config = parse_config(TrainJohnsonConfig)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     from nst_ops.training import TrainingError, describe_outcome, train_johnson  # Ray, torch: not for --help
 
     try:

@@ -220,7 +220,8 @@ def _run_spec(config: StylizeConfig) -> RunSpec:
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": str(path.resolve())})})
+    where = model.checkpoint if "://" in model.checkpoint else str(path.resolve())
+    config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": where})})
     return RunSpec(config, run_id, path.stem, model.kind, sha256, _digest(_shaping(config)))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from nst_ops.storage import Folder
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -55,15 +59,34 @@ def load_stylizer(kind: str, checkpoint: str = "", device: str = "auto", precisi
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
-    """The file of a checkpoint given by path, or by the name of a style that ships with nst-ops.
+    """The file of a checkpoint given by path or URI, or by the name of a style that ships with nst-ops.
 
     Raises:
-        FileNotFoundError: neither; the message lists the styles there are.
+        FileNotFoundError: none of them; the message lists the styles there are.
+        ValueError: the URI names a file system that fsspec does not know.
     """
     shipped = PRETRAINED / f"{checkpoint}.safetensors"
     if shipped.is_file():
         return shipped
     if Path(checkpoint).is_file():
         return Path(checkpoint)
+    if "://" in checkpoint and (fetched := _fetch(checkpoint)):
+        return fetched
     names = ", ".join(sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
     raise FileNotFoundError(f"no checkpoint '{checkpoint}': neither a file nor a shipped style ({names})")
+
+
+_fetched = tempfile.TemporaryDirectory(prefix="nst-ops-")  # goes away with the process
+
+
+def _fetch(uri: str) -> Path | None:
+    """A local copy of a remote checkpoint, or None where there is no such file."""
+    parent, name = uri.rsplit("/", 1)
+    try:
+        data = Folder(parent).read_bytes(name)
+    except FileNotFoundError:
+        return None
+    path = Path(_fetched.name, uuid.uuid4().hex, name)  # its name is the style's: keep it
+    path.parent.mkdir()
+    path.write_bytes(data)
+    return path

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from nst_ops.models.johnson import JohnsonNet
+from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
 from nst_ops.stylizers.johnson import JohnsonStylizer
 
@@ -67,6 +68,16 @@ def test_identity_changes_nothing() -> None:
 def test_a_style_that_does_not_exist_names_those_that_do() -> None:
     with pytest.raises(FileNotFoundError, match="starry_night"):
         resolve_checkpoint("no_such_style")
+
+
+def test_a_checkpoint_may_lie_on_another_file_system() -> None:
+    shipped = resolve_checkpoint("starry_night").read_bytes()
+    Folder("memory://models").write_bytes("mine.safetensors", shipped)
+    path = resolve_checkpoint("memory://models/mine.safetensors")
+    assert path.name == "mine.safetensors"
+    assert path.read_bytes() == shipped
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'memory://models/other\.safetensors'"):
+        resolve_checkpoint("memory://models/other.safetensors")
 
 
 def test_a_device_that_does_not_exist_is_one_clear_line() -> None:
