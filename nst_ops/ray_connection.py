@@ -18,26 +18,30 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Join the cluster at ``address`` (``auto``: the one at hand, or a new one here) and leave it again."""
+def connected(address: str) -> Iterator[bool]:
+    """Join the cluster at ``address`` (``auto``: the one at hand, or a new one here) and leave it again.
+
+    Yields:
+        Whether Ray was started here, so that no more nodes can come.
+    """
     if ray.is_initialized():  # the caller's own; not ours to stop
-        yield
+        yield False
         return
     _log.info("connecting to Ray ...")
-    _connect(address)
+    started = _connect(address)
     try:
-        yield
+        yield started
     finally:
         ray.shutdown()
 
 
-def _connect(address: str) -> None:
+def _connect(address: str) -> bool:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "auto":
         try:
             context: Any = ray.init(address="auto", **quiet)
             _log.info("joined the Ray cluster at %s", context.address_info["gcs_address"])
-            return
+            return False
         except ConnectionError:
             address = "local"
     if address == "local":
@@ -47,11 +51,17 @@ def _connect(address: str) -> None:
         ray.init(address=address, **quiet)
     except ConnectionError as error:
         raise ConfigError(f"no Ray at '{address}': {str(error).splitlines()[0]}") from error
+    return address == "local"
 
 
 def num_gpus() -> int:
     """GPUs of the cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def num_cpus() -> int:
+    """CPU cores of the cluster that tasks and workers may take."""
+    return int(ray.cluster_resources().get("CPU", 0))
 
 
 def num_nodes() -> int:

@@ -195,6 +195,12 @@ def test_validators_of_a_job_speak_in_one_line_too(arguments, words, capsys):
     assert message.count("\n") == 1
 
 
+def test_what_a_section_needs_is_named_in_full(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(TrainJohnsonConfig, ["--style", "s", "--output", "o"])
+    assert "'data.content' is required: give --data.content" in capsys.readouterr().err
+
+
 def test_taps_come_from_the_terms_that_have_a_weight():
     loss = train("--loss.mean_std.taps", '{"relu4_1": 1}').loss
     assert loss.taps() == {"relu1_2", "relu2_2", "relu3_1", "relu3_4"}

@@ -62,11 +62,22 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
             near = difflib.get_close_matches(key, [name for name, _ in _keys(config_class)], n=1, cutoff=0.6)
             parts.append(f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else ""))
         elif item["type"] == "missing":
-            parts.append(f"'{key}' is required: give --{key} or put it into the file")
+            for needed in _required(config_class, key):
+                parts.append(f"'{needed}' is required: give --{needed} or put it into the file")
         else:
             what = item["msg"].removeprefix("Value error, ")
             parts.append(f"'{key}': {what[0].lower()}{what[1:]} (got {item['input']!r})")
     return "; ".join(parts)
+
+
+def _required(config_class: type[BaseModel], key: str) -> list[str]:
+    """``key``, or if it is a section, the keys that must stand in it."""
+    section: Any = config_class
+    for name in key.split("."):
+        section = section.model_fields[name].annotation
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return [key]
+    return [f"{key}.{name}" for name, field in section.model_fields.items() if field.is_required()]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -83,7 +83,7 @@ class VGGFeatures(nn.Module):
             raise ValueError(f"{name} has no taps {sorted(wanted - known.keys())}; known: {', '.join(known)}")
         self.taps = {index: tap for tap, index in known.items() if tap in wanted}
         self.features = _build(name, max(self.taps) + 1, padding)
-        _load(self.features, name, weights)
+        _load(self.features, name, weights, wanted)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -115,7 +115,7 @@ def _build(name: VGGName, depth: int, padding: Padding) -> nn.Sequential:
     return nn.Sequential(*layers[:depth])
 
 
-def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None) -> None:
+def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None, taps: set[str]) -> None:
     source = "torchvision" if weights is None else str(weights)
     state = _torchvision_weights(name) if weights is None else _read_file(Path(weights))
     needed = features.state_dict()
@@ -125,8 +125,8 @@ def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None) ->
         layer = min(int(key.split(".")[0]) for key in lacking)
         served = [tap for tap, index in tap_indices(name).items() if index < layer]
         raise WeightsError(
-            f"{source}: lacks features.{layer} of {name} (or has it in another shape); "
-            f"it can serve the taps {', '.join(served) or '(none)'}"
+            f"{source}: lacks features.{layer} of {name} (or has it in another shape), which the taps "
+            f"{', '.join(sorted(taps - set(served)))} need; it can serve {', '.join(served) or 'none'}"
         )
     features.load_state_dict({key: available[key].float() for key in needed})
 

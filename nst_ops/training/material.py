@@ -37,6 +37,8 @@ class Material:
         ranks: Ranks | None = None,
     ) -> PerceptualStep:
         """A step of training on ``device``; moves the networks there."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where several workers see all GPUs of a node
         torch.manual_seed(config.train.seed)
         torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not asked for
         for network in (self.network, self.vgg):

@@ -17,6 +17,8 @@ from nst_ops.storage import Folder
 STATE = "state.pt"
 MODEL = "model.safetensors"
 CARD = "model_card.md"
+WORK = (STATE, MODEL, "trials")
+"""What nobody wants to lose."""
 OWN = (
     *(STATE, MODEL, CARD, "grid.png", "grids", "losses.json", "losses.png", "tensorboard", "run.json"),
     *("wandb", "wandb_id.txt", "sweep.json", "sweep.png", "trials", ".ray_train", ".ray_tune"),

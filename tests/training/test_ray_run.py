@@ -147,6 +147,23 @@ def test_what_only_shows_on_the_cluster_is_refused(cluster, material, tmp_path, 
         train_johnson(TrainJohnsonConfig(**config))
 
 
+def test_a_run_that_came_to_nothing_holds_no_claim(cluster, material, tmp_path):
+    config = tiny(material, tmp_path / "out", batch_size=8)
+    for steps in (5, 6):  # refused for the photographs, not for what the first left
+        with pytest.raises(ConfigError, match="fewer than a batch"):
+            train_johnson(tiny(material, tmp_path / "out", batch_size=8, steps=steps))
+    (tmp_path / "out/state.pt").write_bytes(b"somebody's work")
+    with pytest.raises(ConfigError, match=r"train\.steps was 6, is now 12"):
+        train_johnson(config)
+
+
+def test_relative_paths_mean_the_same_to_workers(cluster, material, tmp_path, monkeypatch):
+    monkeypatch.chdir(material)
+    config = tiny(material, tmp_path / "out", steps=2, save_every=2)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"content": "photos"})})
+    assert train_johnson(config)["photos"] == 3
+
+
 def reference_losses(config: TrainJohnsonConfig) -> list[dict[str, float]]:
     """What the run gives without Ray and without interruption."""
     threads = torch.get_num_threads()

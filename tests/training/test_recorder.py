@@ -18,8 +18,8 @@ from tensorboardX.proto.event_pb2 import Event
 from nst_ops.config import TrainJohnsonConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.storage import Folder
+from nst_ops.training.identity import describe
 from nst_ops.training.ingest import StoredPhotos
-from nst_ops.training.johnson import describe
 from nst_ops.training.loop import Speed, train
 from nst_ops.training.photos import Batches, Photos
 from nst_ops.training.recorder import RunRecorder

@@ -16,8 +16,8 @@ from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.training.sweep import SweepResult, sweep
-from nst_ops.training.sweep_sheet import sweep_sheet
-from nst_ops.training.trial import METRICS, Trial, measure
+from nst_ops.training.sweep.sheet import sweep_sheet
+from nst_ops.training.sweep.trial import METRICS, Trial, measure
 
 RED, GREEN, BLUE = (np.array(colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255]))
 

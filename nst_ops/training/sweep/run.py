@@ -1,4 +1,4 @@
-"""Which weights? Short trainings with every combination, side by side on one picture.
+"""Run the trials of a sweep with Ray Tune.
 
 Each trial is a function of the configuration and its weights alone, and leaves its row and its
 pictures in ``OUTPUT/trials/<weights>/``: a sweep that was stopped, or got more values since,
@@ -30,13 +30,14 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.ray_connection import connected, cores_per_node, num_gpus, num_nodes, pyarrow_filesystem
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.grid import png_bytes
+from nst_ops.training.identity import absolute, claim_output, fingerprint
 from nst_ops.training.ingest import StoredPhotos, ingest, list_photos
-from nst_ops.training.johnson import TrainingError, claim_output, fingerprint
+from nst_ops.training.johnson import TrainingError
 from nst_ops.training.material import Material, read_material
 from nst_ops.training.photos import UInt8Array
 from nst_ops.training.progress import TrainingProgress
-from nst_ops.training.sweep_sheet import sweep_sheet
-from nst_ops.training.trial import (
+from nst_ops.training.sweep.sheet import sweep_sheet
+from nst_ops.training.sweep.trial import (
     METRICS,
     ROW,
     SHOWN,
@@ -102,7 +103,7 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
         TrainingError: out of space, or Ray was lost; the same command runs what is missing.
     """
     output = Folder(config.output)
-    config = config.model_copy(update={"output": output.uri()})  # workers stand in another folder
+    config = absolute(config)
     combinations = _combinations(config)
     alike = dict.fromkeys(SWEPT, 1.0)  # what is swept is no difference between two sweeps
     names = list_photos(config)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_ops.training.photos import UInt8Array
-from nst_ops.training.trial import METRICS, SHOWN, Trial, figure
+from nst_ops.training.sweep.trial import METRICS, SHOWN, Trial, figure
 
 
 def sweep_sheet(

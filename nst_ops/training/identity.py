@@ -1,0 +1,89 @@
+"""What a run is: by what it is told from others, what its checkpoint says of it, which output is its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nst_ops.collection.run_record import RUN_FILE, refuse_other_run, write_run_record
+from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.storage import Folder, StorageFullError
+from nst_ops.stylizers import resolve_checkpoint
+from nst_ops.training.ingest import StoredPhotos
+from nst_ops.training.material import Material
+from nst_ops.training.state import OWN, WORK
+
+
+def absolute(config: TrainJohnsonConfig) -> TrainJohnsonConfig:
+    """The same with whole paths: workers stand in another folder."""
+    data = config.data.model_copy(update={"content": Folder(config.data.content).uri()})
+    return config.model_copy(update={"data": data, "output": Folder(config.output).uri()})
+
+
+def fingerprint(config: TrainJohnsonConfig, material: Material, names: list[str]) -> dict[str, Any]:
+    """All that shapes the trained network: an output goes on only with the same."""
+    train = config.train.model_dump(mode="json", exclude={"save_every"})
+    sections = {"train": train, "loss": config.loss.model_dump(mode="json")}
+    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    start = config.network.start_from
+    return {
+        **flat,
+        "network": config.network.model_dump(mode="json", exclude={"start_from"}),
+        "network.start_from": _sha256(resolve_checkpoint(start).read_bytes()) if start else None,
+        "style": f"{os.path.basename(config.style)}, {_sha256(material.painting.tobytes())}",
+        "data.content": f"{len(names)} files, {_sha256(json.dumps(names).encode())}",
+        "data.resize": config.resize,
+        "data.held_out": config.data.held_out,
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def describe(config: TrainJohnsonConfig, photos: StoredPhotos) -> dict[str, Any]:
+    """What a checkpoint should say of its origin; names, but no paths of this machine."""
+    recipe = config.model_dump(
+        mode="json", include={"style_side", "style_margin", "network", "loss", "train"}, exclude_none=True
+    )
+    recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
+    if config.network.start_from:
+        recipe["network"]["start_from"] = Path(config.network.start_from).stem
+    counts = {
+        "photos": len(photos.trained),
+        "photos_held_out": len(set(photos.judged) - set(photos.trained)),
+        "photos_skipped": len(photos.skipped),
+    }
+    return {"style": os.path.basename(config.style), **config.facts, **counts, "recipe": recipe}
+
+
+def claim_output(output: Folder, config: TrainJohnsonConfig, shaped_by: dict[str, Any]) -> None:
+    """Refuse an output of another run, or clear it if asked to, and say what runs here.
+
+    Args:
+        output: where the run writes.
+        config: its configuration.
+        shaped_by: its ``fingerprint``.
+
+    Raises:
+        OutputInUseError: another run's work lies there; the message names the difference.
+        ConfigError: it cannot be written to.
+        StorageFullError: there is no space.
+    """
+    try:
+        if config.overwrite:
+            for relpath in OWN:
+                output.remove(relpath)
+        elif any(map(output.exists, WORK)) or not output.exists(RUN_FILE):
+            refuse_other_run(output, shaped_by)  # a record alone, of a run that came to nothing, is no claim
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        write_run_record(output, run_id, config.model_dump(mode="json"), shaped_by)
+    except StorageFullError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot write to output '{config.output}': {error.strerror or error}") from error
