@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import ray
 import torch
 from job_runner import ENVIRONMENT, ROOT, run_job
 from PIL import Image
@@ -68,14 +67,6 @@ def losses(output: Path) -> list[dict[str, float]]:
     """Rows of all steps."""
     rows: list[dict[str, float]] = json.loads((output / "losses.json").read_text())["train"]
     return rows
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    os.environ.update(ENVIRONMENT)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def test_two_workers_train_and_the_job_stylizes_with_what_they_write(cluster, material, tmp_path, caplog):

@@ -1,14 +1,14 @@
 """Trials with several weights side by side: the sweep as a person runs it, and its picture alone."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from job_runner import ENVIRONMENT, ROOT
+from job_runner import ROOT
 from PIL import Image
 
 from nst_ops.config import ConfigError, TrainJohnsonConfig
@@ -44,12 +44,14 @@ def settings(material: Path, output: Path, **trials: object) -> dict[str, object
     }
 
 
-def run(config: dict[str, object], tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """The sweep in a process and a Ray of its own."""
+def run(config: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep as the job runs it, but on the Ray of these tests."""
     file = tmp_path / "sweep.yaml"
     file.write_text(json.dumps(config))  # which YAML contains
-    command = [sys.executable, str(ROOT / "jobs/train_johnson.py"), "--config", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=ENVIRONMENT)
+    monkeypatch.setattr(sys, "argv", ["train_johnson.py", "--config", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs/train_johnson.py"), run_name="__main__")
+    assert ended.value.code == 0
 
 
 def rows(output: Path) -> dict[tuple[float, float], dict]:
@@ -59,13 +61,13 @@ def rows(output: Path) -> dict[tuple[float, float], dict]:
 
 
 @pytest.mark.ray
-def test_a_sweep_and_its_continuation(material, tmp_path):
+def test_a_sweep_and_its_continuation(cluster, material, tmp_path, monkeypatch, capfd, caplog):
     output = tmp_path / "output"
-    done = run(settings(material, output), tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "--loss.gram.weight X --loss.variation.weight Y --loss.noise.weight Z" in done.stdout
-    assert "4 trials of 3 steps, 1 thread each" in done.stderr
-    assert "Trial status" not in done.stdout + done.stderr, "Tune speaks"
+    run(settings(material, output), tmp_path, monkeypatch)
+    told = capfd.readouterr()
+    assert "--loss.gram.weight X --loss.variation.weight Y --loss.noise.weight Z" in told.out
+    assert "4 trials of 3 steps, 1 thread each" in caplog.text
+    assert "Trial status" not in told.out + told.err, "Tune speaks"
     first = rows(output)
     assert list(first) == [(1, 0), (1, 10), (20, 0), (20, 10)]
     for row in first.values():
@@ -80,7 +82,7 @@ def test_a_sweep_and_its_continuation(material, tmp_path):
         "sweep.png",
         "trials",
     ]
-    written = (output / "sweep.json").read_text() + done.stdout.replace(str(output), "")
+    written = (output / "sweep.json").read_text() + told.out.replace(str(output), "")
     assert str(tmp_path) not in written
     with Image.open(output / "sweep.png") as picture:
         picture.load()
@@ -90,9 +92,8 @@ def test_a_sweep_and_its_continuation(material, tmp_path):
 
     # another value: only its trials run, and one that cannot work does not hurt
     kept = {path: path.stat().st_mtime_ns for path in output.glob("trials/gram_*/*")}
-    done = run(settings(material, output, gram=[1, 20, 1e38]), tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "4 of 6 trials are done already" in done.stderr
+    run(settings(material, output, gram=[1, 20, 1e38]), tmp_path, monkeypatch)
+    assert "4 of 6 trials are done already" in caplog.text
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     second = rows(output)
     assert {key: second[key] for key in first} == first
