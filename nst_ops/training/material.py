@@ -57,10 +57,12 @@ def read_material(config: TrainJohnsonConfig) -> Material:
     try:
         painting = read_painting(config.style, config.style_side, config.style_margin)
         vgg = VGGFeatures(config.loss.network, config.loss.taps(), config.loss.weights, config.loss.padding)
-        PerceptualLoss(vgg, to_tensor(painting), config.loss)  # whether the painting has enough pixels
+        loss = PerceptualLoss(vgg, to_tensor(painting), config.loss)  # has the painting enough pixels?
+        with torch.no_grad():  # and the crops?
+            loss.judge(*torch.zeros(2, 1, 3, config.train.image_size, config.train.image_size))
         return Material(_network(config), vgg, painting)
     except (FileNotFoundError, CheckpointError, WeightsError, ValueError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
+        raise ConfigError(str(error)) from error
 
 
 def _network(config: TrainJohnsonConfig) -> JohnsonNet:
