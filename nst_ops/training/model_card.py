@@ -59,7 +59,7 @@ def _summary(facts: Mapping[str, Any]) -> str:
     count = facts.get("parameters")
     size = f" ({count:,} parameters, {2 * count / 1e6:.1f} MB in fp16)" if count else ""
     manner = f" in the manner of {facts['style']}" if "style" in facts else ""
-    painter = f" by {facts['painter']}" if manner and "painter" in facts else ""
+    painter = f" ({facts['painter']})" if manner and "painter" in facts else ""
     return f"A Johnson network{size} that paints photographs{manner}{painter}."
 
 

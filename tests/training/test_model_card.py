@@ -40,7 +40,7 @@ SAID |= {"data": r"my own photographs \| CC0"}
 def test_no_value_is_lost():
     card = model_card("klimt", FACTS)
     assert card.startswith("# klimt\n\nA Johnson network (1,679,235 parameters, 3.4 MB in fp16) that paints")
-    assert "in the manner of The Kiss by Gustav Klimt." in card
+    assert "in the manner of The Kiss (Gustav Klimt)." in card
     for key, value in FACTS.items():
         if isinstance(value, dict):
             continue
