@@ -32,7 +32,7 @@ _GOAL_VIEWS = 160_000
 
 
 def benchmark_training(
-    image_size: int, batch_size: int, steps: int, threads: int, rounds: int
+    image_size: int, batch_size: int, steps: int, threads: int, rounds: int, workers: int = 2
 ) -> dict[str, Figures]:
     """Measure photographs per second, without the start of processes, the first steps and checkpoints.
 
@@ -42,6 +42,7 @@ def benchmark_training(
         steps: of each measurement.
         threads: CPU threads of each worker, where there is no GPU.
         rounds: times that every case is measured, in turn; the fastest counts, as noise only slows.
+        workers: at most so many are measured together, one or two.
 
     Returns:
         ``images_per_s``: of the bare loop, of one worker, and, where there are two devices, of two.
@@ -52,7 +53,7 @@ def benchmark_training(
     cases: dict[str, list[Figures]] = {"bare_loop": [], "one_worker": [], "two_workers": []}
     with TemporaryDirectory() as scratch, connected("local"):
         device = "cuda" if num_gpus() else "cpu"
-        two_devices = num_gpus() != 1
+        two_devices = workers > 1 and num_gpus() != 1
         for index in range(rounds):
             folder = Path(scratch, str(index))
             config = _config(_material(folder), folder, image_size, batch_size, steps, threads)
