@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-import torchvision  # type: ignore[import-untyped]
 from PIL import Image
 from safetensors.torch import save_file
+from torchvision.models import vgg  # type: ignore[import-untyped]
 
 from nst_ops.config import LossConfig, TrainJohnsonConfig
 from nst_ops.models.vgg import tap_indices
@@ -82,7 +82,7 @@ def _material(folder: Path) -> Path:
     loss = LossConfig()
     deepest = max(tap_indices(loss.network)[tap] for tap in loss.taps())
     torch.manual_seed(0)
-    layers = getattr(torchvision.models, loss.network)(weights=None).features[: deepest + 1]
+    layers = vgg.make_layers(vgg.cfgs["E"])[: deepest + 1]  # E: VGG-19 in the table of its paper
     save_file(
         {f"features.{key}": value for key, value in layers.state_dict().items()}, folder / "vgg.safetensors"
     )
