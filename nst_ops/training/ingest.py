@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _PER_BLOCK = 64
 _NAMED = 5
+_SHARE_OF_MEMORY = 0.8
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def ingest(config: TrainJohnsonConfig, names: list[str]) -> StoredPhotos:
     end a training run nor go unnoticed.
 
     Raises:
-        ConfigError: fewer readable photographs than a batch needs.
+        ConfigError: fewer readable photographs than a batch needs, or more than the memory holds.
     """
+    _refuse_too_many(len(names), config.resize)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
@@ -124,6 +126,18 @@ def ingest(config: TrainJohnsonConfig, names: list[str]) -> StoredPhotos:
             f"add some, or take --train.batch_size {len(places)}"
         )
     return StoredPhotos(blocks, *hold_out(places, config.data.held_out), skipped)
+
+
+def _refuse_too_many(count: int, side: int) -> None:
+    """Every node that trains keeps all photographs; what spilled to disk would be read back all the time."""
+    per_photo = 3 * side * side
+    memory = min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"])
+    room = int(_SHARE_OF_MEMORY * memory / per_photo)
+    if count > room:
+        raise ConfigError(
+            f"data.content: {count} photographs of {side} px take {count * per_photo / 1e9:.1f} GB, Ray's "
+            f"object store {memory / 1e9:.1f} GB on a node: take --data.limit {room}, or give Ray more memory"
+        )
 
 
 def decode_squares(batch: dict[str, Any], uri: str, side: int) -> dict[str, Any]:

@@ -136,9 +136,11 @@ def test_what_cannot_get_better_by_trying_again_is_not_tried_again(
             "3 cannot be shared out",
         ),
         ({"workers": {"device": "cuda"}}, "no GPU"),
+        ({"data": {"content": "photos", "resize": 60_000}}, r"4 photographs of 60000 px .* --data\.limit 0"),
     ],
 )
-def test_what_only_shows_on_the_cluster_is_refused(cluster, material, tmp_path, changes, words):
+def test_what_only_shows_on_the_cluster_is_refused(cluster, material, tmp_path, monkeypatch, changes, words):
+    monkeypatch.chdir(material)
     config = tiny(material, tmp_path / "out").model_dump() | changes
     with pytest.raises(ConfigError, match=words):
         train_johnson(TrainJohnsonConfig(**config))
