@@ -59,7 +59,7 @@ def _train(job: TrainingJob, ranks: Ranks, device: torch.device) -> dict[str, An
     config, material = job.config, ray.get(job.material)
 
     def wrap(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model) if ranks.world > 1 else model
+        return DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks.world > 1 else model
 
     step = material.step(config, device, wrap, ranks)
     trained, judged = job.photos.load()
