@@ -13,7 +13,9 @@ from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.base import UInt8Array
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_MIN_SIDE = 16
+# Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
+# levels in the outer 8): they get this many more, mirrored, which are cut off again.
+_MARGIN = 12
 # Live feature maps at the widest point, in units of (width x pixels) elements: input and padded
 # copy of the last 9x9 layer, its upsampled source, the convolution's workspace: measured 6.0 at 1080p.
 _LIVE_MAPS = 6
@@ -51,10 +53,10 @@ class JohnsonStylizer:
         frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(self.device)
         x_bchw = frames.permute(0, 3, 1, 2).to(self.dtype).div_(255)
         rows, columns = _reflected(height, self.device), _reflected(width, self.device)
-        if len(rows) != height or len(columns) != width:
-            x_bchw = x_bchw[:, :, rows][:, :, :, columns]
+        x_bchw = x_bchw[:, :, rows][:, :, :, columns]
         y_bchw = self.model(x_bchw.contiguous(memory_format=torch.channels_last))
-        y_bchw = y_bchw[:, :, :height, :width].float().mul(255).round_().clamp_(0, 255)
+        y_bchw = y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
+        y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
         stylized: UInt8Array = y_bchw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return stylized
 
@@ -65,7 +67,7 @@ class JohnsonStylizer:
             MemoryError: not even one.
         """
         channels = int(self.model.config["width"])
-        per_frame = _LIVE_MAPS * channels * height * width * self.dtype.itemsize
+        per_frame = _LIVE_MAPS * channels * _padded(height) * _padded(width) * self.dtype.itemsize
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
         else:
@@ -78,8 +80,13 @@ class JohnsonStylizer:
         return int(free // per_frame)
 
 
+def _padded(side: int) -> int:
+    """``side`` with its margins, up to the stride."""
+    return math.ceil((side + 2 * _MARGIN) / JohnsonNet.stride) * JohnsonNet.stride
+
+
 def _reflected(side: int, device: torch.device) -> Tensor:
-    """Indices that pad ``side`` by reflection at its end to the stride and the least size."""
-    padded = max(_MIN_SIDE, math.ceil(side / JohnsonNet.stride) * JohnsonNet.stride)
+    """Indices that pad ``side`` by reflection to ``_padded(side)``."""
     # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
-    return torch.from_numpy(np.pad(np.arange(side), (0, padded - side), mode="reflect")).to(device)
+    after = _padded(side) - side - _MARGIN
+    return torch.from_numpy(np.pad(np.arange(side), (_MARGIN, after), mode="reflect")).to(device)

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
+from nst_ops.stylizers.base import PRETRAINED
 from nst_ops.stylizers.johnson import JohnsonStylizer
 
 
@@ -26,12 +28,13 @@ def test_any_size_comes_back_as_it_was(size: tuple[int, int]) -> None:
     assert stylized.dtype == np.uint8
 
 
-def test_a_size_off_the_stride_is_padded_by_reflection_and_cropped_not_stretched() -> None:
+def test_borders_are_padded_by_reflection_to_the_stride_and_cropped_not_stretched() -> None:
     model = network().eval()
     frames = pictures(1, 49, 66)
     x_bchw = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        y_bchw = model(F.pad(x_bchw, (0, 2, 0, 3), mode="reflect"))[:, :, :49, :66]
+        padded = F.pad(x_bchw, (12, 12 + 2, 12, 12 + 3), mode="reflect")
+        y_bchw = model(padded)[:, :, 12 : 12 + 49, 12 : 12 + 66]
     expected = (y_bchw * 255).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
     stylized = JohnsonStylizer(network(), "cpu")(frames)
     assert np.abs(stylized.astype(float) - expected).max() <= 1
@@ -50,7 +53,7 @@ def test_frames_beyond_the_memory_go_one_by_one_and_a_frame_beyond_it_is_refused
     stylizer = JohnsonStylizer(network(), "cpu")
     frames = pictures(3, 64, 64)
     whole = stylizer(frames)
-    per_frame = 6 * 4 * 64 * 64 * 4
+    per_frame = 6 * 4 * (64 + 24) * (64 + 24) * 4
     for free, fits in ((per_frame + 1, True), (per_frame - 1, False)):
         monkeypatch.setattr("psutil.virtual_memory", lambda free=free: type("M", (), {"available": free})())
         if fits:
@@ -58,6 +61,33 @@ def test_frames_beyond_the_memory_go_one_by_one_and_a_frame_beyond_it_is_refused
         else:
             with pytest.raises(MemoryError, match=r"resize\.max_side"):
                 stylizer(frames)
+
+
+def soft(seed: int, side: int) -> np.ndarray:
+    """Soft shapes and hard patches, uint8 (1, side, side, 3)."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((side, side, 3))
+    for share, cells, resampling in ((0.6, 4, Image.Resampling.BICUBIC), (0.4, 9, Image.Resampling.NEAREST)):
+        coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        pixels += share * np.asarray(coarse.resize((side, side), resampling))
+    return pixels.astype(np.uint8)[None]
+
+
+@pytest.mark.parametrize("style", sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
+def test_shipped_styles_paint_no_frame(style: str) -> None:
+    """The border is painted as the same place is in the middle of a larger picture."""
+    stylize = load_stylizer("johnson", style, "cpu")
+    border = np.ones((160, 160), bool)
+    border[8:-8, 8:-8] = False
+    frames, ratios = [], []
+    for seed in range(8):
+        picture = soft(seed, 288)
+        out = stylize(picture[:, 64:224, 64:224])[0].astype(float)
+        added = out - stylize(picture)[0, 64:224, 64:224]
+        frames.append(added[border].mean(0) - added[~border].mean(0))
+        ratios.append(out[border].std() / out[~border].std())
+    assert np.abs(np.mean(frames, axis=0)).max() < 0.1 * 255
+    assert 0.6 < np.mean(ratios) < 1.6
 
 
 def test_identity_changes_nothing() -> None:
