@@ -150,8 +150,11 @@ def _run(config: TrainJohnsonConfig, material: Material, photos: StoredPhotos, c
         ),
     )
     _log.info("starting %s", crew)
-    with TrainingProgress(config.train.steps, config.train.batch_size, board.get):
-        result: Any = trainer.fit()
+    try:
+        with TrainingProgress(config.train.steps, config.train.batch_size, board.get):
+            result: Any = trainer.fit()
+    except SystemExit as stop:  # Ray Train's answer to Ctrl-C, which says nothing
+        raise KeyboardInterrupt from stop
     outcome: dict[str, Any] = result.return_value
     output.remove(SCRATCH)
     output.remove_scratch()
