@@ -160,7 +160,7 @@ class TrainWorkersConfig(StrictModel):
     """Processes that train together, one per device."""
 
     count: PositiveInt | None = None
-    """Workers. Default: one per GPU of the cluster, or one where there is none."""
+    """Workers. Default: one per GPU of the cluster as far as they share a batch evenly, or one on the CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: GPUs if the cluster has any."""
     threads: PositiveInt | None = None

@@ -11,10 +11,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from nst_ops.collection.run_record import (
-    OutputInUseError,
-    only_run,
-)
+from nst_ops.collection.run_record import OutputInUseError, only_run
 from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.ray_connection import (
     connected,
@@ -97,6 +94,11 @@ class Crew:
         return f"{self.count} worker{'s' * (self.count > 1)} with {each} each"
 
 
+def most_workers(batch_size: int, devices: int) -> int:
+    """As many workers as there are devices, or the next fewer that share a batch evenly."""
+    return next(count for count in range(devices, 0, -1) if batch_size % count == 0)
+
+
 def _crew(config: TrainJohnsonConfig, complete: bool) -> Crew:
     """Who trains, by what the cluster has.
 
@@ -110,7 +112,7 @@ def _crew(config: TrainJohnsonConfig, complete: bool) -> Crew:
     use_gpu = config.workers.device != "cpu" and num_gpus() > 0
     if config.workers.device == "cuda" and not use_gpu:
         raise ConfigError("workers.device: the cluster has no GPU; take auto or cpu")
-    count = config.workers.count or (num_gpus() if use_gpu else 1)
+    count = config.workers.count or most_workers(config.train.batch_size, num_gpus() if use_gpu else 1)
     if config.train.batch_size % count:
         raise ConfigError(
             f"train.batch_size {config.train.batch_size} cannot be shared out among {count} workers: "

@@ -19,6 +19,7 @@ from PIL import Image
 from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.training import TrainingError, train_johnson
+from nst_ops.training.johnson import most_workers
 from nst_ops.training.loop import train
 from nst_ops.training.material import read_material
 from nst_ops.training.photos import Batches, Photos, hold_out, square, to_tensor
@@ -144,6 +145,13 @@ def test_what_only_shows_on_the_cluster_is_refused(cluster, material, tmp_path, 
     config = tiny(material, tmp_path / "out").model_dump() | changes
     with pytest.raises(ConfigError, match=words):
         train_johnson(TrainJohnsonConfig(**config))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "workers"), [(2, 1, 1), (8, 4, 4), (2, 4, 2), (6, 4, 3), (5, 4, 1)]
+)
+def test_by_default_as_many_work_as_share_a_batch(batch_size, devices, workers):
+    assert most_workers(batch_size, devices) == workers
 
 
 def test_a_run_that_came_to_nothing_holds_no_claim(cluster, material, tmp_path):
