@@ -12,8 +12,10 @@ from nst_ops.config.base import JobConfig, StrictModel
 class ModelConfig(StrictModel):
     """The network that paints."""
 
-    kind: Literal["johnson", "identity"] = "johnson"
-    """johnson: a trained feed-forward network; identity: no change, to measure the pipeline alone."""
+    kind: Literal["johnson", "vit_adain", "gatys", "identity"] = "johnson"
+    """johnson: a trained network of one style; vit_adain: a trained network that takes any style from
+    style.images; gatys: the slow optimisation that needs no training, style from style.images;
+    identity: no change, to measure the pipeline alone."""
     checkpoint: str = "starry_night"
     """A shipped style by name, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
@@ -22,6 +24,24 @@ class ModelConfig(StrictModel):
     """auto: fp16 on a GPU, fp32 on a CPU."""
     batch_size: PositiveInt = 4
     """Frames, or images of one size, that the network takes at once."""
+
+
+class StyleConfig(StrictModel):
+    """Where the style comes from, for model.kind vit_adain and gatys."""
+
+    images: str | None = None
+    """A style picture, or a folder of them: a path or a URI."""
+    mode: Literal["one", "each", "random"] = "one"
+    """one: the one picture for all; each: every picture for every input, into OUTPUT/<style>/;
+    random: a picture drawn for each input, the same on every rerun."""
+    alpha: float = Field(default=1.0, ge=0, le=1)
+    """Strength of the style, for vit_adain: 0 reconstructs the input, 1 is the full style."""
+    seed: int = 0
+    """Of the random draw."""
+    preserve_color: bool = False
+    """Keep the colours of the input and take only the style's light and dark, with any model."""
+    side: int = Field(default=512, ge=32)
+    """Shorter side in pixels to which style pictures are resized: larger gives larger strokes."""
 
 
 class ResizeConfig(StrictModel):
@@ -101,6 +121,7 @@ class StylizeConfig(JobConfig):
     output: str = Field(min_length=1)
     """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
     model: ModelConfig = ModelConfig()
+    style: StyleConfig = StyleConfig()
     resize: ResizeConfig = ResizeConfig()
     images: ImagesConfig = ImagesConfig()
     video: VideoConfig = VideoConfig()

@@ -10,7 +10,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Frame, VideoReader, VideoWriter
 from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
+from nst_ops.stylizers import Style
 
 Figures = dict[str, float]
 
@@ -87,7 +88,7 @@ def _overlap(source: Path, model: dict[str, Any]) -> Figures:
     }
 
 
-def _stand_in(frames_nhwc: UInt8Array) -> UInt8Array:
+def _stand_in(frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
     """A network on another device: it takes its time, and no CPU."""
     time.sleep(0.02 * len(frames_nhwc))
     return frames_nhwc

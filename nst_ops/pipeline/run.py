@@ -216,7 +216,9 @@ def _run_spec(config: StylizeConfig) -> RunSpec:
         return RunSpec(config, run_id, "identity", "identity", "", _digest(_shaping(config)))
     try:
         path = resolve_checkpoint(model.checkpoint)
-        load_stylizer(model.kind, str(path), "cpu", "fp32")
+        load_stylizer(
+            model.model_copy(update={"checkpoint": str(path), "device": "cpu", "precision": "fp32"})
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

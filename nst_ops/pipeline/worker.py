@@ -93,7 +93,7 @@ class Worker:
             import torch  # an identity run needs none of it
 
             torch.set_num_threads(num_threads)
-        self.stylizer = load_stylizer(model.kind, model.checkpoint, model.device, model.precision)
+        self.stylizer = load_stylizer(model, spec.config.style.alpha)
 
     def __call__(self, unit: WorkUnit) -> UnitResult:
         """Stylize every item of ``unit`` and commit the rows; bad items become failed rows."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from nst_ops.config import ModelConfig
 from nst_ops.storage import Folder
+from nst_ops.stylizers.styles import Style
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -20,11 +23,14 @@ PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained"
 class Stylizer(Protocol):
     """What a worker calls on every batch of frames."""
 
-    def __call__(self, frames_nhwc: UInt8Array) -> UInt8Array:
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """Stylize.
 
         Args:
             frames_nhwc: uint8 sRGB, (N, H, W, 3), any H and W from 1 on.
+            styles: the style of each frame, N of them, for a stylizer that takes its style from
+                an example; others leave them unread. The same ``Style`` comes again and again:
+                what is computed from it is kept.
 
         Returns:
             uint8 sRGB of the same shape.
@@ -35,27 +41,26 @@ class Stylizer(Protocol):
         ...
 
 
-def load_stylizer(kind: str, checkpoint: str = "", device: str = "auto", precision: str = "auto") -> Stylizer:
-    """Make the stylizer ``kind`` on ``device``.
+def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
+    """Make the stylizer that ``model`` describes.
 
     Args:
-        kind: ``johnson`` or ``identity``.
-        checkpoint: a shipped style's name or a file, for the kinds that have weights.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        model: kind, checkpoint, device and precision.
+        alpha: strength of the style in [0, 1], for the kinds that know one.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         nst_ops.models.checkpoint.CheckpointError: it cannot be used.
         ValueError: there is no such device.
     """
-    if kind == "identity":
-        return lambda frames_nhwc: frames_nhwc
+    if model.kind == "identity":
+        return lambda frames_nhwc, styles=(): frames_nhwc
     # Imported late: a dry run or an identity run needs no torch.
     from nst_ops.models.checkpoint import load_checkpoint
     from nst_ops.stylizers.johnson import JohnsonStylizer
 
-    return JohnsonStylizer(load_checkpoint(resolve_checkpoint(checkpoint)).model, device, precision)
+    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).model
+    return JohnsonStylizer(network, model.device, model.precision)
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:

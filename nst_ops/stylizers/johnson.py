@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.base import UInt8Array
+from nst_ops.stylizers.styles import Style
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
@@ -44,7 +46,7 @@ class JohnsonStylizer:
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, frames_nhwc: UInt8Array) -> UInt8Array:
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``."""
         _, height, width, _ = frames_nhwc.shape
         fits = self._frames_that_fit(height, width)

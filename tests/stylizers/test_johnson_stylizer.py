@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from nst_ops.config import ModelConfig
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
@@ -76,7 +77,7 @@ def soft(seed: int, side: int) -> np.ndarray:
 @pytest.mark.parametrize("style", sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
 def test_shipped_styles_paint_no_frame(style: str) -> None:
     """The border is painted as the same place is in the middle of a larger picture."""
-    stylize = load_stylizer("johnson", style, "cpu")
+    stylize = load_stylizer(ModelConfig(checkpoint=style, device="cpu"))
     border = np.ones((160, 160), bool)
     border[8:-8, 8:-8] = False
     frames, ratios = [], []
@@ -92,7 +93,7 @@ def test_shipped_styles_paint_no_frame(style: str) -> None:
 
 def test_identity_changes_nothing() -> None:
     frames = pictures(2, 5, 7)
-    np.testing.assert_array_equal(load_stylizer("identity")(frames), frames)
+    np.testing.assert_array_equal(load_stylizer(ModelConfig(kind="identity"))(frames), frames)
 
 
 def test_a_style_that_does_not_exist_names_those_that_do() -> None:

@@ -1,0 +1,1 @@
+"""How good is a stylized collection: distances to style and content, and the pictures that matter."""
