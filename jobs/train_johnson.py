@@ -11,7 +11,7 @@ def main() -> int:
     config = parse_config(TrainJohnsonConfig)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
-    from nst_ops.training import TrainingError, describe_outcome, train_johnson  # Ray, torch: not for --help
+    from nst_ops.training import TrainingError, describe_outcome, train_network  # Ray, torch: not for --help
 
     try:
         if config.sweep:
@@ -20,7 +20,7 @@ def main() -> int:
             result = sweep(config)
             print(result.table())
             return result.exit_code
-        facts = train_johnson(config)
+        facts = train_network(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +15,25 @@ import pyarrow.dataset
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "RAY_worker_niceness": "0"}  # a loaded machine would starve niced workers
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_worker_niceness": "0",  # a loaded machine would starve niced workers
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(16),  # jobs may join the Ray of the tests, and nobody else
+}
 
 
-def job_command(source: Path, output: Path, *arguments: str) -> list[str]:
-    """The job as a person runs it, on a Ray of its own."""
-    command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--ray_address", "local"]
+def job_command(source: Path, output: Path, *arguments: str, ray_address: str = "local") -> list[str]:
+    """The job as a person runs it, on a Ray of its own or the one at ``ray_address``."""
+    command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--ray_address", ray_address]
     return [*command, "--input", str(source), "--output", str(output), *arguments]
 
 
-def run_job(source: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_job(
+    source: Path, output: Path, *arguments: str, ray_address: str = "local"
+) -> subprocess.CompletedProcess[str]:
     """Run the job to its end."""
-    command = job_command(source, output, *arguments)
+    command = job_command(source, output, *arguments, ray_address=ray_address)
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
 
 
@@ -39,10 +47,16 @@ def read_manifest(output: Path) -> list[dict[str, object]]:
 
 
 def check_invariants(output: Path) -> dict[str, dict[str, object]]:
-    """Each source at most once, and every ok row's output complete; rows by file name."""
+    """Each source in each style at most once, and every ok row's output complete.
+
+    Rows by file name, or by ``style/name`` where a source has several.
+    """
     rows = read_manifest(output)
-    sources = [row["source_uri"] for row in rows]
-    assert len(sources) == len(set(sources))
+    keys = [(row["source_uri"], row["style"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    outputs = [row["output_uri"] for row in rows if row["status"] == "ok"]
+    assert len(outputs) == len(set(outputs))
+    several = len({source for source, _ in keys}) < len(keys)
     for row in rows:
         if row["status"] == "ok":
             data = Path(str(row["output_uri"])).read_bytes()
@@ -51,7 +65,7 @@ def check_invariants(output: Path) -> dict[str, dict[str, object]]:
         else:
             assert row["error_type"]
             assert row["error_message"]
-    return {Path(str(row["source_uri"])).name: row for row in rows}
+    return {(f"{row['style']}/" if several else "") + Path(str(row["source_uri"])).name: row for row in rows}
 
 
 def visible_files(folder: Path) -> list[Path]:

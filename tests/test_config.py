@@ -1,13 +1,22 @@
 """What does not fit is one clear line and exit code 2; nothing is taken by default in silence."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from nst_ops.config import StylizeConfig, TrainJohnsonConfig, parse_config
+from nst_ops.config import (
+    EvaluateConfig,
+    StylizeConfig,
+    TrainJohnsonConfig,
+    TrainVitAdainConfig,
+    parse_config,
+)
+from nst_ops.config.ablation import AblationConfig
 
 ROOT = Path(__file__).parents[1]
 PATHS = ["--input", "in", "--output", "out"]
@@ -97,6 +106,9 @@ def test_null_takes_a_value_of_the_file_back(yaml_file):
         (["--video.crf", "52"], "'video.crf': input should be less than or equal to 51 (got '52')"),
         (["--video.preset", "placebo"], "'ultrafast', 'veryfast'"),
         (["--model.kind", "vgg"], "'johnson'"),
+        (["--style.mode", "all"], "'one', 'each' or 'random'"),
+        (["--style.alpha", "1.5"], "'style.alpha': input should be less than or equal to 1"),
+        (["--style.image", "x"], "unknown option '--style.image', did you mean '--style.images'?"),
         (["--resize.max_side", "8"], "'resize.max_side': input should be greater than or equal to 16"),
         (["--input", ""], "'input': string should have at least 1 character"),
         (["--config", "nowhere.yaml"], "no configuration file at 'nowhere.yaml'"),
@@ -219,11 +231,30 @@ def test_a_number_can_be_unset_on_the_command_line():
     assert train("--train.clip_norm", "null").train.clip_norm is None
 
 
+JOBS = {
+    "stylize_dataset": StylizeConfig,
+    "train_johnson": TrainJohnsonConfig,
+    "train_vit_adain": TrainVitAdainConfig,
+    "ablate_vit_adain": AblationConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_configuration_is_valid(path):
-    training = path.name in ("train_johnson.yaml", "johnson_paper.yaml", "clipmorph.yaml")
-    config_class, needed = (TrainJohnsonConfig, TRAINING) if training else (StylizeConfig, PATHS)
-    parse_config(config_class, ["--config", str(path), *needed])
+def test_every_shipped_configuration_is_valid_with_the_command_it_names(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comments = re.sub(r"^# *", "", path.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    job, arguments = re.findall(r"^python jobs/(\w+)\.py (.*)", comments, flags=re.MULTILINE)[0]
+    assert f"--config configs/{path.name} " in arguments
+    parse_config(JOBS[job], shlex.split(arguments))
+
+
+def test_faces_to_anime_and_stylized_imagenet_say_what_they_do():
+    anime = parse("--config", str(ROOT / "configs/celeba_to_anime.yaml"), *PATHS)
+    assert (anime.model.kind, anime.model.checkpoint) == ("johnson", "anime_faces")
+    imagenet = parse("--config", str(ROOT / "configs/stylized_imagenet.yaml"), *PATHS)
+    assert (imagenet.model.kind, imagenet.style.mode) == ("vit_adain", "random")
+    assert imagenet.resize.max_side is None
 
 
 @pytest.mark.parametrize("name", ["stylize_dataset.py", "train_johnson.py", "benchmark.py"])

@@ -2,7 +2,7 @@
 
 A plain Parquet dataset, one part per work unit. A part is written whole and only after the
 outputs it names, and a unit that is done again replaces its part, so that reading the folder
-at any instant gives each source at most once.
+at any instant gives each source in each style at most once.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ SCHEMA = pa.schema(
 )
 
 Row = dict[str, Any]
+Key = tuple[str, str]
+"""What there is one row of: item id and style."""
 
 
 class Manifest:
@@ -77,20 +79,17 @@ class Manifest:
         relpath = f"{MANIFEST}/{unit_id}.parquet"
         merged = {}
         if self.output.exists(relpath):
-            merged = {row["item_id"]: row for row in self._read(self.output.path(relpath)).to_pylist()}
-        merged.update({row["item_id"]: row for row in rows})
+            merged = {_key(row): row for row in self._read(self.output.path(relpath)).to_pylist()}
+        merged.update({_key(row): row for row in rows})
         table = pa.Table.from_pylist(list(merged.values()), schema=SCHEMA)
         with self.output.atomic_write(relpath) as temporary:
             pq.write_table(table, temporary)
 
-    def forget(self, item_ids: set[str] | None) -> None:
+    def forget(self, keys: set[Key] | None) -> None:
         """Drop the rows of items that are done again, and their outputs; None drops all."""
-        for path in [] if item_ids == set() else self._parts():
+        for path in [] if keys == set() else self._parts():
             table = self._read(path)
-            ids = pa.array(
-                table["item_id"].to_pylist() if item_ids is None else sorted(item_ids), pa.string()
-            )
-            gone = pc.is_in(table["item_id"], ids)
+            gone = pa.array([keys is None or key in keys for key in row_keys(table)], pa.bool_())
             relpath = f"{MANIFEST}/{path.rsplit('/', 1)[1]}"
             if pc.all(gone).as_py():
                 self.output.remove(relpath)
@@ -109,3 +108,12 @@ class Manifest:
 
     def _read(self, path: str) -> pa.Table:
         return pq.read_table(io.BytesIO(self.output.fs.cat_file(path)), schema=SCHEMA)
+
+
+def row_keys(table: pa.Table) -> list[Key]:
+    """The key of every row."""
+    return list(zip(table["item_id"].to_pylist(), table["style"].to_pylist(), strict=True))
+
+
+def _key(row: Row) -> Key:
+    return row["item_id"], row["style"]

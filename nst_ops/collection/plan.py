@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from nst_ops.collection.discover import unit_id
-from nst_ops.collection.manifest import MANIFEST
+from nst_ops.collection.manifest import MANIFEST, Key
 from nst_ops.collection.run_record import RUN_FILE
+from nst_ops.collection.styles import StyleChoice
 from nst_ops.media.formats import likely_output
 from nst_ops.storage import SCRATCH
 
 REPORT = "report"
-_RESERVED = {MANIFEST, REPORT, RUN_FILE, SCRATCH}
+RESERVED = frozenset({MANIFEST, REPORT, RUN_FILE, SCRATCH})
+"""What the run itself writes into the output."""
 
 Item = dict[str, Any]
-"""A row of the catalog."""
+"""A row of the catalog, and as ``styles`` the names of the styles it still has to get."""
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one call of a worker processes and commits at once: some images, or one video."""
+    """What one call of a worker processes and commits at once: some images, or one video in one style."""
 
     unit_id: str
     items: tuple[Item, ...]
@@ -31,13 +34,18 @@ class WorkUnit:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes to read."""
-        return sum(item["source_bytes"] for item in self.items)
+        """Bytes of the sources, once for every style: how much work it is."""
+        return sum(item["source_bytes"] * len(item["styles"]) for item in self.items)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the manifest that it comes to."""
+        return sum(len(item["styles"]) for item in self.items)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An item that needs no opening to know its outcome."""
+    """An item that needs no opening to know its outcome, in any style."""
 
     item: Item
     status: str
@@ -51,50 +59,86 @@ class Plan:
 
     units: list[WorkUnit]
     refusals: list[Refusal]
-    stale_ids: set[str]
-    """Items with a row that must be forgotten first, because they are done again."""
+    stale: set[Key]
+    """Rows that must be forgotten first, because they are done again."""
     num_done: int
-    """Items that an earlier run has finished."""
+    """Rows that an earlier run has finished."""
 
 
-def plan_units(catalog: pa.Table, manifest: pa.Table, images_per_unit: int, retry_failed: bool) -> Plan:
+def plan_units(
+    catalog: pa.Table, manifest: pa.Table, images_per_unit: int, retry_failed: bool, choice: StyleChoice
+) -> Plan:
     """Subtract what the manifest holds from the catalog and cut the rest into units.
 
     Args:
         catalog: what ``discover`` found.
         manifest: all rows so far. A source that has changed since its row is done again.
-        images_per_unit: images in a unit; a video is a unit of its own.
+        images_per_unit: images that a unit writes; a video in one style is a unit of its own.
         retry_failed: take items again that failed or crashed.
+        choice: the styles.
     """
-    items: list[Item] = catalog.to_pylist()
-    columns = ["item_id", "status", "source_version", "source_bytes"]
-    rows = {row["item_id"]: row for row in manifest.select(columns).to_pylist()}
+    items: list[Item] = [{**item, "styles": choice.of(item["relpath"])} for item in catalog.to_pylist()]
+    columns = ["item_id", "style", "status", "source_version", "source_bytes"]
+    rows = {(row["item_id"], row["style"]): row for row in manifest.select(columns).to_pylist()}
     stale = {
-        item["item_id"]
+        key
         for item in items
-        if (row := rows.get(item["item_id"])) and _is_stale(item, row, retry_failed)
+        for key in _keys(item)
+        if (row := rows.get(key)) and _is_stale(item, row, retry_failed)
     }
     done = rows.keys() - stale
-    refusals = {refusal.item["item_id"]: refusal for refusal in _refusals(items)}
+    refusals = {refusal.item["item_id"]: refusal for refusal in _refusals(items, choice)}
     images = [item for item in items if item["kind"] == "image" and item["item_id"] not in refusals]
     videos = [item for item in items if item["kind"] == "video" and item["item_id"] not in refusals]
     # Cut the whole catalog first and subtract then: a unit keeps its id, and so the name of its
     # manifest part, however much of it is done.
-    groups = [images[i : i + images_per_unit] for i in range(0, len(images), images_per_unit)]
-    groups += [[video] for video in videos]
-    units = [
-        WorkUnit(unit_id([item["item_id"] for item in group]), left)
-        for group in groups
-        if (left := tuple(item for item in group if item["item_id"] not in done))
-    ]
+    size = max(1, images_per_unit // choice.per_item)
+    groups = [_unit(images[i : i + size]) for i in range(0, len(images), size)]
+    groups += [_unit([alone]) for video in videos for alone in _one_each(video)]
+    units = [rest for unit in groups if (rest := without(unit, done))]
     units.sort(key=lambda unit: -unit.num_bytes)  # the longest film last would leave the others idle
-    new_refusals = [refusal for key, refusal in refusals.items() if key not in done]
-    return Plan(units, new_refusals, stale, sum(item["item_id"] in done for item in items))
+    new_refusals = [
+        Refusal(left, refusal.status, refusal.error_type, refusal.message)
+        for refusal in refusals.values()
+        if (left := _left(refusal.item, done))["styles"]
+    ]
+    return Plan(units, new_refusals, stale, sum(key in done for item in items for key in _keys(item)))
+
+
+def without(unit: WorkUnit, done: Set[Key]) -> WorkUnit | None:
+    """What of ``unit`` is not done yet; None where nothing is left."""
+    left = tuple(item for item in (_left(item, done) for item in unit.items) if item["styles"])
+    return WorkUnit(unit.unit_id, left, unit.attempt) if left else None
 
 
 def split_unit(unit: WorkUnit) -> list[WorkUnit]:
-    """A unit whose worker died, for the next try: one item each, so that the culprit is alone."""
-    return [WorkUnit(unit_id([item["item_id"]]), (item,), unit.attempt + 1) for item in unit.items]
+    """A unit whose worker died, for the next try: in parts, so that the culprit is alone.
+
+    Several items part into single ones, and an item of several styles into single styles: a style
+    picture may be the culprit, too.
+    """
+    parts = unit.items if len(unit.items) > 1 else _one_each(unit.items[0])
+    return [_unit([part], unit.attempt + 1) for part in parts]
+
+
+def _unit(items: list[Item], attempt: int = 1) -> WorkUnit:
+    names = [name for item in items for name in (item["item_id"], *item["styles"])]
+    return WorkUnit(unit_id(names), tuple(items), attempt)
+
+
+def _one_each(item: Item) -> list[Item]:
+    """The item once for every style that it has to get."""
+    return [{**item, "styles": (style,)} for style in item["styles"]]
+
+
+def _left(item: Item, done: Set[Key]) -> Item:
+    """The item with the styles that it still has to get."""
+    styles = tuple(style for style in item["styles"] if (item["item_id"], style) not in done)
+    return {**item, "styles": styles}
+
+
+def _keys(item: Item) -> list[Key]:
+    return [(item["item_id"], style) for style in item["styles"]]
 
 
 def _is_stale(item: Item, row: dict[str, Any], retry_failed: bool) -> bool:
@@ -102,7 +146,7 @@ def _is_stale(item: Item, row: dict[str, Any], retry_failed: bool) -> bool:
     return changed or (retry_failed and row["status"] in ("failed", "crashed"))
 
 
-def _refusals(items: list[Item]) -> list[Refusal]:
+def _refusals(items: list[Item], choice: StyleChoice) -> list[Refusal]:
     media = [item for item in items if item["kind"] != "other"]
     targets = Counter(likely_output(item["relpath"]) for item in media)
     refusals = []
@@ -114,7 +158,7 @@ def _refusals(items: list[Item]) -> list[Refusal]:
         elif item["kind"] == "other":
             reason = "not an image or video by its extension; rename it if it is one"
             refusals.append(Refusal(item, "skipped", "UnsupportedMediaError", reason))
-        elif top in _RESERVED:
+        elif top in RESERVED and not choice.has_folders:
             reason = f"'{top}' is where the run keeps its own files: rename it in the input"
             refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
         elif (target := likely_output(relpath)) != relpath and targets[target] > 1:

@@ -2,15 +2,22 @@
 
 from nst_ops.config.base import ConfigError, JobConfig
 from nst_ops.config.cli import parse_config
+from nst_ops.config.evaluate import EvaluateConfig
+from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig
-from nst_ops.config.train_johnson import LossConfig, TrainJohnsonConfig
+from nst_ops.config.train_johnson import TrainJohnsonConfig
+from nst_ops.config.train_vit_adain import TrainVitAdainConfig
+from nst_ops.config.training import TrainingConfig
 
 __all__ = [
     "ConfigError",
+    "EvaluateConfig",
     "JobConfig",
     "LossConfig",
     "ModelConfig",
     "StylizeConfig",
     "TrainJohnsonConfig",
+    "TrainVitAdainConfig",
+    "TrainingConfig",
     "parse_config",
 ]

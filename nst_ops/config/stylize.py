@@ -4,9 +4,67 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from nst_ops.config.base import JobConfig, StrictModel
+from nst_ops.config.losses import Weights
+
+
+class GatysContentConfig(StrictModel):
+    """Keep what the photograph shows; relative error, 0 is the photograph, 1 an empty picture."""
+
+    weight: float = Field(default=1.0, ge=0)
+    """Weight of the term."""
+    taps: Weights = Field(default={"relu4_2": 1.0})
+    """VGG layers at which the photograph is compared, with their weights; deeper leaves strokes free."""
+
+
+class GatysGramConfig(StrictModel):
+    """Have the feature correlations of the painting; relative error, so one weight serves all paintings."""
+
+    weight: float = Field(default=100.0, ge=0)
+    """Weight of the term: more, and objects go; less, and the photograph is only tinted."""
+    taps: Weights = Field(
+        default={"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
+    )
+    """VGG layers at which correlations are compared, with their weights."""
+    scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0}, min_length=1)
+    """Scales of the picture at which style is compared, with their weights: small ones see large forms,
+    and stand in for deep layers that the weights lack."""
+
+
+class GatysVariationConfig(StrictModel):
+    """No noise from pixel to pixel."""
+
+    weight: float = Field(default=2.0, ge=0)
+    """Weight of the mean squared difference of neighbours."""
+
+
+class GatysConfig(StrictModel):
+    """The optimisation of L. Gatys et al., CVPR 2016, for model.kind gatys."""
+
+    network: Literal["vgg16", "vgg19"] = "vgg19"
+    """The network that judges."""
+    weights: str | None = None
+    """File with its weights, keys as torchvision's. Default: torchvision's own, downloaded once."""
+    padding: Literal["reflect", "zeros"] = "reflect"
+    """Of the judge. With zeros, as it was trained, a frame is painted against them."""
+    content: GatysContentConfig = GatysContentConfig()
+    gram: GatysGramConfig = GatysGramConfig()
+    variation: GatysVariationConfig = GatysVariationConfig()
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    """lbfgs: further in the same time, one picture after another; adam: batches of pictures at once."""
+    steps: PositiveInt = 100
+    """Steps at each level; adam takes two to three times as many to come as far."""
+    levels: PositiveInt = 2
+    """Sizes that are painted: each twice the last one and going on from it. Coarse ones are quick and
+    place large strokes; 1 paints at full size only, as the paper does."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """First step of Adam as a share of the range of a pixel; falls to 0 at the end of a level."""
+    start: Literal["content", "noise"] = "content"
+    """content: from the photograph, at every seed the same; noise: forms freer, needs more steps."""
+    seed: int = 0
+    """Of the noise."""
 
 
 class ModelConfig(StrictModel):
@@ -24,6 +82,7 @@ class ModelConfig(StrictModel):
     """auto: fp16 on a GPU, fp32 on a CPU."""
     batch_size: PositiveInt = 4
     """Frames, or images of one size, that the network takes at once."""
+    gatys: GatysConfig = GatysConfig()
 
 
 class StyleConfig(StrictModel):
@@ -73,7 +132,8 @@ class UnitsConfig(StrictModel):
     """What one call of a worker processes and commits at once."""
 
     images: PositiveInt = 100
-    """Images in a unit. A video is a unit of its own."""
+    """Images that a unit writes: with style.mode each that many by the number of styles, of at least one
+    file. A video in one style is a unit of its own."""
 
 
 class WorkersConfig(StrictModel):
@@ -104,6 +164,8 @@ examples, each after `python jobs/stylize_dataset.py --config configs/demo.yaml`
   --input clips --output out/clips --resize.max_side 720
   --input clips --output out/clips --dry-run
   --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
+  --input photos --output out/styled --model.kind vit_adain --model.checkpoint FILE \\
+    --style.images FOLDER --style.mode each
 
 Run the same command again after a stop or a crash: finished files are kept, the rest is done.
 exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad

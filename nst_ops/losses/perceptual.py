@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_ops.config import LossConfig
+from nst_ops.losses.cel import cel_shaded
+from nst_ops.losses.colour import colour_loss, luma
 from nst_ops.losses.content import content_loss
 from nst_ops.losses.style import channel_statistics, gram_loss, gram_matrix, mean_std_loss
 from nst_ops.losses.temporal import add_noise, motion_equivariance, noise_stability, random_motion, warp
@@ -19,6 +21,9 @@ from nst_ops.models.vgg import VGGFeatures
 
 Comparisons = dict[tuple[float, str], float]
 """Scale of the picture and VGG layer, with the weight that this comparison has in its term."""
+Targets = dict[tuple[str, float, str], Tensor]
+"""By term, scale and layer: (B, C, C) Gram matrices, or (2, B, C) means and deviations."""
+_STYLE_TERMS = ("gram", "mean_std")
 
 
 @dataclass(frozen=True)
@@ -27,27 +32,50 @@ class Views:
 
     photos: Tensor
     """(B, 3, H, W) in [0, 1]."""
+    styles: Tensor | None = None
+    """(B, 3, H', W') in [0, 1], the style picture of each; None for a network of one style."""
     noisy: Tensor | None = None
     """Likewise, with noise; None if the noise term has no weight."""
     moved: Tensor | None = None
     """Likewise, after the motion ``theta``; None if the motion term has no weight."""
     theta: Tensor | None = None
     """(B, 2, 3), as of ``random_motion``."""
+    drawn: Tensor | None = None
+    """(B, 3, H, W) in [0, 1], what filters draw of the photographs, as of ``cel_shaded``; None if the
+    photographs are whole, so that it can be had from them."""
+    in_own_style: bool = False
+    """Whether the photographs go through once more, each with itself as style picture."""
 
-    def batch(self) -> Tensor:
-        """(K * B, 3, H, W) in the memory format of the photographs, those first: one forward for all."""
-        views = [view for view in (self.photos, self.noisy, self.moved) if view is not None]
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network takes, with K views of every photograph in one forward.
+
+        Returns:
+            (K * B, 3, H, W) pictures, the photographs first; and, where there are styles,
+            (K * B, 3, H, W) style pictures. In the memory format of the photographs.
+        """
+        pictures = [view for view in (self.photos, self.noisy, self.moved) if view is not None]
+        if self.styles is None:
+            return (self._stack(pictures),)
+        styles = [self.styles] * len(pictures)
+        if self.in_own_style:
+            pictures, styles = [*pictures, self.photos], [*styles, self.photos]
+        return self._stack(pictures), self._stack(styles)
+
+    def split(self, stylized: Tensor) -> dict[str, Tensor]:
+        """The network's answer to ``inputs()`` by view: clean, noisy, moved, own; those that there are."""
+        present = {
+            "clean": True,
+            "noisy": self.noisy is not None,
+            "moved": self.moved is not None,
+            "own": self.in_own_style,
+        }
+        names = [name for name, there in present.items() if there]
+        return dict(zip(names, stylized.chunk(len(names)), strict=True))
+
+    def _stack(self, pictures: list[Tensor]) -> Tensor:
         channels_last = self.photos.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return torch.cat(views).contiguous(memory_format=layout)
-
-    def split(self, stylized: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The network's answer to ``batch()`` as those of the photographs, the noisy and the moved."""
-        views = iter(stylized.chunk(len(stylized) // len(self.photos)))
-        clean = next(views)
-        noisy = next(views) if self.noisy is not None else None
-        moved = next(views) if self.moved is not None else None
-        return clean, noisy, moved
+        return torch.cat(pictures).contiguous(memory_format=layout)
 
 
 @dataclass(frozen=True)
@@ -66,25 +94,26 @@ class PerceptualLoss(nn.Module):
     The style is compared at one or more scales: a picture reduced to a half shows each tap
     strokes twice as large, which stands in for deeper taps at a quarter of their cost
     (L. Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
-    ``config.gram.scales`` serves both terms of style, Gram and mean/std.
+    ``config.gram.scales`` and ``config.gram.grey`` serve both terms of style, Gram and mean/std.
 
-    In relative units the weights of taps and scales are shares that sum to 1; in others they
+    In relative and absolute units the weights of taps and scales are shares of 1; in others they
     are factors, used as they are. A term without weight is not computed.
 
         views = loss.views(photos)
-        loss(network(views.batch()), views).total.backward()
+        loss(network(*views.inputs()), views).total.backward()
 
     Args:
         vgg: feature network with every tap of ``config.taps()``, already on its device.
-        style: (1, 3, H, W) painting in [0, 1], on the same device. Its size decides the size
-            of the strokes: a painting twice as large gives strokes twice as large.
+        style: (S, 3, H, W) paintings in [0, 1], on the same device; of several, the mean of their
+            statistics is the target. Its size decides the size of the strokes: a painting twice
+            as large gives strokes twice as large. None if every photograph has its own (``Views``).
         config: terms, weights and units.
 
     Raises:
         ValueError: the painting is too small for a scale and tap, or ``vgg`` lacks a tap.
     """
 
-    def __init__(self, vgg: VGGFeatures, style: Tensor, config: LossConfig) -> None:
+    def __init__(self, vgg: VGGFeatures, style: Tensor | None, config: LossConfig) -> None:
         super().__init__()
         self.vgg = vgg
         self.config = config
@@ -97,19 +126,32 @@ class PerceptualLoss(nn.Module):
         missing = config.taps() - set(vgg.taps.values())
         if missing:
             raise ValueError(f"the feature network was built without the taps {', '.join(sorted(missing))}")
-        with torch.no_grad():
-            seen = self._features(style, ("gram", "mean_std"), "painting")
-            for scale, tap in self.comparisons["gram"]:
-                self._keep("gram", scale, tap, gram_matrix(seen[scale][tap]))
-            for scale, tap in self.comparisons["mean_std"]:
-                self._keep("mean_std", scale, tap, torch.stack(channel_statistics(seen[scale][tap])))
+        each = [] if style is None else [self._targets(painting[None]) for painting in style]
+        self._kept = list(each[0]) if each else None
+        for key in self._kept or []:
+            mean = torch.stack([of[key] for of in each]).mean(dim=0)
+            self.register_buffer(_buffer(*key), mean, persistent=False)
 
-    def views(self, photos: Tensor, generator: torch.Generator | None = None) -> Views:
+    @property
+    def kept(self) -> Targets | None:
+        """The painting's statistics; None if every photograph has its own."""
+        return None if self._kept is None else {key: self.get_buffer(_buffer(*key)) for key in self._kept}
+
+    def views(
+        self,
+        photos: Tensor,
+        generator: torch.Generator | None = None,
+        styles: Tensor | None = None,
+        drawn: Tensor | None = None,
+    ) -> Views:
         """What to put through the network: the photographs and, where those terms have weight, changed ones.
 
         Args:
             photos: (B, 3, H, W) in [0, 1].
             generator: of noise and motion, on the CPU or on the device of ``photos``.
+            styles: (B, 3, H', W') in [0, 1], the style picture of each photograph, for a network
+                that takes one; (H', W') is (H, W) if the identity term has weight.
+            drawn: as of ``Views``.
         """
         noise, motion = self.config.noise, self.config.motion
         noisy = moved = theta = None
@@ -118,43 +160,79 @@ class PerceptualLoss(nn.Module):
         if motion.weight:
             theta = random_motion(len(photos), motion.max_shift, motion.max_zoom, generator, photos.device)
             moved = warp(photos, theta)
-        return Views(photos, noisy, moved, theta)
+        own = bool(self.config.identity.weight)
+        return Views(photos, styles, noisy, moved, theta, drawn, own)
 
     def forward(self, stylized: Tensor, views: Views) -> LossTerms:
-        """Judge ``stylized = network(views.batch())``, (K * B, 3, H, W) in [0, 1], by every term."""
-        clean, noisy, moved = views.split(stylized)
-        terms = self._picture_terms(clean, views.photos)
-        if noisy is not None:
-            terms["noise"] = noise_stability(clean, noisy)
-        if moved is not None and views.theta is not None:
-            terms["motion"] = motion_equivariance(clean, moved, views.theta)
+        """Judge ``stylized = network(*views.inputs())``, (K * B, 3, H, W) in [0, 1], by every term."""
+        of = views.split(stylized)
+        terms = self._picture_terms(of["clean"], views.photos, views.styles, views.drawn)
+        if "noisy" in of:
+            terms["noise"] = noise_stability(of["clean"], of["noisy"])
+        if "moved" in of and views.theta is not None:
+            terms["motion"] = motion_equivariance(of["clean"], of["moved"], views.theta)
+        if "own" in of:
+            terms["identity"] = F.l1_loss(of["own"].float(), views.photos)
         return self._weigh(terms)
 
-    def judge(self, stylized: Tensor, photos: Tensor) -> LossTerms:
-        """Judge stylized photographs, both (B, 3, H, W) in [0, 1], by all terms but noise and motion."""
-        return self._weigh(self._picture_terms(stylized, photos))
+    def judge(self, stylized: Tensor, photos: Tensor, styles: Tensor | None = None) -> LossTerms:
+        """Judge stylized photographs, both (B, 3, H, W) in [0, 1], by what can be seen of one picture.
 
-    def _picture_terms(self, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
+        All terms but noise, motion, identity and the adversarial one. ``styles`` as of ``views``.
+        """
+        return self._weigh(self._picture_terms(stylized, photos, styles))
+
+    def _picture_terms(
+        self, stylized: Tensor, photos: Tensor, styles: Tensor | None, drawn: Tensor | None = None
+    ) -> dict[str, Tensor]:
         config = self.config
-        seen = self._features(stylized, self.comparisons, "picture")
+        targets = self.kept if styles is None else self._targets(styles)
+        if targets is None:
+            raise ValueError("a loss without a painting needs the style picture of each photograph")
+        if config.cel.weight and drawn is None:
+            drawn = cel_shaded(photos, config.cel)
+        reference = drawn if config.content.of == "drawing" and drawn is not None else photos
+        if config.gram.grey == config.content.grey:  # one pass for both
+            pictures = _grey(stylized) if config.gram.grey else stylized
+            seen = style_seen = self._features(pictures, self.comparisons, "picture")
+        else:
+            grey = {True: _grey(stylized), False: stylized}
+            seen = self._features(grey[config.content.grey], ("content",), "picture")
+            style_seen = self._features(grey[config.gram.grey], _STYLE_TERMS, "picture")
         with torch.no_grad():
-            kept = self._features(photos, ("content",), "photograph")
+            reference = _grey(reference) if config.content.grey else reference
+            kept = self._features(reference, ("content",), "photograph")
         losses: dict[str, list[Tensor]] = {"content": [], "gram": [], "mean_std": []}
         for (scale, tap), weight in self.comparisons["content"].items():
             loss = content_loss(seen[scale][tap], kept[scale][tap], config.content.units)
             losses["content"].append(weight * loss)
         for (scale, tap), weight in self.comparisons["gram"].items():
-            target = self._kept("gram", scale, tap)
-            losses["gram"].append(weight * gram_loss(seen[scale][tap], target, config.gram.units))
+            target = targets["gram", scale, tap]
+            losses["gram"].append(weight * gram_loss(style_seen[scale][tap], target, config.gram.units))
         for (scale, tap), weight in self.comparisons["mean_std"].items():
-            mean, std = self._kept("mean_std", scale, tap)
+            mean, std = targets["mean_std", scale, tap]
             losses["mean_std"].append(
-                weight * mean_std_loss(seen[scale][tap], mean, std, config.mean_std.units)
+                weight * mean_std_loss(style_seen[scale][tap], mean, std, config.mean_std.units)
             )
         terms = {name: torch.stack(parts).sum() for name, parts in losses.items() if parts}
         if config.variation.weight:
             terms["variation"] = total_variation(stylized, config.variation.units)
+        if drawn is not None:
+            terms["cel"] = colour_loss(stylized, drawn)
         return terms
+
+    @torch.no_grad()
+    def _targets(self, styles: Tensor) -> Targets:
+        """What (B, 3, H', W') style pictures have that stylized ones should have."""
+        seen = self._features(_grey(styles) if self.config.gram.grey else styles, _STYLE_TERMS, "painting")
+        grams: Targets = {
+            ("gram", scale, tap): gram_matrix(seen[scale][tap]) for scale, tap in self.comparisons["gram"]
+        }
+        statistics: Targets = {
+            ("mean_std", scale, tap): torch.stack(channel_statistics(seen[scale][tap]))
+            for scale, tap in self.comparisons["mean_std"]
+        }
+        return grams | statistics
 
     def _weigh(self, terms: dict[str, Tensor]) -> LossTerms:
         total = torch.stack([getattr(self.config, name).weight * term for name, term in terms.items()]).sum()
@@ -170,12 +248,6 @@ class PerceptualLoss(nn.Module):
             scale: self.vgg(_rescale(pictures, scale, tap, what), until=tap) for scale, tap in deepest.items()
         }
 
-    def _keep(self, term: str, scale: float, tap: str, target: Tensor) -> None:
-        self.register_buffer(_buffer(term, scale, tap), target, persistent=False)
-
-    def _kept(self, term: str, scale: float, tap: str) -> Tensor:
-        return self.get_buffer(_buffer(term, scale, tap))
-
 
 def _comparisons(
     weight: float, taps: Mapping[str, float], scales: Mapping[float, float], units: str
@@ -184,7 +256,7 @@ def _comparisons(
     product = {
         (scale, tap): s * t for scale, s in scales.items() for tap, t in taps.items() if weight and s * t
     }
-    whole = sum(product.values()) if units == "relative" else 1.0
+    whole = sum(product.values()) if units in ("relative", "absolute") else 1.0
     return {key: part / whole for key, part in product.items()}
 
 
@@ -207,3 +279,8 @@ def _rescale(pictures: Tensor, scale: float, tap: str, what: str) -> Tensor:
 
 def _buffer(term: str, scale: float, tap: str) -> str:
     return f"{term}_{tap}_at_{scale:g}".replace(".", "_")  # no dots in the name of a buffer
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    """The luma as three equal channels."""
+    return luma(pictures.float()).expand_as(pictures)

@@ -6,10 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nst_ops.losses.content import energy
+from nst_ops.models.adain import channel_statistics
 
-# Under the root of a variance of features, as in instance normalisation: a flat channel has a gradient.
-_EPS = 1e-5
+__all__ = ["channel_statistics", "gram_loss", "gram_matrix", "mean_std_loss"]
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -38,7 +37,7 @@ def gram_loss(
 ) -> Tensor:
     """Squared error of Gram matrices: the style loss of L. Gatys et al., CVPR 2016 (eq. 4).
 
-    - ``relative``: ``mean_b sum((G_b - A)^2) / sum(A^2)``, a share of the energy of the
+    - ``relative``: ``mean_b sum((G_b - A_b)^2) / sum(A_b^2)``, a share of the energy of the
       painting's own matrix, so that one weight serves every style and layer. 0 is the
       painting's statistics, 1 an empty picture.
     - ``sum``: ``mean_b sum((G_b - A)^2)``, the squared Frobenius norm of J. Johnson et al.,
@@ -48,7 +47,7 @@ def gram_loss(
 
     Args:
         features: (B, C, H, W) of the stylized picture, any float type.
-        target_gram: (1, C, C) or (C, C) of the painting.
+        target_gram: (1, C, C) or (C, C) of the painting, or (B, C, C), one for each picture.
         units: ``relative``, ``mean`` or ``sum``.
 
     Returns:
@@ -59,23 +58,7 @@ def gram_loss(
     squares = (gram_matrix(features) - target).square()
     if units == "sum":
         return squares.sum(dim=(1, 2)).mean()
-    return squares.mean() if units == "mean" else squares.mean() / energy(target)
-
-
-def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over positions.
-
-    ``std = sqrt(var + 1e-5)`` with the variance over H * W: X. Huang, S. Belongie, ICCV 2017
-    (eqs. 5 and 6). Inside the root the constant keeps the gradient finite where a channel is flat.
-
-    Args:
-        features: (B, C, H, W), any float type.
-
-    Returns:
-        Mean and deviation, each (B, C) in fp32; the deviation is at least 0.003.
-    """
-    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
-    return mean, (variance + _EPS).sqrt()
+    return squares.mean() if units == "mean" else _relative(squares, target)
 
 
 def mean_std_loss(
@@ -93,8 +76,8 @@ def mean_std_loss(
 
     Args:
         features: (B, C, H, W) of the stylized picture, any float type.
-        target_mean: (1, C) of the painting.
-        target_std: (1, C) of the painting.
+        target_mean: (1, C) of the painting, or (B, C), one for each picture.
+        target_std: likewise.
         units: ``relative`` or ``mean``.
 
     Returns:
@@ -102,8 +85,16 @@ def mean_std_loss(
     """
     mean, std = channel_statistics(features)
     target_mean, target_std = target_mean.detach().float(), target_std.detach().float()
-    of_means = (mean - target_mean).square().mean()
-    of_stds = (std - target_std).square().mean()
+    of_means, of_stds = (mean - target_mean).square(), (std - target_std).square()
     if units == "mean":
-        return of_means + of_stds
-    return (of_means / energy(target_mean) + of_stds / energy(target_std)) / 2
+        return of_means.mean() + of_stds.mean()
+    return (_relative(of_means, target_mean) + _relative(of_stds, target_std)) / 2
+
+
+def _relative(squares: Tensor, target: Tensor) -> Tensor:
+    """Squared errors (B, ...) as shares of their targets' energies, (B, ...) or (1, ...), averaged.
+
+    Picture by picture: the same however a batch is shared out among workers.
+    """
+    errors, energies = (x.flatten(1).mean(dim=1) for x in (squares, target.square()))
+    return (errors / energies.clamp_min(1e-12)).mean()

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Upsampling = Literal["nearest", "transposed"]
-Norm = Literal["instance", "batch"]
+Upsampling = Literal["nearest", "bilinear", "transposed"]
+Norm = Literal["instance", "batch", "layer", "none"]
 Head = Literal["sigmoid", "linear"]
+_NEAR_BLACK = 0.01
 
 
 class InstanceNorm(nn.Module):
@@ -28,6 +29,8 @@ class InstanceNorm(nn.Module):
     does not, and Inductor fuses it with what follows.
     """
 
+    dims: tuple[int, ...] = (2, 3)
+
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
@@ -35,11 +38,17 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Normalise every channel of every picture on its own; same shape, type and layout."""
-        var, mean = torch.var_mean(x_bchw.float(), dim=(2, 3), correction=0, keepdim=True)
+        """Normalise over ``dims`` of every picture; same shape, type and layout."""
+        var, mean = torch.var_mean(x_bchw.float(), dim=self.dims, correction=0, keepdim=True)
         scale = self.weight.float()[:, None, None] * torch.rsqrt(var + self.eps)
         shift = self.bias.float()[:, None, None] - mean * scale
         return torch.addcmul(shift.to(x_bchw.dtype), x_bchw, scale.to(x_bchw.dtype))
+
+
+class LayerNorm(InstanceNorm):
+    """All channels of a picture normalised together, in the same form: group normalisation of one group."""
+
+    dims = (1, 2, 3)
 
 
 class ConvLayer(nn.Module):
@@ -67,8 +76,8 @@ class ConvLayer(nn.Module):
         """(B, C, H, W) to H and W divided by the stride, or doubled by upsampling."""
         if self.upsampling == "transposed":
             return cast(Tensor, self.conv(x_bchw))
-        if self.upsampling == "nearest":
-            x_bchw = F.interpolate(x_bchw, scale_factor=2, mode="nearest")
+        if self.upsampling:
+            x_bchw = F.interpolate(x_bchw, scale_factor=2, mode=self.upsampling)
         return cast(Tensor, self.conv(F.pad(x_bchw, (self.pad,) * 4, mode="reflect")))
 
 
@@ -119,12 +128,18 @@ class JohnsonNet(nn.Module):
         width: channels of the first layer; the residual blocks have four times as many.
             32 is the published network (1.68 M parameters).
         num_blocks: residual blocks.
-        upsampling: ``nearest`` resize then convolution, or ``transposed`` convolution.
-        norm: ``instance`` (Ulyanov) or ``batch`` (Johnson).
+        upsampling: ``nearest`` or ``bilinear`` resize then convolution, or ``transposed`` convolution.
+        norm: ``instance`` (Ulyanov), ``batch`` (Johnson), or ``layer`` over all channels of a picture at
+            once, which keeps how they relate and so flat colours; or ``none``, which keeps how light
+            they are too, and every pixel's result apart from what lies far from it.
         head: ``sigmoid`` keeps the output in [0, 1]; ``linear`` leaves it to the caller
             to clamp, as in the layout of pytorch/examples.
+        skips: hand the two finer levels of the encoder to the decoder (O. Ronneberger et al., MICCAI
+            2015) and paint a change of the picture, not the whole of it: small forms survive, such
+            as eyes in a small face. Needs the head ``sigmoid``.
     """
 
+    architecture = "johnson"
     stride = 4
 
     def __init__(
@@ -134,14 +149,18 @@ class JohnsonNet(nn.Module):
         upsampling: Upsampling = "nearest",
         norm: Norm = "instance",
         head: Head = "sigmoid",
+        skips: bool = False,
     ) -> None:
         super().__init__()
+        if skips and head != "sigmoid":
+            raise ValueError(f"skips need the head sigmoid, not {head}")
         self.config = {
             "width": width,
             "num_blocks": num_blocks,
             "upsampling": upsampling,
             "norm": norm,
             "head": head,
+            "skips": skips,
         }
         self.encoder = nn.Sequential(
             ConvNormReLU(3, width, 9, norm),
@@ -154,14 +173,45 @@ class JohnsonNet(nn.Module):
             ConvNormReLU(2 * width, width, 3, norm, upsampling=upsampling),
             ConvLayer(width, 3, 9),
         )
-        self.head = head
+        self.head, self.skips = head, skips
+        if norm == "none":
+            self._keep_variance()
+        if skips:  # it begins as the identity, nearly
+            painted = cast(ConvLayer, self.decoder[-1]).conv
+            nn.init.normal_(painted.weight, std=1e-3)
+            nn.init.zeros_(cast(Tensor, painted.bias))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Stylize (B, 3, H, W)."""
+        if self.skips:
+            return self._with_skips(x_bchw)
         out: Tensor = self.decoder(self.residuals(self.encoder(x_bchw)))
         return out.sigmoid() if self.head == "sigmoid" else out
+
+    def _keep_variance(self) -> None:
+        """Initial weights without normalisation: K. He et al., ICCV 2015; residual blocks begin small."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, module.bias))
+                if name.endswith("conv2.conv"):
+                    nn.init.normal_(module.weight, std=0.01)
+
+    def _with_skips(self, x_bchw: Tensor) -> Tensor:
+        full: Tensor = self.encoder[0](x_bchw)
+        half: Tensor = self.encoder[1](full)
+        deep: Tensor = self.residuals(self.encoder[2](half))
+        change: Tensor = self.decoder[2](self.decoder[1](self.decoder[0](deep) + half) + full)
+        # The inverse of the sigmoid, bounded so that black and white can still be left.
+        return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
     """The normalisation layer named ``norm``."""
-    return InstanceNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels)
+    layers: dict[Norm, type[nn.Module]] = {
+        "instance": InstanceNorm,
+        "batch": nn.BatchNorm2d,
+        "layer": LayerNorm,
+        "none": nn.Identity,
+    }
+    return layers[norm](channels)

@@ -21,10 +21,12 @@ from PIL import Image
 
 from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import plan_units
+from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Frame, VideoReader, VideoWriter
-from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
+from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.stylizers import Style
 
 Figures = dict[str, float]
@@ -110,7 +112,8 @@ def _with_peak(
 def _worker(source: Path, model: dict[str, Any]) -> Worker:
     output = f"{source}-out-{os.getpid()}"
     config = StylizeConfig(input=str(source), output=output, model=ModelConfig(**model or _IDENTITY))
-    worker = Worker(RunSpec(config, "benchmark", config.model.kind, config.model.kind, "", ""))
+    kind = config.model.kind
+    worker = Worker(RunSpec(config, "benchmark", kind, "", "", StyleChoice((kind,))))
     if model == _STAND_IN:
         worker.stylizer = _stand_in
     worker.stylizer(np.zeros((1, 64, 64, 3), np.uint8))  # the first call pays for what the others use
@@ -119,7 +122,8 @@ def _worker(source: Path, model: dict[str, Any]) -> Worker:
 
 def _through_worker(source: Path, model: dict[str, Any]) -> Figures:
     worker = _worker(source, model)
-    plan = plan_units(discover(Source.open(str(source))), worker.manifest.table(), 100, retry_failed=False)
+    catalog = discover(Source.open(str(source)))
+    plan = plan_units(catalog, worker.manifest.table(), 100, retry_failed=False, choice=worker.spec.choice)
     started = time.perf_counter()
     results: list[UnitResult] = [worker(unit) for unit in plan.units]
     elapsed_s = time.perf_counter() - started

@@ -16,7 +16,8 @@ from ray.util.annotations import RayDeprecationWarning
 from nst_ops.collection.plan import WorkUnit
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.overlap import Timings
-from nst_ops.pipeline.worker import RunSpec, UnitResult, Worker
+from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.ray_connection import cores_per_node, num_gpus, num_nodes
 
 

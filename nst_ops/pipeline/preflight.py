@@ -24,8 +24,9 @@ from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
 from nst_ops.media.video import Frame, VideoReader, VideoWriter, even_size, read_header
 from nst_ops.pipeline import cluster
+from nst_ops.pipeline.bench import Bench
+from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.summary import render
-from nst_ops.pipeline.worker import RunSpec, Worker
 from nst_ops.ray_connection import num_gpus
 
 _PROBES = 48
@@ -55,16 +56,14 @@ class _Cost:
 
 
 def estimate_frames(units: list[WorkUnit], spec: RunSpec) -> int:
-    """Video frames in ``units``, by the headers of a sample; 0 if there are no videos."""
-    videos = [item for unit in units for item in unit.items if item["kind"] == "video"]
+    """Video frames to write for ``units``, by the headers of a sample; 0 if there are no videos."""
+    videos = _outputs(units, "video")
     return round(_volume(videos, spec, "video").num_frames)
 
 
 def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     """The table that a dry run ends with."""
-    items = [item for unit in plan.units for item in unit.items]
-    images = [item for item in items if item["kind"] == "image"]
-    videos = [item for item in items if item["kind"] == "video"]
+    images, videos = _outputs(plan.units, "image"), _outputs(plan.units, "video")
     image_volume, video_volume = _volume(images, spec, "image"), _volume(videos, spec, "video")
     image_cost, video_cost = _cost(images, spec, "image"), _cost(videos, spec, "video")
     workers = cluster.pool_size(spec.config)
@@ -77,8 +76,12 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
     table.add_row("input", spec.config.input)
     table.add_row("output", spec.config.output)
-    table.add_row("style", f"{spec.style} ({spec.model})")
+    mode = f", {spec.choice.mode}" if spec.pictures else ""
+    table.add_row("style", f"{spec.style} ({spec.model}{mode})")
     table.add_row("files", f"{catalog.num_rows:,}, {sum(catalog['source_bytes'].to_pylist()) / 1e6:,.1f} MB")
+    if spec.choice.has_folders:
+        styles = spec.choice.per_item
+        table.add_row("outputs", f"{catalog.num_rows * styles:,}: {styles:,} styles for each file")
     table.add_row("done before", f"{plan.num_done:,}")
     table.add_row("images to do", f"{len(images):,}")
     table.add_row(
@@ -98,6 +101,12 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
         )
         table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
     return render(table)
+
+
+def _outputs(units: list[WorkUnit], kind: str) -> list[Item]:
+    """The items of a kind, once for every style that they still have to get."""
+    items = (item for unit in units for item in unit.items if item["kind"] == kind)
+    return [{**item, "styles": (style,)} for item in items for style in item["styles"]]
 
 
 def _volume(items: list[Item], spec: RunSpec, kind: str) -> _Volume:
@@ -159,23 +168,23 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
 @ray.remote(max_retries=0)
 def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float] | None:
     """(seconds, bytes) per written pixel on the way that the run itself takes."""
-    worker = Worker(spec)
+    bench = Bench(spec)
     seconds = pixels = num_bytes = 0.0
     for item in items:
         with contextlib.suppress(Exception):
-            measured = (_measure_image if kind == "image" else _measure_video)(worker, item)
+            measured = (_measure_image if kind == "image" else _measure_video)(bench, item)
             seconds, pixels, num_bytes = (
                 a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True)
             )
     return (seconds / pixels, num_bytes / pixels) if pixels else None
 
 
-def _measure_image(worker: Worker, item: Item) -> tuple[float, float, float]:
-    config = worker.config
+def _measure_image(bench: Bench, item: Item) -> tuple[float, float, float]:
+    config, style = bench.config, bench.read_style(item["styles"][0])
     started = time.perf_counter()
-    image = decode_image(worker.source.read_bytes(item["relpath"]), config.resize.max_side)
+    image = decode_image(bench.source.read_bytes(item["relpath"]), config.resize.max_side)
     decoded = time.perf_counter()
-    stylized_hwc = worker.stylizer(image.rgb_hwc[None])[0]
+    stylized_hwc = bench.paint(image.rgb_hwc[None], [style])[0]
     stylized = time.perf_counter()
     image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)[1]
     data = encode_image(stylized_hwc, image.alpha_hw, image_format, config.images.quality)
@@ -183,17 +192,18 @@ def _measure_image(worker: Worker, item: Item) -> tuple[float, float, float]:
     return max(stages), stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
 
 
-def _measure_video(worker: Worker, item: Item) -> tuple[float, float, float]:
-    video = worker.config.video
+def _measure_video(bench: Bench, item: Item) -> tuple[float, float, float]:
+    video, style = bench.config.video, bench.read_style(item["styles"][0])
     with (
-        worker.source.local_copy(item["relpath"]) as path,
-        VideoReader(path, worker.config.resize.max_side) as reader,
+        bench.source.local_copy(item["relpath"]) as path,
+        VideoReader(path, bench.config.resize.max_side) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started = time.perf_counter()
         frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
         decoded = time.perf_counter()
-        stylized_nhwc = worker.stylizer(np.stack([frame.rgb_hwc for frame in frames]))
+        frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
+        stylized_nhwc = bench.paint(frames_nhwc, [style] * len(frames))
         stylized = time.perf_counter()
         with VideoWriter(
             output.name, "mp4", reader.info, reader.output_size, None, video.crf, video.preset

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
-import uuid
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
 from nst_ops.collection.discover import Source, discover, unit_id
-from nst_ops.collection.manifest import SCHEMA, Manifest
-from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit
+from nst_ops.collection.manifest import SCHEMA, Manifest, row_keys
+from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit, without
 from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
 from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline import cluster
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.preflight import estimate_frames, preflight
 from nst_ops.pipeline.progress import ProgressDisplay
+from nst_ops.pipeline.spec import RunSpec, fingerprint, manifest_row, new_spec
 from nst_ops.pipeline.summary import Summary, count_statuses, top_errors
-from nst_ops.pipeline.worker import RunSpec, manifest_row
 from nst_ops.ray_connection import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.storage import Folder, StorageFullError
-from nst_ops.stylizers import load_stylizer, resolve_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +37,11 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     """Stylize every image and video under ``config.input`` into ``config.output``.
 
     Raises:
-        ConfigError: input, output or model cannot be used; nothing was done.
+        ConfigError: input, output, model or styles cannot be used; nothing was done.
         FatalError: the run stopped; the same command goes on where it stopped.
     """
     source, output = _open_folders(config)
-    spec = _run_spec(config)
+    spec = new_spec(config)
     manifest = Manifest(output)
     try:
         if config.dry_run:
@@ -83,9 +79,9 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, 
     if config.overwrite:
         rows = SCHEMA.empty_table()
     else:
-        refuse_other_run(manifest.output, _fingerprint(spec))
+        refuse_other_run(manifest.output, fingerprint(spec))
         rows = manifest.table()
-    plan = plan_units(catalog, rows, config.units.images, config.retry_failed)
+    plan = plan_units(catalog, rows, config.units.images, config.retry_failed, spec.choice)
     _log.info("%s files in %s, %s done before", f"{catalog.num_rows:,}", config.input, f"{plan.num_done:,}")
     return catalog, plan
 
@@ -94,9 +90,9 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
     """Write ``run.json``, drop what is done again, and settle what needs no worker."""
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
-        manifest.forget(None if spec.config.overwrite else plan.stale_ids)
+        manifest.forget(None if spec.config.overwrite else plan.stale)
         config = spec.config.model_dump(mode="json")
-        write_run_record(manifest.output, spec.run_id, config, _fingerprint(spec))
+        write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
     except StorageFullError:
         raise
     except OSError as error:
@@ -106,17 +102,17 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
 
 
 def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]:
-    """Run the units, and those that killed their worker again, one item each, a finite number of times.
+    """Run the units, and those that killed their worker again, in parts, a finite number of times.
 
     Returns:
         What kept the workers busy, and the seconds it took.
     """
     started_at = time.perf_counter()
     board = cluster.Board()
-    num_items = sum(len(unit.items) for unit in plan.units)
+    num_rows = sum(unit.num_rows for unit in plan.units)
     timings, units = Timings(), plan.units
     errors: dict[str, str] = {}
-    with ProgressDisplay(num_items, estimate_frames(plan.units, spec), board.totals):
+    with ProgressDisplay(num_rows, estimate_frames(plan.units, spec), board.totals):
         while units:
             for result in cluster.run_units(units, spec, board):
                 if result.fatal:
@@ -149,10 +145,9 @@ def _next_try(
 
 
 def _without_rows(units: list[WorkUnit], manifest: Manifest) -> list[WorkUnit]:
-    """What of ``units`` has no row after they ran."""
-    known = set(manifest.table()["item_id"].to_pylist())
-    lost = ((unit, tuple(item for item in unit.items if item["item_id"] not in known)) for unit in units)
-    return [WorkUnit(unit.unit_id, items, unit.attempt) for unit, items in lost if items]
+    """What of ``units`` has no rows after they ran."""
+    known = set(row_keys(manifest.table()))
+    return [lost for unit in units if (lost := without(unit, known))]
 
 
 def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: Manifest) -> None:
@@ -163,8 +158,9 @@ def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: 
     )
     outcome = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
     rows = [
-        manifest_row(spec, item, **outcome, attempts=unit.attempt, unit_id=unit.unit_id)
+        manifest_row(spec, item, style, **outcome, attempts=unit.attempt, unit_id=unit.unit_id)
         for item in unit.items
+        for style in item["styles"]
     ]
     manifest.commit(unit.unit_id, rows)
 
@@ -178,6 +174,7 @@ def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
         manifest_row(
             spec,
             {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
+            style,
             status=refusal.status,
             error_type=refusal.error_type,
             error_message=refusal.message,
@@ -185,6 +182,7 @@ def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
             unit_id=part,
         )
         for refusal in plan.refusals
+        for style in refusal.item["styles"]
     ]
     manifest.commit(part, rows)
 
@@ -192,6 +190,7 @@ def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
 def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     try:
         source, output = Source.open(config.input), Folder(config.output)
+        styles = Folder(config.style.images) if config.style.images else None
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
     here, there = f"{output.real_root()}/", f"{source.folder.real_root()}/"
@@ -200,51 +199,14 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
         raise ConfigError(
             f"output '{config.output}' and input '{config.input}' lie in one another: take a folder beside it"
         )
+    if styles and here.startswith(f"{styles.real_root()}/"):
+        raise ConfigError(
+            f"output '{config.output}' lies in style.images '{config.style.images}': its files would "
+            "be taken for styles, take a folder beside it"
+        )
     if output.is_file():
         raise ConfigError(f"output '{config.output}' is a file, not a folder")
     return source, output
-
-
-def _run_spec(config: StylizeConfig) -> RunSpec:
-    """What workers are told, after a look whether the model loads at all: now, not on every node."""
-    model = config.model
-    # Workers of a cluster stand in another folder: relative paths would not mean the same there.
-    absolute = {"input": Folder(config.input).uri(), "output": Folder(config.output).uri()}
-    config = config.model_copy(update=absolute)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    if model.kind == "identity":
-        return RunSpec(config, run_id, "identity", "identity", "", _digest(_shaping(config)))
-    try:
-        path = resolve_checkpoint(model.checkpoint)
-        load_stylizer(
-            model.model_copy(update={"checkpoint": str(path), "device": "cpu", "precision": "fp32"})
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    where = model.checkpoint if "://" in model.checkpoint else str(path.resolve())
-    config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": where})})
-    return RunSpec(config, run_id, path.stem, model.kind, sha256, _digest(_shaping(config)))
-
-
-def _shaping(config: StylizeConfig) -> dict[str, Any]:
-    """The settings that shape outputs; how fast or where they are made does not."""
-    dump = config.model_dump(include={"model", "resize", "images", "video"})
-    for key in ("checkpoint", "device", "batch_size"):  # the checkpoint counts by its hash
-        dump["model"].pop(key)
-    return dump
-
-
-def _fingerprint(spec: RunSpec) -> dict[str, Any]:
-    """All that shapes the outputs of a run: two runs may share a folder only if it is the same."""
-    sections = _shaping(spec.config)
-    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-    where = Folder(spec.config.input).uri()
-    return {"input": where, "style": spec.style, "model_sha256": spec.model_sha256, **flat}
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _summarize(
@@ -256,11 +218,14 @@ def _summarize(
     films = mine.filter(pc.equal(mine["kind"], "video"))
     output = manifest.output
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
-    sheet = write_contact_sheet(rows, output, f"{REPORT}/contact_sheet.png", spec.config.report.pairs)
+    sheet = write_contact_sheet(
+        rows, output, f"{REPORT}/contact_sheet.png", spec.config.report.pairs, _shown_styles(spec)
+    )
     if sheet:
         places["before/after"] = sheet
     return Summary(
         counts=count_statuses(rows),
+        num_styles=spec.choice.per_item,
         num_already_done=plan.num_done,
         num_images=mine.num_rows - films.num_rows,
         num_frames=pc.sum(films["num_frames"]).as_py() or 0,
@@ -269,3 +234,11 @@ def _summarize(
         errors=top_errors(rows),
         places=places,
     )
+
+
+def _shown_styles(spec: RunSpec) -> Callable[[str], UInt8Array] | None:
+    """Reads a style picture for the contact sheet, where it could be one of several."""
+    pictures = spec.pictures
+    if pictures is None or len(pictures.names) == 1:
+        return None
+    return lambda name: pictures.read(name).pixels_hwc

@@ -21,7 +21,9 @@ class Summary:
     """The outcome of a run."""
 
     counts: dict[str, int]
-    """Items of the whole collection by status."""
+    """Rows of the whole collection by status: files, or files times styles."""
+    num_styles: int = 1
+    """Styles that every file gets."""
     num_already_done: int = 0
     num_images: int = 0
     num_frames: int = 0
@@ -37,7 +39,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every item is ok or was no media, 3 otherwise."""
+        """0 if every row is ok or was no media, 3 otherwise."""
         return 3 if self.counts.get("failed", 0) or self.counts.get("crashed", 0) else 0
 
     def table(self) -> str:
@@ -48,7 +50,8 @@ class Summary:
         table = Table(title="summary", show_header=False, title_justify="left")
         counts = ", ".join(f"{self.counts.get(status, 0):,} {status}" for status in STATUSES)
         earlier = f" ({self.num_already_done:,} by earlier runs)" if self.num_already_done else ""
-        table.add_row("files", counts + earlier)
+        files = "files" if self.num_styles == 1 else f"files x {self.num_styles:,} styles"
+        table.add_row(files, counts + earlier)
         seconds = max(self.elapsed_s, 1e-9)
         if self.num_images:
             table.add_row("images", f"{self.num_images:,}, {self.num_images / seconds:.1f}/s")
@@ -70,7 +73,8 @@ class Summary:
         if not self.errors:
             return []
         table = Table(title="top errors", title_justify="left")
-        for column in ("files", "error", "message", "for example"):
+        files = "files" if self.num_styles == 1 else "rows"
+        for column in (files, "error", "message", "for example"):
             table.add_column(column, overflow="fold")
         for count, error_type, message, source in self.errors[:_TOP_ERRORS]:
             table.add_row(f"{count:,}", error_type, message, source)
@@ -87,7 +91,7 @@ def render(*tables: Table) -> str:
 
 
 def count_statuses(manifest: pa.Table) -> dict[str, int]:
-    """Items by status."""
+    """Rows by status."""
     return dict(Counter(manifest["status"].to_pylist()))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
-from nst_ops.media.images import decode_image
+from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.media.video import AnimationReader, VideoReader
 from nst_ops.storage import Folder
 
@@ -21,41 +22,63 @@ _LABEL = 20
 _FRAME_OF_FILM = 24  # a second or so in: first frames are often black
 
 
-def write_contact_sheet(manifest: pa.Table, output: Folder, relpath: str, num_pairs: int) -> str | None:
-    """Draw up to ``num_pairs`` finished items, films first, evenly spread over the collection.
+def write_contact_sheet(
+    manifest: pa.Table,
+    output: Folder,
+    relpath: str,
+    num_pairs: int,
+    read_style: Callable[[str], UInt8Array] | None = None,
+) -> str | None:
+    """Draw up to ``num_pairs`` finished items, films first, evenly spread over collection and styles.
 
     Args:
         manifest: rows to choose from.
         output: folder to write to.
         relpath: file of the sheet in it.
         num_pairs: pairs to draw.
+        read_style: a style picture by name, uint8 sRGB (H, W, 3), where there are several: each stands
+            between before and after.
 
     Returns:
         The sheet's URI, or None if there is nothing to draw.
     """
-    pairs = []
+    strips = []
     for row in _choose(manifest, num_pairs):
         try:
-            before = _thumbnail(row["source_uri"], row["kind"])
-            after = _thumbnail(row["output_uri"], row["kind"])
+            pictures = [_thumbnail(row[uri], row["kind"]) for uri in ("source_uri", "output_uri")]
+            label = row["source_uri"].rsplit("/", 1)[1]
+            if read_style:
+                pictures.insert(1, _fitted(read_style(row["style"])))
+                label = f"{label}, {row['style']}"
         except Exception:  # a source that has gone since is no reason to fail a finished run
             continue
-        pairs.append((row["source_uri"].rsplit("/", 1)[1], before, after))
-    if not pairs:
+        strips.append((label, pictures))
+    if not strips:
         return None
     buffer = io.BytesIO()
-    _draw(pairs).save(buffer, "PNG")
+    _draw(strips).save(buffer, "PNG")
     with output.atomic_write(relpath) as temporary:
         temporary.write_bytes(buffer.getvalue())
     return output.uri(relpath)
 
 
 def _choose(manifest: pa.Table, count: int) -> list[dict[str, str]]:
-    done = manifest.filter(pc.equal(manifest["status"], "ok")).sort_by("source_uri")
-    rows = done.select(["source_uri", "output_uri", "kind"]).to_pylist()
+    done = manifest.filter(pc.equal(manifest["status"], "ok"))
+    done = done.sort_by([("source_uri", "ascending"), ("style", "ascending")])
+    rows = _turned(done.select(["source_uri", "output_uri", "kind", "style"]).to_pylist())
     films, images = ([row for row in rows if row["kind"] == kind] for kind in ("video", "image"))
     num_films = min(len(films), max(math.ceil(count / 2), count - len(images)))
     return _spread(films, num_films) + _spread(images, count - num_films)
+
+
+def _turned(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Each source's rows begin with another style: every third of three styles would be the same."""
+    turned: list[dict[str, str]] = []
+    for number, (_, group) in enumerate(itertools.groupby(rows, key=lambda row: row["source_uri"])):
+        of_source = list(group)
+        first = number % len(of_source)
+        turned += of_source[first:] + of_source[:first]
+    return turned
 
 
 def _spread(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
@@ -86,22 +109,30 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
     return picture
 
 
-def _draw(pairs: list[tuple[str, Image.Image, Image.Image]]) -> Image.Image:
-    columns = 1 if len(pairs) < 3 else 2 if len(pairs) <= 8 else 3
-    rows = math.ceil(len(pairs) / columns)
-    pair_width, pair_height = 2 * _CELL + _GAP // 3, _CELL + _LABEL
+def _fitted(pixels_hwc: UInt8Array) -> Image.Image:
+    picture = Image.fromarray(pixels_hwc)
+    picture.thumbnail((_CELL, _CELL))
+    return picture
+
+
+def _draw(strips: list[tuple[str, list[Image.Image]]]) -> Image.Image:
+    cells = len(strips[0][1])
+    columns = 1 if len(strips) < 3 else 2 if len(strips) <= 8 or cells > 2 else 3
+    rows = math.ceil(len(strips) / columns)
+    step = _CELL + _GAP // 3
+    strip_width, strip_height = cells * step - _GAP // 3, _CELL + _LABEL
     sheet = Image.new(
-        "RGB", (columns * (pair_width + _GAP) + _GAP, rows * (pair_height + _GAP) + _GAP), (250, 250, 250)
+        "RGB", (columns * (strip_width + _GAP) + _GAP, rows * (strip_height + _GAP) + _GAP), (250, 250, 250)
     )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for index, (name, before, after) in enumerate(pairs):
-        x = _GAP + index % columns * (pair_width + _GAP)
-        y = _GAP + index // columns * (pair_height + _GAP)
+    for index, (name, pictures) in enumerate(strips):
+        x = _GAP + index % columns * (strip_width + _GAP)
+        y = _GAP + index // columns * (strip_height + _GAP)
         label = name.encode("latin-1", "replace").decode("latin-1")
         pen.text((x, y), label if len(label) <= 60 else label[:57] + "...", fill=(60, 60, 60), font=font)
-        for offset, picture in ((0, before), (pair_width - _CELL, after)):
+        for number, picture in enumerate(pictures):
             cell = Image.new("RGB", (_CELL, _CELL), (232, 232, 232))
             at = ((_CELL - picture.width) // 2, (_CELL - picture.height) // 2)
             cell.paste(picture, at, picture if picture.mode == "RGBA" else None)
-            sheet.paste(cell, (x + offset, y + _LABEL))
+            sheet.paste(cell, (x + number * step, y + _LABEL))
     return sheet

@@ -50,17 +50,28 @@ def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        nst_ops.models.checkpoint.CheckpointError: it cannot be used.
+        nst_ops.models.checkpoint.CheckpointError: it cannot be used, or holds another kind of network.
         ValueError: there is no such device.
     """
     if model.kind == "identity":
         return lambda frames_nhwc, styles=(): frames_nhwc
     # Imported late: a dry run or an identity run needs no torch.
+    if model.kind == "gatys":
+        from nst_ops.stylizers.gatys import GatysStylizer
+
+        return GatysStylizer(model.gatys, model.device, model.precision)
     from nst_ops.models.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(resolve_checkpoint(model.checkpoint))
+    if model.kind == "vit_adain":
+        from nst_ops.models.vit_adain import ViTAdaIN
+        from nst_ops.stylizers.vit_adain import VitAdainStylizer
+
+        return VitAdainStylizer(checkpoint.expect(ViTAdaIN), model.device, model.precision, alpha)
+    from nst_ops.models.johnson import JohnsonNet
     from nst_ops.stylizers.johnson import JohnsonStylizer
 
-    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).model
-    return JohnsonStylizer(network, model.device, model.precision)
+    return JohnsonStylizer(checkpoint.expect(JohnsonNet), model.device, model.precision)
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:

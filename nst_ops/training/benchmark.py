@@ -19,10 +19,10 @@ from torchvision.models import vgg  # type: ignore[import-untyped]
 from nst_ops.config import LossConfig, TrainJohnsonConfig
 from nst_ops.models.vgg import tap_indices
 from nst_ops.ray_connection import connected, num_gpus
-from nst_ops.training.johnson import train_johnson
 from nst_ops.training.loop import train
 from nst_ops.training.material import read_material
 from nst_ops.training.photos import Batches, Photos
+from nst_ops.training.run import train_network
 
 Figures = dict[str, float]
 
@@ -118,7 +118,7 @@ def _with_ray(config: TrainJohnsonConfig, workers: int) -> Figures:
             "workers": config.workers.model_copy(update={"count": workers}),
         }
     )
-    facts = train_johnson(config)
+    facts = train_network(config)
     return {key: float(facts[key]) for key in ("images_per_s", "data_wait_share")}
 
 

@@ -8,36 +8,45 @@ import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nst_ops.collection.run_record import RUN_FILE, refuse_other_run, write_run_record
-from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.stylizers import resolve_checkpoint
 from nst_ops.training.ingest import StoredPhotos
 from nst_ops.training.material import Material
 from nst_ops.training.state import OWN, WORK
 
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
-def absolute(config: TrainJohnsonConfig) -> TrainJohnsonConfig:
+
+def absolute(config: ConfigT) -> ConfigT:
     """The same with whole paths: workers stand in another folder."""
-    data = config.data.model_copy(update={"content": Folder(config.data.content).uri()})
+    style = Folder(config.data.style).uri() if config.data.style else None
+    data = config.data.model_copy(update={"content": Folder(config.data.content).uri(), "style": style})
     return config.model_copy(update={"data": data, "output": Folder(config.output).uri()})
 
 
-def fingerprint(config: TrainJohnsonConfig, material: Material, names: list[str]) -> dict[str, Any]:
+def fingerprint(
+    config: TrainingConfig, material: Material, names: list[str], style_names: list[str]
+) -> dict[str, Any]:
     """All that shapes the trained network: an output goes on only with the same."""
     train = config.train.model_dump(mode="json", exclude={"save_every"})
     sections = {"train": train, "loss": config.loss.model_dump(mode="json")}
     flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-    start = config.network.start_from
+    network = config.model_dump(mode="json")["network"]
+    start = network.pop("start_from")
+    style = f"{len(style_names)} files, {_sha256(json.dumps(style_names).encode())}"
+    if material.painting is not None:
+        style = f"{_style(config)}, {_sha256(material.painting.tobytes())}"
     return {
         **flat,
-        "network": config.network.model_dump(mode="json", exclude={"start_from"}),
+        "network": network,
         "network.start_from": _sha256(resolve_checkpoint(start).read_bytes()) if start else None,
-        "style": f"{os.path.basename(config.style)}, {_sha256(material.painting.tobytes())}",
+        "style": style,
         "data.content": f"{len(names)} files, {_sha256(json.dumps(names).encode())}",
-        "data.resize": config.resize,
+        "data.resize": [config.resize, config.style_resize, *config.data.zoom],
         "data.held_out": config.data.held_out,
     }
 
@@ -46,23 +55,34 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def describe(config: TrainJohnsonConfig, photos: StoredPhotos) -> dict[str, Any]:
+def describe(
+    config: TrainingConfig, photos: StoredPhotos, styles: StoredPhotos | None = None
+) -> dict[str, Any]:
     """What a checkpoint should say of its origin; names, but no paths of this machine."""
     recipe = config.model_dump(
         mode="json", include={"style_side", "style_margin", "network", "loss", "train"}, exclude_none=True
     )
     recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
-    if config.network.start_from:
-        recipe["network"]["start_from"] = Path(config.network.start_from).stem
+    for key in ("start_from", "encoder_weights"):
+        if key in recipe["network"]:
+            recipe["network"][key] = Path(recipe["network"][key]).stem
     counts = {
         "photos": len(photos.trained),
         "photos_held_out": len(set(photos.judged) - set(photos.trained)),
         "photos_skipped": len(photos.skipped),
     }
-    return {"style": os.path.basename(config.style), **config.facts, **counts, "recipe": recipe}
+    if styles:
+        counts |= {"style_pictures": len(styles.trained), "style_pictures_skipped": len(styles.skipped)}
+    return {"style": _style(config), **config.facts, **counts, "recipe": recipe}
 
 
-def claim_output(output: Folder, config: TrainJohnsonConfig, shaped_by: dict[str, Any]) -> None:
+def _style(config: TrainingConfig) -> str:
+    """A name for the style that is learned: the painting's, or that of the folder."""
+    painting = config.style if isinstance(config, TrainJohnsonConfig) else None
+    return os.path.basename((painting or config.data.style or "").rstrip("/"))
+
+
+def claim_output(output: Folder, config: TrainingConfig, shaped_by: dict[str, Any]) -> None:
     """Refuse an output of another run, or clear it if asked to, and say what runs here.
 
     Args:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
 from nst_ops.training.photos import Batches, Prefetcher
 from nst_ops.training.step import PerceptualStep, StepFigures
@@ -105,7 +105,9 @@ def train(
         for number in range(first, config.steps + 1):
             if number == first + _WARM_UP_STEPS:
                 speed, crops.wait_s, started = Speed(), 0.0, time.perf_counter()
-            figures = step(crops().cut(), number)
+            batch = crops()
+            photos, styles = batch.cut()
+            figures = step(photos, number, styles, step.drawn(batch.photos))
             speed.views += batches.batch_size
             speed.seconds, speed.data_wait_s = time.perf_counter() - started, crops.wait_s
             if recorder:

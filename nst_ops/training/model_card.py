@@ -7,7 +7,13 @@ from typing import Any
 
 import yaml
 
-_DATA = {"photos": "photographs", "photos_skipped": "not readable, skipped", "photos_held_out": "held out"}
+_DATA = {
+    "photos": "photographs",
+    "photos_skipped": "not readable, skipped",
+    "photos_held_out": "held out",
+    "style_pictures": "style pictures",
+    "style_pictures_skipped": "style pictures not readable, skipped",
+}
 _TRAINING = {"steps": "steps", "steps_skipped": "skipped as not finite", "precision": "precision"}
 _SPEED = {
     "images_per_s": "photographs per second",
@@ -16,7 +22,7 @@ _SPEED = {
     "workers": "workers",
     "device": "device",
 }
-_ELSEWHERE = ("parameters", "recipe", "losses", "validation", "versions")
+_ELSEWHERE = ("architecture", "parameters", "recipe", "losses", "validation", "versions")
 
 
 def model_card(
@@ -26,11 +32,12 @@ def model_card(
 
     Args:
         name: the style's.
-        facts: ``parameters`` (int); ``photos``, ``photos_skipped``, ``photos_held_out`` (ints);
-            ``recipe`` (nested, keys as in the configuration); ``steps``, ``steps_skipped``,
-            ``precision``; ``losses`` and ``validation`` ({term: value}); ``images_per_s``,
-            ``data_wait_share`` (of 1), ``train_s`` (seconds), ``workers``, ``device``;
-            ``versions`` ({name: version}). Any other key is shown as the user's own words.
+        facts: ``architecture`` (the network's); ``parameters`` (int); ``photos``, ``photos_skipped``,
+            ``photos_held_out``, ``style_pictures``, ``style_pictures_skipped`` (ints); ``recipe``
+            (nested, keys as in the configuration); ``steps``, ``steps_skipped``, ``precision``;
+            ``losses`` and ``validation`` ({term: value}); ``images_per_s``, ``data_wait_share`` (of
+            1), ``train_s`` (seconds), ``workers``, ``device``; ``versions`` ({name: version}). Any
+            other key is shown as the user's own words.
         grid: link to the validation grid, relative to the card.
         curves: link to the loss curves.
     """
@@ -45,22 +52,32 @@ def model_card(
         _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
         _section("Speed", _table(facts, _SPEED)),
         _section("Software", _table(facts.get("versions", {}))),
-        _section("Use", _USE),
+        _section("Use", _USE[facts.get("architecture", "johnson")]),
         _section("Configuration", _configuration(facts.get("recipe"))),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-_USE = """\
-    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output painted"""
+_USE = {
+    "johnson": """\
+    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output painted""",
+    "vit_adain": """\
+    python jobs/stylize_dataset.py --model.kind vit_adain --model.checkpoint model.safetensors \\
+        --style.images painting.jpg --input photos --output painted""",
+}
+_NETWORKS = {"johnson": "Johnson", "vit_adain": "ViT-AdaIN"}
 
 
 def _summary(facts: Mapping[str, Any]) -> str:
     count = facts.get("parameters")
     size = f" ({count:,} parameters, {2 * count / 1e6:.1f} MB in fp16)" if count else ""
+    network = _NETWORKS[facts.get("architecture", "johnson")]
+    if network == "ViT-AdaIN":
+        learned = f", learned from {facts['style']}" if "style" in facts else ""
+        return f"A {network} network{size} that paints photographs like any picture it is shown{learned}."
     manner = f" in the manner of {facts['style']}" if "style" in facts else ""
     painter = f" ({facts['painter']})" if manner and "painter" in facts else ""
-    return f"A Johnson network{size} that paints photographs{manner}{painter}."
+    return f"A {network} network{size} that paints photographs{manner}{painter}."
 
 
 def _section(title: str, *parts: str) -> str:

@@ -15,6 +15,9 @@ def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
     losses = ", ".join(
         f"{term} {value:.3g}" for term, value in facts["validation"].items() if term != "total"
     )
+    any_style = (
+        "--model.kind vit_adain --style.images PICTURE " if facts["architecture"] == "vit_adain" else ""
+    )
     minutes, seconds = divmod(facts["train_s"], 60)
     return "\n".join(
         [
@@ -26,6 +29,6 @@ def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
             f"look at          {output.uri('grid.png')}",
             f"                 {output.uri('losses.png')}",
             f"read             {output.uri(CARD)}",
-            f"stylize with     --model.checkpoint {output.uri(MODEL)}",
+            f"stylize with     {any_style}--model.checkpoint {output.uri(MODEL)}",
         ]
     )

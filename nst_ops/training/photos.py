@@ -1,4 +1,4 @@
-"""Photographs to train on, kept in memory as bytes: which ones a step takes, and their crops.
+"""Pictures to train on, kept in memory as bytes: which ones a step takes, and their crops.
 
 Everything random is a function of the seed and the number of the step, so a run that goes on
 from step N sees exactly what an uninterrupted one would have seen, whatever the number of
@@ -16,12 +16,15 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 Place = tuple[int, int]
+_PHOTO_STREAM, _STYLE_STREAM, _ZOOM_STREAM = 0, 2, 4
+"""Where random numbers come from, beside the seed; pictures have two streams, for order and for crops."""
 
 
 def square(pixels_hwc: UInt8Array, side: int) -> UInt8Array:
@@ -88,6 +91,7 @@ class Crops:
         top, left: int64 (B,), upper left corners in pixels.
         mirrored: bool (B,).
         size: side of the crops.
+        side: side to which the photographs are resized before they are cut.
     """
 
     photos: Tensor
@@ -95,6 +99,7 @@ class Crops:
     left: Tensor
     mirrored: Tensor
     size: int
+    side: int
 
     def to(self, device: torch.device) -> Crops:
         """The same on ``device``; from pinned memory the copy overlaps with what the device does."""
@@ -104,16 +109,50 @@ class Crops:
             tensor.pin_memory().to(device, non_blocking=True)
             for tensor in (self.photos, self.top, self.left, self.mirrored)
         )
-        return Crops(photos, top, left, mirrored, self.size)
+        return Crops(photos, top, left, mirrored, self.size, self.side)
 
-    def cut(self) -> Tensor:
-        """Float (B, 3, size, size) in [0, 1], channels-last."""
+    def whole(self) -> Tensor:
+        """The photographs before they are cut: float (B, 3, side, side) in [0, 1]."""
+        whole = self.photos.permute(0, 3, 1, 2).float().div_(255.0)
+        if self.side == whole.shape[-1]:
+            return whole
+        return F.interpolate(whole, self.side, mode="bicubic", antialias=True).clamp_(0, 1)
+
+    def cut(self, whole: Tensor | None = None) -> Tensor:
+        """The crops.
+
+        Args:
+            whole: (B, 3, side, side), what to cut instead of the photographs, such as what became of them.
+
+        Returns:
+            Float (B, 3, size, size) in [0, 1], channels-last.
+        """
+        if whole is None and self.side != self.photos.shape[1]:
+            whole = self.whole()
         span = torch.arange(self.size, device=self.photos.device)
         rows = self.top[:, None] + span
         columns = self.left[:, None] + torch.where(self.mirrored[:, None], span.flip(0), span)
         picture = torch.arange(len(self.photos), device=self.photos.device)
-        cut = self.photos[picture[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return cut.permute(0, 3, 1, 2).float().div_(255.0)
+        at = (picture[:, None, None], rows[:, :, None], columns[:, None, :])
+        if whole is not None:
+            return whole.permute(0, 2, 3, 1)[at].permute(0, 3, 1, 2)
+        return self.photos[at].permute(0, 3, 1, 2).float().div_(255.0)  # bytes are a quarter to move
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker takes at a step: crops of photographs, and of style pictures if there are any."""
+
+    photos: Crops
+    styles: Crops | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``."""
+        return Batch(self.photos.to(device), self.styles.to(device) if self.styles else None)
+
+    def cut(self) -> tuple[Tensor, Tensor | None]:
+        """The crops, as of ``Crops.cut``."""
+        return self.photos.cut(), self.styles.cut() if self.styles else None
 
 
 class Batches:
@@ -126,32 +165,56 @@ class Batches:
         seed: of order, crops and mirroring.
         rank: which worker this is; it gets every ``world``-th photograph of a batch.
         world: how many workers there are; divides ``batch_size``.
+        styles: style pictures, of which a step takes as many, drawn in an order of their own.
+        zoom: smallest and largest factor by which all photographs of a step are resized before
+            they are cut.
     """
 
     def __init__(
-        self, photos: Photos, batch_size: int, image_size: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        photos: Photos,
+        batch_size: int,
+        image_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        styles: Photos | None = None,
+        zoom: tuple[float, float] = (1.0, 1.0),
     ) -> None:
+        self.zoom = zoom
         self.photos, self.batch_size, self.image_size, self.seed = photos, batch_size, image_size, seed
         self.mine = slice(rank, None, world)
-        self._order = lru_cache(maxsize=2)(self._shuffled)
+        self.styles = styles
+        self._order = lru_cache(maxsize=4)(self._shuffled)
 
-    def _shuffled(self, epoch: int) -> IntArray:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.photos))
+    def _shuffled(self, count: int, stream: int, epoch: int) -> IntArray:
+        return np.random.default_rng([self.seed, stream, epoch]).permutation(count)
 
     def indices(self, step: int) -> IntArray:
         """Which photographs all workers together take at ``step``, counted from 1."""
-        views = np.arange((step - 1) * self.batch_size, step * self.batch_size)
-        epochs, places = np.divmod(views, len(self.photos))
-        return np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
+        return self._indices(step, len(self.photos), _PHOTO_STREAM)
 
-    def __call__(self, step: int) -> Crops:
+    def _indices(self, step: int, count: int, stream: int) -> IntArray:
+        views = np.arange((step - 1) * self.batch_size, step * self.batch_size)
+        epochs, places = np.divmod(views, count)
+        return np.array([self._order(count, stream, int(e))[p] for e, p in zip(epochs, places, strict=True)])
+
+    def __call__(self, step: int) -> Batch:
         """This worker's share of the batch of ``step``."""
-        rng = np.random.default_rng([self.seed, 1, step])
-        corners = rng.integers(self.photos.side - self.image_size + 1, size=(2, self.batch_size))
+        zoom = np.random.default_rng([self.seed, _ZOOM_STREAM, step]).uniform(*self.zoom)
+        side = max(self.image_size, round(zoom * self.photos.side))
+        photos = self._crops(self.photos, step, _PHOTO_STREAM, side)
+        if not self.styles:
+            return Batch(photos)
+        return Batch(photos, self._crops(self.styles, step, _STYLE_STREAM, self.styles.side))
+
+    def _crops(self, pictures: Photos, step: int, stream: int, side: int) -> Crops:
+        rng = np.random.default_rng([self.seed, stream + 1, step])
+        corners = rng.integers(side - self.image_size + 1, size=(2, self.batch_size))
         mirrored = rng.random(self.batch_size) < 0.5
         top, left = (torch.from_numpy(corner[self.mine].copy()) for corner in corners)
-        photos = torch.from_numpy(self.photos.take(self.indices(step)[self.mine]))
-        return Crops(photos, top, left, torch.from_numpy(mirrored[self.mine].copy()), self.image_size)
+        taken = torch.from_numpy(pictures.take(self._indices(step, len(pictures), stream)[self.mine]))
+        return Crops(taken, top, left, torch.from_numpy(mirrored[self.mine].copy()), self.image_size, side)
 
 
 class Prefetcher:
@@ -161,19 +224,19 @@ class Prefetcher:
         self.batches, self.device, self.step = batches, device, first
         self.wait_s = 0.0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: Future[Crops] = self._pool.submit(self._load, first)
+        self._next: Future[Batch] = self._pool.submit(self._load, first)
 
-    def _load(self, step: int) -> Crops:
+    def _load(self, step: int) -> Batch:
         return self.batches(step).to(self.device)
 
-    def __call__(self) -> Crops:
-        """The crops of the next step on the device; what it waits for them is added to ``wait_s``."""
+    def __call__(self) -> Batch:
+        """The batch of the next step on the device; what it waits for them is added to ``wait_s``."""
         started = time.perf_counter()
-        crops = self._next.result()
+        batch = self._next.result()
         self.wait_s += time.perf_counter() - started
         self.step += 1
         self._next = self._pool.submit(self._load, self.step)
-        return crops
+        return batch
 
     def close(self) -> None:
         """Stop the thread."""

@@ -14,12 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
 
-from nst_ops.config import TrainJohnsonConfig
+from nst_ops.config import TrainingConfig
 from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.storage import Folder, storage_full
-from nst_ops.training.grid import png_bytes, stylize, validation_grid
+from nst_ops.training.grid import Exhibits, png_bytes, stylize, validation_grid
 from nst_ops.training.history import History
 from nst_ops.training.loop import Speed
 from nst_ops.training.model_card import model_card
@@ -39,8 +38,7 @@ class RunRecorder:
     Args:
         config: the run's.
         step: what is trained.
-        painting: (1, 3, H, W) in [0, 1], for the grid.
-        judged: (N, 3, S, S) in [0, 1], the photographs of the grid and of the validation losses.
+        shown: what the grid shows and the validation losses are measured on.
         facts: what is known of the run before it starts, for checkpoint and card.
         state: what the run goes on from, as ``save`` wrote it.
         report: gets {"since", "step", "losses", "images_per_s"} twice a second, for a progress bar.
@@ -48,15 +46,14 @@ class RunRecorder:
 
     def __init__(
         self,
-        config: TrainJohnsonConfig,
+        config: TrainingConfig,
         step: PerceptualStep,
-        painting: Tensor,
-        judged: Tensor,
+        shown: Exhibits,
         facts: dict[str, Any],
         state: dict[str, Any] | None,
         report: Report,
     ) -> None:
-        self.config, self.trained, self.painting, self.judged = config, step, painting, judged
+        self.config, self.trained, self.shown = config, step, shown
         self.facts = (json.loads(state["facts"]) if state else {}) | facts
         self.report = report
         self.output = Folder(config.output)
@@ -111,15 +108,16 @@ class RunRecorder:
 
     def validate(self, number: int) -> float:
         """Judge the averaged network on the held-out photographs; the grid shows what was judged."""
-        network = self.trained.averaged
-        stylized = stylize(network, self.judged)
+        shown, device = self.shown, self.trained.device
+        styles = shown.styles if self.trained.takes_styles else None
+        stylized = stylize(self.trained.averaged, shown.photos, styles)
         with torch.no_grad():
-            device = self.trained.device
-            terms = self.trained.loss.judge(stylized.to(device), self.judged.to(device))
+            styles = styles.to(device) if styles is not None else None
+            terms = self.trained.loss.judge(stylized.to(device), shown.photos.to(device), styles)
         values = {name: float(value) for name, value in terms.terms.items()}
         self._validation = {"total": float(terms.total), **values}
         self.history.validate(number, self._validation)
-        self._grid = validation_grid(self.painting, self.judged, stylized, f"step {number}")
+        self._grid = validation_grid(shown.styles, shown.photos, stylized, f"step {number}")
         self._tracking.validation(number, self._validation, self._grid)
         return self._validation["total"]
 
@@ -152,6 +150,7 @@ class RunRecorder:
             "images_per_s": float(f"{speed.images_per_s:.4g}"),
             "data_wait_share": float(f"{speed.data_wait_share:.3g}"),
             "train_s": round(self._spent()),
+            "architecture": self.trained.model.architecture,
             "parameters": sum(p.numel() for p in self.trained.model.parameters()),
             "workers": self.trained.ranks.world,
             "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",

@@ -2,7 +2,7 @@
 
 import math
 
-from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.config.training import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -12,13 +12,13 @@ from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nst_ops.config import TrainJohnsonConfig
-from nst_ops.models.johnson import JohnsonNet
+from nst_ops.config import TrainingConfig
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.board import Board
+from nst_ops.training.grid import exhibits
 from nst_ops.training.ingest import StoredPhotos
 from nst_ops.training.loop import train
-from nst_ops.training.photos import Batches, to_tensor
+from nst_ops.training.photos import Batches
 from nst_ops.training.ranks import Ranks
 from nst_ops.training.recorder import RunRecorder
 from nst_ops.training.state import read_state
@@ -29,10 +29,12 @@ from nst_ops.training.step import DivergedError
 class TrainingJob:
     """One training run, as it travels to the workers."""
 
-    config: TrainJohnsonConfig
+    config: TrainingConfig
     material: Any
     """Reference to a ``Material`` in the object store."""
     photos: StoredPhotos
+    styles: StoredPhotos | None
+    """Where the style is a set of pictures."""
     facts: dict[str, Any]
     threads: int
     board: Board
@@ -61,17 +63,24 @@ def _train(job: TrainingJob, ranks: Ranks, device: torch.device) -> dict[str, An
     def wrap(model: nn.Module) -> nn.Module:
         return DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks.world > 1 else model
 
-    step = material.step(config, device, wrap, ranks)
     trained, judged = job.photos.load()
+    styles, judged_styles = job.styles.load() if job.styles else (None, None)
+    step = material.step(config, device, wrap, ranks, styles)
     batches = Batches(
-        trained, config.train.batch_size, config.train.image_size, config.train.seed, ranks.rank, ranks.world
+        trained,
+        config.train.batch_size,
+        config.train.image_size,
+        config.train.seed,
+        ranks.rank,
+        ranks.world,
+        styles,
+        config.data.zoom,
     )
     state = ranks.share(read_state(Folder(config.output)) if ranks.first else None)
     if not ranks.first:
         train(step, batches, config.train, None, state)
         return {}
-    pictures = to_tensor(judged.take(range(len(judged))), JohnsonNet.stride)
-    painting = to_tensor(material.painting)
-    with RunRecorder(config, step, painting, pictures, job.facts, state, job.board.put) as recorder:
+    shown = exhibits(step.model, judged, judged_styles, material.painting)
+    with RunRecorder(config, step, shown, job.facts, state, job.board.put) as recorder:
         train(step, batches, config.train, recorder, state)
         return {"facts": recorder.facts}

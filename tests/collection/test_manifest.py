@@ -7,7 +7,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from nst_ops.collection.manifest import SCHEMA, Manifest
+from nst_ops.collection.manifest import SCHEMA, Manifest, row_keys
 from nst_ops.storage import Folder
 
 FIELDS_OF_THE_CONTRACT = """
@@ -23,8 +23,13 @@ def manifest(request, tmp_path) -> Manifest:
     return Manifest(Folder(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"))
 
 
-def row(item_id: str, status: str = "ok", **more: object) -> dict[str, object]:
-    return {"item_id": item_id, "status": status, "finished_at": datetime(2024, 1, 2, tzinfo=UTC), **more}
+def row(item_id: str, status: str = "ok", style: str = "s", **more: object) -> dict[str, object]:
+    finished_at = datetime(2024, 1, 2, tzinfo=UTC)
+    return {"item_id": item_id, "style": style, "status": status, "finished_at": finished_at, **more}
+
+
+def keys(*item_ids: str, style: str = "s") -> set[tuple[str, str]]:
+    return {(item_id, style) for item_id in item_ids}
 
 
 def statuses(manifest: Manifest) -> dict[str, str]:
@@ -49,6 +54,17 @@ def test_a_unit_adds_to_its_rows_and_replaces_those_of_the_same_item(manifest):
     assert statuses(manifest) == {"a": "ok", "b": "ok", "c": "ok", "d": "failed"}
 
 
+def test_each_style_of_an_item_has_a_row_of_its_own(manifest):
+    manifest.commit("one", [row("a", style="x"), row("a", "failed", style="y")])
+    manifest.commit("one", [row("a", style="y"), row("a", style="z")])
+    manifest.commit("two", [row("b", style="y")])
+    table = manifest.table()
+    assert sorted(row_keys(table)) == [("a", "x"), ("a", "y"), ("a", "z"), ("b", "y")]
+    assert set(table["status"].to_pylist()) == {"ok"}
+    manifest.forget({("a", "y"), ("b", "x")})
+    assert sorted(row_keys(manifest.table())) == [("a", "x"), ("a", "z"), ("b", "y")]
+
+
 def test_committing_twice_is_as_good_as_once(manifest):
     for _ in range(2):
         manifest.commit("one", [row("a"), row("b")])
@@ -58,7 +74,7 @@ def test_committing_twice_is_as_good_as_once(manifest):
 def test_forgotten_rows_are_gone_and_the_others_stay(manifest):
     manifest.commit("one", [row("a"), row("b")])
     manifest.commit("two", [row("c")])
-    manifest.forget({"a", "c", "unknown"})
+    manifest.forget(keys("a", "c", "unknown"))
     assert statuses(manifest) == {"b": "ok"}
     manifest.forget(set())
     manifest.commit("two", [row("c", "failed")])
@@ -83,7 +99,7 @@ def test_pandas_and_arrow_read_the_folder_as_it_is(tmp_path):
     manifest = Manifest(Folder(str(tmp_path)))
     manifest.commit("one", [row("a", width=1)])
     manifest.commit("two", [row("b"), row("c")])
-    manifest.forget({"a"})
+    manifest.forget(keys("a"))
     frame = pd.read_parquet(tmp_path / "manifest")
     assert sorted(frame["item_id"]) == ["b", "c"]
     dataset = pyarrow.dataset.dataset(tmp_path / "manifest")
@@ -99,7 +115,7 @@ def test_forgetting_removes_what_the_rows_name_and_nothing_else(manifest):
     output = manifest.output.uri
     manifest.commit("one", [row("a", output_uri=output("a.jpg")), row("b", output_uri=output("b/b.jpg"))])
     manifest.commit("two", [row("c", output_uri=output("c.jpg")), row("d", "failed")])
-    manifest.forget({"b"})
+    manifest.forget(keys("b"))
     left = ("a.jpg", "b/b.jpg", "c.jpg", "foreign.jpg")
     assert [manifest.output.exists(name) for name in left] == [True, False, True, True]
     manifest.forget(None)

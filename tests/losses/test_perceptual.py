@@ -115,7 +115,7 @@ def test_total_is_the_weighted_sum_of_all_six_terms(vgg):
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(EVERYTHING))
     network, photos = Network(), torch.rand(2, 3, 24, 24)
     views = loss.views(photos, torch.Generator().manual_seed(0))
-    found = loss(network(views.batch()), views)
+    found = loss(network(*views.inputs()), views)
     assert network.rows == [6]
     assert list(found.terms) == list(EVERYTHING)
     for term in found.terms.values():
@@ -132,7 +132,7 @@ def test_one_forward_for_all_views_gives_what_separate_ones_give(vgg):
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(EVERYTHING))
     network, photos = Network(), torch.rand(2, 3, 24, 24)
     views = loss.views(photos, torch.Generator().manual_seed(0))
-    found = loss(network(views.batch()), views)
+    found = loss(network(*views.inputs()), views)
     clean = network(photos)
     torch.testing.assert_close(found.terms["noise"], noise_stability(clean, network(views.noisy)))
     torch.testing.assert_close(
@@ -151,7 +151,8 @@ def test_a_term_without_weight_is_absent_and_costs_nothing(vgg, monkeypatch):
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(config))
     photos = torch.rand(2, 3, 24, 24)
     views = loss.views(photos)
-    assert torch.equal(views.batch(), photos)
+    (batch,) = views.inputs()
+    assert torch.equal(batch, photos)
     assert views.noisy is views.moved is views.theta is None
     passes = []
     monkeypatch.setattr(
@@ -166,8 +167,8 @@ def test_one_temporal_term_alone(vgg, term, other):
     config = LossConfig.model_validate(PLAIN | {term: {"weight": 1.0}})
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), config)
     views = loss.views(torch.rand(2, 3, 24, 24))
-    assert len(views.batch()) == 4
-    terms = loss(Network()(views.batch()), views).terms
+    assert len(views.inputs()[0]) == 4
+    terms = loss(Network()(*views.inputs()), views).terms
     assert term in terms
     assert other not in terms
 
@@ -194,7 +195,7 @@ def test_views_are_reproducible_and_fresh(vgg):
     first = loss.views(photos, torch.Generator().manual_seed(3))
     again = loss.views(photos, torch.Generator().manual_seed(3))
     other = loss.views(photos, torch.Generator().manual_seed(4))
-    assert torch.equal(first.batch(), again.batch())
+    assert torch.equal(*first.inputs(), *again.inputs())
     assert torch.equal(first.theta, again.theta)
     assert not torch.equal(first.noisy, other.noisy)
     assert not torch.equal(first.moved, other.moved)
@@ -204,20 +205,23 @@ def test_views_are_reproducible_and_fresh(vgg):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_views_keep_the_memory_format(memory_format):
     photos = torch.rand(2, 3, 8, 8).contiguous(memory_format=memory_format)
-    views = Views(photos, photos + 1, (photos + 2).contiguous())
-    batch = views.batch()
+    styles = photos + 9
+    views = Views(photos, styles, photos + 1, (photos + 2).contiguous(), in_own_style=True)
+    batch, style_batch = views.inputs()
+    assert torch.equal(style_batch, torch.cat([styles, styles, styles, photos]))
     assert batch.is_contiguous(memory_format=memory_format)
-    for part, shift in zip(views.split(batch), (0, 1, 2), strict=True):
-        assert torch.equal(part, photos + shift)
+    of = views.split(batch)
+    for name, shift in {"clean": 0, "noisy": 1, "moved": 2, "own": 0}.items():
+        assert torch.equal(of[name], photos + shift)
 
 
 def test_autocast_runs_the_judge_in_bf16_and_the_losses_in_fp32(vgg):
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(EVERYTHING))
     photos = torch.rand(2, 3, 24, 24).contiguous(memory_format=torch.channels_last)
     views, network = loss.views(photos, torch.Generator().manual_seed(0)), Network()
-    exact = loss(network(views.batch()), views)
+    exact = loss(network(*views.inputs()), views)
     with torch.autocast("cpu", torch.bfloat16):
-        stylized = network(views.batch())
+        stylized = network(*views.inputs())
         found = loss(stylized, views)
     assert stylized.dtype == torch.bfloat16
     assert found.total.dtype == torch.float32

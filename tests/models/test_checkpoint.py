@@ -8,17 +8,21 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nst_ops.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.vit_adain import ViTAdaIN
 
 WIDTH, BLOCKS = 4, 5
 
@@ -143,6 +147,7 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     [
         {"width": 4, "num_blocks": 2},
         {"width": 3, "num_blocks": 1, "upsampling": "transposed", "norm": "batch", "head": "linear"},
+        {"width": 4, "num_blocks": 1, "upsampling": "bilinear", "norm": "layer"},
     ],
 )
 def test_own_round_trip_in_half_precision(config, tmp_path, pixels):
@@ -244,7 +249,8 @@ def test_a_file_without_a_state_dict_is_refused(content, tmp_path):
     ("metadata", "words"),
     [
         ({"format": "nst-ops/9", "architecture": "johnson"}, "nst-ops/9"),
-        ({"format": "nst-ops/1", "architecture": "vit_adain"}, "vit_adain"),
+        ({"format": "nst-ops/1", "architecture": "unet"}, "unet"),
+        ({"format": "nst-ops/1", "architecture": "vit_adain", "config": '{"widths": [1]}'}, "widths"),
         ({"format": "nst-ops/1", "architecture": "johnson"}, "metadata"),
         ({"format": "nst-ops/1", "architecture": "johnson", "config": json.dumps({"depth": 3})}, "depth"),
         ({"format": "nst-ops/1", "architecture": "johnson", "config": "{}", "facts": "{"}, "metadata"),
@@ -262,3 +268,138 @@ def test_damaged_and_absent_files(tmp_path):
         load_checkpoint(tmp_path / "torn.safetensors")
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "absent.safetensors")
+
+
+class SeedNet(nn.Module):
+    """ViT-AdaIN as its recipe is told, with the VGG of its losses inside; written apart from ours."""
+
+    def __init__(self, affine: bool, kernel: int, bias: bool, paints: str) -> None:
+        super().__init__()
+        self.vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
+        self.register_buffer("imagenet_mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        widths, layers = [192, 12, 8, 64], []
+        widths += [6] if paints == "convolution" else []
+        doubling = {"stride": 2, "padding": 1, "output_padding": kernel % 2}
+        for before, after in pairwise(widths):
+            norm = nn.InstanceNorm2d(after, affine=affine)
+            layers += [nn.ConvTranspose2d(before, after, kernel, bias=bias, **doubling), norm, nn.ReLU()]
+        last = (
+            nn.Conv2d(widths[-1], 3, 3, padding=1)
+            if paints == "convolution"
+            else nn.ConvTranspose2d(widths[-1], 3, kernel, **doubling)
+        )
+        self.decoder = nn.Sequential(*layers, last, nn.Tanh())
+        self.loss_vgg = torchvision.models.vgg19().features[:7]
+
+    def encode(self, x: Tensor) -> Tensor:
+        std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+        tokens = self.vit.forward_features((x - self.imagenet_mean) / std)[:, 1:]
+        return tokens.transpose(1, 2).reshape(len(x), 192, 2, 2)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        c, s = self.encode(content), self.encode(style)
+        (cm, cs), (sm, ss) = (
+            (f.mean((2, 3), keepdim=True), (f.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt())
+            for f in (c, s)
+        )
+        painted = self.decoder((c - cm) / cs * ss + sm)
+        return painted * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) + self.imagenet_mean
+
+
+SEEDS = {
+    "plain": SeedNet(affine=False, kernel=4, bias=True, paints="transposed"),
+    "affine": SeedNet(affine=True, kernel=3, bias=False, paints="convolution"),
+    "3x3 to colours": SeedNet(affine=True, kernel=3, bias=True, paints="transposed"),
+}
+
+
+def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    for old, new in names.items():
+        state = {new + key.removeprefix(old) if key.startswith(old) else key: v for key, v in state.items()}
+    return state
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "names",
+    [
+        {},
+        {"vit.": "encoder.model.", "decoder.": "net_g.layers.", "loss_vgg.": "criterion.vgg.slice1."},
+        {"": "model."},
+    ],
+)
+def test_seed_layout(seed, names, tmp_path):
+    net = randomize(SEEDS[seed])
+    state = prefixed(renamed(net.state_dict(), names), "module.")
+    torch.save({"epoch": 50, "model_state_dict": state, "optimizer_state_dict": {}}, tmp_path / "seed.pth")
+    loaded = load_checkpoint(tmp_path / "seed.pth")
+    assert loaded.layout == "seed"
+    assert {key.split(".")[0] for key in loaded.dropped} >= {
+        names.get("loss_vgg.", "loss_vgg.").split(".")[0]
+    }
+    assert not any("decoder" in key or "net_g" in key or "blocks" in key for key in loaded.dropped)
+    photos, styles = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32).square()
+    with torch.no_grad():
+        expected = net(photos, styles)
+        torch.testing.assert_close(loaded.model(photos, styles), expected, atol=1e-4, rtol=1e-3)
+    assert expected.std() > 0.05
+
+
+def test_running_statistics_of_the_seeds_norms_are_ignored(tmp_path):
+    net = randomize(SEEDS["plain"])
+    state = net.state_dict() | {
+        "decoder.1.running_mean": torch.rand(12),
+        "decoder.1.running_var": torch.rand(12),
+    }
+    torch.save(state, tmp_path / "seed.pth")
+    loaded = load_checkpoint(tmp_path / "seed.pth")
+    assert {"decoder.1.running_mean", "decoder.1.running_var"} <= set(loaded.dropped)
+    photos, styles = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(photos, styles), net(photos, styles), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("vit.blocks.1.mlp.fc2.bias"), r"missing encoder\.network\.blocks\.1\.mlp"),
+        (lambda state: state.update({"adapter.weight": torch.rand(2)}), r"unexpected adapter\.weight"),
+        (lambda state: state.update({"vit.norm.bias": torch.rand(3)}), r"norm\.bias has shape \(3,\)"),
+        (lambda state: state.pop("decoder.6.weight"), "seed"),
+        (lambda state: [state.pop(key) for key in list(state) if "decoder" in key], "no decoder"),
+    ],
+)
+def test_a_seed_that_is_not_whole_is_refused(change, words, tmp_path):
+    state = dict(SEEDS["plain"].state_dict())
+    change(state)
+    torch.save({"model_state_dict": state}, tmp_path / "seed.pth")
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / "seed.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+def test_a_vit_alone_is_no_style_network(prefix, tmp_path):
+    vit = prefixed(timm.create_model("vit_tiny_patch16_224", depth=1).state_dict(), prefix)
+    for state in (vit, {key: value for key, value in vit.items() if "patch_embed" in key}):
+        torch.save(state, tmp_path / "vit.pth")
+        with pytest.raises(CheckpointError, match="no decoder"):
+            load_checkpoint(tmp_path / "vit.pth")
+
+
+def test_vit_adain_round_trip(tmp_path):
+    options = {"embed_dim": 24, "depth": 3, "num_heads": 2}
+    torch.manual_seed(0)
+    net = ViTAdaIN(
+        "vit_tiny_patch16_224", options, image_size=32, levels=[0, -2], stem=4, widths=[8, 8, 8, 8]
+    ).eval()
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(path, net, {"steps": 3})
+    loaded = load_checkpoint(path)
+    assert (loaded.layout, loaded.facts, loaded.dropped) == ("nst-ops", {"steps": 3}, ())
+    assert loaded.model.config == net.config
+    photos, styles = torch.rand(1, 3, 48, 32), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(photos, styles), net(photos, styles), atol=5e-3, rtol=5e-3)
+    assert isinstance(loaded.expect(ViTAdaIN), ViTAdaIN)
+    with pytest.raises(CheckpointError, match=r"own\.safetensors: holds a vit_adain network, not johnson"):
+        loaded.expect(JohnsonNet)

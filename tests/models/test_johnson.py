@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nst_ops.models.johnson import InstanceNorm, JohnsonNet
+from nst_ops.models.johnson import ConvLayer, InstanceNorm, JohnsonNet, LayerNorm
 
 
 def test_published_size():
@@ -12,7 +12,7 @@ def test_published_size():
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (32, 20), (64, 100)])
-@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "transposed"])
 def test_same_size_and_range(height, width, upsampling):
     net = JohnsonNet(width=4, num_blocks=1, upsampling=upsampling)
     out = net(torch.rand(2, 3, height, width))
@@ -28,7 +28,7 @@ def test_linear_head_leaves_the_range():
     assert net(torch.rand(1, 3, 16, 16)).max() > 1
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("norm", ["instance", "batch", "layer"])
 def test_channels_last_changes_layout_only(norm):
     torch.manual_seed(0)
     net = JohnsonNet(width=4, num_blocks=2, norm=norm).eval()
@@ -39,9 +39,12 @@ def test_channels_last_changes_layout_only(norm):
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_instance_norm_equals_torch():
+@pytest.mark.parametrize(
+    ("own", "reference"),
+    [(InstanceNorm(6), nn.InstanceNorm2d(6, affine=True)), (LayerNorm(6), nn.GroupNorm(1, 6))],
+)
+def test_norms_equal_torch(own, reference):
     torch.manual_seed(0)
-    own, reference = InstanceNorm(6), nn.InstanceNorm2d(6, affine=True)
     for norm in (own, reference):
         nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
         nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
@@ -56,3 +59,31 @@ def test_instance_norm_keeps_layout_and_half_precision_statistics():
     assert out.dtype == torch.bfloat16
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert norm(torch.full((1, 4, 8, 8), 7.0)).abs().max() < 1e-3
+
+
+def test_layer_norm_keeps_what_instance_norm_erases():
+    """Two flat pictures of different colours: alike to instance norm, apart to layer norm."""
+    flat = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None].expand(2, 3, 32, 32)
+    apart = {}
+    for norm in ("instance", "layer"):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            painted = JohnsonNet(width=4, num_blocks=1, norm=norm)(flat)
+        apart[norm] = (painted[0] - painted[1]).abs().max()
+    assert apart["instance"] < 1e-4
+    assert apart["layer"] > 1e-2
+
+
+def test_bilinear_upsampling_weaves_no_grid():
+    """Of a ramp, nearest makes stairs of two pixels; bilinear keeps it a ramp."""
+    ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+    curvature = {}
+    for upsampling in ("nearest", "bilinear"):
+        layer = ConvLayer(1, 1, 3, upsampling=upsampling)
+        nn.init.dirac_(layer.conv.weight)
+        nn.init.zeros_(layer.conv.bias)
+        with torch.no_grad():
+            row = layer(ramp)[0, 0, 16, 4:-4]
+        curvature[upsampling] = row.diff().diff().abs().max()
+    assert curvature["bilinear"] < 1e-5
+    assert curvature["nearest"] > 0.05

@@ -22,6 +22,14 @@ from job_runner import (
 from media_factory import Sound, moving_pictures, write_film
 from PIL import Image
 
+from nst_ops.collection.discover import Source, discover
+from nst_ops.collection.plan import plan_units
+from nst_ops.config import StylizeConfig
+from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import _next_try, _without_rows
+from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.worker import Worker
+
 KILLS = 10
 ARGUMENTS = ("--model.kind", "identity", "--units.images", "3", "--video.preset", "slow")
 
@@ -55,20 +63,22 @@ def kill_when_working(command: list[str], output: Path, delay_s: float) -> bool:
             time.sleep(0.05)
         time.sleep(delay_s)
         if job.poll() is not None:
+            assert job.returncode in (0, 3), "it ended of itself, and not because all was done"
             return False
         os.kill(job.pid, signal.SIGKILL)
     return True
 
 
 @pytest.mark.ray
-def test_a_job_killed_ten_times_ends_whole(tmp_path: Path) -> None:
+def test_a_job_killed_ten_times_ends_whole(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
     num_items = len(visible_files(source))
-    command = job_command(source, output, *ARGUMENTS)
     chance = random.Random(7)
     kills, seen = 0, {}
     while kills < KILLS:
+        # Nine times only the driver dies, and the cluster lives on; once a Ray of its own goes with it.
+        command = job_command(source, output, *ARGUMENTS, ray_address=cluster if kills else "local")
         # The first row of a run is its own; then somewhere in the next few units, writes included.
         killed = kill_when_working(command, output, chance.uniform(0, 0.4))
         kills += killed
@@ -83,7 +93,7 @@ def test_a_job_killed_ten_times_ends_whole(tmp_path: Path) -> None:
             extra = source / f"more {kills}.mp4"
             write_film(extra, moving_pictures(60, 320, 240))
             num_items += 1
-    last = run_job(source, output, *ARGUMENTS)
+    last = run_job(source, output, *ARGUMENTS, ray_address=cluster)
     assert last.returncode == 3, last.stderr
     rows = check_invariants(output)
     assert len(rows) == num_items
@@ -94,30 +104,100 @@ def test_a_job_killed_ten_times_ends_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+def test_every_input_has_every_style_after_kills(
+    cluster: str, tmp_path: Path, styles: Path, vit_adain: Path
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    for index in range(30):
+        write_picture(source / f"{index}.png", 200, 160, seed=index)
+    (source / "bad.jpg").write_bytes(b"no picture")
+    arguments = ("--model.kind", "vit_adain", "--model.checkpoint", str(vit_adain), "--model.device", "cpu")
+    arguments += ("--style.images", str(styles), "--style.mode", "each", "--units.images", "6")
+    seen: dict[str, dict[str, object]] = {}
+    for delay_s in (0.0, 0.2):
+        kill_when_working(job_command(source, output, *arguments, ray_address=cluster), output, delay_s)
+        rows = check_invariants(output)
+        assert seen.items() <= rows.items(), "a committed item was done again"
+        seen = rows
+    assert len(seen) < 31 * 3, "the kills came too late to show anything"
+    last = run_job(source, output, *arguments, ray_address=cluster)
+    assert last.returncode == 3, last.stderr
+    rows = check_invariants(output)
+    assert seen.items() <= rows.items()
+    assert set(rows) == {
+        f"{style}/{path.name}" for path in visible_files(source) for style in ("amber", "moss", "navy")
+    }
+    assert {name for name, row in rows.items() if row["status"] != "ok"} == {
+        f"{style}/bad.jpg" for style in ("amber", "moss", "navy")
+    }
+
+
+@pytest.mark.ray
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="watches open files through /proc")
-def test_a_file_that_kills_its_worker_is_quarantined_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_a_file_that_kills_its_worker_is_quarantined_and_the_rest_is_done(
+    cluster: str, tmp_path: Path
+) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     write_film(source_film := _folder(source) / "poison.mp4", moving_pictures(200, 320, 240))
     for index in range(3):
         write_picture(source / f"{index}.png", seed=index)
         write_film(source / f"film {index}.mp4", moving_pictures(20, 64, 48))
+    config = StylizeConfig(
+        input=str(source),
+        output=str(output),
+        model={"kind": "identity"},
+        video={"preset": "slow"},
+        units={"images": 3},
+        workers={"attempts": 2},
+    )
     kills: list[int] = []
     done = threading.Event()
     watcher = threading.Thread(target=_kill_whoever_opens, args=(source_film, kills, done))
     watcher.start()
-    job = run_job(source, output, *ARGUMENTS, "--workers.attempts", "2")
-    done.set()
-    watcher.join()
-    assert job.returncode == 3, job.stderr
+    try:
+        assert stylize_collection(config).exit_code == 3
+    finally:
+        done.set()
+        watcher.join()
     rows = check_invariants(output)
     assert len(rows) == 7
     assert rows["poison.mp4"]["status"] == "crashed"
     assert rows["poison.mp4"]["attempts"] == 2
     assert len(kills) == 2
     assert all(row["status"] == "ok" for name, row in rows.items() if name != "poison.mp4")
-    again = run_job(source, output, *ARGUMENTS, "--retry-failed")  # nobody kills it now
-    assert again.returncode == 0, again.stderr
+    # Nobody kills it now.
+    assert stylize_collection(config.model_copy(update={"retry_failed": True})).exit_code == 0
     assert check_invariants(output)["poison.mp4"]["status"] == "ok"
+
+
+def test_what_kills_its_worker_is_hunted_down_to_one_item_in_one_style(
+    tmp_path: Path, styles: Path, vit_adain: Path
+) -> None:
+    source = tmp_path / "in"
+    for name in ("a.png", "b.png"):
+        write_picture(source / name)
+    model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
+    style = {"images": str(styles), "mode": "each", "side": 32}
+    spec = new_spec(StylizeConfig(input=str(source), output=str(tmp_path / "out"), model=model, style=style))
+    worker = Worker(spec)
+    catalog = discover(Source.open(str(source)))
+    (unit,) = plan_units(catalog, worker.manifest.table(), 100, False, spec.choice).units
+    lost, sizes = [unit], []
+    while lost:
+        sizes.append([part.num_rows for part in lost])
+        for part in lost:
+            names = [(item["relpath"], style) for item in part.items for style in item["styles"]]
+            if ("a.png", "moss") not in names:  # the one that kills whoever touches it
+                worker(part)
+        started = {part.unit_id for part in lost}
+        lost = _next_try(_without_rows(lost, worker.manifest), started, {}, spec, worker.manifest)
+    assert sizes == [[6], [3, 3], [1, 1, 1]]
+    rows = check_invariants(tmp_path / "out")
+    assert len(rows) == 6
+    assert {name: row["status"] for name, row in rows.items() if row["status"] != "ok"} == {
+        "moss/a.png": "crashed"
+    }
+    assert rows["moss/a.png"]["attempts"] == 3
 
 
 def _folder(path: Path) -> Path:

@@ -13,7 +13,6 @@ import torch
 from job_runner import (
     ROOT,
     check_invariants,
-    job_command,
     read_manifest,
     run_job,
     write_picture,
@@ -21,8 +20,10 @@ from job_runner import (
 from media_factory import Sound, moving_pictures, write_film
 
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.collection.run_record import only_run
+from nst_ops.config import ConfigError, StylizeConfig, parse_config
 from nst_ops.pipeline import stylize_collection
+from nst_ops.storage import Folder
 
 
 def fill(source: Path) -> None:
@@ -31,15 +32,18 @@ def fill(source: Path) -> None:
     write_film(source / "film with sound.mp4", moving_pictures(10, 64, 48), sounds=[Sound()])
 
 
+def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:
+    return StylizeConfig(input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections})
+
+
 @pytest.mark.ray
-def test_a_collection_from_first_run_to_last(tmp_path: Path) -> None:
+def test_a_collection_from_first_run_to_last(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("no medium")
 
-    identity = ("--model.kind", "identity")
-    first = run_job(source, output, *identity)
+    first = run_job(source, output, "--model.kind", "identity")  # as a person starts it; then from here
     assert first.returncode == 3, first.stderr
     assert "3 ok, 1 failed, 0 crashed, 1 skipped" in first.stdout
     assert "UnreadableImageError" in first.stdout
@@ -53,19 +57,17 @@ def test_a_collection_from_first_run_to_last(tmp_path: Path) -> None:
     assert list(pd.read_parquet(output / "manifest").columns) == SCHEMA.names
     assert not [path for path in output.rglob("*") if path.name.startswith(".")]
 
-    again = run_job(source, output, *identity)
-    assert again.returncode == 3
+    again = stylize_collection(config_of(source, output))
+    assert again.exit_code == 3
+    assert "(5 by earlier runs)" in again.table()
     assert check_invariants(output) == rows  # nothing was done twice: the rows are the same to the hour
 
-    other = run_job(source, output, *identity, "--video.crf", "30")
-    assert other.returncode == 2
-    assert "video.crf was 18, is now 30" in other.stderr
-    assert "Traceback" not in other.stderr
+    with pytest.raises(ConfigError, match=r"video\.crf was 18, is now 30"):
+        stylize_collection(config_of(source, output, video={"crf": 30}))
 
     write_picture(source / "bad.jpg", seed=2)  # mended, and so done again without being asked
     write_picture(source / "deep" / "b.jpg", 64, 64, seed=3)  # changed
-    mended = run_job(source, output, *identity)
-    assert mended.returncode == 0, mended.stderr
+    assert stylize_collection(config_of(source, output)).exit_code == 0
     last = check_invariants(output)
     assert last["b.jpg"]["output_sha256"] != rows["b.jpg"]["output_sha256"]
     assert last["a.png"] == rows["a.png"]
@@ -73,41 +75,42 @@ def test_a_collection_from_first_run_to_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_the_shipped_style_paints_and_overwrite_replaces_it(tmp_path: Path) -> None:
+def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     write_picture(source / "a.png", 64, 48)
-    config = ("--config", str(ROOT / "configs" / "demo.yaml"))
-    assert run_job(source, output, *config).returncode == 0
+
+    def run(*arguments: str) -> int:
+        paths = ("--input", str(source), "--output", str(output))
+        return stylize_collection(parse_config(StylizeConfig, [*paths, *arguments])).exit_code
+
+    demo = ("--config", str(ROOT / "configs" / "demo.yaml"))
+    assert run(*demo) == 0
     painted = check_invariants(output)["a.png"]
     assert painted["style"] == "starry_night"
     assert painted["model_sha256"]
     assert (output / "a.png").read_bytes() != (source / "a.png").read_bytes()
-    assert run_job(source, output, *config, "--model.kind", "identity", "--overwrite").returncode == 0
+    assert run(*demo, "--model.kind", "identity", "--overwrite") == 0
     assert check_invariants(output)["a.png"]["style"] == "identity"
     (source / "a.png").write_bytes(b"damaged since")
-    assert run_job(source, output, "--model.kind", "identity").returncode == 3
+    assert run("--model.kind", "identity") == 3
     assert check_invariants(output)["a.png"]["status"] == "failed"
     assert not (output / "a.png").exists()  # what a failed row once had is gone
 
 
 @pytest.mark.ray
-def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_counts_and_writes_nothing(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
     write_picture(source / "c.bmp")
     write_picture(source / "x.png")
     (source / "x.png").rename(source / "x.gif")
     write_picture(source / "x.gif.png")
-    done = run_job(source, output, "--model.kind", "identity", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "~10 frames" in done.stdout
-    assert "x.gif: its output x.gif.png belongs to another input" in done.stdout
-    assert "estimated output" in done.stdout
+    done = stylize_collection(config_of(source, output, dry_run=True))
+    assert done.exit_code == 0
+    assert "~10 frames" in done.table()
+    assert "x.gif: its output x.gif.png belongs to another input" in done.table()
+    assert "estimated output" in done.table()
     assert not output.exists()
-
-
-def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:
-    return StylizeConfig(input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections})
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -181,24 +184,11 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(
 
 def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.png")
-    command = job_command(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
-    holder = (
-        "import sys, time; from pathlib import Path; from nst_ops.collection.run_record import only_run;"
-        "from nst_ops.storage import Folder\n"
-        "with only_run(Folder(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holder, str(tmp_path / "out")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout
-        assert other.stdout.readline() == "held\n"
-        refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        other.communicate("")
+    with only_run(Folder(str(tmp_path / "out"))):
+        refused = run_job(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
     assert refused.returncode == 2
     assert "another run is writing" in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert read_manifest(tmp_path / "out") == []
 
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import WorkUnit, plan_units
+from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.run import _run_spec
-from nst_ops.pipeline.worker import RunSpec, Worker
+from nst_ops.pipeline.spec import RunSpec, new_spec
+from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageFullError
 
 
@@ -28,12 +29,13 @@ def make_worker(source: Path, output: Path, **sections: object) -> Worker:
     config = StylizeConfig(
         input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections}
     )
-    return Worker(RunSpec(config, "run", config.model.kind, config.model.kind, "", ""))
+    return Worker(RunSpec(config, "run", config.model.kind, "", "", StyleChoice((config.model.kind,))))
 
 
 def units_of(worker: Worker) -> list[WorkUnit]:
     catalog = discover(Source.open(worker.config.input))
-    return plan_units(catalog, worker.manifest.table(), worker.config.units.images, retry_failed=False).units
+    rows, size = worker.manifest.table(), worker.config.units.images
+    return plan_units(catalog, rows, size, retry_failed=False, choice=worker.spec.choice).units
 
 
 def stylize(worker: Worker) -> dict[str, dict[str, object]]:
@@ -186,7 +188,7 @@ def test_an_unforeseen_error_of_the_network_is_reported_and_writes_no_row(folder
     write_picture(source / "a.png")
     worker = make_worker(source, output)
 
-    def broken(frames_nhwc: np.ndarray) -> np.ndarray:
+    def broken(frames_nhwc: np.ndarray, styles: object = ()) -> np.ndarray:
         raise RuntimeError("device lost")
 
     worker.stylizer = broken
@@ -230,7 +232,7 @@ def test_workers_that_stand_elsewhere_find_relative_paths(
 ) -> None:
     write_picture(tmp_path / "in" / "a.png")
     monkeypatch.chdir(tmp_path)
-    spec = _run_spec(StylizeConfig(input="in", output="out", model={"kind": "identity"}))
+    spec = new_spec(StylizeConfig(input="in", output="out", model={"kind": "identity"}))
     monkeypatch.chdir("/")
     assert spec.config.input == str(tmp_path / "in")
     assert stylize(Worker(spec))["a.png"]["status"] == "ok"

@@ -147,3 +147,37 @@ def test_films_and_images_share_the_sheet(num_films, num_images, count):
     assert kinds == sorted(kinds, reverse=True)
     assert kinds.count("video") >= min(num_films, (count + 1) // 2)
     assert len(kinds) == min(count, num_films + num_images)
+
+
+def styled(rows: list[tuple[str, str]], kind: str = "image") -> pa.Table:
+    names = ("source_uri", "style", "output_uri", "kind", "status")
+    filled = [(source, style, f"{style}/{source}", kind, "ok") for source, style in rows]
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in filled], schema=SCHEMA)
+
+
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 12), st.sampled_from(["image", "video"]))
+def test_a_sheet_shows_as_many_inputs_and_styles_as_it_has_room_for(num_files, num_styles, count, kind):
+    rows = [(f"{file:02}", f"s{style}") for file in range(num_files) for style in range(num_styles)]
+    chosen = _choose(styled(rows, kind), count)
+    keys = {(row["source_uri"], row["style"]) for row in chosen}
+    assert len(keys) == len(chosen) == min(count, len(rows))
+    assert len({source for source, _ in keys}) == min(count, num_files)
+    if count >= num_styles**2 and num_files >= num_styles:
+        assert len({style for _, style in keys}) == num_styles
+
+
+def test_the_style_picture_stands_between_before_and_after(tmp_path):
+    red, blue = colour(tmp_path / "red.png", (255, 0, 0)), colour(tmp_path / "blue.png", (0, 0, 255))
+    table = manifest_of((red, blue, "image", "ok"))
+    table = table.set_column(table.column_names.index("style"), "style", pa.array(["moss"]))
+    asked = []
+
+    def read_style(name: str) -> np.ndarray:
+        asked.append(name)
+        return np.full((600, 700, 3), (0, 99, 0), np.uint8)
+
+    uri = write_contact_sheet(table, Folder(str(tmp_path)), "sheet.png", 1, read_style)
+    pixels = np.asarray(Image.open(uri).convert("RGB"))
+    middles = [tuple(pixels[12 + 20 + 128, 12 + 128 + number * (FRAME + 4)]) for number in range(3)]
+    assert middles == [(255, 0, 0), (0, 99, 0), (0, 0, 255)]
+    assert asked == ["moss"]

@@ -1,20 +1,17 @@
 """A painting, a few photographs and a small VGG, all made here, and steps of training with them."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 import torchvision
-from job_runner import ENVIRONMENT
 from PIL import Image
 
 from nst_ops.config import LossConfig
-from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.config.training import TrainConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
@@ -52,15 +49,6 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = torchvision.models.vgg16().features[:10].state_dict()
     torch.save({f"features.{key}": value for key, value in features.items()}, root / "vgg16.pth")
     return root
-
-
-@pytest.fixture(scope="package")
-def cluster() -> Iterator[None]:
-    """One Ray of two CPUs for all tests of this folder: it takes long to start."""
-    os.environ.update(ENVIRONMENT)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

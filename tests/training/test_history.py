@@ -110,7 +110,7 @@ def test_what_was_there_stays_if_the_plot_fails(tmp_path, monkeypatch):
     written(history(3), tmp_path)
     before = (tmp_path / "losses.png").read_bytes()
 
-    def broken(kept, path):
+    def broken(path, *curves):
         path.write_bytes(b"half a")
         raise RuntimeError("no fonts")
 

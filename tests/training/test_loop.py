@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
 from nst_ops.training import loop
 from nst_ops.training.loop import Speed, train
-from nst_ops.training.photos import Batches, Crops, Photos
+from nst_ops.training.photos import Batch, Batches, Crops, Photos
 from nst_ops.training.ranks import Ranks
 from nst_ops.training.step import StepFigures
 
@@ -55,11 +55,16 @@ class NoStep:
 
     device = torch.device("cpu")
 
+    def drawn(self, crops: Crops) -> None:
+        """Nobody asks for it."""
+
     def __init__(self, ranks: Any = None) -> None:
         self.ranks = ranks or Ranks()
         self.restored: dict[str, Any] | None = None
 
-    def __call__(self, photos: torch.Tensor, number: int) -> StepFigures:
+    def __call__(
+        self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+    ) -> StepFigures:
         assert photos.shape == (2, 3, 32, 32)
         return StepFigures(1.0, {}, 1.0, 0.1, False)
 
@@ -176,7 +181,9 @@ def test_other_workers_do_as_the_first(verdicts, done):
     taken = []
 
     class Second(NoStep):
-        def __call__(self, photos: torch.Tensor, number: int) -> StepFigures:
+        def __call__(
+            self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+        ) -> StepFigures:
             taken.append(number)
             return super().__call__(photos, number)
 
@@ -208,7 +215,9 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
     monkeypatch.setattr(loop, "time", clock)
 
     class Timed(NoStep):
-        def __call__(self, photos: torch.Tensor, number: int) -> StepFigures:
+        def __call__(
+            self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+        ) -> StepFigures:
             clock.now += 50 if number <= 3 else 0.5
             return super().__call__(photos, number)
 
@@ -233,7 +242,7 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
 
 def test_a_share_of_the_time_is_spent_waiting_for_photographs():
     class Late(Batches):
-        def __call__(self, step: int) -> Crops:
+        def __call__(self, step: int) -> Batch:
             threading.Event().wait(0.05)
             return super().__call__(step)
 

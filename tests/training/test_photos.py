@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.training.photos import Batches, Crops, Photos, Prefetcher, hold_out, square, to_tensor
+from nst_ops.training.photos import Batch, Batches, Crops, Photos, Prefetcher, hold_out, square, to_tensor
 
 CPU = torch.device("cpu")
 
@@ -30,10 +30,10 @@ def photos(count: int, side: int = 12) -> Photos:
     return Photos(blocks, places)
 
 
-def seen(crops: Crops) -> list[tuple[int, int, int, bool]]:
+def seen(batch: Batch) -> list[tuple[int, int, int, bool]]:
     """Photograph, top, left and whether mirrored of each crop, read from its pixels."""
     found = []
-    for crop in (crops.cut() * 255).round().int():
+    for crop in (batch.cut()[0] * 255).round().int():
         number, top, left = crop[:, 0, 0].tolist()
         mirrored = left > int(crop[2, 0, 1])
         found.append((number, top, int(crop[2, 0].min()), mirrored))
@@ -147,7 +147,9 @@ def test_photographs_may_be_as_small_as_the_crops():
 
 def test_cutting_is_slicing():
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), dtype=np.uint8))
-    crops = Crops(pixels, torch.tensor([0, 2, 4]), torch.tensor([4, 0, 3]), torch.tensor([0, 1, 0]) > 0, 8)
+    crops = Crops(
+        pixels, torch.tensor([0, 2, 4]), torch.tensor([4, 0, 3]), torch.tensor([0, 1, 0]) > 0, 8, 12
+    )
     cut = crops.cut()
     expected = torch.stack([pixels[0, 0:8, 4:12], pixels[1, 2:10, 0:8].flip(1), pixels[2, 4:12, 3:11]])
     assert torch.equal(cut, expected.permute(0, 3, 1, 2) / 255)

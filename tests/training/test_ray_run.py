@@ -16,14 +16,16 @@ import torch
 from job_runner import ENVIRONMENT, ROOT, run_job
 from PIL import Image
 
-from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.config import ConfigError, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.models.checkpoint import load_checkpoint
-from nst_ops.training import TrainingError, train_johnson
-from nst_ops.training.johnson import most_workers
+from nst_ops.models.vit_adain import ViTAdaIN
+from nst_ops.training import TrainingError, train_network
+from nst_ops.training.grid import Exhibits
 from nst_ops.training.loop import train
 from nst_ops.training.material import read_material
 from nst_ops.training.photos import Batches, Photos, hold_out, square, to_tensor
 from nst_ops.training.recorder import RunRecorder
+from nst_ops.training.run import most_workers
 
 pytestmark = pytest.mark.ray
 
@@ -70,11 +72,42 @@ def losses(output: Path) -> list[dict[str, float]]:
     return rows
 
 
+def test_any_style_is_learned_with_a_rival_by_two_workers_as_by_one(cluster, material, tmp_path):
+    vit = {"encoder": "vit_tiny_patch16_224", "encoder_weights": "none", "frozen": False}
+    vit |= {"encoder_options": {"depth": 2, "embed_dim": 24, "num_heads": 2}, "levels": [0, 1], "stem": 4}
+    settings = {
+        "data": {"content": str(material / "photos"), "style": str(material / "photos")},
+        "network": vit | {"widths": [8, 8, 8, 8]},
+        "loss": LOSS
+        | {"weights": str(material / "vgg16.pth"), "identity": {"weight": 1.0}}
+        | {"content": {"taps": {"relu2_1": 1.0}, "units": "mean"}}
+        | {"adversarial": {"weight": 0.1, "width": 4, "augment": False}},
+        "train": TRAIN | {"steps": 4, "save_every": 2, "learning_rate": 1e-3},
+    }
+    facts, rows = {}, {}
+    for count in (1, 2):
+        output = tmp_path / f"by_{count}"
+        workers = {"threads": 1, "device": "cpu", "count": count}
+        facts[count] = train_network(TrainVitAdainConfig(**settings, output=str(output), workers=workers))
+        rows[count] = losses(output)
+    for one, two in zip(rows[1], rows[2], strict=True):
+        for term in ("content", "gram", "identity", "adversarial", "judge"):
+            assert two[term] == pytest.approx(one[term], rel=0.02), (one["step"], term)
+    assert facts[2]["workers"] == 2
+    assert facts[2]["architecture"] == "vit_adain"
+    card = (tmp_path / "by_2/model_card.md").read_text()
+    assert "A ViT-AdaIN network" in card
+    assert "| style pictures | 3 |" in card
+    assert isinstance(load_checkpoint(tmp_path / "by_2/model.safetensors").model, ViTAdaIN)
+    with Image.open(tmp_path / "by_2/grid.png") as grid:
+        assert grid.height > grid.width * 0.6  # three rows: photograph, its style, what became of it
+
+
 def test_two_workers_train_and_the_job_stylizes_with_what_they_write(cluster, material, tmp_path, caplog):
     caplog.set_level("INFO")
     config = tiny(material, tmp_path / "out")
     config = config.model_copy(update={"workers": config.workers.model_copy(update={"count": 2})})
-    facts = train_johnson(config)
+    facts = train_network(config)
     rows = losses(tmp_path / "out")
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert sum(row["total"] for row in rows[-3:]) < 0.8 * sum(row["total"] for row in rows[:3])
@@ -96,14 +129,14 @@ def test_two_workers_train_and_the_job_stylizes_with_what_they_write(cluster, ma
         assert grid.width > grid.height
 
     # the same again has nothing to do; another recipe, photograph or painting is another run
-    assert train_johnson(config) == facts
+    assert train_network(config) == facts
     assert "trained already" in caplog.text
     with pytest.raises(ConfigError, match=r"train\.steps was 12, is now 13.*--overwrite"):
-        train_johnson(tiny(material, tmp_path / "out", steps=13))
+        train_network(tiny(material, tmp_path / "out", steps=13))
     shutil.copytree(material, tmp_path / "other")
     shutil.copy(tmp_path / "other/photos/0.png", tmp_path / "other/photos/9.png")
     with pytest.raises(ConfigError, match=r"data\.content was '4 files.*is now '5 files"):
-        train_johnson(tiny(tmp_path / "other", tmp_path / "out"))
+        train_network(tiny(tmp_path / "other", tmp_path / "out"))
 
     checkpoint = str(tmp_path / "out/model.safetensors")
     stylized = run_job(material / "photos/0.png", tmp_path / "painted", "--model.checkpoint", checkpoint)
@@ -121,7 +154,7 @@ def test_what_cannot_get_better_by_trying_again_is_not_tried_again(
     config = tiny(material, tmp_path / "out", learning_rate=1e30, steps=60)
     config = config.model_copy(update={"data": config.data.model_copy(update={"content": "photos"})})
     with pytest.raises(TrainingError, match=r"not finite in 20 steps in a row.*--train\.learning_rate"):
-        train_johnson(config)
+        train_network(config)
     assert "3 photographs in memory" in caplog.text, "a relative path meant something else to workers"
 
 
@@ -144,7 +177,7 @@ def test_what_only_shows_on_the_cluster_is_refused(cluster, material, tmp_path, 
     monkeypatch.chdir(material)
     config = tiny(material, tmp_path / "out").model_dump() | changes
     with pytest.raises(ConfigError, match=words):
-        train_johnson(TrainJohnsonConfig(**config))
+        train_network(TrainJohnsonConfig(**config))
 
 
 @pytest.mark.parametrize(
@@ -158,10 +191,10 @@ def test_a_run_that_came_to_nothing_holds_no_claim(cluster, material, tmp_path):
     config = tiny(material, tmp_path / "out", batch_size=8)
     for steps in (5, 6):  # refused for the photographs, not for what the first left
         with pytest.raises(ConfigError, match="fewer than a batch"):
-            train_johnson(tiny(material, tmp_path / "out", batch_size=8, steps=steps))
+            train_network(tiny(material, tmp_path / "out", batch_size=8, steps=steps))
     (tmp_path / "out/state.pt").write_bytes(b"somebody's work")
     with pytest.raises(ConfigError, match=r"train\.steps was 6, is now 12"):
-        train_johnson(config)
+        train_network(config)
 
 
 def reference_losses(config: TrainJohnsonConfig) -> list[dict[str, float]]:
@@ -178,7 +211,9 @@ def reference_losses(config: TrainJohnsonConfig) -> list[dict[str, float]]:
         step, painting = material.step(config, torch.device("cpu")), to_tensor(material.painting)
         photos = Photos([block], trained)
         batches = Batches(photos, config.train.batch_size, config.train.image_size, config.train.seed)
-        with RunRecorder(config, step, painting, to_tensor(block, 4), {}, None, lambda _: None) as recorder:
+        with RunRecorder(
+            config, step, Exhibits(to_tensor(block, 4), painting), {}, None, lambda _: None
+        ) as recorder:
             train(step, batches, config.train, recorder)
             return recorder.history.rows
     finally:

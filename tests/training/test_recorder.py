@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 from nst_ops.config import TrainJohnsonConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.storage import Folder
+from nst_ops.training.grid import Exhibits
 from nst_ops.training.identity import describe
 from nst_ops.training.ingest import StoredPhotos
 from nst_ops.training.loop import Speed, train
@@ -69,7 +70,9 @@ class Run:
         painting, self.judged = (torch.rand(n, 3, 32, 32, generator=generator) for n in (1, 2))
         facts = describe(config, StoredPhotos([], PLACES, PLACES[:2], {"broken.jpg": "damaged"}))
         report = self.reports.append
-        with RunRecorder(config, step, painting, self.judged, facts, state, report) as self.recorder:
+        with RunRecorder(
+            config, step, Exhibits(self.judged, painting), facts, state, report
+        ) as self.recorder:
             if killed_at:
                 self._kill_at(killed_at)
             batches = Batches(Photos([pixels], PLACES), 2, 32, seed=0)
@@ -252,7 +255,7 @@ def test_a_checkpoint_needs_a_validation(material, tmp_path, new_step):
     config = configuration(material, str(tmp_path))
     step, picture = new_step(), torch.rand(1, 3, 32, 32)
     with (
-        RunRecorder(config, step, picture, picture, {}, None, print) as recorder,
+        RunRecorder(config, step, Exhibits(picture, picture), {}, None, print) as recorder,
         pytest.raises(AssertionError, match="validate before save"),
     ):
         recorder.save(1, {"step": step.state()}, Speed())

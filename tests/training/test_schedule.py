@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from nst_ops.config.train_johnson import TrainConfig
+from nst_ops.config.training import TrainConfig
 from nst_ops.training.schedule import learning_rate
 
 

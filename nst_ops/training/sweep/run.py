@@ -31,11 +31,11 @@ from nst_ops.ray_connection import connected, cores_per_node, num_gpus, num_node
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.grid import png_bytes
 from nst_ops.training.identity import absolute, claim_output, fingerprint
-from nst_ops.training.ingest import StoredPhotos, ingest, list_photos
-from nst_ops.training.johnson import TrainingError
+from nst_ops.training.ingest import StoredPhotos, ingest, list_pictures
 from nst_ops.training.material import Material, read_material
 from nst_ops.training.photos import UInt8Array
 from nst_ops.training.progress import TrainingProgress
+from nst_ops.training.run import TrainingError
 from nst_ops.training.sweep.sheet import sweep_sheet
 from nst_ops.training.sweep.trial import (
     METRICS,
@@ -106,11 +106,14 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
     config = absolute(config)
     combinations = _combinations(config)
     alike = dict.fromkeys(SWEPT, 1.0)  # what is swept is no difference between two sweeps
-    names = list_photos(config)
+    names = list_pictures(config)
     material = read_material(weighted(config, content=1.0, **alike))
+    assert material.painting is not None, "the configuration sees to it"
     train_config = config.train.model_copy(update={"steps": config.trials.steps, "early_stop": None})
     config = config.model_copy(update={"train": train_config})
-    shaped_by = fingerprint(weighted(config, **alike), material, names) | {"sweep.steps": config.trials.steps}
+    shaped_by = fingerprint(weighted(config, **alike), material, names, []) | {
+        "sweep.steps": config.trials.steps
+    }
     try:
         with only_run(output):
             claim_output(output, config, shaped_by)

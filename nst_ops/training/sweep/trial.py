@@ -126,6 +126,7 @@ def _train(weights: dict[str, float], job: TrialJob) -> tuple[Trial, Tensor]:
             f"loss or gradient was not finite in {report.skipped} of {config.train.steps} steps"
         )
     photos = to_tensor(judged.take(range(len(judged))), JohnsonNet.stride)
+    assert material.painting is not None, "a sweep is of one painting"
     painting = to_tensor(material.painting).to(step.device)
     stylized, metrics = measure(step.averaged, photos, painting, material.vgg, config)
     if not all(math.isfinite(value) for value in metrics.values()):

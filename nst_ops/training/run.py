@@ -1,4 +1,4 @@
-"""Train a Johnson network to paint in the manner of one picture: the driver's side."""
+"""Train a network to paint in the manner of one picture, or of any: the driver's side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from nst_ops.collection.run_record import OutputInUseError, only_run
-from nst_ops.config import ConfigError, TrainJohnsonConfig
+from nst_ops.config import ConfigError, TrainingConfig
 from nst_ops.ray_connection import (
     connected,
     cores_per_node,
@@ -24,7 +24,7 @@ from nst_ops.ray_connection import (
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.board import Board
 from nst_ops.training.identity import absolute, claim_output, describe, fingerprint
-from nst_ops.training.ingest import StoredPhotos, ingest, list_photos
+from nst_ops.training.ingest import StoredPhotos, ingest, list_pictures
 from nst_ops.training.material import Material, read_material
 from nst_ops.training.progress import TrainingProgress
 from nst_ops.training.state import read_state
@@ -40,25 +40,26 @@ class TrainingError(RuntimeError):
     """Why a training cannot go on; its last checkpoint stays."""
 
 
-def train_johnson(config: TrainJohnsonConfig) -> dict[str, Any]:
-    """Train on ``config.data.content`` and ``config.style`` into ``config.output``.
+def train_network(config: TrainingConfig) -> dict[str, Any]:
+    """Train the network of ``config`` on its photographs and style, into ``config.output``.
 
     Returns:
         The facts written into the checkpoint: data, recipe, losses, speed, versions.
 
     Raises:
-        ConfigError: photographs, painting, weights or output that cannot be used; nothing was done.
+        ConfigError: photographs, style, weights or output that cannot be used; nothing was done.
         TrainingError: diverged, out of space, or failed too often; the same command goes on from
             the last checkpoint.
     """
     output = Folder(config.output)
     config = absolute(config)
     check_wandb(config.tracking.wandb_project)
-    names = list_photos(config)
+    names = list_pictures(config)
+    style_names = list_pictures(config, "style") if config.data.style else []
     material = read_material(config)
     try:
         with only_run(output):
-            claim_output(output, config, fingerprint(config, material, names))
+            claim_output(output, config, fingerprint(config, material, names, style_names))
             state = read_state(output)
             if state and (state["done"] >= config.train.steps or state["stopped"]):
                 _log.info("'%s' is trained already", output.uri())
@@ -67,7 +68,8 @@ def train_johnson(config: TrainJohnsonConfig) -> dict[str, Any]:
                 _log.info("going on from step %d", state["done"])
             with connected(config.ray_address) as started_here:
                 crew = _crew(config, complete=started_here)
-                return _run(config, material, ingest(config, names), crew)
+                styles = ingest(config, style_names, "style") if style_names else None
+                return _run(config, material, ingest(config, names), styles, crew)
     except OutputInUseError as error:
         raise ConfigError(str(error)) from error
     except StorageFullError as error:
@@ -99,7 +101,7 @@ def most_workers(batch_size: int, devices: int) -> int:
     return next(count for count in range(devices, 0, -1) if batch_size % count == 0)
 
 
-def _crew(config: TrainJohnsonConfig, complete: bool) -> Crew:
+def _crew(config: TrainingConfig, complete: bool) -> Crew:
     """Who trains, by what the cluster has.
 
     Args:
@@ -128,14 +130,17 @@ def _crew(config: TrainJohnsonConfig, complete: bool) -> Crew:
     return Crew(count, use_gpu, threads)
 
 
-def _run(config: TrainJohnsonConfig, material: Material, photos: StoredPhotos, crew: Crew) -> dict[str, Any]:
+def _run(
+    config: TrainingConfig, material: Material, photos: StoredPhotos, styles: StoredPhotos | None, crew: Crew
+) -> dict[str, Any]:
     """Train with Ray Train, and return the facts of the finished checkpoint."""
     board = Board()
     job = TrainingJob(
         config=config,
         material=ray.put(material),
         photos=photos,
-        facts=describe(config, photos),
+        styles=styles,
+        facts=describe(config, photos, styles),
         threads=crew.threads,
         board=board,
     )

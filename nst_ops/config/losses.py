@@ -1,0 +1,160 @@
+"""What a trained network is asked for: the terms of the loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from nst_ops.config.base import StrictModel
+
+Units = Literal["relative", "mean", "sum"]
+Weights = Annotated[dict[str, PositiveFloat], Field(min_length=1)]
+
+
+class ContentConfig(StrictModel):
+    """Keep what the photograph shows (Johnson et al. 2016, eq. 2)."""
+
+    weight: float = Field(default=1.0, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    taps: Weights = Field(default={"relu3_1": 1.0})
+    """VGG layers at which the photograph is compared, with their weights; deeper leaves strokes free."""
+    grey: bool = False
+    """Compare light and dark only."""
+    of: Literal["photo", "drawing"] = "photo"
+    """What is to be kept: the photograph, or the drawing of loss.cel."""
+    units: Literal["relative", "mean", "absolute"] = "relative"
+    """relative: error over the photograph's energy, alike for every VGG; mean: mean squared error;
+    absolute: absolute error over the photograph's absolute features, which forgives few large changes."""
+
+
+class GramConfig(StrictModel):
+    """Have the feature correlations of the painting (Gatys et al. 2016, eq. 4)."""
+
+    weight: float = Field(default=12.0, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0, "relu3_4": 1.0})
+    """VGG layers at which correlations are compared, with their weights."""
+    scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0, 0.5: 1.0, 0.25: 0.5}, min_length=1)
+    """Scales of the picture at which style is compared, with their weights; small ones see large forms."""
+    grey: bool = False
+    """Compare light and dark only, and leave the colours to other terms."""
+    units: Units = "relative"
+    """relative: error over the painting's energy, one weight for all styles, taps and scales weighted as
+    a mean; mean, sum: of the squared differences, taps and scales weighted as a sum."""
+
+
+class MeanStdConfig(StrictModel):
+    """Have the channel means and deviations of the painting (Huang and Belongie 2017, eq. 13)."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0})
+    """VGG layers at which they are compared, with their weights."""
+    units: Literal["relative", "mean"] = "relative"
+    """As of the Gram term."""
+
+
+class VariationConfig(StrictModel):
+    """No noise from pixel to pixel (Rudin et al. 1992)."""
+
+    weight: float = Field(default=0.1, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    units: Literal["mean", "sum"] = "mean"
+    """mean: one weight for every picture size; sum: over all pixels, as older recipes have it."""
+
+
+class NoiseConfig(StrictModel):
+    """Paint a noisy photograph as the clean one, against flicker: fresh noise at every step."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the mean squared difference; 0 leaves it out and saves a forward pass."""
+    amplitude: float = Field(default=30 / 255, ge=0, le=1)
+    """Largest change of a noisy pixel, of the range [0, 1]."""
+    share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the pixels that get noise."""
+
+
+class MotionConfig(StrictModel):
+    """Paint a moved photograph as the moved painting of it, against textures that stick to the screen."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the mean squared difference; 0 leaves it out and saves a forward pass."""
+    max_shift: float = Field(default=0.05, ge=0, le=0.5)
+    """Largest shift, as a share of the picture's side."""
+    max_zoom: float = Field(default=0.05, ge=0, le=0.5)
+    """Largest zoom, in or out."""
+
+
+class CelConfig(StrictModel):
+    """Be near a drawing that filters make of the photograph: flat, bright, inked (``losses.cel_shaded``)."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the term; 0 leaves it out."""
+    saturation: float = Field(default=1.4, ge=0)
+    """Factor of the photograph's chroma: above 1 for paint."""
+    gamma: PositiveFloat = 0.6
+    """Exponent of its luma: below 1 lightens skin and shadows."""
+    contrast: float = Field(default=0.8, ge=0, le=1)
+    """Share of an S-curve of its luma."""
+    ink: float = Field(default=0.9, ge=0, le=1)
+    """Darkness of lines along the dark side of edges."""
+    levels: NonNegativeInt = 4
+    """Steps of luma in cel shading; 0 leaves it smooth."""
+    eyes: float = Field(default=1.0, ge=1, le=2)
+    """Magnification of the eyes. Above 1 only for the middle squares of faces aligned as in CelebA."""
+
+
+class IdentityConfig(StrictModel):
+    """A photograph in its own style comes back as it was (D. Park, K. Lee, CVPR 2019, eq. 7)."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the mean absolute difference; only for a network that takes its style from an example."""
+
+
+class AdversarialConfig(StrictModel):
+    """Pass for a picture of data.style before a network that learns to tell them apart, step by step."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the term; 0 leaves it out, and the second network with it."""
+    kind: Literal["least_squares", "non_saturating"] = "least_squares"
+    """Of the loss: X. Mao et al., ICCV 2017, or I. Goodfellow et al., NeurIPS 2014."""
+    views: list[Literal["colour", "coarse", "grey", "surface"]] = Field(default=["colour"], min_length=1)
+    """What is looked at, a network for each: the picture, it at half size, its luma, its flat areas."""
+    width: PositiveInt = 32
+    """Channels of the first layer of these networks."""
+    learning_rate: PositiveFloat = 4e-4
+    """Of their Adam, on the schedule of train."""
+    blurred: float = Field(default=0.5, ge=0)
+    """Weight of blurred style pictures as fakes, so that lines count (Y. Chen et al., CVPR 2018)."""
+    grey: float = Field(default=0.5, ge=0)
+    """Weight of grey style pictures as fakes, so that colours count (J. Chen et al., ISICA 2019)."""
+    r1: float = Field(default=0.0, ge=0)
+    """Weight of the gradient penalty (L. Mescheder et al., ICML 2018), beside spectral normalisation."""
+    augment: bool = True
+    """Shift and recolour what is judged at random: few pictures are otherwise learned by heart."""
+
+
+class LossConfig(StrictModel):
+    """What the network is asked for. Each term is logged on its own, unweighted."""
+
+    network: Literal["vgg16", "vgg19"] = "vgg19"
+    """The network that judges."""
+    weights: str | None = None
+    """File with its weights, keys as torchvision's. Default: torchvision's own, downloaded once."""
+    padding: Literal["reflect", "zeros"] = "reflect"
+    """Of the judge. With zeros, as it was trained, networks paint a grey frame against it."""
+    content: ContentConfig = ContentConfig()
+    gram: GramConfig = GramConfig()
+    mean_std: MeanStdConfig = MeanStdConfig()
+    variation: VariationConfig = VariationConfig()
+    noise: NoiseConfig = NoiseConfig()
+    motion: MotionConfig = MotionConfig()
+    cel: CelConfig = CelConfig()
+    identity: IdentityConfig = IdentityConfig()
+    adversarial: AdversarialConfig = AdversarialConfig()
+
+    def taps(self) -> set[str]:
+        """Every VGG layer that a term with weight looks at."""
+        terms = (self.content, self.gram, self.mean_std)
+        return {tap for term in terms if term.weight for tap in term.taps}

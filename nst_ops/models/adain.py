@@ -1,0 +1,75 @@
+"""Adaptive instance normalisation: give features the channel statistics of others.
+
+X. Huang, S. Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
+Normalization", ICCV 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Statistics = list[tuple[Tensor, Tensor]]
+"""Mean and deviation of each channel, each (B, C) in fp32, one pair per feature level."""
+
+# Under the root of a variance of features, as in instance normalisation: a flat channel has a gradient.
+_EPS = 1e-5
+
+
+def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over positions.
+
+    ``std = sqrt(var + 1e-5)`` with the variance over H * W (eqs. 5 and 6). Inside the root
+    the constant keeps the gradient finite where a channel is flat.
+
+    Args:
+        features: (B, C, H, W), any float type.
+
+    Returns:
+        Mean and deviation, each (B, C) in fp32; the deviation is at least 0.003.
+    """
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
+    return mean, (variance + _EPS).sqrt()
+
+
+def adain(content_bchw: Tensor, style_mean_bc: Tensor, style_std_bc: Tensor, alpha: float = 1.0) -> Tensor:
+    """Content features with the statistics of the style (eq. 8), blended with themselves (eq. 14).
+
+    Args:
+        content_bchw: features, (B, C, H, W), any float type.
+        style_mean_bc: (B, C) or (1, C).
+        style_std_bc: (B, C) or (1, C).
+        alpha: strength in [0, 1]: 0 returns the content features.
+
+    Returns:
+        (B, C, H, W) of the content's type, computed in fp32.
+    """
+    mean, std = (value[:, :, None, None] for value in channel_statistics(content_bchw))
+    style_mean, style_std = (value.float()[:, :, None, None] for value in (style_mean_bc, style_std_bc))
+    stylized = (content_bchw.float() - mean) / std * style_std + style_mean
+    return torch.lerp(content_bchw.float(), stylized, alpha).to(content_bchw.dtype)
+
+
+def interpolate_styles(statistics: Statistics, weights: Sequence[float]) -> Statistics:
+    """One style between K others.
+
+    AdaIN is linear in the statistics, so that features made with these are the weighted sum
+    of the features made with each style (eq. 15).
+
+    Args:
+        statistics: of K styles, each (K, C).
+        weights: K of them, with the sum 1.
+
+    Returns:
+        Statistics of one style, each (1, C).
+
+    Raises:
+        ValueError: another number of weights than styles, or another sum than 1.
+    """
+    styles = len(statistics[0][0])
+    if len(weights) != styles or abs(sum(weights) - 1) > 1e-4:
+        raise ValueError(f"weights {list(weights)} for {styles} styles: one for each, with the sum 1")
+    row = torch.tensor([list(weights)], device=statistics[0][0].device)
+    return [(row @ mean, row @ std) for mean, std in statistics]

@@ -1,0 +1,54 @@
+"""A patch discriminator: which parts of a picture look real.
+
+P. Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017
+(patches), Y. Chen et al., "CartoonGAN", CVPR 2018 (small and shallow, since lines and flat
+colours are local), T. Miyato et al., "Spectral Normalization for GANs", ICLR 2018.
+
+Shapes: B batch, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class PatchDiscriminator(nn.Module):
+    """Pictures (B, C, H, W) in [0, 1] to logits (B, 1, H', W'), one for each patch of 29 pixels.
+
+    H' is about H / 4 - 6. There is no padding: a patch sees nothing but picture, so pictures
+    of different sizes are judged alike. H and W must be at least ``min_size``.
+
+    Args:
+        in_channels: 3 for colour, 1 for grey.
+        width: channels of the first layer; the deepest have four times as many.
+        spectral: spectral normalisation of every convolution, which bounds the slope.
+    """
+
+    min_size = 29
+
+    def __init__(self, in_channels: int = 3, width: int = 32, spectral: bool = True) -> None:
+        super().__init__()
+        self.config = {"in_channels": in_channels, "width": width, "spectral": spectral}
+        channels = [in_channels, width, 2 * width, 4 * width, 4 * width, 4 * width]
+        layers: list[nn.Module] = []
+        for index, stride in enumerate((1, 2, 1, 2, 1)):
+            layers += [
+                _conv(channels[index], channels[index + 1], stride, spectral),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers, _conv(channels[-1], 1, 1, spectral))
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Logits in fp32, also under autocast: high where a patch looks real."""
+        # spectral norms are too coarse in half types, and so small a network gains nothing by them
+        with torch.autocast(x_bchw.device.type, enabled=False):
+            return cast(Tensor, self.layers(2 * x_bchw.float() - 1))
+
+
+def _conv(in_channels: int, out_channels: int, stride: int, spectral: bool) -> nn.Module:
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride)
+    return spectral_norm(conv) if spectral else conv

@@ -1,0 +1,112 @@
+"""What a worker works with: folders, network and style pictures, and how a row is written."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable, Sequence
+
+from nst_ops.collection.discover import Source
+from nst_ops.collection.manifest import Manifest, Row
+from nst_ops.collection.plan import Item, WorkUnit
+from nst_ops.config import ConfigError
+from nst_ops.media.errors import OutputCollisionError, UnreadableImageError
+from nst_ops.media.formats import likely_output
+from nst_ops.media.images import UInt8Array
+from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.spec import RunSpec, manifest_row
+from nst_ops.storage import Folder
+from nst_ops.stylizers import Style, load_stylizer
+from nst_ops.stylizers.colour import keep_colours
+
+Report = Callable[[int, int], None]
+"""Called with (rows finished, frames stylized) since the last call."""
+
+_STYLES_KEPT = 256
+"""Decoded style pictures in memory, about 1 MiB each at style.side 512."""
+
+
+class Bench:
+    """What every unit of a worker is done with.
+
+    Args:
+        spec: of the run.
+        num_threads: CPU threads of the network; None leaves them to torch.
+        report: told of every step forward.
+    """
+
+    def __init__(self, spec: RunSpec, num_threads: int | None = None, report: Report | None = None) -> None:
+        self.spec = spec
+        self.config = spec.config
+        self.source = Source.open(spec.config.input).folder
+        self.output = Folder(spec.config.output)
+        self.manifest = Manifest(self.output)
+        self.report: Report = report or (lambda rows, frames: None)
+        self.name = f"{platform.node()}:{os.getpid()}"
+        model = spec.config.model
+        if model.kind != "identity" and num_threads:
+            import torch  # an identity run needs none of it
+
+            torch.set_num_threads(num_threads)
+        self.stylizer = load_stylizer(model, spec.config.style.alpha)
+        self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
+
+    def _read_style(self, name: str) -> Style | None:
+        """A style by name; None for a network that has its own.
+
+        Raises:
+            UnreadableImageError: its picture cannot be read.
+        """
+        if self.spec.pictures is None:
+            return None
+        try:
+            return self.spec.pictures.read(name)
+        except ConfigError as error:  # the run looked at a few; this is another
+            raise UnreadableImageError(str(error)) from error
+
+    def paint(self, frames_nhwc: UInt8Array, styles: Sequence[Style | None]) -> UInt8Array:
+        """Stylize frames, each in its style, as ``Stylizer`` does."""
+        stylized_nhwc = self.stylizer(frames_nhwc, [style for style in styles if style])
+        if self.config.style.preserve_color:
+            return keep_colours(stylized_nhwc, frames_nhwc)
+        return stylized_nhwc
+
+    def place(self, item: Item, style: str, relpath: str) -> str:
+        """Where the output ``relpath`` of an item lies.
+
+        Raises:
+            OutputCollisionError: planning sees collisions by name; some outputs get theirs only when
+                the file is open.
+        """
+        if relpath != likely_output(item["relpath"]) and self.source.exists(relpath):
+            raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
+        return self.spec.choice.output(style, relpath)
+
+    def failed(self, unit: WorkUnit, item: Item, style: str, error: Exception, timings: Timings) -> Row:
+        """The row of an item that could not be stylized."""
+        message = str(error).strip() or type(error).__name__
+        return self.row(
+            unit,
+            item,
+            style,
+            timings,
+            status="failed",
+            error_type=type(error).__name__,
+            error_message=message[:2000],
+        )
+
+    def row(self, unit: WorkUnit, item: Item, style: str, timings: Timings, **outcome: object) -> Row:
+        """The row of an item in a style."""
+        return manifest_row(
+            self.spec,
+            item,
+            style,
+            **outcome,
+            attempts=unit.attempt,
+            unit_id=unit.unit_id,
+            worker=self.name,
+            decode_s=timings.decode_s,
+            stylize_s=timings.stylize_s,
+            encode_s=timings.encode_s,
+        )

@@ -1,0 +1,90 @@
+"""What networks have in common at inference: device and precision, padding, and how much fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from nst_ops.media.images import UInt8Array
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """Device and type for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; fp16 by default on a GPU, else fp32.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device '{device}' here: {str(error).splitlines()[0]}") from error
+    if precision == "auto":
+        precision = "fp16" if chosen.type == "cuda" else "fp32"
+    return chosen, _DTYPES[precision]
+
+
+def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """uint8 frames as a channels-last (N, 3, H, W) in [0, 1] on the device."""
+    frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(device)
+    return frames.permute(0, 3, 1, 2).to(dtype).div_(255)
+
+
+def to_frames(y_bchw: Tensor) -> UInt8Array:
+    """(N, 3, H, W) in [0, 1] as uint8 (N, H, W, 3) on the host, rounded and clamped."""
+    y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
+    frames: UInt8Array = y_bchw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames
+
+
+def run_padded(network: Callable[[Tensor], Tensor], x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
+    """Pad by reflection with ``margin`` at each side and up to the stride, run, and crop again."""
+    height, width = x_bchw.shape[2:]
+    y_bchw = network(pad(x_bchw, stride, margin))
+    return y_bchw[:, :, margin : margin + height, margin : margin + width]
+
+
+def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
+    """Mirrored margins at each side, and what lacks to the stride at the right and the bottom."""
+    rows, columns = (_reflected(side, stride, margin).to(x_bchw.device) for side in x_bchw.shape[2:])
+    return x_bchw[:, :, rows][:, :, :, columns].contiguous(memory_format=torch.channels_last)
+
+
+def padded(side: int, stride: int, margin: int = 0) -> int:
+    """``side`` with its margins, up to the stride, and twice the stride at least."""
+    # A feature map one position wide can neither be reflected again nor has it a deviation.
+    return max(math.ceil((side + 2 * margin) / stride), 2) * stride
+
+
+def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch.device) -> int:
+    """Frames that the free memory of the device holds at once.
+
+    Raises:
+        MemoryError: not even one.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    else:
+        free = psutil.virtual_memory().available
+    if bytes_per_frame > free:
+        raise MemoryError(
+            f"{width}x{height} pixels need about {bytes_per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
+            "set resize.max_side to a smaller size"
+        )
+    return int(free // bytes_per_frame)
+
+
+def _reflected(side: int, stride: int, margin: int) -> Tensor:
+    """Indices that pad ``side`` by reflection to ``padded(side, stride, margin)``."""
+    # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
+    after = padded(side, stride, margin) - side - margin
+    return torch.from_numpy(np.pad(np.arange(side), (margin, after), mode="reflect"))

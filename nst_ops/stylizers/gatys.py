@@ -1,0 +1,261 @@
+"""The stylizer that needs no training: it optimises the picture itself, slowly.
+
+L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
+
+Shapes: B batch, C channels, H and W pixels, S steps, T terms of the loss.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nst_ops.config.stylize import GatysConfig
+from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
+from nst_ops.models.vgg import VGGFeatures, WeightsError
+from nst_ops.stylizers.base import UInt8Array
+from nst_ops.stylizers.descent import adam, lbfgs
+from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
+from nst_ops.stylizers.styles import Style
+
+_log = logging.getLogger(__name__)
+
+Features = dict[tuple[float, str], Tensor]
+"""By the scale of the picture and the VGG layer: activations, or their Gram matrices."""
+
+_TERMS = ("content", "gram", "variation")
+_TIMED_STEPS = 5  # after so many the rest is estimated
+# Maps of 64 channels alive at once: activations of all layers, which the gradient needs, their padded
+# copies, those for the Gram matrices, and gradients (measured 15.6), and the memory of L-BFGS (4.7).
+_LIVE_MAPS = 21
+
+
+class GatysStylizer:
+    """Stylizer of any style: gives a picture the features of its photograph and of a painting.
+
+    Every picture has losses of its own, so a batch gives what its pictures give one by one.
+    L-BFGS, whose step depends on all that it optimises, takes them one by one.
+
+    Args:
+        settings: network, terms and optimizer.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of the network; ``auto`` is fp32. Pixels and losses are always fp32.
+
+    Raises:
+        WeightsError: the weights are not there, or do not reach the taps asked for.
+        ValueError: no such device or tap, or a precision that gradients do not survive.
+    """
+
+    def __init__(self, settings: GatysConfig, device: str = "auto", precision: str = "auto") -> None:
+        if precision == "fp16":
+            raise ValueError("model.precision: the gradients of gatys vanish in fp16, use auto, fp32 or bf16")
+        self.device, self.dtype = choose_device(device, "fp32" if precision == "auto" else precision)
+        self.settings = settings
+        self.vgg = _network(settings).to(self.device).to(memory_format=torch.channels_last)
+        self.last_losses: list[list[dict[str, float]]] = []
+        """Of the last call, a row per step for each picture: ``step`` (from 1), ``total`` (weighted) and
+        the unweighted ``content``, ``gram`` and ``variation``. Coarse levels come first."""
+        self._content_weights = _shares({1.0: 1.0}, settings.content.taps)
+        self._gram_weights = _shares(settings.gram.scales, settings.gram.taps)
+        terms = (settings.content, settings.gram, settings.variation)
+        self._weights = torch.tensor([term.weight for term in terms], device=self.device)
+        # a layer of block n has seen n - 1 halvings, and reflection takes two pixels at least
+        compared = (*self._content_weights, *self._gram_weights)
+        self._smallest = max(math.ceil(2 ** int(tap[len("relu")]) / scale) for scale, tap in compared)
+        # Styles of a run may be many thousands: what is known of one goes when it goes.
+        self._grams: WeakKeyDictionary[Style, dict[int, Features]] = WeakKeyDictionary()
+
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+        """See ``Stylizer``.
+
+        Raises:
+            ValueError: another number of styles than frames.
+            FloatingPointError: the losses left the range of numbers.
+            MemoryError: as of ``Stylizer``.
+        """
+        if len(styles) != len(frames_nhwc):
+            raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
+        fits = self._frames_that_fit(*frames_nhwc.shape[1:3])
+        at_once = fits if self.settings.optimizer == "adam" else 1
+        self.last_losses = []
+        starts = range(0, len(frames_nhwc), at_once)
+        return np.concatenate(
+            [self._paint(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts]
+        )
+
+    def _paint(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
+        """Stylize frames that the memory holds at once, from coarse to fine."""
+        _, height, width, _ = frames_nhwc.shape
+        photos = self._pixels(frames_nhwc, self._smallest)
+        canvas = photos if self.settings.start == "content" else self._noise(photos)
+        halvings = int(math.log2(min(photos.shape[2:]) / self._smallest))  # that the taps can bear
+        levels = range(min(self.settings.levels - 1, halvings), -1, -1)
+        clock = _Clock(f"{len(styles)} x {width}x{height} px", self.settings.steps, levels)
+        steps = []
+        for level in levels:
+            photos_here = _halved(photos, level)
+            canvas = F.interpolate(canvas, photos_here.shape[2:], mode="bilinear", antialias=True).clamp(0, 1)
+            grams = [self._style_grams(style, level) for style in styles]
+            canvas, losses_sbt = self._optimise(canvas, photos_here, grams, clock)
+            steps.append(losses_sbt)
+        self._keep(torch.cat(steps))
+        return to_frames(canvas[:, :, :height, :width])
+
+    def _optimise(
+        self, start: Tensor, photos: Tensor, grams: Sequence[Features], clock: _Clock
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures after so many steps, in [0, 1], and their losses on the way: (S, B, T)."""
+        with torch.no_grad():
+            content = self._features(photos, [1.0])
+        losses_sbt: list[Tensor] = []
+
+        def judge(x_bchw: Tensor) -> Tensor:
+            losses_bt = self._losses(x_bchw, content, grams)
+            losses_sbt.append(losses_bt.detach())
+            clock.tick()
+            return (losses_bt @ self._weights).sum()
+
+        settings = self.settings
+        if settings.optimizer == "adam":
+            painted = adam(start, judge, settings.steps, settings.learning_rate)
+        else:
+            painted = lbfgs(start, judge, settings.steps)
+        return painted, torch.stack(losses_sbt)
+
+    def _losses(self, x_bchw: Tensor, content: Features, grams: Sequence[Features]) -> Tensor:
+        """The unweighted terms of each picture, (B, T), independent of its neighbours'."""
+        seen = self._features(x_bchw, {1.0, *self.settings.gram.scales})
+        losses = []
+        for b in range(len(x_bchw)):
+            alone = slice(b, b + 1)
+            of_content = [
+                weight * content_loss(seen[key][alone], content[key][alone])
+                for key, weight in self._content_weights.items()
+            ]
+            of_gram = [
+                weight * gram_loss(seen[key][alone], grams[b][key])
+                for key, weight in self._gram_weights.items()
+            ]
+            terms = (
+                torch.stack(of_content).sum(),
+                torch.stack(of_gram).sum(),
+                total_variation(x_bchw[alone]),
+            )
+            losses.append(torch.stack(terms))
+        return torch.stack(losses)
+
+    def _style_grams(self, style: Style, level: int) -> Features:
+        """What the painting asks of pictures halved ``level`` times; computed once."""
+        kept = self._grams.setdefault(style, {})
+        if level not in kept:
+            painting = self._pixels(style.pixels_hwc[None], self._smallest << level)
+            with torch.no_grad():
+                seen = self._features(_halved(painting, level), self.settings.gram.scales)
+            kept[level] = {key: gram_matrix(seen[key]) for key in self._gram_weights}
+        return kept[level]
+
+    def _features(self, x_bchw: Tensor, scales: Iterable[float]) -> Features:
+        features: Features = {}
+        for scale in scales:
+            scaled = _scaled(x_bchw, scale).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                seen = self.vgg(scaled)
+            features |= {(scale, tap): activations for tap, activations in seen.items()}
+        return features
+
+    def _pixels(self, frames_nhwc: UInt8Array, smallest: int) -> Tensor:
+        """(B, 3, H, W) in [0, 1], mirrored at the right and the bottom if there is too little to see."""
+        x_bchw = to_network(frames_nhwc, self.device, torch.float32)
+        return pad(x_bchw, smallest) if min(x_bchw.shape[2:]) < smallest else x_bchw
+
+    def _noise(self, photos: Tensor) -> Tensor:
+        """The same for every picture of a size, wherever it stands in a batch."""
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return torch.rand(photos.shape[1:], generator=generator).to(self.device).expand_as(photos)
+
+    def _frames_that_fit(self, height: int, width: int) -> int:
+        pixels = max(height, self._smallest) * max(width, self._smallest)
+        scales = sum(scale**2 for scale in {1.0, *self.settings.gram.scales})
+        return frames_that_fit(height, width, round(_LIVE_MAPS * 64 * 4 * pixels * scales), self.device)
+
+    def _keep(self, losses_sbt: Tensor) -> None:
+        """Add the losses of a batch to ``last_losses``."""
+        totals = (losses_sbt @ self._weights).T.tolist()
+        if not all(math.isfinite(total) for picture in totals for total in picture):
+            raise FloatingPointError(
+                "gatys: the losses are no numbers: lower model.gatys.learning_rate or use fp32"
+            )
+        for of_picture, terms in zip(totals, losses_sbt.transpose(0, 1).tolist(), strict=True):
+            self.last_losses.append(
+                [
+                    {"step": step, "total": total, **dict(zip(_TERMS, row, strict=True))}
+                    for step, (total, row) in enumerate(zip(of_picture, terms, strict=True), 1)
+                ]
+            )
+
+
+class _Clock:
+    """Says how long pictures will take, once it has seen a few steps."""
+
+    def __init__(self, what: str, steps: int, levels: Sequence[int]) -> None:
+        self.what = what
+        self.steps = steps * len(levels)
+        # a level has a quarter of the pixels of the next
+        self.first_steps = steps * sum(4.0 ** (levels[0] - level) for level in levels)
+        self.done = 0
+        self.started = 0.0
+
+    def tick(self) -> None:
+        """To be called in every step."""
+        if self.done == 0:
+            self.started = time.monotonic()
+        if self.done == min(_TIMED_STEPS, self.steps - 1) > 0:
+            minutes = (time.monotonic() - self.started) / self.done * self.first_steps / 60
+            _log.info("gatys: %s, %d steps: about %.1f minutes", self.what, self.steps, minutes)
+        self.done += 1
+
+
+def _network(settings: GatysConfig) -> VGGFeatures:
+    """The judge, frozen.
+
+    Raises:
+        WeightsError: with what to set.
+    """
+    taps = {*settings.content.taps, *settings.gram.taps}
+    try:
+        return VGGFeatures(settings.network, taps, settings.weights, settings.padding)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}: set model.gatys.content.taps and model.gatys.gram.taps to those it can serve, "
+            "or model.gatys.weights to a whole file"
+        ) from error
+    except OSError as error:  # no such file, or no network to download from
+        raise WeightsError(
+            f"no weights of {settings.network} ({error}): set model.gatys.weights to a local file with "
+            "torchvision's keys (.safetensors or .pth)"
+        ) from error
+
+
+def _shares(scales: Mapping[float, float], taps: Mapping[str, float]) -> dict[tuple[float, str], float]:
+    """The weight of each comparison; they add up to 1."""
+    product = {(scale, tap): s * t for scale, s in scales.items() for tap, t in taps.items()}
+    whole = sum(product.values())
+    return {key: part / whole for key, part in product.items()}
+
+
+def _halved(x_bchw: Tensor, times: int) -> Tensor:
+    return _scaled(x_bchw, 0.5**times)
+
+
+def _scaled(x_bchw: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return x_bchw
+    return F.interpolate(x_bchw, scale_factor=scale, mode="bilinear", antialias=True)

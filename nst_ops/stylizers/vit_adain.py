@@ -1,0 +1,90 @@
+"""ViT-AdaIN at inference: any style, its statistics computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from nst_ops.models.adain import Statistics
+from nst_ops.models.vit_adain import ViTAdaIN
+from nst_ops.stylizers.base import UInt8Array
+from nst_ops.stylizers.device import (
+    choose_device,
+    frames_that_fit,
+    pad,
+    padded,
+    run_padded,
+    to_frames,
+    to_network,
+)
+from nst_ops.stylizers.styles import Style
+
+# Live feature maps at the widest point of each decoder, in units of its widest channels there:
+# measured 3.8 to 5.0 (resize) and 1.0 (transposed, painting with its last layer) at 1024 x 1024.
+_LIVE_MAPS = {"resize": (5, -2), "transposed": (4, -1)}
+
+
+class VitAdainStylizer:
+    """Stylizer of the style that comes with each frame.
+
+    Frames and style pictures go through at their own sizes, padded by reflection to the
+    network's stride.
+
+    Args:
+        model: the network, on any device.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
+        alpha: strength of the style in [0, 1]: 0 reconstructs the frames.
+    """
+
+    def __init__(
+        self, model: ViTAdaIN, device: str = "auto", precision: str = "auto", alpha: float = 1.0
+    ) -> None:
+        self.device, self.dtype = choose_device(device, precision)
+        self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.alpha = alpha
+        # Styles of a run may be many thousands: what is known of one goes when it goes.
+        self._statistics: WeakKeyDictionary[Style, Statistics] = WeakKeyDictionary()
+
+    @torch.inference_mode()
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+        """See ``Stylizer``.
+
+        Raises:
+            ValueError: another number of styles than frames.
+            MemoryError: as of ``Stylizer``.
+        """
+        if len(styles) != len(frames_nhwc):
+            raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
+        _, height, width, _ = frames_nhwc.shape
+        fits = frames_that_fit(height, width, self._bytes_per_frame(height, width), self.device)
+        if fits < len(frames_nhwc):
+            starts = range(0, len(frames_nhwc), fits)
+            return np.concatenate([self(frames_nhwc[i : i + fits], styles[i : i + fits]) for i in starts])
+        # by level: means and deviations of all frames
+        per_frame = [self._statistics_of(style) for style in styles]
+        statistics = [
+            (torch.cat([mean for mean, _ in level]), torch.cat([std for _, std in level]))
+            for level in zip(*per_frame, strict=True)
+        ]
+        x_bchw = to_network(frames_nhwc, self.device, self.dtype)
+        y_bchw = run_padded(
+            lambda x_bchw: self.model.stylize(x_bchw, statistics, self.alpha), x_bchw, self.model.stride
+        )
+        return to_frames(y_bchw)
+
+    def _statistics_of(self, style: Style) -> Statistics:
+        if style not in self._statistics:
+            height, width, _ = style.pixels_hwc.shape
+            frames_that_fit(height, width, self._bytes_per_frame(height, width), self.device)
+            picture = to_network(style.pixels_hwc[None], self.device, self.dtype)
+            self._statistics[style] = self.model.style_statistics(pad(picture, self.model.stride))
+        return self._statistics[style]
+
+    def _bytes_per_frame(self, height: int, width: int) -> int:
+        pixels = padded(height, self.model.stride) * padded(width, self.model.stride)
+        maps, widest = _LIVE_MAPS[str(self.model.config["decoder"])]
+        return maps * int(self.model.config["widths"][widest]) * pixels * self.dtype.itemsize

@@ -1,0 +1,36 @@
+"""Style pictures, and a tiny network that takes its style from them, with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nst_ops.models.checkpoint import save_checkpoint
+
+STYLES = {"amber": (240, 170, 30), "moss": (60, 120, 40), "navy": (20, 30, 110)}
+
+
+@pytest.fixture(scope="session")
+def styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three style pictures, each of one colour with some grain."""
+    folder = tmp_path_factory.mktemp("styles")
+    rng = np.random.default_rng(0)
+    for name, colour in STYLES.items():
+        grain = rng.integers(-15, 16, (48, 40, 3))
+        Image.fromarray((grain + colour).astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vit_adain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint."""
+    from nst_ops.models.vit_adain import ViTAdaIN  # timm takes seconds to import
+
+    torch.manual_seed(0)
+    tiny = {"depth": 1, "embed_dim": 32, "num_heads": 2}
+    network = ViTAdaIN("vit_tiny_patch16_224", tiny, image_size=32, widths=(8, 8, 8, 8))
+    path = tmp_path_factory.mktemp("vit_adain") / "tiny.safetensors"
+    save_checkpoint(path, network, {})
+    return path

@@ -1,0 +1,215 @@
+"""A worker and style pictures, without Ray: what is painted in which style, where it lies, its rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from job_runner import check_invariants, visible_files, write_picture
+from media_factory import moving_pictures, write_film
+from PIL import Image
+
+from nst_ops.collection.discover import Source, discover
+from nst_ops.collection.plan import Plan, plan_units
+from nst_ops.collection.styles import StyleChoice
+from nst_ops.config import StylizeConfig
+from nst_ops.media.images import UInt8Array
+from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.worker import Worker
+from nst_ops.stylizers import Style
+from nst_ops.stylizers.styles import StylePictures
+
+
+class MeanColour:
+    """Moves the mean colour of each frame to that of its style: little, but a stylizer."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.pictures: Counter[tuple[str, int]] = Counter()
+
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+        assert len(styles) == len(frames_nhwc)
+        self.batches.append([style.name for style in styles])
+        self.pictures.update({(style.name, id(style)) for style in styles})
+        means = np.stack([style.pixels_hwc.mean((0, 1)) for style in styles])[:, None, None]
+        moved = frames_nhwc / 8 + means - frames_nhwc.mean((1, 2), keepdims=True) / 8
+        stylized: UInt8Array = moved.round().clip(0, 255).astype(np.uint8)
+        return stylized
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_picture(tmp_path / "in" / "cats" / "a.png", 40, 30, seed=0)
+    write_picture(tmp_path / "in" / "cats" / "b.png", 40, 30, seed=1)
+    write_picture(tmp_path / "in" / "dogs" / "a.png", 40, 30, seed=2)
+    return tmp_path / "in"
+
+
+def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker:
+    style = {"images": str(styles), "mode": mode, "side": 32, **more}
+    config = StylizeConfig(
+        input=str(source), output=str(source.parent / "out"), model={"kind": "identity"}, style=style
+    )
+    pictures = StylePictures.open(config.style)
+    choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
+    worker = Worker(RunSpec(config, "run", "mean_colour", "", "", choice, pictures))
+    worker.stylizer = MeanColour()
+    return worker
+
+
+def plan_of(worker: Worker) -> Plan:
+    catalog = discover(Source.open(worker.config.input))
+    rows, size = worker.manifest.table(), worker.config.units.images
+    return plan_units(catalog, rows, size, retry_failed=False, choice=worker.spec.choice)
+
+
+def stylize(worker: Worker) -> dict[str, dict[str, object]]:
+    for unit in plan_of(worker).units:
+        result = worker(unit)
+        assert not result.fatal
+        assert not result.error
+    return check_invariants(Path(worker.config.output))
+
+
+def mean_colour(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).mean((0, 1))
+
+
+def style_colour(styles: Path, name: str) -> np.ndarray:
+    return mean_colour(styles / f"{name}.png")
+
+
+def relpaths(folder: Path) -> set[str]:
+    files = (path.relative_to(folder).as_posix() for path in visible_files(folder))
+    return {path for path in files if not path.startswith("manifest/")}
+
+
+def test_each_style_paints_every_input_which_is_decoded_once(source, styles, monkeypatch):
+    (source / "bad.jpg").write_bytes(b"no picture")
+    worker = make_worker(source, styles, "each")
+    reads: Counter[str] = Counter()
+    read_bytes = worker.source.read_bytes
+    monkeypatch.setattr(worker.source, "read_bytes", lambda name: (reads.update([name]), read_bytes(name))[1])
+    progress = [0, 0]
+    worker.report = lambda rows, frames: progress.__setitem__(0, progress[0] + rows)
+    stylize(worker)
+    output = source.parent / "out"
+    inputs = {"cats/a.png", "cats/b.png", "dogs/a.png"}
+    assert relpaths(output) == {f"{style}/{name}" for style in ("amber", "moss", "navy") for name in inputs}
+    table = worker.manifest.table()
+    for row in table.to_pylist():
+        if row["status"] == "ok":
+            painted = mean_colour(Path(row["output_uri"]))
+            np.testing.assert_allclose(painted, style_colour(styles, row["style"]), atol=2)
+    outcomes = Counter(zip(table["style"].to_pylist(), table["status"].to_pylist(), strict=True))
+    assert outcomes == {(style, status): 3 if status == "ok" else 1 for style, status in outcomes}
+    assert len(outcomes) == 6
+    assert reads == dict.fromkeys([*inputs, "bad.jpg"], 1)
+    assert progress[0] == 12
+    assert max(len(set(batch)) for batch in worker.stylizer.batches) == 3  # styles mix in a batch
+    assert len(worker.stylizer.pictures) == 3  # and each is read once for all
+
+
+def test_one_style_for_all_in_the_tree_of_the_input(source, styles):
+    worker = make_worker(source, styles / "moss.png", "one")
+    stylize(worker)
+    assert relpaths(source.parent / "out") == relpaths(source)
+    assert worker.manifest.table()["style"].to_pylist() == ["moss"] * 3
+    painted = mean_colour(source.parent / "out/dogs/a.png")
+    np.testing.assert_allclose(painted, style_colour(styles, "moss"), atol=2)
+
+
+def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
+    for index in range(9):
+        write_picture(source / "birds" / f"{index}.png", 40, 30, seed=10 + index)
+    worker = make_worker(source, styles, "random", seed=5)
+    stylize(worker)
+    table = worker.manifest.table().to_pylist()
+    assert relpaths(source.parent / "out") == relpaths(source)
+    assert len(table) == 12
+    assert {row["style"] for row in table} == {"amber", "moss", "navy"}
+    for row in table:
+        relpath = Path(row["source_uri"]).relative_to(source).as_posix()
+        assert (row["style"],) == worker.spec.choice.of(relpath)
+        painted = mean_colour(Path(row["output_uri"]))
+        np.testing.assert_allclose(painted, style_colour(styles, row["style"]), atol=2)
+
+
+def test_films_are_painted_once_per_style(source, styles):
+    write_film(source / "film.mp4", moving_pictures(5, 48, 32))
+    frames = [Image.fromarray(picture) for picture in moving_pictures(4, 48, 32)]
+    frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=70)
+    worker = make_worker(source, styles, "each")
+    stylize(worker)
+    films = [row for row in worker.manifest.table().to_pylist() if row["kind"] == "video"]
+    assert len(films) == 2 * 3
+    for row in films:
+        film = Path(row["output_uri"])
+        assert film.parent == source.parent / "out" / row["style"]
+        with av.open(str(film)) as container:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(pictures) == row["num_frames"] == (5 if film.name == "film.mp4" else 4)
+        for picture in pictures:
+            np.testing.assert_allclose(picture.mean((0, 1)), style_colour(styles, row["style"]), atol=6)
+
+
+def test_what_is_missing_of_an_input_is_done_and_nothing_else(source, styles):
+    worker = make_worker(source, styles, "each")
+    stylize(worker)
+    before = {(row["item_id"], row["style"]): row for row in worker.manifest.table().to_pylist()}
+    assert plan_of(worker).units == []
+    (lost,) = [key for key in before if key[1] == "moss" and before[key]["source_uri"].endswith("dogs/a.png")]
+    worker.manifest.forget({lost})
+    assert not (source.parent / "out/moss/dogs/a.png").exists()
+    (unit,) = plan_of(worker).units
+    assert [item["styles"] for item in unit.items] == [("moss",)]
+    worker(unit)
+    after = {(row["item_id"], row["style"]): row for row in worker.manifest.table().to_pylist()}
+    assert {key: row for key, row in after.items() if key != lost} == {
+        key: row for key, row in before.items() if key != lost
+    }
+    assert after[lost]["output_sha256"] == before[lost]["output_sha256"]
+
+
+def test_a_changed_input_is_done_again_in_every_style(source, styles):
+    worker = make_worker(source, styles, "each")
+    stylize(worker)
+    write_picture(source / "cats" / "a.png", 40, 30, seed=9)
+    plan = plan_of(worker)
+    assert {style for _, style in plan.stale} == {"amber", "moss", "navy"}
+    assert len(plan.stale) == 3
+    (unit,) = plan.units
+    assert [item["relpath"] for item in unit.items] == ["cats/a.png"]
+
+
+def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, styles, tmp_path):
+    for name in ("good", "soon_bad"):
+        write_picture(tmp_path / "styles" / f"{name}.png")
+    write_film(source / "film.mp4", moving_pictures(3, 48, 32))
+    worker = make_worker(source, tmp_path / "styles", "each")
+    (tmp_path / "styles" / "soon_bad.png").write_bytes(b"overwritten since the run began")
+    stylize(worker)
+    table = worker.manifest.table().to_pylist()
+    assert Counter((row["style"], row["status"]) for row in table) == {
+        ("good", "ok"): 4,
+        ("soon_bad", "failed"): 4,
+    }
+    messages = {row["error_message"] for row in table if row["status"] == "failed"}
+    assert len(messages) == 1
+    assert "soon_bad.png' cannot be read" in messages.pop()
+
+
+def test_the_colours_of_the_input_can_be_kept(source, styles):
+    write_picture(source / "grey.png")
+    Image.open(source / "grey.png").convert("L").save(source / "grey.png")
+    worker = make_worker(source, styles, "each", preserve_color=True)
+    rows = stylize(worker)
+    for style in ("amber", "navy"):
+        painted = np.asarray(Image.open(str(rows[f"{style}/grey.png"]["output_uri"])).convert("RGB")).astype(
+            int
+        )
+        assert np.ptp(painted, axis=2).max() == 0  # grey as its source, however colourful the style
+        luma = style_colour(styles, style) @ np.array([0.299, 0.587, 0.114])
+        assert abs(painted.mean() - luma) < 2

@@ -1,0 +1,211 @@
+"""Training on pairs: every photograph with a style picture, and a rival that learns beside the network."""
+
+import copy
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst_ops.config import ConfigError, TrainJohnsonConfig, TrainVitAdainConfig
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.vit_adain import ViTAdaIN
+from nst_ops.training.material import read_material
+from nst_ops.training.networks import build_network
+from nst_ops.training.photos import Batches, Photos
+from nst_ops.training.precision import Precision
+from nst_ops.training.ranks import Ranks
+from nst_ops.training.rivalry import Rivalry
+from nst_ops.training.step import PerceptualStep
+
+CPU = torch.device("cpu")
+LOSS: dict[str, Any] = {
+    "network": "vgg16",
+    "content": {"taps": {"relu2_1": 1.0}},
+    "gram": {"weight": 1.0, "taps": {"relu1_2": 1.0}, "scales": {1.0: 1.0}},
+}
+TRAIN = {"image_size": 32, "batch_size": 2, "steps": 20, "warmup": 0.0, "precision": "fp32"}
+ENCODER = {
+    "encoder": "vit_tiny_patch16_224",
+    "encoder_options": {"depth": 1, "embed_dim": 24, "num_heads": 2},
+    "encoder_weights": "none",
+    "frozen": False,
+    "widths": [8, 8, 8, 8],
+}
+
+
+def vit_config(material: Path, network: dict[str, Any] | None = None, **loss: Any) -> TrainVitAdainConfig:
+    """A ViT-AdaIN of seconds."""
+    return TrainVitAdainConfig(
+        data={"content": str(material / "photos"), "style": str(material / "photos")},
+        output="unused",
+        network=ENCODER | (network or {}),
+        loss=LOSS | {"weights": str(material / "vgg16.pth")} | loss,
+        train=TRAIN | {"learning_rate": 0.003},
+    )
+
+
+def step_of(config: TrainVitAdainConfig) -> PerceptualStep:
+    return read_material(config).step(config, CPU)
+
+
+def pictures(seed: int) -> Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_the_loss_of_pairs_falls_and_every_term_is_told(material):
+    step = step_of(vit_config(material, identity={"weight": 1.0}))
+    figures = [step(pictures(1), number, pictures(2)) for number in range(1, 21)]
+    assert list(figures[0].terms) == ["content", "gram", "variation", "identity"]
+    assert figures[-1].total < 0.9 * figures[0].total
+
+
+def test_another_style_picture_is_another_loss(material):
+    config = vit_config(material)
+    one, other = (step_of(config)(pictures(1), 1, pictures(style)) for style in (2, 3))
+    assert one.terms["gram"] != other.terms["gram"]
+
+
+def test_pairs_without_style_pictures_are_a_mistake(material):
+    with pytest.raises((ValueError, TypeError)):
+        step_of(vit_config(material))(pictures(1), 1)
+
+
+def test_a_frozen_encoder_stays_as_it_is(material, tmp_path):
+    donor = build_network(vit_config(material)).encoder.network.state_dict()
+    torch.save(donor, tmp_path / "vit.pth")
+    step = step_of(vit_config(material, {"frozen": True, "encoder_weights": str(tmp_path / "vit.pth")}))
+    before = copy.deepcopy(step.model.state_dict())
+    step(pictures(1), 1, pictures(2))
+    after = step.model.state_dict()
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"decoder"}
+
+
+def test_networks_are_told_apart_where_one_is_to_be_gone_on_from(material, tmp_path):
+    save_checkpoint(tmp_path / "j.safetensors", JohnsonNet(4, 1), {})
+    with pytest.raises(ConfigError, match=r"start_from.*JohnsonNet, not a ViTAdaIN"):
+        read_material(vit_config(material, {"start_from": str(tmp_path / "j.safetensors")}))
+    model = build_network(vit_config(material))
+    save_checkpoint(tmp_path / "v.safetensors", model, {})
+    again = build_network(vit_config(material, {"start_from": str(tmp_path / "v.safetensors")}))
+    assert isinstance(again, ViTAdaIN)
+    assert again.config == model.config
+
+
+def test_fresh_frozen_encoders_are_refused(material):
+    with pytest.raises(ValueError, match="fresh weights has to learn"):
+        vit_config(material, {"frozen": True})
+
+
+ADVERSARIAL = {"adversarial": {"weight": 1.0, "width": 4, "views": ["colour", "grey"]}}
+
+
+def rival_step(material: Path, **train: Any) -> PerceptualStep:
+    """A small Johnson network that learns a set of pictures with an adversary."""
+    config = TrainJohnsonConfig(
+        data={"content": str(material / "photos"), "style": str(material / "photos")},
+        output="unused",
+        network={"width": 4, "num_blocks": 1, "norm": "layer", "upsampling": "bilinear"},
+        loss=LOSS | {"weights": str(material / "vgg16.pth")} | ADVERSARIAL,
+        train=TRAIN | {"betas": [0.5, 0.99], "reconstruct_first": 2} | train,
+    )
+    block = (pictures(7).permute(0, 2, 3, 1) * 255).byte().numpy()
+    return read_material(config).step(config, CPU, styles=Photos([block], [(0, 0), (0, 1)]))
+
+
+def test_both_networks_learn_in_turn_after_the_first_steps(material):
+    step = rival_step(material)
+    assert step.rivalry is not None
+    rival = copy.deepcopy(step.rivalry.adversary.state_dict())
+    first = step(pictures(1), 1, pictures(2))
+    assert list(first.terms) == ["reconstruction"]
+    step(pictures(1), 2, pictures(2))
+    assert same(rival, step.rivalry.adversary.state_dict())
+    third = step(pictures(1), 3, pictures(2))
+    assert list(third.terms) == ["content", "gram", "variation", "adversarial", "judge"]
+    assert not same(rival, step.rivalry.adversary.state_dict())
+    weighted = {"content": 1.0, "gram": 1.0, "variation": 0.1, "adversarial": 1.0}
+    assert third.total == pytest.approx(sum(w * third.terms[t] for t, w in weighted.items()), rel=1e-4)
+
+
+def test_a_run_with_a_rival_goes_on_as_if_it_had_not_stopped(material):
+    whole, stopped, resumed = (rival_step(material) for _ in range(3))
+    expected = [whole(pictures(n), n, pictures(n + 50)) for n in range(1, 7)]
+    for number in range(1, 5):
+        stopped(pictures(number), number, pictures(number + 50))
+    file = io.BytesIO()
+    torch.save(stopped.state(), file)
+    file.seek(0)
+    resumed.restore(torch.load(file, weights_only=True))
+    assert [resumed(pictures(n), n, pictures(n + 50)) for n in (5, 6)] == expected[4:]
+    assert same(whole.state(), resumed.state())
+
+
+def test_a_loss_that_is_not_finite_changes_neither_network(material):
+    step = rival_step(material, reconstruct_first=0, schedule="constant")
+    step(pictures(1), 1, pictures(2))
+    before = copy.deepcopy({k: v for k, v in step.state().items() if k != "skips"})
+    assert step(pictures(1), 2, pictures(2) * float("nan")).skipped
+    after = {k: v for k, v in step.state().items() if k != "skips"}
+    # power iteration of spectral normalisation goes on at every look; all that is learned stays
+    for state in (before, after):
+        state["rivalry"]["adversary"] = {
+            key: value for key, value in state["rivalry"]["adversary"].items() if "original" in key
+        }
+    assert same(before, after)
+
+
+def test_a_rival_fools_nobody_it_has_learned_to_tell(material):
+    """Real pictures are bright, stylized ones dark: after some steps the loss of its own task is small."""
+    config = TrainJohnsonConfig(
+        data={"content": "c", "style": "s"}, output="o", loss=ADVERSARIAL | {"content": {"weight": 1.0}}
+    )
+    torch.manual_seed(0)
+    settings = config.loss.adversarial.model_copy(update={"blurred": 0.0, "grey": 0.0, "learning_rate": 0.01})
+    rivalry = Rivalry(settings, config.train, Precision("fp32", CPU), Ranks())
+    losses = []
+    for _ in range(25):
+        rivalry.forget()
+        losses.append(float(rivalry.backward(pictures(1) * 0.2, 0.8 + pictures(2) * 0.2)))
+        rivalry.step(config.train.learning_rate)
+    assert losses[-1] < 0.5 * losses[0]
+    doubt = rivalry.loss(pictures(3) * 0.2)
+    assert doubt > 0.5  # nearly the cost of a fake that is seen through
+    assert all(parameter.requires_grad for parameter in rivalry.adversary.parameters())
+
+
+def test_style_pictures_have_an_order_and_crops_of_their_own():
+    photos = Photos(
+        [(torch.arange(5)[:, None, None, None] * torch.ones(1, 40, 40, 3)).byte().numpy()],
+        [(0, row) for row in range(5)],
+    )
+    styles = Photos(
+        [(100 + torch.arange(3)[:, None, None, None] * torch.ones(1, 36, 36, 3)).byte().numpy()],
+        [(0, row) for row in range(3)],
+    )
+    alone, paired = Batches(photos, 4, 32, seed=1), Batches(photos, 4, 32, seed=1, styles=styles)
+    seen = []
+    for step in range(1, 4):
+        content, style = paired(step).cut()
+        assert torch.equal(content, alone(step).cut()[0])  # style pictures change nothing of the rest
+        assert style is not None
+        seen += (style[:, 0, 0, 0] * 255).round().int().tolist()
+    assert sorted(seen) == sorted([100, 101, 102] * 4)
+    workers = [Batches(photos, 4, 32, 1, rank, 2, styles)(2).cut()[1] for rank in range(2)]
+    together = torch.empty(4, 3, 32, 32)
+    together[0::2], together[1::2] = workers
+    assert torch.equal(together, paired(2).cut()[1])
