@@ -7,18 +7,19 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nst_ops.collection.manifest import Row
-from nst_ops.collection.plan import Item, WorkUnit
+from nst_ops.collection.plan import REPORT, Item, WorkUnit
 from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.pipeline.bench import Bench
 from nst_ops.pipeline.film_unit import stylize_film
 from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.report.loss_curve import plot_losses
 from nst_ops.storage import StorageFullError
 from nst_ops.stylizers import Style
 
@@ -33,6 +34,8 @@ class _Task:
     style: Style | None
     error: Exception | None
     timings: Timings
+    losses: list[dict[str, float]] = field(default_factory=list)
+    """Of each step, where the picture was optimised."""
 
 
 def stylize_images(bench: Bench, unit: WorkUnit, timings: Timings) -> list[Row]:
@@ -66,7 +69,8 @@ def stylize_images(bench: Bench, unit: WorkUnit, timings: Timings) -> list[Row]:
                 continue
             elapsed = time.perf_counter() - started
             timings.stylize_s += elapsed
-            for task, stylized_hwc in zip(batch, stylized_nhwc, strict=True):
+            losses = getattr(bench.stylizer, "last_losses", [[] for _ in batch])
+            for task, stylized_hwc, task.losses in zip(batch, stylized_nhwc, losses, strict=True):
                 task.timings.stylize_s = elapsed / len(batch)
                 behind.put((task, stylized_hwc))
     return rows
@@ -122,6 +126,10 @@ def _write(bench: Bench, unit: WorkUnit, task: _Task, stylized_hwc: UInt8Array) 
         data = encode_image(stylized_hwc, image.alpha_hw, image_format, quality, image.exif)
         with bench.output.atomic_write(relpath) as temporary:
             temporary.write_bytes(data)
+        if task.losses:
+            terms = [term for term in task.losses[0] if term not in ("step", "total")]
+            with bench.output.atomic_write(f"{REPORT}/losses/{relpath}.png") as temporary:
+                plot_losses(temporary, terms, task.losses, smooth=False)
     except StorageFullError:
         raise
     except Exception as error:  # a name too long, a format's own limit on size

@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+import torchvision
 from job_runner import check_invariants, visible_files, write_picture
 from media_factory import moving_pictures, write_film
 from PIL import Image
@@ -15,10 +17,12 @@ from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import Plan, plan_units
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
+from nst_ops.config.stylize import GatysConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers import Style
+from nst_ops.stylizers.gatys import GatysStylizer
 from nst_ops.stylizers.styles import StylePictures
 
 
@@ -213,3 +217,24 @@ def test_the_colours_of_the_input_can_be_kept(source, styles):
         assert np.ptp(painted, axis=2).max() == 0  # grey as its source, however colourful the style
         luma = style_colour(styles, style) @ np.array([0.299, 0.587, 0.114])
         assert abs(painted.mean() - luma) < 2
+
+
+def test_an_optimised_picture_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    features = torchvision.models.vgg19().features[:10].state_dict()
+    torch.save({f"features.{key}": value for key, value in features.items()}, tmp_path / "vgg19.pth")
+    worker = make_worker(source, styles / "moss.png", "one")
+    terms = {"content": {"taps": {"relu2_1": 1.0}}, "gram": {"taps": {"relu1_1": 1.0}}}
+    worker.stylizer = GatysStylizer(
+        GatysConfig(weights=str(tmp_path / "vgg19.pth"), optimizer="adam", steps=3, levels=1, **terms), "cpu"
+    )
+    rows = stylize(worker)
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    report = source.parent / "out" / "report" / "losses"
+    assert {str(path.relative_to(report)) for path in report.rglob("*.png")} == {
+        "cats/a.png.png",
+        "cats/b.png.png",
+        "dogs/a.png.png",
+    }
+    with Image.open(report / "cats" / "a.png.png") as curve:
+        assert curve.width > 400
