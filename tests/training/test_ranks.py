@@ -52,7 +52,7 @@ def weights(step: PerceptualStep) -> Tensor:
 def one_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> dict[str, Any]:
     """Figures and gradient of a first step."""
     step = new_step(vgg, ranks, **train)
-    figures = step(batches(ranks)(1).cut(), 1).flat()
+    figures = step(batches(ranks)(1).cut()[0], 1).flat()
     gradient = torch.cat([parameter.grad.flatten() for parameter in step.model.parameters()])
     return {"figures": figures, "gradient": gradient, "weights": weights(step)}
 
@@ -60,7 +60,7 @@ def one_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> dict[str, Any]:
 def one_broken_photo(vgg: VGGFeatures, ranks: Ranks) -> dict[str, Any]:
     """Only the last worker has it; then a good batch."""
     step = new_step(vgg, ranks)
-    photos, before = batches(ranks)(1).cut(), weights(step)
+    photos, before = batches(ranks)(1).cut()[0], weights(step)
     broken = photos.clone()
     if ranks.rank == ranks.world - 1:
         broken[-1] = math.nan
@@ -82,9 +82,9 @@ def checkpoints(vgg: VGGFeatures, ranks: Ranks, full: bool) -> str:
     step = new_step(vgg, ranks, save_every=1, early_stop=None if full else 2)
 
     class Counted:
-        device, ranks, state = step.device, step.ranks, step.state
+        device, ranks, state, drawn = step.device, step.ranks, step.state, step.drawn
 
-        def __call__(self, photos: Tensor, number: int) -> StepFigures:
+        def __call__(self, photos: Tensor, number: int, *_: None) -> StepFigures:
             done.append(number)
             return step(photos, number)
 
