@@ -12,19 +12,19 @@ def main() -> int:
     config = parse_config(AblationConfig)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
-    from nst_ops.training import TrainingError  # Ray and torch: not for --help
-    from nst_ops.training.ablation import ablate
+    from nst_ops.training.ablation import ablate  # torch: not for --help
+    from nst_ops.training.step import DivergedError
 
     try:
         table = ablate(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except TrainingError as error:
+    except DivergedError as error:
         print(f"fatal: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
+        print("stopped: the recipes so far are in the output", file=sys.stderr)
         return 1
     print(table)
     return 0

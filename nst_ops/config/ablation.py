@@ -15,8 +15,7 @@ example:
   python jobs/ablate_vit_adain.py --config configs/ablation.yaml --data.content faces --data.style anime \\
       --test other_faces --vgg_weights vgg19.safetensors --output runs/ablation
 
-Each recipe is an ordinary training run in OUTPUT/<recipe>/; run the same command again to go on.
-OUTPUT/ablation.md is the table, OUTPUT/ablation.png the same faces by every recipe.
+OUTPUT/ablation.md is the table, OUTPUT/ablation.png the same faces by every recipe; both grow with each.
 exit codes: 0 done, 2 bad configuration, data or output, 1 diverged or fatal.
 """
 
@@ -32,8 +31,10 @@ class AblationConfig(JobConfig):
     """Folder of photographs that no recipe has seen, a path or a URI."""
     test_limit: PositiveInt = 100
     """Of those, the number that is judged; of more, an evenly spread choice."""
+    references: PositiveInt = 128
+    """Pictures of data.style that outputs are held against; of more, an evenly spread choice."""
     output: str = Field(min_length=1)
-    """Folder to write: ablation.md, ablation.json, ablation.png, and every run."""
+    """Folder to write: ablation.md, ablation.json, ablation.png."""
     vgg_weights: str | None = None
     """File with the weights of the VGG19 that trains and judges. Default: torchvision's."""
     base: dict[str, Any] = Field(default={})
@@ -42,22 +43,18 @@ class AblationConfig(JobConfig):
     """By name what each changes of the recipe before it."""
     threads: PositiveInt | None = None
     """CPU threads. Default: all cores."""
-    ray_address: str = "auto"
-    """auto joins the cluster at hand or starts Ray on this machine; local always starts one."""
 
     def runs(self) -> dict[str, TrainVitAdainConfig]:
         """The training of each recipe."""
         common = {
             "data": self.data.model_dump(),
             "loss": {"weights": self.vgg_weights},
-            "workers": {"count": 1, "threads": self.threads},
-            "ray_address": self.ray_address,
+            "output": self.output,
         }
         recipe, runs = merged(self.base, common), {}
-        for number, (name, changes) in enumerate(self.recipes.items()):
+        for name, changes in self.recipes.items():
             recipe = merged(recipe, changes)
-            output = f"{self.output.rstrip('/')}/{number}_{name.replace(' ', '_')}"
-            runs[name] = TrainVitAdainConfig.model_validate(recipe | {"output": output})
+            runs[name] = TrainVitAdainConfig.model_validate(recipe)
         return runs
 
     @model_validator(mode="after")

@@ -70,7 +70,8 @@ def stylize_images(bench: Bench, unit: WorkUnit, timings: Timings) -> list[Row]:
             elapsed = time.perf_counter() - started
             timings.stylize_s += elapsed
             losses = getattr(bench.stylizer, "last_losses", [[] for _ in batch])
-            for task, stylized_hwc, task.losses in zip(batch, stylized_nhwc, losses, strict=True):
+            for task, stylized_hwc, steps in zip(batch, stylized_nhwc, losses, strict=True):
+                task.losses = steps
                 task.timings.stylize_s = elapsed / len(batch)
                 behind.put((task, stylized_hwc))
     return rows

@@ -1,14 +1,20 @@
-"""What each change of a recipe is worth: train them all alike, judge them alike, put them side by side."""
+"""What each change of a recipe is worth: train them all alike, judge them alike, put them side by side.
+
+The bare loop, in this process and without Ray: what is compared is what comes out.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from nst_ops.config import ConfigError
@@ -20,20 +26,18 @@ from nst_ops.evaluation.report import Report
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import decode_image
-from nst_ops.models.checkpoint import load_checkpoint
-from nst_ops.ray_connection import connected
 from nst_ops.storage import Folder
-from nst_ops.stylizers import Style, resolve_checkpoint
+from nst_ops.stylizers import Style
 from nst_ops.training.grid import png_bytes, sheet, stylize
-from nst_ops.training.photos import UInt8Array, square, to_tensor
-from nst_ops.training.run import train_network
-from nst_ops.training.state import MODEL
+from nst_ops.training.loop import train
+from nst_ops.training.material import read_material
+from nst_ops.training.photos import Batches, Photos, UInt8Array, square, to_tensor
 
 _log = logging.getLogger(__name__)
 
 TABLE, FIGURES, PICTURE = "ablation.md", "ablation.json", "ablation.png"
+PHOTOGRAPHS = "the photographs themselves"
 _SHOWN = 8
-_REFERENCES = 256
 _METRICS = {"gram": "Gram error ↓", "palette": "palette ↓", "content_relu3_1": "content ↓", "ssim": "SSIM ↑"}
 
 
@@ -54,87 +58,107 @@ class Result:
     parameters: int
 
 
-@torch.inference_mode()
 def ablate(config: AblationConfig) -> str:
-    """Train and judge every recipe of ``config``; those that are trained already are judged only.
+    """Train and judge every recipe of ``config``.
 
     Returns:
-        The table, as Markdown.
+        The table, as Markdown; it is in the output too, with the figures and a picture, after every recipe.
 
     Raises:
         ConfigError: data, weights or output that cannot be used.
-        nst_ops.training.TrainingError: a recipe diverged or Ray was lost; the same command goes on.
+        nst_ops.training.step.DivergedError: a recipe's losses stayed non-finite.
     """
     runs, output = config.runs(), Folder(config.output)
-    side = next(iter(runs.values())).train.image_size
-    photos = to_tensor(np.stack(_squares(config.test, side, config.test_limit, "test")[1]))
-    names, pixels = _squares(config.data.style or "", side, _REFERENCES, "data.style")
-    references = [Style(name, picture) for name, picture in zip(names, pixels, strict=True)]
-    drawn = np.random.default_rng(0).integers(len(pixels), size=len(photos))
-    styles = to_tensor(np.stack([pixels[index] for index in drawn]))
+    first = next(iter(runs.values()))
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    photos = _photos(config.data.content, first.resize, config.data.limit, "data.content")
+    styles = _photos(config.data.style or "", first.style_resize, config.data.limit, "data.style")
+    side = first.train.image_size
+    tested = to_tensor(np.stack(list(_squares(config.test, side, config.test_limit, "test").values())))
+    pictures = _squares(config.data.style or "", side, config.references, "data.style")
+    references = [Style(name, picture) for name, picture in pictures.items()]
+    drawn = np.random.default_rng(0).integers(len(references), size=len(tested))
+    shown_styles = to_tensor(np.stack([references[index].pixels_hwc for index in drawn]))
     vgg, lacking = load_judge(Taps().all(), config.vgg_weights)
-    results: list[Result] = []
-    rows: dict[str, Tensor] = {"content": photos[:_SHOWN], "style": styles[:_SHOWN]}
-    with connected(config.ray_address):
-        for name, run in runs.items():
-            _log.info("recipe '%s'", name)
-            with torch.inference_mode(False), torch.enable_grad():
-                facts = train_network(run)
-            stylized = _stylized(run, photos, styles)
-            rows[name] = stylized[:_SHOWN]
-            found = judge(pairs_of(photos, stylized), references, vgg, lacking=lacking)
-            results.append(Result(name, _figures(found), facts["images_per_s"], facts["parameters"]))
-            output.write_bytes(PICTURE, png_bytes(sheet(rows)))
-            output.write_bytes(FIGURES, json.dumps([vars(r) for r in results], indent=2).encode())
-    itself = judge(pairs_of(photos, photos), references, vgg, lacking=lacking)
-    photographs = Result("the photographs themselves", _figures(itself), 0, 0)
-    text = table([photographs, *results])
-    output.write_bytes(TABLE, text.encode())
-    return text
+
+    def figures(stylized: Tensor) -> dict[str, float]:
+        found = judge(pairs_of(tested, stylized), references, vgg, lacking=lacking, device=device)
+        return _figures(found)
+
+    results = [Result(PHOTOGRAPHS, figures(tested), 0.0, 0)]
+    rows: dict[str, Tensor] = {"content": tested[:_SHOWN], "style": shown_styles[:_SHOWN]}
+    for name, run in runs.items():
+        _log.info("recipe '%s'", name)
+        stylized, speed, parameters = _train(run, photos, styles, tested, shown_styles, device)
+        results.append(Result(name, figures(stylized), speed, parameters))
+        rows[name] = stylized[:_SHOWN]
+        output.write_bytes(PICTURE, png_bytes(sheet(rows)))
+        output.write_bytes(FIGURES, json.dumps([vars(result) for result in results], indent=2).encode())
+        output.write_bytes(TABLE, table(results).encode())
+    return table(results)
 
 
-def table(results: list[Result]) -> str:
+def table(results: Sequence[Result]) -> str:
     """A row for each recipe, in Markdown."""
     frechet = [name for name in results[0].metrics if name.startswith("frechet_")]
-    heads = [f"Fréchet {name.removeprefix('frechet_')} ↓" for name in frechet] + list(_METRICS.values())
-    lines = [
-        "| recipe | " + " | ".join(heads) + " | parameters | images/s |",
-        "|---|" + "---:|" * (len(heads) + 2),
-    ]
+    measured = [name for name in _METRICS if name in results[0].metrics]
+    heads = [f"Fréchet {name.removeprefix('frechet_')} ↓" for name in frechet]
+    heads += [_METRICS[name] for name in measured]
+    lines = [f"| recipe | {' | '.join(heads)} | parameters | images/s |"]
+    lines.append("|---|" + "---:|" * (len(heads) + 2))
     for result in results:
-        figures = [f"{result.metrics[name]:.3g}" for name in (*frechet, *_METRICS)]
-        cost = (
-            [f"{result.parameters / 1e6:.2f} M", f"{result.images_per_s:.1f}"]
-            if result.parameters
-            else ["", ""]
-        )
-        lines.append(f"| {result.recipe} | " + " | ".join([*figures, *cost]) + " |")
+        cells = [f"{result.metrics[name]:.3g}" for name in (*frechet, *measured)]
+        cells += [f"{result.parameters / 1e6:.2f} M", f"{result.images_per_s:.1f}"]
+        if not result.parameters:
+            cells[-2:] = ["", ""]
+        lines.append(f"| {result.recipe} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _train(
+    run: TrainVitAdainConfig,
+    photos: Photos,
+    styles: Photos,
+    tested: Tensor,
+    shown_styles: Tensor,
+    device: torch.device,
+) -> tuple[Tensor, float, int]:
+    """The test's photographs by the trained recipe, (N, 3, H, W); its speed; its parameters."""
+    step = read_material(run).step(run, device, styles=styles)
+    settings = run.train
+    batches = Batches(
+        photos, settings.batch_size, settings.image_size, settings.seed, styles=styles, zoom=run.data.zoom
+    )
+    speed = train(step, batches, settings)
+    pairs = zip(tested.split(8), shown_styles.split(8), strict=True)
+    stylized = torch.cat([stylize(step.averaged, *pair) for pair in pairs])
+    return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.model.parameters())
 
 
 def _figures(report: Report) -> dict[str, float]:
     frechet = {f"frechet_{tap}": distance.outputs for tap, distance in report.distribution.items()}
-    return frechet | {name: report.spread(name).mean for name in _METRICS}
+    means = {name: report.spread(name).mean for name in _METRICS if name in report.metrics()}
+    return {name: float(f"{value:.5g}") for name, value in (frechet | means).items()}
 
 
-def _stylized(run: TrainVitAdainConfig, photos: Tensor, styles: Tensor) -> Tensor:
-    checkpoint = resolve_checkpoint(f"{run.output}/{MODEL}")
-    model: Any = load_checkpoint(checkpoint).model
-    batches = zip(photos.split(8), styles.split(8), strict=True)
-    return torch.cat([stylize(model, *batch) for batch in batches])
+def _photos(uri: str, side: int, limit: int, key: str) -> Photos:
+    block = np.stack(list(_squares(uri, side, limit, key).values()))
+    return Photos([block], [(0, row) for row in range(len(block))])
 
 
-def _squares(uri: str, side: int, limit: int, key: str) -> tuple[list[str], list[UInt8Array]]:
-    """Names and middle squares, uint8 (side, side, 3), of at most ``limit`` readable pictures."""
+def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]:
+    """By name the middle squares, uint8 (side, side, 3), of at most ``limit`` readable pictures."""
     folder = Folder(uri)
     names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(limit, len(names))).astype(int)]
-    pictures = {}
-    for name in chosen:
+    pictures: dict[str, Any] = {}
+    console = Console(stderr=True)
+    for name in track(chosen, f"reading {key}", console=console, disable=not console.is_terminal):
         try:
             pictures[name] = square(decode_image(folder.read_bytes(name)).rgb_hwc, side)
         except (MediaError, OSError) as error:
             _log.warning("%s: skipped %s: %s", key, name, error)
     if not pictures:
         raise ConfigError(f"{key}: no readable pictures in '{folder.uri()}'")
-    return list(pictures), list(pictures.values())
+    return pictures
