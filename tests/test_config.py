@@ -257,7 +257,7 @@ def test_faces_to_anime_and_stylized_imagenet_say_what_they_do():
     assert imagenet.resize.max_side is None
 
 
-@pytest.mark.parametrize("name", ["stylize_dataset.py", "train_johnson.py", "benchmark.py"])
+@pytest.mark.parametrize("name", [*(f"{job}.py" for job in JOBS), "benchmark.py"])
 def test_the_job_itself_answers_without_starting_anything(name):
     job = [sys.executable, str(ROOT / "jobs" / name)]
     environment = {**os.environ, "COLUMNS": "100"}

@@ -29,9 +29,12 @@ from nst_ops.media.images import decode_image
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
 from nst_ops.training.grid import png_bytes, sheet, stylize
-from nst_ops.training.loop import train
+from nst_ops.training.history import History
+from nst_ops.training.loop import Speed, train
 from nst_ops.training.material import read_material
 from nst_ops.training.photos import Batches, Photos, UInt8Array, square, to_tensor
+from nst_ops.training.progress import TrainingProgress
+from nst_ops.training.step import StepFigures
 
 _log = logging.getLogger(__name__)
 
@@ -130,10 +133,37 @@ def _train(
     batches = Batches(
         photos, settings.batch_size, settings.image_size, settings.seed, styles=styles, zoom=run.data.zoom
     )
-    speed = train(step, batches, settings)
+    watch = _Watch()
+    with TrainingProgress(settings.steps, settings.batch_size, watch.get):
+        speed = train(step, batches, settings, watch)
     pairs = zip(tested.split(8), shown_styles.split(8), strict=True)
     stylized = torch.cat([stylize(step.averaged, *pair) for pair in pairs])
     return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.model.parameters())
+
+
+class _Watch:
+    """The recorder of a recipe: says how far it is, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self._history = History()
+        self._latest: dict[str, Any] = {}
+
+    def get(self) -> dict[str, Any]:
+        """For the progress bar; empty before the first step."""
+        return self._latest
+
+    def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
+        """A step is done."""
+        self._history.append(number, figures.flat())
+        losses = {term: self._history.recent(term) for term in self._history.terms}
+        self._latest = {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
+
+    def validate(self, number: int) -> float:
+        """Judged after the last step, by what all recipes have in common."""
+        return 0.0
+
+    def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
+        """Nothing to go on from: a recipe is short."""
 
 
 def _figures(report: Report) -> dict[str, float]:

@@ -1,0 +1,109 @@
+"""Recipes side by side: trained on the same, judged alike, shown in one table and one picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from nst_ops.config import ConfigError
+from nst_ops.config.ablation import AblationConfig, merged
+from nst_ops.training.ablation import PHOTOGRAPHS, ablate
+
+TINY = {
+    "network": {
+        "encoder": "vit_tiny_patch16_224",
+        "encoder_options": {"depth": 1, "embed_dim": 24, "num_heads": 2},
+        "encoder_weights": "none",
+        "frozen": False,
+        "widths": [8, 8, 8, 8],
+    },
+    "loss": {
+        "content": {"taps": {"relu2_1": 1.0}},
+        "gram": {"taps": {"relu1_2": 1.0}, "scales": {1.0: 1.0}},
+    },
+    "train": {"steps": 2, "batch_size": 2, "image_size": 32, "precision": "fp32", "save_every": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first layers of VGG19 with random weights."""
+    torch.manual_seed(0)
+    features = torchvision.models.vgg19().features[:10].state_dict()
+    path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
+    torch.save({f"features.{key}": value for key, value in features.items()}, path)
+    return path
+
+
+def config(material: Path, vgg19: Path, output: Path, **more: Any) -> AblationConfig:
+    photos = str(material / "photos")
+    settings = {
+        "data": {"content": photos, "style": photos},
+        "test": photos,
+        "output": str(output),
+        "vgg_weights": str(vgg19),
+        "base": TINY,
+        "recipes": {"first": {}, "a stem": {"network": {"stem": 4}}},
+    }
+    return AblationConfig(**settings | more)
+
+
+def test_recipes_are_trained_and_judged_alike(material, vgg19, tmp_path):
+    text = ablate(config(material, vgg19, tmp_path))
+    assert (tmp_path / "ablation.md").read_text() == text
+    results = json.loads((tmp_path / "ablation.json").read_text())
+    assert [result["recipe"] for result in results] == [PHOTOGRAPHS, "first", "a stem"]
+    photographs, first, stem = (result["metrics"] for result in results)
+    assert photographs["ssim"] == pytest.approx(1)
+    assert first["ssim"] < 1
+    assert first != stem
+    assert results[2]["parameters"] > results[1]["parameters"] > 0
+    assert {"frechet_relu2_2", "gram", "palette", "ssim"} <= first.keys()
+    assert "content_relu3_1" not in first  # the weights at hand do not reach it
+    for words in ("| first |", "| a stem |", "SSIM"):
+        assert words in text
+    with Image.open(tmp_path / "ablation.png") as picture:
+        assert picture.height > picture.width / 2
+
+
+def test_the_same_again_is_the_same(material, vgg19, tmp_path):
+    runs = []
+    for name in ("one", "two"):
+        ablate(config(material, vgg19, tmp_path / name, recipes={"only": {}}))
+        runs.append(json.loads((tmp_path / name / "ablation.json").read_text()))
+    assert [result["metrics"] for result in runs[0]] == [result["metrics"] for result in runs[1]]
+
+
+def test_each_recipe_changes_the_one_before(material, vgg19, tmp_path):
+    recipes = {
+        "first": {"loss": {"gram": {"taps": {"relu2_1": 1.0}}}},
+        "more": {"network": {"stem": 4}},
+        "less": {"loss": {"gram": {"weight": 0.5}}},
+    }
+    runs = config(material, vgg19, tmp_path, recipes=recipes).runs()
+    assert [run.network.stem for run in runs.values()] == [0, 4, 4]
+    assert [run.loss.gram.weight for run in runs.values()] == [12, 12, 0.5]
+    assert all(run.loss.gram.taps == {"relu2_1": 1.0} for run in runs.values())  # replaced, not added to
+
+
+def test_sections_are_merged_and_the_rest_replaced():
+    base = {"a": {"b": 1, "c": {"d": 2}}, "taps": {"x": 1}}
+    assert merged(base, {"a": {"c": {"e": 3}}, "taps": {"y": 1}}) == {
+        "a": {"b": 1, "c": {"d": 2, "e": 3}},
+        "taps": {"y": 1},
+    }
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "taps": {"x": 1}}
+
+
+def test_a_mistake_in_a_recipe_is_named(material, vgg19, tmp_path):
+    with pytest.raises(ValueError, match=r"recipes: network\.stemm"):
+        config(material, vgg19, tmp_path, recipes={"typo": {"network": {"stemm": 4}}})
+    with pytest.raises(ValueError, match=r"one train\.image_size"):
+        config(material, vgg19, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="test: no readable pictures"):
+        ablate(config(material, vgg19, tmp_path, test=str(tmp_path / "empty")))
