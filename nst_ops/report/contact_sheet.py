@@ -19,6 +19,7 @@ from nst_ops.storage import Folder
 _CELL = 256
 _GAP = 12
 _LABEL = 20
+_ENLARGING = Image.Resampling.BICUBIC
 _FRAME_OF_FILM = 24  # a second or so in: first frames are often black
 
 
@@ -131,6 +132,9 @@ def _draw(strips: list[tuple[str, list[Image.Image]]]) -> Image.Image:
         label = name.encode("latin-1", "replace").decode("latin-1")
         pen.text((x, y), label if len(label) <= 60 else label[:57] + "...", fill=(60, 60, 60), font=font)
         for number, picture in enumerate(pictures):
+            times = _CELL // max(picture.size)  # tiny ones a whole number of times
+            if times > 1:
+                picture = picture.resize((picture.width * times, picture.height * times), _ENLARGING)
             cell = Image.new("RGB", (_CELL, _CELL), (232, 232, 232))
             at = ((_CELL - picture.width) // 2, (_CELL - picture.height) // 2)
             cell.paste(picture, at, picture if picture.mode == "RGBA" else None)

@@ -155,7 +155,7 @@ class _Watch:
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
         """A step is done."""
         self._history.append(number, figures.flat())
-        losses = {term: self._history.recent(term) for term in self._history.terms}
+        losses = {term: self._history.recent(term) for term in figures.terms}
         self._latest = {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
 
     def validate(self, number: int) -> float:

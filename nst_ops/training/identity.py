@@ -59,9 +59,11 @@ def describe(
     config: TrainingConfig, photos: StoredPhotos, styles: StoredPhotos | None = None
 ) -> dict[str, Any]:
     """What a checkpoint should say of its origin; names, but no paths of this machine."""
-    recipe = config.model_dump(
-        mode="json", include={"style_side", "style_margin", "network", "loss", "train"}, exclude_none=True
-    )
+    sections = {"network", "loss", "train"} | ({"style_side", "style_margin"} if not styles else set())
+    recipe = config.model_dump(mode="json", include=sections, exclude_none=True)
+    recipe["data"] = {"resize": config.resize}
+    if styles:
+        recipe["data"] |= {"style_resize": config.style_resize, "zoom": list(config.data.zoom)}
     recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
     for key in ("start_from", "encoder_weights"):
         if key in recipe["network"]:

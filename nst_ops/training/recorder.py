@@ -101,7 +101,7 @@ class RunRecorder:
         now = time.monotonic()
         if now - self._reported > _REPORT_EVERY_S or number == self.config.train.steps:
             self._reported = now
-            losses = {term: self.history.recent(term) for term in self.history.terms}
+            losses = {term: self.history.recent(term) for term in figures.terms}
             self.report(
                 {"since": self._since, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
             )

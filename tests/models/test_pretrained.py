@@ -22,7 +22,7 @@ PALETTES = {  # mean red, green and blue of the paintings
 }
 
 
-@pytest.fixture(scope="module", params=sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
+@pytest.fixture(scope="module", params=sorted(PALETTES))
 def style(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -139,3 +139,65 @@ def test_no_checkerboard_stands_out_of_the_spectrum(stylize, period):
     """Stricter, for the style that everything is tried with."""
     for _, prominence in weave(stylize(photo(4, 256)), period):
         assert prominence < 6
+
+
+@pytest.fixture(scope="module")
+def anime() -> Checkpoint:
+    return load_checkpoint(PRETRAINED / "anime_faces.safetensors")
+
+
+def face(side: int = 128) -> Tensor:
+    """A free photograph of a face, aligned as those of CelebA: (1, 3, side, side)."""
+    data = pytest.importorskip("skimage.data")
+    picture = Image.fromarray(data.astronaut()).crop((125, 0, 325, 200))
+    resized = np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+    return torch.from_numpy(resized.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def luma(picture: Tensor) -> Tensor:
+    return (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def test_every_shipped_network_is_tested_here():
+    assert {path.stem for path in PRETRAINED.glob("*.safetensors")} == {*PALETTES, "anime_faces"}
+
+
+def test_the_anime_network_is_small_and_says_what_it_learned_from(anime):
+    assert (PRETRAINED / "anime_faces.safetensors").stat().st_size < 8_000_000
+    assert (PRETRAINED / "anime_faces.md").is_file()
+    assert "CelebA" in anime.facts["data"]
+    assert "research" in anime.facts["data"]
+    assert {"recipe", "steps", "losses", "images_per_s", "versions"} <= anime.facts.keys()
+    assert "/" not in json.dumps(anime.facts["recipe"])
+
+
+@pytest.mark.parametrize("side", [96, 128, 176])
+def test_a_face_becomes_flat_and_inked_and_stays_itself(anime, side):
+    before = face(side)
+    with torch.inference_mode():
+        after = anime.model(before)
+    assert after.isfinite().all()
+    coarse = [torch.nn.functional.avg_pool2d(luma(x), 8).flatten() for x in (before, after)]
+    assert torch.corrcoef(torch.stack(coarse))[0, 1] > 0.85
+    across, down = (
+        slice(round(side * low), round(side * high)) for low, high in ((0.31, 0.38), (0.55, 0.64))
+    )
+    cheek = (slice(None), slice(None), down, across)
+    texture = [
+        (luma(x) - torch.nn.functional.avg_pool2d(luma(x), 5, 1, 2))[cheek].std() for x in (before, after)
+    ]
+    assert texture[1] < texture[0]
+    assert luma(after)[cheek].mean() > luma(before)[cheek].mean()
+    ink = [  # much darker than what is around, the dark suit left out
+        ((torch.nn.functional.avg_pool2d(luma(x), 9, 1, 4) - luma(x))[:, :, 4 : side * 7 // 10] > 0.25).sum()
+        for x in (before, after)
+    ]
+    assert ink[1] > 2 * ink[0]
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_the_anime_network_leaves_an_even_area_even(anime, level):
+    with torch.inference_mode():
+        out = anime.model(flat(level))[:, :, 16:-16, 16:-16]
+    assert out.std(dim=(2, 3)).max() < 0.01
+    assert (out.mean() - level).abs() < 0.25
