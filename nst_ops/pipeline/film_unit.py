@@ -22,14 +22,14 @@ from nst_ops.media.video import (
     container_takes,
     count_packets,
 )
-from nst_ops.pipeline.bench import Bench
 from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageFullError
 from nst_ops.stylizers import Style
 
 
 def stylize_film(
-    bench: Bench, unit: WorkUnit, item: Item, style_name: str, timings: Timings, animated: bool = False
+    bench: Workbench, unit: WorkUnit, item: Item, style_name: str, timings: Timings, animated: bool = False
 ) -> Row:
     """Stylize a video, or an image that moves; its row."""
     own = Timings()
@@ -49,7 +49,7 @@ def stylize_film(
 
 
 def _stylize(
-    bench: Bench,
+    bench: Workbench,
     item: Item,
     style_name: str,
     style: Style | None,

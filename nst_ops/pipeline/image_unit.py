@@ -16,9 +16,9 @@ from nst_ops.collection.plan import REPORT, Item, WorkUnit
 from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
-from nst_ops.pipeline.bench import Bench
 from nst_ops.pipeline.film_unit import stylize_film
 from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.workbench import Workbench
 from nst_ops.report.loss_curve import plot_losses
 from nst_ops.storage import StorageFullError
 from nst_ops.stylizers import Style
@@ -38,7 +38,7 @@ class _Task:
     """Of each step, where the picture was optimised."""
 
 
-def stylize_images(bench: Bench, unit: WorkUnit, timings: Timings) -> list[Row]:
+def stylize_images(bench: Workbench, unit: WorkUnit, timings: Timings) -> list[Row]:
     """Stylize the images of a unit; the row of each, in each of its styles."""
     rows: list[Row] = []
     batch_size = bench.config.model.batch_size
@@ -77,7 +77,7 @@ def stylize_images(bench: Bench, unit: WorkUnit, timings: Timings) -> list[Row]:
     return rows
 
 
-def _decode(bench: Bench, unit: WorkUnit) -> Iterator[_Task]:
+def _decode(bench: Workbench, unit: WorkUnit) -> Iterator[_Task]:
     """Each item decoded once, for all of its styles, whose pictures are read here as well."""
     for item in unit.items:
         started = time.perf_counter()
@@ -93,7 +93,7 @@ def _decode(bench: Bench, unit: WorkUnit) -> Iterator[_Task]:
             yield _in_style(bench, _Task(item, name, image, None, error, Timings(decode_s=share_s)))
 
 
-def _in_style(bench: Bench, task: _Task) -> _Task:
+def _in_style(bench: Workbench, task: _Task) -> _Task:
     """The task with its style picture, or with the reason why there is none."""
     started = time.perf_counter()
     if task.image is not None:
@@ -116,7 +116,7 @@ def _same_size_batches(tasks: Iterator[_Task], batch_size: int) -> Iterator[list
             yield batch
 
 
-def _write(bench: Bench, unit: WorkUnit, task: _Task, stylized_hwc: UInt8Array) -> Row:
+def _write(bench: Workbench, unit: WorkUnit, task: _Task, stylized_hwc: UInt8Array) -> Row:
     image, item, timings = task.image, task.item, task.timings
     assert image is not None
     started = time.perf_counter()
@@ -153,7 +153,7 @@ def _write(bench: Bench, unit: WorkUnit, task: _Task, stylized_hwc: UInt8Array) 
     )
 
 
-def _without_image(bench: Bench, unit: WorkUnit, task: _Task, timings: Timings) -> Row:
+def _without_image(bench: Workbench, unit: WorkUnit, task: _Task, timings: Timings) -> Row:
     """A file that did not decode is a failed row; an animated one is a film."""
     if task.error is not None:
         return bench.failed(unit, task.item, task.style_name, task.error, task.timings)

@@ -24,9 +24,9 @@ from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
 from nst_ops.media.video import Frame, VideoReader, VideoWriter, even_size, read_header
 from nst_ops.pipeline import cluster
-from nst_ops.pipeline.bench import Bench
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.summary import render
+from nst_ops.pipeline.workbench import Workbench
 from nst_ops.ray_connection import num_gpus
 
 _PROBES = 48
@@ -168,7 +168,7 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
 @ray.remote(max_retries=0)
 def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float] | None:
     """(seconds, bytes) per written pixel on the way that the run itself takes."""
-    bench = Bench(spec)
+    bench = Workbench(spec)
     seconds = pixels = num_bytes = 0.0
     for item in items:
         with contextlib.suppress(Exception):
@@ -179,7 +179,7 @@ def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float]
     return (seconds / pixels, num_bytes / pixels) if pixels else None
 
 
-def _measure_image(bench: Bench, item: Item) -> tuple[float, float, float]:
+def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
     config, style = bench.config, bench.read_style(item["styles"][0])
     started = time.perf_counter()
     image = decode_image(bench.source.read_bytes(item["relpath"]), config.resize.max_side)
@@ -192,7 +192,7 @@ def _measure_image(bench: Bench, item: Item) -> tuple[float, float, float]:
     return max(stages), stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
 
 
-def _measure_video(bench: Bench, item: Item) -> tuple[float, float, float]:
+def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
     video, style = bench.config.video, bench.read_style(item["styles"][0])
     with (
         bench.source.local_copy(item["relpath"]) as path,

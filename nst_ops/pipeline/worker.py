@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.plan import WorkUnit
-from nst_ops.pipeline.bench import Bench
 from nst_ops.pipeline.film_unit import stylize_film
 from nst_ops.pipeline.image_unit import stylize_images
 from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageFullError
 
 
@@ -29,7 +29,7 @@ class UnitResult:
     """An exception that nothing foresaw; the unit has no rows and may be tried again."""
 
 
-class Worker(Bench):
+class Worker(Workbench):
     """Stylizes units with one network on one device."""
 
     def __call__(self, unit: WorkUnit) -> UnitResult:

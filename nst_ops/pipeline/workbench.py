@@ -27,7 +27,7 @@ _STYLES_KEPT = 256
 """Decoded style pictures in memory, about 1 MiB each at style.side 512."""
 
 
-class Bench:
+class Workbench:
     """What every unit of a worker is done with.
 
     Args:
