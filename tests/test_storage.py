@@ -236,7 +236,8 @@ def test_a_full_disk_is_called_one_and_holds_no_half_file(tmp_path):
 
 def test_a_manifest_on_a_full_disk_is_a_full_disk(tmp_path):
     with small_disk(tmp_path / "disk", 64) as folder:
-        rows = [{"item_id": str(uuid.uuid4()), "error_message": os.urandom(400).hex()} for _ in range(500)]
+        noise = [os.urandom(400).hex() for _ in range(500)]
+        rows = [{"item_id": str(uuid.uuid4()), "style": "", "error_message": text} for text in noise]
         assert pa.Table.from_pylist(rows, schema=SCHEMA).nbytes > 64_000
         with pytest.raises(StorageFullError):
             Manifest(folder).commit("unit", rows)
