@@ -144,9 +144,10 @@ def test_two_workers_train_and_the_job_stylizes_with_what_they_write(cluster, ma
         train_network(tiny(tmp_path / "other", tmp_path / "out"))
 
     checkpoint = str(tmp_path / "out/model.safetensors")
-    stylized = run_job(material / "photos/0.png", tmp_path / "painted", "--model.checkpoint", checkpoint)
+    source, output = material / "photos/0.png", tmp_path / "painted"
+    stylized = run_job(source, output, "--model.checkpoint", checkpoint, ray_address=cluster)
     assert stylized.returncode == 0, stylized.stderr
-    with Image.open(tmp_path / "painted/0.png") as painted, Image.open(material / "photos/0.png") as photo:
+    with Image.open(output / "0.png") as painted, Image.open(source) as photo:
         assert painted.size == photo.size
         assert np.abs(np.asarray(painted, int) - np.asarray(photo, int)).mean() > 5
 
