@@ -1,9 +1,8 @@
 """Train a network to paint in the manner of one picture. See configs/train_johnson.yaml."""
 
 import logging
-import sys
 
-from nst_ops.config import ConfigError, TrainJohnsonConfig, parse_config
+from nst_ops.config import TrainJohnsonConfig, parse_config
 
 
 def main() -> int:
@@ -11,27 +10,19 @@ def main() -> int:
     config = parse_config(TrainJohnsonConfig)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
-    from nst_ops.training import TrainingError, describe_outcome, train_network  # Ray, torch: not for --help
+    from nst_ops.training import describe_outcome, report, train_network  # Ray, torch: not for --help
 
-    try:
-        if config.sweep:
-            from nst_ops.training.sweep import sweep  # so is Tune
+    if not config.sweep:
+        return report(lambda: describe_outcome(config.output, train_network(config)))
+    from nst_ops.training.sweep import sweep  # so is Tune
 
-            result = sweep(config)
-            print(result.table())
-            return result.exit_code
-        facts = train_network(config)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"fatal: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        return 1
-    print(describe_outcome(config.output, facts))
-    return 0
+    results = []
+
+    def table() -> str:
+        results.append(sweep(config))
+        return results[0].table()
+
+    return report(table) or results[0].exit_code
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Train a network that paints like any picture it is shown. See configs/train_vit_adain.yaml."""
 
 import logging
-import sys
 
-from nst_ops.config import ConfigError, TrainVitAdainConfig, parse_config
+from nst_ops.config import TrainVitAdainConfig, parse_config
 
 
 def main() -> int:
@@ -11,21 +10,9 @@ def main() -> int:
     config = parse_config(TrainVitAdainConfig)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
-    from nst_ops.training import TrainingError, describe_outcome, train_network  # Ray, torch: not for --help
+    from nst_ops.training import describe_outcome, report, train_network  # Ray, torch: not for --help
 
-    try:
-        facts = train_network(config)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"fatal: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        return 1
-    print(describe_outcome(config.output, facts))
-    return 0
+    return report(lambda: describe_outcome(config.output, train_network(config)))
 
 
 if __name__ == "__main__":

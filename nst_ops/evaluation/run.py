@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,6 +29,7 @@ from nst_ops.evaluation.report import Report
 from nst_ops.media.errors import MediaError
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
+from nst_ops.stylizers.device import choose_device
 
 PAGE, METRICS, SUMMARY = "index.html", "metrics.parquet", "summary.json"
 _PLOTS = {
@@ -67,7 +67,10 @@ def evaluate_run(config: EvaluateConfig) -> Outcome:
             read; nothing was written.
         StorageFullError: there is no space for the output.
     """
-    device, by = _device(config.device), config.page.rank_by
+    try:
+        device, by = choose_device(config.device, "fp32")[0], config.page.rank_by
+    except ValueError as error:
+        raise ConfigError(f"device: {error}") from error
     taps = Taps(config.taps.style, config.taps.content, config.taps.distribution)
     try:
         metric(by)
@@ -113,17 +116,6 @@ def evaluate_run(config: EvaluateConfig) -> Outcome:
     report.notes.extend(_notes(report, manifest, rows, unreadable))
     _write(report, output, config, manifest, styles, by, unreadable)
     return Outcome(report, output.uri(PAGE), unreadable)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device: no '{name}' here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _progress() -> Progress:

@@ -83,7 +83,10 @@ def ablate(config: AblationConfig) -> str:
     references = [Style(name, picture) for name, picture in pictures.items()]
     drawn = np.random.default_rng(0).integers(len(references), size=len(tested))
     shown_styles = to_tensor(np.stack([references[index].pixels_hwc for index in drawn]))
-    vgg, lacking = load_judge(Taps().all(), config.vgg_weights)
+    try:
+        vgg, lacking = load_judge(Taps().all(), config.vgg_weights)
+    except FileNotFoundError as error:
+        raise ConfigError(f"vgg_weights: {error}") from error
 
     def figures(stylized: Tensor) -> dict[str, float]:
         found = judge(pairs_of(tested, stylized), references, vgg, lacking=lacking, device=device)
@@ -180,6 +183,8 @@ def _photos(uri: str, side: int, limit: int, key: str) -> Photos:
 def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]:
     """By name the middle squares, uint8 (side, side, 3), of at most ``limit`` readable pictures."""
     folder = Folder(uri)
+    if not folder.exists():
+        raise ConfigError(f"{key}: there is no folder '{folder.uri()}'")
     names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(limit, len(names))).astype(int)]
     pictures: dict[str, Any] = {}

@@ -21,6 +21,8 @@ from nst_ops.losses import (
     noise_stability,
     total_variation,
 )
+from nst_ops.losses.cel import cel_shaded
+from nst_ops.losses.colour import luma
 from nst_ops.models.vgg import VGGFeatures
 
 TAPS = ["relu1_2", "relu2_1"]
@@ -304,3 +306,34 @@ def test_a_painting_too_small_is_refused_with_a_remedy(vgg):
         ValueError, match=r"the picture of 12 x 12 pixels .* raise image_size or drop the scale"
     ):
         loss.judge(torch.rand(1, 3, 12, 12), torch.rand(1, 3, 12, 12))
+
+
+@pytest.mark.parametrize("term", ["content", "gram"])
+def test_a_grey_term_sees_no_colours(vgg, term):
+    """A picture and its luma differ in colour alone."""
+    config = {
+        "content": PLAIN["content"] | {"weight": float(term == "content"), "grey": True},
+        "gram": PLAIN["gram"] | {"weight": float(term == "gram"), "grey": True},
+        "variation": {"weight": 0.0},
+    }
+    photos = torch.rand(1, 3, 32, 32)
+    grey = luma(photos).expand_as(photos)
+    blind = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
+    assert blind.judge(grey, photos).terms[term] < 1e-9
+    config[term]["grey"] = False
+    seeing = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
+    assert seeing.judge(grey, photos).terms[term] > 1e-5
+
+
+def test_the_drawing_may_be_what_is_to_be_kept(vgg):
+    config = {
+        "content": PLAIN["content"] | {"of": "drawing", "units": "absolute"},
+        "gram": {"weight": 0.0},
+        "variation": {"weight": 0.0},
+        "cel": {"weight": 2.0},
+    }
+    loss = PerceptualLoss(vgg, None, LossConfig.model_validate(config))
+    photos = torch.rand(1, 3, 32, 32)
+    drawn = cel_shaded(photos, loss.config.cel)
+    assert all(value < 1e-6 for value in loss.judge(drawn, photos, photos).terms.values())
+    assert all(value > 1e-2 for value in loss.judge(photos, photos, photos).terms.values())

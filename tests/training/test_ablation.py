@@ -105,5 +105,9 @@ def test_a_mistake_in_a_recipe_is_named(material, vgg19, tmp_path):
     with pytest.raises(ValueError, match=r"one train\.image_size"):
         config(material, vgg19, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
     (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"test: there is no folder '.*nowhere'"):
+        ablate(config(material, vgg19, tmp_path, test=str(tmp_path / "nowhere")))
+    with pytest.raises(ConfigError, match=r"vgg_weights: .*nowhere\.pth"):
+        ablate(config(material, tmp_path / "nowhere.pth", tmp_path))
     with pytest.raises(ConfigError, match="test: no readable pictures"):
         ablate(config(material, vgg19, tmp_path, test=str(tmp_path / "empty")))

@@ -202,3 +202,20 @@ def test_what_fails_while_loading_is_raised_where_the_batch_is_asked_for():
     with pytest.raises(IndexError):
         [ahead() for _ in range(2)]
     ahead.close()
+
+
+def test_what_became_of_whole_photographs_is_cut_where_they_are():
+    """At any zoom: a filter of the whole, cut, lies over the crop."""
+    for zoom in ((1.0, 1.0), (0.8, 0.8), (1.5, 1.5)):
+        crops = Batches(photos(7), 4, 8, seed=1, zoom=zoom)(3).photos
+        assert crops.side == max(8, round(12 * zoom[0]))
+        assert torch.allclose(crops.cut(crops.whole()), crops.cut(), atol=1e-6)
+        assert torch.allclose(crops.cut(1 - crops.whole()), 1 - crops.cut(), atol=1e-6)
+
+
+def test_zoom_is_drawn_by_step_and_seed_alone():
+    sides = [Batches(photos(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).photos.side for step in range(1, 30)]
+    again = [Batches(photos(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).photos.side for step in range(1, 30)]
+    assert sides == again
+    assert min(sides) >= 8
+    assert len(set(sides)) > 5
