@@ -157,6 +157,31 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def atomic_write_folder(self, relpath: str) -> Iterator[Path]:
+        """An empty local folder to write files to; it appears under its name whole, in place of an older one.
+
+        On remote storage its files appear one by one, the last by name at the end.
+
+        Raises:
+            StorageFullError: there is no space left, here or in the quota.
+        """
+        with storage_full(self.uri()), self._scratch() as scratch:
+            temporary = Path(scratch, uuid.uuid4().hex)
+            temporary.mkdir()
+            try:
+                yield temporary
+                self.remove(relpath)
+                if self.is_local:
+                    target = self.path(relpath)
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    os.replace(temporary, target)
+                else:
+                    for path in sorted(temporary.iterdir()):
+                        self.fs.put_file(str(path), self.path(f"{relpath}/{path.name}"))
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
     def write_bytes(self, relpath: str, data: bytes) -> None:
         """Write a file as ``atomic_write`` does."""
         with self.atomic_write(relpath) as temporary:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from media_factory import Sound, moving_pictures, write_film
 
 from nst_ops.collection.manifest import SCHEMA, Manifest
+from nst_ops.config import VideoConfig
 from nst_ops.media.video import VideoReader, VideoWriter
 from nst_ops.storage import SCRATCH, FileInfo, Folder, StorageFullError
 
@@ -251,7 +252,7 @@ def test_a_film_that_fills_the_disk_at_any_point_is_a_full_disk(tmp_path):
             with VideoReader(str(source)) as reader:
                 size = reader.output_size
                 writer = VideoWriter(
-                    str(temporary), container, reader.info, size, str(source), 18, "ultrafast"
+                    str(temporary), container, reader.info, size, str(source), VideoConfig(preset="ultrafast")
                 )
                 with writer:
                     for frame in reader.frames():

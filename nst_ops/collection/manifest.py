@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         ("worker", pa.string()),
         ("decode_s", pa.float64()),
         ("stylize_s", pa.float64()),
+        ("smooth_s", pa.float64()),
         ("encode_s", pa.float64()),
         ("finished_at", pa.timestamp("ms", tz="UTC")),
     ]
@@ -73,6 +74,11 @@ class Manifest:
         if not paths:
             return SCHEMA.empty_table()
         return pa.concat_tables([self._read(path) for path in paths])
+
+    def holds(self, unit_id: str, key: Key) -> bool:
+        """Whether there is a row of ``key`` in the part of a unit."""
+        relpath = f"{MANIFEST}/{unit_id}.parquet"
+        return self.output.exists(relpath) and key in row_keys(self._read(self.output.path(relpath)))
 
     def commit(self, unit_id: str, rows: list[Row]) -> None:
         """Record ``rows`` as the outcome of a unit, beside its other rows, all or nothing."""

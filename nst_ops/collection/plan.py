@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -12,12 +13,14 @@ import pyarrow as pa
 from nst_ops.collection.discover import unit_id
 from nst_ops.collection.manifest import MANIFEST, Key
 from nst_ops.collection.run_record import RUN_FILE
+from nst_ops.collection.segments import SEGMENTS
 from nst_ops.collection.styles import StyleChoice
-from nst_ops.media.formats import likely_output
+from nst_ops.media.formats import Container, likely_output
+from nst_ops.media.video.segments import Segment
 from nst_ops.storage import SCRATCH
 
 REPORT = "report"
-RESERVED = frozenset({MANIFEST, REPORT, RUN_FILE, SCRATCH})
+RESERVED = frozenset({MANIFEST, REPORT, RUN_FILE, SCRATCH, SEGMENTS})
 """What the run itself writes into the output."""
 
 Item = dict[str, Any]
@@ -26,21 +29,36 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one call of a worker processes and commits at once: some images, or one video in one style."""
+    """What one call of a worker processes and commits at once.
+
+    Some images, or one video in one style, or a segment of it.
+    """
 
     unit_id: str
     items: tuple[Item, ...]
     attempt: int = 1
+    segment: Segment | None = None
+
+    @property
+    def part(self) -> str:
+        """Name of its part of the manifest: all segments of a film share the film's."""
+        return unit_id(_names(self.items)) if self.segment else self.unit_id
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the sources, once for every style: how much work it is."""
-        return sum(item["source_bytes"] * len(item["styles"]) for item in self.items)
+        whole = sum(item["source_bytes"] * len(item["styles"]) for item in self.items)
+        return int(whole // (self.segment.count if self.segment else 1))
 
     @property
     def num_rows(self) -> int:
-        """Rows of the manifest that it comes to."""
-        return sum(len(item["styles"]) for item in self.items)
+        """Rows of the manifest that it comes to; a film's segments come to one together."""
+        return len(self.keys)
+
+    @property
+    def keys(self) -> list[Key]:
+        """Of the rows of the manifest that it comes to, or adds to."""
+        return [key for item in self.items for key in _keys(item)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,12 @@ class Plan:
 
 
 def plan_units(
-    catalog: pa.Table, manifest: pa.Table, images_per_unit: int, retry_failed: bool, choice: StyleChoice
+    catalog: pa.Table,
+    manifest: pa.Table,
+    images_per_unit: int,
+    retry_failed: bool,
+    choice: StyleChoice,
+    container: Container = "auto",
 ) -> Plan:
     """Subtract what the manifest holds from the catalog and cut the rest into units.
 
@@ -76,6 +99,7 @@ def plan_units(
         images_per_unit: images that a unit writes; a video in one style is a unit of its own.
         retry_failed: take items again that failed or crashed.
         choice: the styles.
+        container: of stylized videos, as in the configuration.
     """
     items: list[Item] = [{**item, "styles": choice.of(item["relpath"])} for item in catalog.to_pylist()]
     columns = ["item_id", "style", "status", "source_version", "source_bytes"]
@@ -87,7 +111,7 @@ def plan_units(
         if (row := rows.get(key)) and _is_stale(item, row, retry_failed)
     }
     done = rows.keys() - stale
-    refusals = {refusal.item["item_id"]: refusal for refusal in _refusals(items, choice)}
+    refusals = {refusal.item["item_id"]: refusal for refusal in _refusals(items, choice, container)}
     images = [item for item in items if item["kind"] == "image" and item["item_id"] not in refusals]
     videos = [item for item in items if item["kind"] == "video" and item["item_id"] not in refusals]
     # Cut the whole catalog first and subtract then: a unit keeps its id, and so the name of its
@@ -108,22 +132,35 @@ def plan_units(
 def without(unit: WorkUnit, done: Set[Key]) -> WorkUnit | None:
     """What of ``unit`` is not done yet; None where nothing is left."""
     left = tuple(item for item in (_left(item, done) for item in unit.items) if item["styles"])
-    return WorkUnit(unit.unit_id, left, unit.attempt) if left else None
+    return replace(unit, items=left) if left else None
 
 
 def split_unit(unit: WorkUnit) -> list[WorkUnit]:
     """A unit whose worker died, for the next try: in parts, so that the culprit is alone.
 
     Several items part into single ones, and an item of several styles into single styles: a style
-    picture may be the culprit, too.
+    picture may be the culprit, too. A segment stays as it is.
     """
+    if unit.segment:
+        return [replace(unit, attempt=unit.attempt + 1)]
     parts = unit.items if len(unit.items) > 1 else _one_each(unit.items[0])
     return [_unit([part], unit.attempt + 1) for part in parts]
 
 
+def cut_unit(film: WorkUnit, segments: Sequence[Segment]) -> list[WorkUnit]:
+    """A unit of one video as a unit for each of its segments."""
+    return [
+        WorkUnit(unit_id([film.unit_id, str(segment.number)]), film.items, segment=segment)
+        for segment in segments
+    ]
+
+
 def _unit(items: list[Item], attempt: int = 1) -> WorkUnit:
-    names = [name for item in items for name in (item["item_id"], *item["styles"])]
-    return WorkUnit(unit_id(names), tuple(items), attempt)
+    return WorkUnit(unit_id(_names(items)), tuple(items), attempt)
+
+
+def _names(items: Sequence[Item]) -> list[str]:
+    return [name for item in items for name in (item["item_id"], *item["styles"])]
 
 
 def _one_each(item: Item) -> list[Item]:
@@ -146,9 +183,10 @@ def _is_stale(item: Item, row: dict[str, Any], retry_failed: bool) -> bool:
     return changed or (retry_failed and row["status"] in ("failed", "crashed"))
 
 
-def _refusals(items: list[Item], choice: StyleChoice) -> list[Refusal]:
+def _refusals(items: list[Item], choice: StyleChoice, container: Container) -> list[Refusal]:
     media = [item for item in items if item["kind"] != "other"]
-    targets = Counter(likely_output(item["relpath"]) for item in media)
+    targets = Counter(likely_output(item["relpath"], container) for item in media)
+    folders = {str(folder) for target in targets for folder in PurePosixPath(target).parents}
     refusals = []
     for item in items:
         relpath = item["relpath"]
@@ -161,7 +199,9 @@ def _refusals(items: list[Item], choice: StyleChoice) -> list[Refusal]:
         elif top in RESERVED and not choice.has_folders:
             reason = f"'{top}' is where the run keeps its own files: rename it in the input"
             refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
-        elif (target := likely_output(relpath)) != relpath and targets[target] > 1:
+        elif (target := likely_output(relpath, container)) != relpath and (
+            targets[target] > 1 or target in folders
+        ):
             # Whoever keeps its own name has the better right to it.
             reason = f"its output {target} belongs to another input: rename one of them"
             refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))

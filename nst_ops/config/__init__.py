@@ -4,7 +4,7 @@ from nst_ops.config.base import ConfigError, JobConfig
 from nst_ops.config.cli import parse_config
 from nst_ops.config.evaluate import EvaluateConfig
 from nst_ops.config.losses import LossConfig
-from nst_ops.config.stylize import ModelConfig, StylizeConfig
+from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
 from nst_ops.config.train_johnson import TrainJohnsonConfig
 from nst_ops.config.train_vit_adain import TrainVitAdainConfig
 from nst_ops.config.training import TrainingConfig
@@ -16,8 +16,10 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "StylizeConfig",
+    "TemporalConfig",
     "TrainJohnsonConfig",
     "TrainVitAdainConfig",
     "TrainingConfig",
+    "VideoConfig",
     "parse_config",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import Weights
@@ -82,6 +82,9 @@ class ModelConfig(StrictModel):
     """auto: fp16 on a GPU, fp32 on a CPU."""
     batch_size: PositiveInt = 4
     """Frames, or images of one size, that the network takes at once."""
+    tile: int | None = Field(default=None, ge=256)
+    """Longer side in pixels above which frames are painted in overlapping tiles of this size, without a
+    seam. Default: only where a frame does not fit into memory. For model.kind johnson."""
     gatys: GatysConfig = GatysConfig()
 
 
@@ -118,14 +121,65 @@ class ImagesConfig(StrictModel):
 
 
 class VideoConfig(StrictModel):
-    """How stylized videos are written: H.264, 4:2:0, audio and subtitles copied."""
+    """How stylized videos are written; audio and subtitles are copied."""
 
-    crf: int = Field(default=18, ge=0, le=51)
-    """Constant rate factor of x264: 18 is visually lossless, 23 half the size."""
+    codec: Literal["h264", "h265", "av1"] = "h264"
+    """h264 plays everywhere; h265 and av1 write smaller files and take longer."""
+    encoder: Literal["software", "nvenc"] = "software"
+    """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
+    crf: int | None = Field(default=None, ge=0, le=63)
+    """Constant quality. Default: visually lossless, 18 for h264, 20 for h265, 24 for av1; 5 more is about
+    half the size. h264 and h265 go to 51."""
+    bitrate_kbps: PositiveInt | None = None
+    """Average bitrate of the picture in kbit/s, instead of crf."""
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
     """Encoder effort: faster presets write larger files."""
+    pixel_format: Literal["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"] = (
+        "yuv420p"
+    )
+    """yuv420p plays everywhere; 10 bit shows no bands in soft gradients."""
+    container: Literal["auto", "mp4", "mov", "mkv", "frames"] = "auto"
+    """auto: the source's own where it can hold the result, else mkv; mov holds no av1; frames: a folder of
+    PNG pictures for each video, without sound."""
+    keyframe_interval_s: PositiveFloat | None = None
+    """Seconds between keyframes at most: short to cut and scrub, long for small files. Default: the
+    encoder's own, 250 frames."""
+    side_by_side: bool = False
+    """Write source and stylized picture beside each other, for review."""
+    start_s: NonNegativeFloat = 0.0
+    """Begin this many seconds into each video."""
+    duration_s: PositiveFloat | None = None
+    """Stylize at most this many seconds of each video, for a preview. Default: to its end."""
+    max_frame_rate: PositiveFloat | None = None
+    """Leave out frames above this rate, for a preview. Default: every frame."""
     keep_damaged: bool = False
     """Write what still decodes of a damaged video, with a note, instead of failing it."""
+
+
+class TemporalConfig(StrictModel):
+    """What holds a video still; nothing is ever mixed across a scene cut."""
+
+    mode: Literal["none", "gate", "ema", "window"] = "window"
+    """none: every frame by itself; gate: pixels that did not change keep their style, no flow; ema: blend
+    with the previous output, moved along the flow; window: mean over the neighbours, moved along it."""
+    radius: int = Field(default=2, ge=1, le=8)
+    """Frames to each side that window takes in: more is stiller and softer."""
+    weight: float = Field(default=0.7, ge=0, lt=1)
+    """Share of the previous output in ema and gate: more is stiller and softer."""
+    detail: float = Field(default=1.0, ge=0, le=1)
+    """Fine texture that is won back after averaging: 1 as much as in the single frames, 0 none."""
+    flow: Literal["auto", "dis", "lucas_kanade", "raft"] = "auto"
+    """Optical flow on the source. dis: OpenCV, on the CPU; lucas_kanade: torch, on model.device; raft: a
+    network, on model.device; auto: lucas_kanade on a GPU, else dis."""
+    flow_weights: str | None = None
+    """File with torchvision's raft_small weights. Default: torchvision's own, downloaded once."""
+    flow_side: int = Field(default=480, ge=32)
+    """Longer side in pixels at which flow is estimated."""
+    scene_threshold: float = Field(default=0.35, gt=0, le=1)
+    """How different two neighbouring frames must look to be a scene cut; 1: no cuts."""
+    freeze_statistics: bool = False
+    """Normalise every frame of a shot by the same statistics, sampled from the shot: its contrast and
+    colours do not breathe. For model.kind johnson with instance normalisation."""
 
 
 class UnitsConfig(StrictModel):
@@ -133,7 +187,10 @@ class UnitsConfig(StrictModel):
 
     images: PositiveInt = 100
     """Images that a unit writes: with style.mode each that many by the number of styles, of at least one
-    file. A video in one style is a unit of its own."""
+    file. A video in one style is a unit of its own, or several:"""
+    segment_s: float = Field(default=120.0, ge=1)
+    """Seconds of video in one unit: longer videos are cut at keyframes, so that several workers share
+    one and a killed run goes on inside it. The frames come out the same however it is cut."""
 
 
 class WorkersConfig(StrictModel):
@@ -187,6 +244,7 @@ class StylizeConfig(JobConfig):
     resize: ResizeConfig = ResizeConfig()
     images: ImagesConfig = ImagesConfig()
     video: VideoConfig = VideoConfig()
+    temporal: TemporalConfig = TemporalConfig()
     units: UnitsConfig = UnitsConfig()
     workers: WorkersConfig = WorkersConfig()
     report: ReportConfig = ReportConfig()

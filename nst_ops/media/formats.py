@@ -2,7 +2,7 @@
 
 An output keeps its source's whole name. Where the format has to change, the new extension
 is appended (``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi``
-never meet in one file.
+never meet in one file. A folder of frames is named likewise: ``clip.mp4.frames``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from typing import Literal
 
 Kind = Literal["image", "video", "other"]
+Container = Literal["auto", "mp4", "mov", "mkv", "frames"]
+FRAMES_SUFFIX = ".frames"
 
 IMAGE_WRITERS = {
     # source extension: Pillow format that is written under the same name
@@ -35,7 +37,7 @@ VIDEO_CONTAINERS = {
     ".mov": "mov",
     ".mkv": "matroska",
 }
-# H.264 with copied audio does not fit into these: they become Matroska, which takes nearly any codec.
+# The result with copied audio does not fit into these: they become Matroska, which takes nearly any codec.
 _VIDEO_READ_ONLY = {
     *(".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
     *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
@@ -60,22 +62,38 @@ def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
     return relpath, written
 
 
-def video_output(relpath: str, *, fits: bool = True, has_sound: bool = True) -> tuple[str, str]:
+def video_output(
+    relpath: str, *, fits: bool = True, has_sound: bool = True, container: Container = "auto"
+) -> tuple[str, str]:
     """Output path and container for a video or an animated image.
+
+    A container that is asked for is written whatever the source: the name is kept where its
+    extension says so, and the extension appended where not. ``frames`` makes a folder, of which
+    the name always ends in ``.frames``.
 
     Args:
         relpath: source path.
-        fits: whether the source's own container takes all of its audio codecs.
+        fits: whether the source's own container takes all codecs of the output.
         has_sound: animated images have none and become MP4.
+        container: as in ``VideoConfig``.
     """
-    if not has_sound:
-        return relpath + ".mp4", "mp4"
-    container = VIDEO_CONTAINERS.get(os.path.splitext(relpath)[1].lower())
-    if container is None or not fits:
-        return relpath + ".mkv", "matroska"
-    return relpath, container
+    if container == "frames":
+        return relpath + FRAMES_SUFFIX, "frames"
+    own = VIDEO_CONTAINERS.get(os.path.splitext(relpath)[1].lower())
+    if container == "auto":
+        if not has_sound:
+            return relpath + ".mp4", "mp4"
+        return (relpath, own) if own and fits else (relpath + ".mkv", "matroska")
+    wanted = VIDEO_CONTAINERS["." + container]
+    return relpath if own == wanted else f"{relpath}.{container}", wanted
 
 
-def likely_output(relpath: str) -> str:
-    """The output path that planning reserves, before the file is opened."""
-    return (video_output if media_kind(relpath) == "video" else image_output)(relpath)[0]
+def likely_output(relpath: str, container: Container = "auto") -> str:
+    """The output path that planning reserves, before the file is opened.
+
+    A video's folder of frames takes all paths below it, too: planning must refuse an input whose
+    output would lie in one.
+    """
+    if media_kind(relpath) == "video":
+        return video_output(relpath, container=container)[0]
+    return image_output(relpath)[0]

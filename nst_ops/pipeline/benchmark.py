@@ -138,7 +138,7 @@ def _serially(source: Path, model: dict[str, Any]) -> Figures:
     video, batch_size = worker.config.video, worker.config.model.batch_size
     started = time.perf_counter()
     with VideoReader(path) as reader:
-        writer = VideoWriter(output, "mp4", reader.info, reader.output_size, path, video.crf, video.preset)
+        writer = VideoWriter(output, "mp4", reader.info, reader.output_size, path, video)
         with writer:
             batch: list[Frame] = []
             for frame in reader.frames():

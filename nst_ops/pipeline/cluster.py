@@ -15,6 +15,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from nst_ops.collection.plan import WorkUnit
 from nst_ops.config import StylizeConfig
+from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import UnitResult, Worker
@@ -89,7 +90,8 @@ class _UnitActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         record = json.loads(batch["unit"][0])
-        unit = WorkUnit(record["unit_id"], tuple(record["items"]), record["attempt"])
+        segment = Segment(**record["segment"]) if record["segment"] else None
+        unit = WorkUnit(record["unit_id"], tuple(record["items"]), record["attempt"], segment)
         ray.get(self.board.start.remote(unit.unit_id))  # must be known before the unit can kill this process
         return {"result": [json.dumps(asdict(self.worker(unit)))]}
 

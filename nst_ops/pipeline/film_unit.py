@@ -1,14 +1,12 @@
-"""A film in one style: frame by frame through the same three stages as images."""
+"""A film in one style, whole: stylized in one go, written beside its sound."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.plan import Item, WorkUnit
@@ -16,16 +14,20 @@ from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import video_output
 from nst_ops.media.video import (
     AnimationReader,
-    Frame,
     VideoReader,
     VideoWriter,
     container_takes,
     count_packets,
 )
-from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.media.video.encoders import encoder_for
+from nst_ops.media.video.frames import TIMES, FramesWriter
+from nst_ops.pipeline.film import stylize_frames
+from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageFullError
 from nst_ops.stylizers import Style
+
+Reader = VideoReader | AnimationReader
 
 
 def stylize_film(
@@ -34,9 +36,8 @@ def stylize_film(
     """Stylize a video, or an image that moves; its row."""
     own = Timings()
     try:
-        style = bench.read_style(style_name)
         with bench.source.local_copy(item["relpath"]) as path:
-            outcome = _stylize(bench, item, style_name, style, path, own, animated)
+            outcome = _stylize(bench, item, style_name, path, own, animated)
         row = bench.row(unit, item, style_name, own, **outcome)
     except StorageFullError:
         raise
@@ -48,67 +49,41 @@ def stylize_film(
     return row
 
 
-def _stylize(
-    bench: Workbench,
-    item: Item,
-    style_name: str,
-    style: Style | None,
-    path: str,
-    timings: Timings,
-    animated: bool,
-) -> dict[str, object]:
-    """Write the stylized film; what the manifest says of it."""
+def open_film(bench: Workbench, path: str) -> VideoReader:
+    """A reader of what the configuration selects of a video."""
     config = bench.config
-    video, depth = config.video, config.workers.queue_frames
-    started = time.perf_counter()
-    reader: VideoReader | AnimationReader
-    if animated:
-        reader = AnimationReader(path, config.resize.max_side)
-    else:
-        reader = VideoReader(path, config.resize.max_side, video.keep_damaged)
-    timings.decode_s += time.perf_counter() - started
-    with reader:
-        info = reader.info
-        relpath, container = video_output(item["relpath"], has_sound=not animated)
-        if not container_takes(container, info.audio_codecs):
-            relpath, container = video_output(item["relpath"], fits=False)
-        relpath = bench.place(item, style_name, relpath)
-        num_frames = 0
-        with bench.output.atomic_write(relpath) as temporary:
-            copied = None if animated else path
-            writer = VideoWriter(
-                str(temporary), container, info, reader.output_size, copied, video.crf, video.preset
-            )
-            with (
-                writer,
-                contextlib.closing(read_ahead(reader.frames(), depth, timings)) as frames,
-                WriteBehind(writer.write, depth, timings) as behind,
-            ):
-                while batch := list(itertools.islice(frames, config.model.batch_size)):
-                    started = time.perf_counter()
-                    frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
-                    stylized_nhwc = bench.paint(frames_nhwc, [style] * len(batch))
-                    timings.stylize_s += time.perf_counter() - started
-                    for frame, stylized_hwc in zip(batch, stylized_nhwc, strict=True):
-                        behind.put(Frame(frame.pts, frame.duration, stylized_hwc))
-                    num_frames += len(batch)
-                    bench.report(0, len(batch))
-            started = time.perf_counter()
-            output_bytes, output_sha256 = _check(temporary, num_frames)
-            timings.encode_s += time.perf_counter() - started
-    notes = list(writer.notes)
-    if reader.num_damaged:
-        notes.append(f"{reader.num_damaged} damaged places")
+    return VideoReader(path, config.resize.max_side, config.video.keep_damaged, bench.selection)
+
+
+def place_film(bench: Workbench, item: Item, style_name: str, reader: Reader) -> tuple[str, str]:
+    """Where a stylized film lies in the output, and its container."""
+    wanted, has_sound = bench.config.video.container, isinstance(reader, VideoReader)
+    relpath, container = video_output(item["relpath"], has_sound=has_sound, container=wanted)
+    codecs = (*reader.info.audio_codecs, encoder_for(bench.config.video).codec)
+    if container != "frames" and not container_takes(container, codecs):
+        relpath, container = video_output(item["relpath"], fits=False, container=wanted)
+    return bench.place(item, style_name, relpath), container
+
+
+def written_size(bench: Workbench, reader: Reader) -> tuple[int, int]:
+    """(width, height) of the frames that are written."""
+    width, height = reader.output_size
+    return (2 * width if bench.config.video.side_by_side else width), height
+
+
+def film_outcome(
+    bench: Workbench, reader: Reader, notes: Sequence[str], num_frames: int, num_damaged: int
+) -> dict[str, Any]:
+    """What the manifest says of a finished film, but for its file."""
+    info, (width, height) = reader.info, written_size(bench, reader)
+    notes = [*notes, f"{num_damaged} damaged places"] if num_damaged else notes
     return {
         "status": "ok",
         "note": "; ".join(notes) or None,
-        "output_uri": bench.output.uri(relpath),
-        "output_bytes": output_bytes,
-        "output_sha256": output_sha256,
         "width": info.width,
         "height": info.height,
-        "output_width": reader.output_size[0],
-        "output_height": reader.output_size[1],
+        "output_width": width,
+        "output_height": height,
         "num_frames": num_frames,
         "frame_rate": float(info.frame_rate),
         "duration_s": info.duration_s,
@@ -117,10 +92,58 @@ def _stylize(
     }
 
 
-def _check(path: Path, num_frames: int) -> tuple[int, str]:
-    """Size and hash of a finished file, after a look whether every frame is in it."""
-    num_packets = count_packets(str(path))
-    if num_packets != num_frames:
-        raise OSError(f"{num_frames} frames were written, but the output holds {num_packets}")
+def file_outcome(bench: Workbench, relpath: str, path: Path, num_frames: int) -> dict[str, Any]:
+    """What the manifest says of the finished file, after a look whether every frame is in it."""
+    num_written = count_packets(str(path))
+    if num_written != num_frames:
+        raise OSError(f"{num_frames} frames were stylized, but the output holds {num_written}")
     with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "output_uri": bench.output.uri(relpath),
+        "output_bytes": path.stat().st_size,
+        "output_sha256": sha256,
+    }
+
+
+def _stylize(
+    bench: Workbench, item: Item, style_name: str, path: str, timings: Timings, animated: bool
+) -> dict[str, Any]:
+    """Write the stylized film; what the manifest says of it."""
+    style = bench.read_style(style_name)
+    started = time.perf_counter()
+    reader = AnimationReader(path, bench.config.resize.max_side) if animated else open_film(bench, path)
+    timings.decode_s += time.perf_counter() - started
+    with reader:
+        relpath, container = place_film(bench, item, style_name, reader)
+        if container == "frames":
+            return _write_frames(bench, reader, relpath, style, timings)
+        copied, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
+        with bench.output.atomic_write(relpath) as temporary:
+            size = written_size(bench, reader)
+            writer = VideoWriter(
+                str(temporary), container, reader.info, size, copied, bench.config.video, span_s
+            )
+            with writer:
+                num_frames = stylize_frames(bench, reader.frames(), writer, style, timings)
+            started = time.perf_counter()
+            file = file_outcome(bench, relpath, temporary, num_frames)
+            timings.encode_s += time.perf_counter() - started
+        return file | film_outcome(bench, reader, writer.notes, num_frames, reader.num_damaged)
+
+
+def _write_frames(
+    bench: Workbench, reader: Reader, relpath: str, style: Style | None, timings: Timings
+) -> dict[str, Any]:
+    """Write the stylized film as a folder of pictures, of which the manifest names the table."""
+    with bench.output.atomic_write_folder(relpath) as folder:
+        writer = FramesWriter(str(folder), reader.info)
+        with writer:
+            num_frames = stylize_frames(bench, reader.frames(), writer, style, timings)
+        table = (folder / TIMES).read_bytes()
+    return {
+        "output_uri": bench.output.uri(f"{relpath}/{TIMES}"),
+        "output_bytes": len(table),
+        "output_sha256": hashlib.sha256(table).hexdigest(),
+        **film_outcome(bench, reader, writer.notes, num_frames, reader.num_damaged),
+    }

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -24,15 +24,14 @@ class Timings:
 
     decode_s: float = 0.0
     stylize_s: float = 0.0
+    smooth_s: float = 0.0
     encode_s: float = 0.0
     wait_s: float = 0.0
 
     def add(self, other: Timings) -> None:
         """Add another's seconds to these."""
-        self.decode_s += other.decode_s
-        self.stylize_s += other.stylize_s
-        self.encode_s += other.encode_s
-        self.wait_s += other.wait_s
+        for part in fields(self):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
 
 class _End:

@@ -22,8 +22,9 @@ from nst_ops.collection.discover import Source
 from nst_ops.collection.plan import Item, Plan, WorkUnit
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
-from nst_ops.media.video import Frame, VideoReader, VideoWriter, even_size, read_header
+from nst_ops.media.video import Frame, VideoHeader, VideoWriter, even_size, read_header
 from nst_ops.pipeline import cluster
+from nst_ops.pipeline.film_unit import open_film
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.summary import render
 from nst_ops.pipeline.workbench import Workbench
@@ -57,8 +58,9 @@ class _Cost:
 
 def estimate_frames(units: list[WorkUnit], spec: RunSpec) -> int:
     """Video frames to write for ``units``, by the headers of a sample; 0 if there are no videos."""
-    videos = _outputs(units, "video")
-    return round(_volume(videos, spec, "video").num_frames)
+    known = sum(unit.segment.num_frames for unit in units if unit.segment)
+    whole = _outputs([unit for unit in units if not unit.segment], "video")
+    return known + round(_volume(whole, spec, "video").num_frames)
 
 
 def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
@@ -160,9 +162,20 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
         with source.local_copy(item["relpath"]) as path:
             header = read_header(path)
         width, height = even_size((header.width, header.height), max_side)
-        return float(header.num_frames), float(width * height * header.num_frames), header.duration_s
+        num_frames, duration_s = _selected(spec, header)
+        return num_frames, width * height * num_frames, duration_s
     except Exception:  # it will be a failed row of the run, and weighs nothing here
         return None
+
+
+def _selected(spec: RunSpec, header: VideoHeader) -> tuple[float, float]:
+    """(frames, seconds) of a video that the configuration selects."""
+    video = spec.config.video
+    if not header.duration_s:
+        return float(header.num_frames), 0.0
+    duration_s = max(0.0, min(header.duration_s - video.start_s, video.duration_s or header.duration_s))
+    rate = header.num_frames / header.duration_s
+    return duration_s * min(rate, video.max_frame_rate or rate), duration_s
 
 
 @ray.remote(max_retries=0)
@@ -193,10 +206,10 @@ def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
 
 
 def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
-    video, style = bench.config.video, bench.read_style(item["styles"][0])
+    style, smoother = bench.read_style(item["styles"][0]), bench.smoother()
     with (
         bench.source.local_copy(item["relpath"]) as path,
-        VideoReader(path, bench.config.resize.max_side) as reader,
+        open_film(bench, path) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started = time.perf_counter()
@@ -205,11 +218,13 @@ def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
         frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
         stylized_nhwc = bench.paint(frames_nhwc, [style] * len(frames))
         stylized = time.perf_counter()
-        with VideoWriter(
-            output.name, "mp4", reader.info, reader.output_size, None, video.crf, video.preset
-        ) as writer:
-            for frame, stylized_hwc in zip(frames, stylized_nhwc, strict=True):
-                writer.write(Frame(frame.pts, frame.duration, stylized_hwc))
-        stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)
+        pairs = zip(frames_nhwc, stylized_nhwc, strict=True)
+        smoothed = [*itertools.chain.from_iterable(smoother.push(*pair) for pair in pairs), *smoother.flush()]
+        still = time.perf_counter()
+        config = bench.config.video
+        with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, config) as writer:
+            for frame, smoothed_hwc in zip(frames, smoothed, strict=True):
+                writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))
+        stages = (decoded - started, stylized - decoded, still - stylized, time.perf_counter() - still)
         num_bytes = output.seek(0, io.SEEK_END)
         return max(stages), float(np.prod(stylized_nhwc.shape[:3])), num_bytes

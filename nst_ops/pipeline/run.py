@@ -14,9 +14,11 @@ from nst_ops.collection.discover import Source, discover, unit_id
 from nst_ops.collection.manifest import SCHEMA, Manifest, row_keys
 from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit, without
 from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
+from nst_ops.collection.segments import forget_films, tidy
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline import cluster
+from nst_ops.pipeline.cutting import cut_films, left_to_do
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.preflight import estimate_frames, preflight
 from nst_ops.pipeline.progress import ProgressDisplay
@@ -57,6 +59,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
                     timings, elapsed_s = _run(plan, spec, manifest)
             summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
             output.remove_scratch()
+            tidy(output)
             return summary
     except OutputInUseError as error:
         raise ConfigError(str(error)) from error
@@ -81,7 +84,9 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, 
     else:
         refuse_other_run(manifest.output, fingerprint(spec))
         rows = manifest.table()
-    plan = plan_units(catalog, rows, config.units.images, config.retry_failed, spec.choice)
+    plan = plan_units(
+        catalog, rows, config.units.images, config.retry_failed, spec.choice, config.video.container
+    )
     _log.info("%s files in %s, %s done before", f"{catalog.num_rows:,}", config.input, f"{plan.num_done:,}")
     return catalog, plan
 
@@ -91,6 +96,8 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
         manifest.forget(None if spec.config.overwrite else plan.stale)
+        if spec.config.overwrite:
+            forget_films(manifest.output, keep=set())
         config = spec.config.model_dump(mode="json")
         write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
     except StorageFullError:
@@ -109,10 +116,10 @@ def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]
     """
     started_at = time.perf_counter()
     board = cluster.Board()
-    num_rows = sum(unit.num_rows for unit in plan.units)
-    timings, units = Timings(), plan.units
+    num_rows = len({key for unit in plan.units for key in unit.keys})
+    timings, units = Timings(), cut_films(plan.units, spec)
     errors: dict[str, str] = {}
-    with ProgressDisplay(num_rows, estimate_frames(plan.units, spec), board.totals):
+    with ProgressDisplay(num_rows, estimate_frames(units, spec), board.totals):
         while units:
             for result in cluster.run_units(units, spec, board):
                 if result.fatal:
@@ -147,7 +154,7 @@ def _next_try(
 def _without_rows(units: list[WorkUnit], manifest: Manifest) -> list[WorkUnit]:
     """What of ``units`` has no rows after they ran."""
     known = set(row_keys(manifest.table()))
-    return [lost for unit in units if (lost := without(unit, known))]
+    return left_to_do([lost for unit in units if (lost := without(unit, known))], manifest.output)
 
 
 def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: Manifest) -> None:
@@ -158,11 +165,11 @@ def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: 
     )
     outcome = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
     rows = [
-        manifest_row(spec, item, style, **outcome, attempts=unit.attempt, unit_id=unit.unit_id)
+        manifest_row(spec, item, style, **outcome, attempts=unit.attempt, unit_id=unit.part)
         for item in unit.items
         for style in item["styles"]
     ]
-    manifest.commit(unit.unit_id, rows)
+    manifest.commit(unit.part, rows)
 
 
 def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:

@@ -15,9 +15,11 @@ from nst_ops.collection.plan import RESERVED, Item
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig
+from nst_ops.media.video.encoders import check_encoder
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
 from nst_ops.stylizers.styles import StylePictures
+from nst_ops.temporal.smoothing import load_smoother
 
 FROM_PICTURES = ("vit_adain", "gatys")
 """Kinds of models that take their style from an example."""
@@ -58,6 +60,8 @@ def new_spec(config: StylizeConfig) -> RunSpec:
         path = _weights_file(model)
         tried = _with_weights(model, str(path)) if path else model
         load_stylizer(tried.model_copy(update={"device": "cpu"}), config.style.alpha)
+        load_smoother(config.temporal, "cpu")
+        check_encoder(config.video)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     name = path.stem if path else model.kind
@@ -134,9 +138,11 @@ def _pictures(config: StylizeConfig) -> StylePictures | None:
 
 def _shaping(config: StylizeConfig) -> dict[str, Any]:
     """The settings that shape outputs; how fast or where they are made does not."""
-    dump = config.model_dump(mode="json", include={"model", "style", "resize", "images", "video"})
+    dump = config.model_dump(mode="json", include={"model", "style", "resize", "images", "video", "temporal"})
     for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
         dump["model"].pop(key)
+    if config.temporal.mode == "none":  # the rest of the section changes nothing
+        dump["temporal"] = {key: dump["temporal"][key] for key in ("mode", "freeze_statistics")}
     gatys = dump["model"].pop("gatys")
     if config.model.kind == "gatys":
         gatys.pop("weights")

@@ -62,7 +62,8 @@ class Summary:
             table.add_row(
                 "time",
                 f"{self.elapsed_s:,.1f} s; workers busy: decode {busy.decode_s:,.1f} s, stylize "
-                f"{busy.stylize_s:,.1f} s, encode {busy.encode_s:,.1f} s (side by side); "
+                f"{busy.stylize_s:,.1f} s, smooth {busy.smooth_s:,.1f} s, encode {busy.encode_s:,.1f} s "
+                "(side by side); "
                 f"network waited {busy.wait_s:,.1f} s",
             )
         for name, place in self.places.items():

@@ -14,11 +14,13 @@ from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, UnreadableImageError
 from nst_ops.media.formats import likely_output
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.spec import RunSpec, manifest_row
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style, load_stylizer
 from nst_ops.stylizers.colour import keep_colours
+from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 Report = Callable[[int, int], None]
 """Called with (rows finished, frames stylized) since the last call."""
@@ -72,6 +74,19 @@ class Workbench:
             return keep_colours(stylized_nhwc, frames_nhwc)
         return stylized_nhwc
 
+    def smoother(self) -> Smoother:
+        """Made anew for every film, which it holds in memory for a few frames."""
+        temporal = self.config.temporal
+        if self.config.model.kind == "identity":  # nothing flickers, and what goes in is to come out
+            temporal = temporal.model_copy(update={"mode": "none"})
+        return load_smoother(temporal, self.config.model.device)
+
+    @property
+    def selection(self) -> Selection:
+        """What of every video is stylized."""
+        video = self.config.video
+        return Selection(video.start_s, video.duration_s, video.max_frame_rate)
+
     def place(self, item: Item, style: str, relpath: str) -> str:
         """Where the output ``relpath`` of an item lies.
 
@@ -79,7 +94,9 @@ class Workbench:
             OutputCollisionError: planning sees collisions by name; some outputs get theirs only when
                 the file is open.
         """
-        if relpath != likely_output(item["relpath"]) and self.source.exists(relpath):
+        if relpath != likely_output(item["relpath"], self.config.video.container) and self.source.exists(
+            relpath
+        ):
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
         return self.spec.choice.output(style, relpath)
 
@@ -104,9 +121,10 @@ class Workbench:
             style,
             **outcome,
             attempts=unit.attempt,
-            unit_id=unit.unit_id,
+            unit_id=unit.part,
             worker=self.name,
             decode_s=timings.decode_s,
             stylize_s=timings.stylize_s,
+            smooth_s=timings.smooth_s,
             encode_s=timings.encode_s,
         )

@@ -13,6 +13,7 @@ from nst_ops.collection.plan import WorkUnit
 from nst_ops.pipeline.film_unit import stylize_film
 from nst_ops.pipeline.image_unit import stylize_images
 from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.segment_unit import segments_of, stylize_segment
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageFullError
 
@@ -36,16 +37,25 @@ class Worker(Workbench):
         """Stylize every item of ``unit`` and commit the rows; bad items become failed rows."""
         result = UnitResult(unit.unit_id)
         try:
-            if unit.items[0]["kind"] == "video":
-                rows = self._stylize_films(unit, result.timings)
+            if unit.segment:
+                self._stylize_segment(unit, result.timings)
+            elif unit.items[0]["kind"] == "video":
+                self.manifest.commit(unit.part, self._stylize_films(unit, result.timings))
             else:
-                rows = stylize_images(self, unit, result.timings)
-            self.manifest.commit(unit.unit_id, rows)
+                self.manifest.commit(unit.part, stylize_images(self, unit, result.timings))
         except StorageFullError as error:
             result.fatal = str(error)
         except Exception as error:  # a device that fails, or our own mistake: the driver decides
             result.error = f"{type(error).__name__}: {error}"
         return result
+
+    def _stylize_segment(self, unit: WorkUnit, timings: Timings) -> None:
+        """Stylize a segment; with the film's last one the film is finished, and its segments go."""
+        if rows := stylize_segment(self, unit, timings):
+            self.manifest.commit(unit.part, rows)
+            self.report(1, 0)
+            if rows[0]["status"] == "ok":
+                segments_of(self.output, unit).remove()
 
     def _stylize_films(self, unit: WorkUnit, timings: Timings) -> list[Row]:
         rows = []

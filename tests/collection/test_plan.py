@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from nst_ops.collection.discover import CATALOG_SCHEMA, item_id
 from nst_ops.collection.manifest import SCHEMA, row_keys
-from nst_ops.collection.plan import Plan, WorkUnit, plan_units, split_unit, without
+from nst_ops.collection.plan import Plan, WorkUnit, cut_unit, plan_units, split_unit, without
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.media.formats import likely_output, media_kind
+from nst_ops.media.video.segments import Segment
 
 
 def catalog_of(*names: str, version: str = "1", problems: dict[str, str] | None = None) -> pa.Table:
@@ -240,3 +241,24 @@ def test_an_item_that_killed_its_worker_alone_is_split_into_its_styles():
     assert [keys_of(part) for part in parts] == [[key] for key in keys_of(first)]
     assert {part.attempt for part in parts} == {3}
     assert len({unit.unit_id, first.unit_id, second.unit_id, *(part.unit_id for part in parts)}) == 5
+
+
+def test_a_folder_of_frames_never_mixes_with_another_output() -> None:
+    catalog = catalog_of("clip.mp4", "clip.mp4.frames/a.png", "other.mp4")
+    plan = plan_units(catalog, NOTHING, 10, retry_failed=False, choice=ONE, container="frames")
+    assert to_do(plan) == ["clip.mp4.frames/a.png", "other.mp4"]
+    assert refused(plan)["clip.mp4"][1] == "OutputCollisionError"
+
+
+def test_segments_of_a_film_are_units_of_their_own_that_share_its_part() -> None:
+    (film,) = plan_units(catalog_of("film.mp4"), NOTHING, 10, retry_failed=False, choice=ONE).units
+    segments = [Segment(number, 3, 100 * number, 100 * number, None, 100) for number in range(3)]
+    units = cut_unit(film, segments)
+    assert [unit.segment for unit in units] == segments
+    assert len({unit.unit_id for unit in units} | {film.unit_id}) == 4
+    assert {unit.part for unit in units} == {film.part} == {film.unit_id}
+    assert {key for unit in units for key in unit.keys} == set(film.keys)
+    (again,) = split_unit(units[1])
+    assert (again.unit_id, again.segment, again.attempt) == (units[1].unit_id, segments[1], 2)
+    assert without(units[1], set(film.keys)) is None
+    assert without(units[1], set()) == units[1]

@@ -33,6 +33,7 @@ from media_factory import (
 )
 from PIL import Image
 
+from nst_ops.config import VideoConfig
 from nst_ops.media.errors import (
     DamagedVideoError,
     EmptyFileError,
@@ -78,9 +79,8 @@ def twin(
         path = source.parent / "twin" / name
         path.parent.mkdir(exist_ok=True)
         other_streams = None if animated else str(source)
-        writer = VideoWriter(
-            str(path), container, reader.info, reader.output_size, other_streams, crf, preset
-        )
+        config = VideoConfig(crf=crf, preset=preset)
+        writer = VideoWriter(str(path), container, reader.info, reader.output_size, other_streams, config)
         seen = []
         with writer:
             for frame in reader.frames():

@@ -2,7 +2,8 @@
 
 Kept: the number of frames, each frame's own PTS in the source's time base, rotation, sample
 aspect ratio, colour matrix, range, transfer and primaries, audio and subtitle streams
-(copied packet by packet), chapters and metadata. Written: H.264, 4:2:0, 8 bit.
+(copied packet by packet), chapters and metadata. A long film can be read and written in
+segments that are joined without encoding again.
 """
 
 from nst_ops.media.video.animation import AnimationReader
@@ -15,18 +16,29 @@ from nst_ops.media.video.container import (
     even_size,
     read_header,
 )
+from nst_ops.media.video.frames import FramesWriter
+from nst_ops.media.video.index import PacketIndex, read_index
+from nst_ops.media.video.join import join_segments
 from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Segment, Selection, cut_segments
 from nst_ops.media.video.writer import VideoWriter
 
 __all__ = [
     "AnimationReader",
     "Frame",
+    "FramesWriter",
+    "PacketIndex",
+    "Segment",
+    "Selection",
     "VideoHeader",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "container_takes",
     "count_packets",
+    "cut_segments",
     "even_size",
+    "join_segments",
     "read_header",
+    "read_index",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -19,7 +20,8 @@ av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors re
 
 STILL = Disposition.attached_pic | Disposition.timed_thumbnails
 CLOCK_RESTART_S = 1  # recordings joined end to end begin anew; a smaller step back is a mere slip
-_MP4_ONLY = {"flac", "opus", "libopus", "truehd"}  # FFmpeg takes them for MOV, too, and fails at the header
+# FFmpeg takes them for MOV, too, and fails at the header.
+_MP4_ONLY = {"av1", "flac", "opus", "libopus", "truehd"}
 # Demuxers that read the file itself and no other: no playlist, no pattern of file names.
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,mpegvideo,mjpeg,yuv4mpegpipe,h264,hevc,m4v,vc1,obu,av1,"
@@ -77,15 +79,48 @@ def read_header(path: str) -> VideoHeader:
         UnreadableVideoError: it does not open, or holds no video stream.
     """
     with open_input(path) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError("it holds no video stream: is it a sound file?")
-        stream = container.streams.video[0]
+        stream = picture_stream(container)
         duration_s = (
             float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         )
         duration_s = duration_s or (container.duration or 0) / av.time_base
         num_frames = stream.frames or round(duration_s * float(stream.average_rate or 25))
         return VideoHeader(stream.width, stream.height, num_frames, duration_s)
+
+
+def picture_stream(container: InputContainer) -> Any:
+    """The first stream that moves: not cover art, and not FFmpeg's "best", which is the largest.
+
+    Raises:
+        UnreadableVideoError: there is none, or its codec is unknown.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & STILL:
+            if not codec_name(stream):
+                raise UnreadableVideoError("FFmpeg does not know its codec: convert it to H.264")
+            return stream
+    raise UnreadableVideoError("it holds no video stream: is it a sound file?")
+
+
+def muxer_options(container: str, time_base: Fraction | None = None) -> dict[str, str]:
+    """Options with which FFmpeg writes a container.
+
+    Args:
+        container: ``mp4``, ``mov`` or ``matroska``.
+        time_base: of the picture, if it is alone in the file. An MP4 then holds its PTS exactly, whatever
+            they start at; so are segments written, to be joined later.
+    """
+    if container == "matroska":
+        return {"fflags": "+bitexact"}  # no random number in the file: the same frames, the same bytes
+    # The movie time scale rounds where each stream starts; its default of 1 ms would move the sound.
+    clock = 90000 if time_base is None else time_base.denominator
+    return {"movflags": "+faststart", "movie_timescale": str(clock)}
+
+
+def nominal_rate(info: VideoInfo) -> Fraction:
+    """A frame rate that encoders and containers take; the PTS carry the truth, this is a hint."""
+    rate = info.frame_rate.limit_denominator(1001) if 0 < info.frame_rate <= 1000 else Fraction(25)
+    return rate or Fraction(1)
 
 
 def count_packets(path: str) -> int:

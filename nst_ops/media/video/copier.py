@@ -15,18 +15,36 @@ from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, co
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _STREAM_TAGS = ("language", "title")
+_OUT_OF_STEP_S = 10  # how far the streams of a file may lie apart in it
+
+Span = tuple[float, float | None]
+"""Begin and end of a part of a source, in seconds on its container's clock; None: to its end."""
 
 
 class StreamCopier:
-    """Copies what is not the picture from a source to an output, in step with the picture."""
+    """Copies what is not the picture from a source to an output, in step with the picture.
 
-    def __init__(self, source_path: str, output: OutputContainer, picture: Stream, notes: list[str]) -> None:
+    With ``span_s``, packets that begin outside it are left out, chapters are cut to it, and all
+    times are moved so that its begin is 0.
+    """
+
+    def __init__(
+        self,
+        source_path: str,
+        output: OutputContainer,
+        picture: Stream,
+        notes: list[str],
+        span_s: Span | None = None,
+    ) -> None:
         self._source = open_input(source_path)
         self._output = output
+        self._span_s = span_s
         output.metadata.update(
             {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
         )
         chapters = self._source.chapters()
+        if span_s:
+            chapters = [part for chapter in chapters if (part := _cut(chapter, span_s))]
         if chapters:
             output.set_chapters(chapters)
         self._twins: dict[int, Stream] = {}
@@ -49,6 +67,7 @@ class StreamCopier:
             self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
         )
         self._next: Any = None
+        self._at_end = False
         self._last_dts: dict[int, int] = {}
         self._shifts: dict[int, int] = {}  # by stream, as the picture's where a clock begins anew
 
@@ -58,10 +77,11 @@ class StreamCopier:
 
     def copy_until(self, time_s: float | None) -> None:
         """Copy packets up to a time in seconds, or all that are left."""
-        while True:
+        while not self._at_end:
             if self._next is None:
                 self._next = self._read()
             if self._next is None:
+                self._at_end = True
                 for transcoder in self._transcoders.values():
                     self._output.mux(transcoder.finish())
                 return
@@ -70,7 +90,6 @@ class StreamCopier:
                 return
             self._next = None
             index = packet.stream.index
-            self._last_dts[index] = packet.dts
             if index in self._transcoders:
                 self._output.mux(self._transcoders[index].convert(packet))
             else:
@@ -79,12 +98,25 @@ class StreamCopier:
 
     def _read(self) -> Any:
         """The next packet with a time; the demuxer ends each stream with an empty one."""
+        begin_s, end_s = self._span_s or (0.0, None)
         try:
             for packet in self._packets:
-                if packet.dts is None and packet.size and packet.stream.disposition & STILL:
+                is_still = packet.stream.disposition & STILL
+                if packet.dts is None and packet.size and is_still:
                     packet.pts = packet.dts = 0
-                if packet.dts is not None:
-                    self._go_on(packet)
+                if packet.dts is None:
+                    continue
+                self._go_on(packet)
+                self._last_dts[packet.stream.index] = packet.dts
+                if self._span_s is None or is_still:
+                    return packet
+                time_s = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
+                if end_s is not None and time_s > end_s + _OUT_OF_STEP_S:
+                    return None
+                if begin_s <= time_s and (end_s is None or time_s < end_s):
+                    back = round(begin_s / packet.time_base)
+                    packet.dts -= back
+                    packet.pts = None if packet.pts is None else packet.pts - back
                     return packet
         except FFmpegError:  # the picture's reader has judged the damage already
             pass
@@ -133,6 +165,16 @@ class StreamCopier:
             self._add_twin(stream, notes)
         else:
             notes.append("the cover picture is left out")
+
+
+def _cut(chapter: Any, span_s: Span) -> Any:
+    """What of a chapter lies in a span, on the clock that is 0 at its begin; None: nothing."""
+    time_base = chapter["time_base"]
+    begin = round(span_s[0] / time_base)
+    start, end = max(chapter["start"], begin), chapter["end"]
+    if span_s[1] is not None:
+        end = min(end, round(span_s[1] / time_base))
+    return {**chapter, "start": start - begin, "end": end - begin} if start < end else None
 
 
 class _Transcoder:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, BinaryIO, Self
+from typing import Self
 
 import av
 import numpy as np
-from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from nst_ops.media.errors import DamagedVideoError, EmptyFileError, UnreadableVideoError
+from nst_ops.media.errors import EmptyFileError, UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.colour import FULL, LIMITED, TO_RGB, Colour, known, sws_matrix
-from nst_ops.media.video.container import (
-    CLOCK_RESTART_S,
-    STILL,
-    Frame,
-    VideoInfo,
-    codec_name,
-    even_size,
-    open_input,
-)
+from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size
+from nst_ops.media.video.decoder import PictureDecoder
+from nst_ops.media.video.index import read_index
+from nst_ops.media.video.segments import Segment, Selection, cut_segments
+
+EVERYTHING = Selection()
 
 
 class VideoReader:
@@ -35,32 +33,43 @@ class VideoReader:
         path: local file.
         max_side: shrink frames to this longer side in pixels (both sides then even).
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
+        selection: frames that are wanted of the film.
+        segment: part of the selection that is read, from its ``lead_pts`` on; None: all of it.
+        tail: wanted frames to read after the segment, as far as there are any.
 
     Raises:
         EmptyFileError, UnreadableVideoError: on opening.
+        UnsupportedMediaError: on opening or while iterating, if the selection lies after the film's end.
         DamagedVideoError: on opening a cut-off file, or while iterating.
     """
 
-    def __init__(self, path: str, max_side: int | None = None, keep_damaged: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_side: int | None = None,
+        keep_damaged: bool = False,
+        selection: Selection = EVERYTHING,
+        segment: Segment | None = None,
+        tail: int = 0,
+    ) -> None:
         self.path = path
-        self.keep_damaged = keep_damaged
-        self.num_damaged = 0
-        self.num_decoded = 0
+        self._selection = selection
+        self._tail = tail
         self._reformatter = VideoReformatter()
         if os.path.getsize(path) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
-        self._container = open_input(path)
+        self._decoder = PictureDecoder(path, keep_damaged)
         try:
-            self._stream = self._picture_stream()
-            self._refuse_cut_off()
-            self._stream.thread_type = "AUTO"
-            self._stream.codec_context.thread_count = 2  # more of them can hang beside torch's own
-            self._decoded = self._decode()
-            first = next(self._decoded, None)
+            self._pictures = self._decoder.pictures()
+            first = next(self._pictures, None)
             if first is None:
                 raise UnreadableVideoError("none of its frames decodes: play it to check, re-encode it")
             self._first = first
-            self.info = self._describe(first)
+            self._first_pts: int = first.pts if first.pts is not None else first.dts or 0
+            self._film = self._describe(first)
+            self.info = self._selected(self._film)
+            self._begin, self._stop = selection.bounds(self._first_pts, self.info.time_base)
+            self._segment = self._find_segment(segment)
         except BaseException:
             self.close()
             raise
@@ -74,99 +83,117 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file."""
-        self._container.close()
+        self._decoder.close()
+
+    @property
+    def num_damaged(self) -> int:
+        """Damaged places so far, those that only warm up the smoothing left out."""
+        return self._decoder.num_damaged
+
+    @property
+    def span_s(self) -> tuple[float, float | None] | None:
+        """Start and end of the selection in seconds on the file's clock; None if it is the whole film.
+
+        The start is a whole number of ticks.
+        """
+        if self._selection.start_s == 0 and self._selection.duration_s is None:
+            return None
+        time_base = self.info.time_base
+        return float(self._begin * time_base), None if self._stop is None else float(self._stop * time_base)
 
     def frames(self) -> Iterator[Frame]:
         """Every frame once, at the working size, with rising PTS."""
-        step = max(1, round(1 / (self.info.frame_rate * self.info.time_base)))
+        frame: Frame | None = None
+        for pts, duration, picture in self._kept():
+            frame = Frame(pts, duration, self._to_rgb(picture))
+            yield frame
+        if frame is None and (self._segment is None or self._segment.count == 1):
+            raise UnsupportedMediaError(_NO_FRAMES)
+
+    def _find_segment(self, segment: Segment | None) -> Segment | None:
+        """What to seek to; None to read from the start of the film."""
+        if (segment is None or segment.count == 1) and self._begin > self._first_pts:
+            index = read_index(self.path)
+            if index.problem:
+                return None
+            (segment,) = cut_segments(index, math.inf, 0, self._selection)
+            if segment.num_frames == 0:
+                raise UnsupportedMediaError(_NO_FRAMES)
+            return segment
+        return segment if segment is not None and segment.count > 1 else None
+
+    def _kept(self) -> Iterator[tuple[int, int, VideoFrame]]:
+        """(PTS, duration, picture) of the frames that are wanted, with the segment's lead and tail."""
+        segment = self._segment
+        lead_pts = segment.lead_pts if segment else self._begin
+        start_pts = segment.start_pts if segment else self._begin
+        end_pts = segment.end_pts if segment and segment.end_pts is not None else self._stop
+        if self.span_s or segment:
+            self._decoder.judged = start_pts, end_pts
+        if segment and lead_pts > self._first_pts:
+            pictures = self._decoder.pictures_from(lead_pts)
+        else:
+            pictures = itertools.chain([self._first], self._pictures)
+        thinned = self._selection.max_frame_rate is not None
+        tail = self._tail
+        bucket_before: int | None = None
+        held: tuple[int, int, VideoFrame] | None = None  # a frame may have to reach to the next that is kept
+        for pts, duration, picture in self._timed(pictures):
+            if pts < lead_pts:
+                continue
+            is_over = self._stop is not None and pts >= self._stop
+            bucket = self._selection.bucket(pts, self._first_pts, self.info.time_base)
+            is_kept = bucket != bucket_before
+            bucket_before = bucket
+            if held and thinned:
+                held = held[0], pts + (0 if is_kept or is_over else duration) - held[0], held[2]
+            if not (is_kept or is_over):
+                continue
+            if held:
+                yield held
+            held = None
+            if is_over:
+                return
+            if end_pts is not None and pts >= end_pts:
+                if tail == 0:
+                    return
+                tail -= 1
+            held = pts, duration, picture
+        if held:
+            yield held
+
+    def _timed(self, pictures: Iterator[VideoFrame]) -> Iterator[tuple[int, int, VideoFrame]]:
+        """(PTS, duration, picture) on a clock that rises."""
+        step = max(1, round(1 / (self._film.frame_rate * self._film.time_base)))
         last_pts: int | None = None
         shift = 0
-        for picture in itertools.chain([self._first], self._decoded):
+        for picture in pictures:
             pts = picture.pts if picture.pts is not None else picture.dts
             if pts is None:  # AVI and raw streams may give none: count on at the average rate
                 pts = 0 if last_pts is None else last_pts + step
             else:
                 pts += shift
             if last_pts is not None and pts <= last_pts:
-                if (last_pts - pts) * self.info.time_base > CLOCK_RESTART_S:
+                if (last_pts - pts) * self._film.time_base > CLOCK_RESTART_S:
                     shift += last_pts + step - pts
                     pts = last_pts + step
                 else:
                     pts = last_pts + 1
             last_pts = pts
-            yield Frame(pts, picture.duration or step, self._to_rgb(picture))
+            yield pts, picture.duration or step, picture
 
-    def _picture_stream(self) -> Any:
-        """The first stream that moves: not cover art, and not FFmpeg's "best", which is the largest."""
-        for stream in self._container.streams.video:
-            if not stream.disposition & STILL:
-                if not codec_name(stream):
-                    raise UnreadableVideoError("FFmpeg does not know its codec: convert it to H.264")
-                return stream
-        raise UnreadableVideoError("it holds no video stream: is it a sound file?")
-
-    def _refuse_cut_off(self) -> None:
-        """Most containers say how long they are: see a cut-off file before hours go into it."""
-        if self.keep_damaged:
-            return
-        promised, size = self._promised_bytes(), os.path.getsize(self.path)
-        if promised > size:
-            raise DamagedVideoError(
-                f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it "
-                "again, or set video.keep_damaged to write what decodes"
-            )
-
-    def _promised_bytes(self) -> int:
-        """Where the file should end, by its own account; 0 if it does not say."""
-        name = self._container.format.name
-        if "mp4" in name:
-            entries = self._stream.index_entries
-            ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
-            return max(ends, default=0)
-        with open(self.path, "rb") as file:
-            if "matroska" in name:
-                return _matroska_end(file)
-            head = file.read(8)
-        # A RIFF says how much follows its first 8 bytes; some writers count these, too.
-        promised = int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
-        return 0 if promised == 0xFFFFFFFF else promised  # a recorder that never came back to fill it in
-
-    def _decode(self) -> Iterator[VideoFrame]:
-        packets = self._container.demux(self._stream)
-        whole = False  # whether a picture without holes has come
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except FFmpegError as error:
-                self._damage(error)
-                return
-            try:
-                frames = packet.decode()
-            except (InvalidDataError, av.error.ExternalError) as error:
-                # Before the first picture this is a recording that starts mid-way, not damage.
-                if self.num_decoded:
-                    self._damage(error)
-                continue
-            for frame in frames:
-                if frame.is_corrupt and whole:
-                    self._damage(None)  # the decoder has painted over a hole
-                whole = whole or not frame.is_corrupt
-                self.num_decoded += 1
-                yield frame
-
-    def _damage(self, error: FFmpegError | None) -> None:
-        self.num_damaged += 1
-        if not self.keep_damaged:
-            what = error.strerror if error else "parts of the picture are missing"
-            raise DamagedVideoError(
-                f"damaged after frame {self.num_decoded} ({what}): copy it again, or set "
-                "video.keep_damaged to write what decodes"
-            ) from error
+    def _selected(self, film: VideoInfo) -> VideoInfo:
+        """The film as far as it is selected."""
+        selection = self._selection
+        rate, duration_s = film.frame_rate, max(0.0, film.duration_s - selection.start_s)
+        if selection.max_frame_rate is not None:
+            rate = min(rate, Fraction(selection.max_frame_rate).limit_denominator(1_000_000))
+        if selection.duration_s is not None:
+            duration_s = min(duration_s, selection.duration_s)
+        return replace(film, frame_rate=rate, duration_s=duration_s)
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
-        stream, container = self._stream, self._container
+        stream, container = self._decoder.stream, self._decoder.container
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         time_base = stream.time_base or Fraction(1, 90000)
         if stream.duration:
@@ -219,18 +246,4 @@ class VideoReader:
         return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 
 
-def _matroska_end(file: BinaryIO) -> int:
-    """The byte at which the segment ends, or 0 for a live recording, which does not know."""
-    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML header, segment
-        if file.read(4) != element:
-            return 0
-        first = file.read(1)
-        length = 9 - int.from_bytes(first, "big").bit_length()  # a leading 1 says how many bytes
-        if not 1 <= length <= 8:
-            return 0
-        unknown = (1 << 7 * length) - 1
-        size = int.from_bytes(first + file.read(length - 1), "big") & unknown
-        if element == b"\x18\x53\x80\x67":
-            return 0 if size == unknown else file.tell() + size
-        file.seek(size, os.SEEK_CUR)
-    return 0
+_NO_FRAMES = "no frame of it is selected: it ends before video.start_s"

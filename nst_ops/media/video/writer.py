@@ -15,14 +15,13 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from nst_ops.config.stylize import VideoConfig
+from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.colour import FULL, LIMITED, SWS_MATRIX, TO_YUV, UNSPECIFIED, Colour, sws_matrix
-from nst_ops.media.video.container import Frame, VideoInfo
-from nst_ops.media.video.copier import StreamCopier
-
-# The movie time scale rounds where each stream starts; its default of 1 ms would move the sound.
-_ISO_BMFF = {"movflags": "+faststart", "movie_timescale": "90000"}
-_MUXER: dict[str, dict[str, str]] = {"mp4": _ISO_BMFF, "mov": _ISO_BMFF, "matroska": {}}
+from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
+from nst_ops.media.video.copier import Span, StreamCopier
+from nst_ops.media.video.encoders import choose_encoder
 
 
 class VideoWriter:
@@ -36,9 +35,16 @@ class VideoWriter:
         container: ``mp4``, ``mov`` or ``matroska``.
         info: the source, as its reader described it.
         size: width and height of the frames that will come.
-        source_path: file whose other streams are copied; None for animations.
-        crf: constant rate factor of x264.
-        preset: speed preset of x264.
+        source_path: file whose other streams are copied; None for animations and for segments of a
+            film, of which ``mp4`` keeps the PTS exactly, in any time base.
+        config: codec, quality, pixel format.
+        span_s: begin and end (None: the end of the source) of what is written, in seconds on the
+            source's clock. The output begins at 0: the PTS of frames are moved by the begin, what is
+            copied is cut to the span and moved alike.
+
+    Raises:
+        UnsupportedMediaError: the encoder takes no frames of that size.
+        ValueError: the encoder that is asked for is not on this machine.
     """
 
     def __init__(
@@ -48,8 +54,8 @@ class VideoWriter:
         info: VideoInfo,
         size: tuple[int, int],
         source_path: str | None,
-        crf: int,
-        preset: str,
+        config: VideoConfig,
+        span_s: Span | None = None,
     ) -> None:
         self._info = info
         self._size = size
@@ -57,12 +63,14 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._reformatter = VideoReformatter()
         self._matrix, self._colour = self._output_colour()
-        self._output: OutputContainer = av.open(
-            f"file:{path}", "w", format=container, options=_MUXER[container]
-        )
-        self._stream = self._add_video(crf, preset)
+        self._encoder = choose_encoder(config)
+        self._pixel_format = self._encoder.pixel_formats[config.pixel_format]
+        options = muxer_options(container, None if source_path else info.time_base)
+        self._output: OutputContainer = av.open(f"file:{path}", "w", format=container, options=options)
+        self._shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
+        self._stream = self._add_video(container, config)
         self._copier = (
-            StreamCopier(source_path, self._output, self._stream, self.notes) if source_path else None
+            StreamCopier(source_path, self._output, self._stream, self.notes, span_s) if source_path else None
         )
 
     def __enter__(self) -> Self:
@@ -86,19 +94,19 @@ class VideoWriter:
         picture = VideoFrame.from_ndarray(_pad_to_even(frame.rgb_hwc), format="rgb24")
         encoded = self._reformatter.reformat(
             picture,
-            format="yuv420p",
+            format=self._pixel_format,
             src_colorspace=self._matrix,
             dst_colorspace=self._matrix,
             src_color_range=FULL,
             dst_color_range=FULL if self._colour.range == FULL else LIMITED,
             interpolation=TO_YUV,
         )
-        encoded.pts = frame.pts
+        encoded.pts = frame.pts - self._shift
         encoded.duration = frame.duration
         encoded.time_base = self._info.time_base
         encoded.colorspace = self._colour.matrix
         encoded.color_range = self._colour.range
-        self._durations[frame.pts] = frame.duration
+        self._durations[encoded.pts] = frame.duration
         self._mux(self._stream.encode(encoded))
 
     def _finish(self) -> None:
@@ -128,24 +136,34 @@ class VideoWriter:
             colour = replace(colour, matrix=9)
         return matrix, colour
 
-    def _add_video(self, crf: int, preset: str) -> Any:
-        info = self._info
-        # x264 refuses rates that no film has; the PTS carry the truth, this is a hint.
-        rate = info.frame_rate.limit_denominator(1001) if 0 < info.frame_rate <= 1000 else Fraction(25)
-        stream: Any = self._output.add_stream(
-            "libx264", rate=rate or Fraction(1), options={"crf": str(crf), "preset": preset}
-        )
+    def _add_video(self, container: str, config: VideoConfig) -> Any:
+        info, encoder = self._info, self._encoder
+        rate = min(nominal_rate(info), encoder.max_frame_rate)
+        options = encoder.options_for(config, rate)
+        stream: Any = self._output.add_stream(encoder.name, rate=rate, options=options)
         context = stream.codec_context
         context.width, context.height = self._size[0] + self._size[0] % 2, self._size[1] + self._size[1] % 2
-        context.pix_fmt = "yuv420p"
+        context.pix_fmt = self._pixel_format
         context.time_base = info.time_base
         stream.time_base = info.time_base
+        context.thread_type, context.thread_count = "FRAME", encoder.num_threads
+        if encoder.codec == "hevc" and container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # or Apple's players do not open it
         if info.sample_aspect_ratio:
             context.sample_aspect_ratio = info.sample_aspect_ratio
+            if (encoder.codec, container) == ("av1", "matroska"):  # the others say it in their own stream
+                self.notes.append("the shape of its pixels is lost: av1 keeps it only in video.container mp4")
         context.colorspace, context.color_range = self._colour.matrix, self._colour.range
         context.color_trc, context.color_primaries = self._colour.transfer, self._colour.primaries
         if info.rotation:
             stream.set_display_rotation(info.rotation)
+        try:
+            context.open()
+        except FFmpegError as error:
+            raise UnsupportedMediaError(
+                f"{encoder.name} takes no frames of {context.width}x{context.height} pixels "
+                f"({error.strerror}): set video.codec to h264, or resize.max_side if they are large"
+            ) from error
         return stream
 
 

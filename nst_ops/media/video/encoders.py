@@ -1,0 +1,204 @@
+"""Which encoder writes a video, and what it is told.
+
+The same frames give the same bytes on any machine, whatever its cores: x264 and x265 get a
+fixed number of threads, and SVT-AV1 a single one where it aims at a bitrate, by which it would
+otherwise write another file at every run. NVIDIA's encoders promise nothing of the kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+
+from nst_ops.config.stylize import VideoConfig
+
+os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr past FFmpeg; errors reach us as exceptions
+
+_EFFORTS = ("ultrafast", "veryfast", "fast", "medium", "slow", "veryslow")
+_SUBSAMPLED = ("yuv420p", "yuv420p10le")
+_ALL = (*_SUBSAMPLED, "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le")
+
+
+def _efforts(*presets: str) -> dict[str, str]:
+    return dict(zip(_EFFORTS, presets, strict=True))
+
+
+def _x264_params() -> dict[str, str]:
+    """The AVX-512 code of x264 writes other bytes at every run, and its AVX2 code does not."""
+    cpu = Path("/proc/cpuinfo")
+    return {"x264-params": "asm=avx2"} if cpu.exists() and "avx512" in cpu.read_text() else {}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder of FFmpeg in the terms of ``VideoConfig``."""
+
+    name: str
+    codec: str
+    """What FFmpeg calls the codec, as containers are asked for it."""
+    default_crf: int
+    max_crf: int
+    pixel_formats: Mapping[str, str]
+    """Keys: formats of ``VideoConfig`` that it takes; values: its own name for them."""
+    presets: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What it is told in any case."""
+    crf_key: str = "crf"
+    bitrate_options: Mapping[str, str] = field(default_factory=dict)
+    """What it is told where it aims at a bitrate."""
+    max_frame_rate: Fraction = Fraction(1000)
+    """Refused above; the rate is a hint, the truth is in the PTS."""
+    num_threads: int = 0
+    """0 leaves it to the encoder, where they do not change what it writes."""
+
+    def options_for(self, config: VideoConfig, frame_rate: Fraction) -> dict[str, str]:
+        """Options by FFmpeg's names, for a film of ``frame_rate`` frames per second on average."""
+        options = {**self.options, "preset": self.presets[config.preset]}
+        if config.bitrate_kbps:
+            options |= {"b": f"{config.bitrate_kbps}k", **self.bitrate_options}
+        else:
+            options[self.crf_key] = str(self.default_crf if config.crf is None else config.crf)
+        if config.keyframe_interval_s:
+            options["g"] = str(max(1, int(config.keyframe_interval_s * frame_rate)))
+        return options
+
+
+_SOFTWARE = {
+    "h264": Encoder(
+        name="libx264",
+        codec="h264",
+        default_crf=18,
+        max_crf=51,
+        pixel_formats={name: name for name in _ALL},
+        presets=_efforts(*_EFFORTS),
+        options=_x264_params(),
+        num_threads=4,
+    ),
+    "h265": Encoder(
+        name="libx265",
+        codec="hevc",
+        default_crf=20,
+        max_crf=51,
+        pixel_formats={name: name for name in _ALL},
+        presets=_efforts(*_EFFORTS),
+        # Closed groups can be cut anywhere; the info would name the processor in the file.
+        options={"x265-params": "log-level=error:open-gop=0:info=0"},
+        num_threads=4,
+    ),
+    "av1": Encoder(
+        name="libsvtav1",
+        codec="av1",
+        default_crf=24,
+        max_crf=63,
+        pixel_formats={name: name for name in _SUBSAMPLED},
+        presets=_efforts("9", "8", "7", "6", "4", "2"),  # faster ones show artefacts, it warns itself
+        options={"g": "250"},
+        bitrate_options={"svtav1-params": "lp=1"},
+        max_frame_rate=Fraction(240),
+    ),
+}
+
+
+def _nvenc(codec: str, default_crf: int, max_crf: int, pixel_formats: Mapping[str, str]) -> Encoder:
+    return Encoder(
+        name=f"{codec}_nvenc",
+        codec=codec,
+        default_crf=default_crf,
+        max_crf=max_crf,
+        pixel_formats=pixel_formats,
+        presets=_efforts("p1", "p2", "p3", "p4", "p6", "p7"),
+        options={"rc": "vbr", "b": "0"},
+        crf_key="cq",
+    )
+
+
+_NVENC = {
+    "h264": _nvenc("h264", 18, 51, {"yuv420p": "yuv420p", "yuv444p": "yuv444p"}),
+    "h265": _nvenc(
+        "hevc",
+        20,
+        51,
+        {"yuv420p": "yuv420p", "yuv420p10le": "p010le", "yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"},
+    ),
+    "av1": _nvenc("av1", 24, 63, {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}),
+}
+
+
+def choose_encoder(config: VideoConfig) -> Encoder:
+    """The encoder that ``config`` asks for.
+
+    Raises:
+        ValueError: it does not start on this machine.
+    """
+    encoder = encoder_for(config)
+    if problem := _trial(encoder, config):
+        raise ValueError(
+            f"video.encoder {config.encoder}: {encoder.name} does not start on this machine with these "
+            f"video keys ({problem}): set another encoder, codec, preset or bitrate"
+        )
+    return encoder
+
+
+def check_encoder(config: VideoConfig) -> None:
+    """See before any work that the video keys go together, and that the encoder starts.
+
+    Whether a card's does is seen on the workers' machines: this one may have no card.
+
+    Raises:
+        ValueError: they do not, or it does not; the message names the key to change.
+    """
+    if config.container == "frames":
+        return
+    if config.crf is not None and config.bitrate_kbps:
+        raise ValueError("video.crf and video.bitrate_kbps exclude each other: set one of them")
+    if config.container == "mov" and config.codec == "av1":
+        raise ValueError("video.container mov holds no av1: set it to mp4, mkv or auto")
+    encoder = encoder_for(config)
+    if config.crf is not None and config.crf > encoder.max_crf:
+        raise ValueError(f"video.crf {config.crf}: {config.codec} goes from 0 to {encoder.max_crf}")
+    if config.pixel_format not in encoder.pixel_formats:
+        formats = " or ".join(encoder.pixel_formats)
+        raise ValueError(f"video.pixel_format {config.pixel_format}: {encoder.name} takes only {formats}")
+    if config.encoder == "software":
+        choose_encoder(config)
+
+
+def encoder_for(config: VideoConfig) -> Encoder:
+    """The encoder that ``config`` asks for, whether or not it starts on this machine."""
+    return (_NVENC if config.encoder == "nvenc" else _SOFTWARE)[config.codec]
+
+
+def _trial(encoder: Encoder, config: VideoConfig) -> str:
+    """What goes wrong when a small frame is encoded; empty if nothing does."""
+    options = encoder.options_for(config, Fraction(25))
+    return _trial_of(encoder.name, encoder.pixel_formats[config.pixel_format], tuple(options.items()))
+
+
+@functools.cache
+def _trial_of(name: str, pixel_format: str, options: tuple[tuple[str, str], ...]) -> str:
+    width, height = 320, 192  # some cards take nothing below 160
+    try:
+        context: Any = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = width, height, pixel_format
+        context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
+        context.options = dict(options)
+        frame = VideoFrame(width, height, pixel_format)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts = 0
+        num_packets = len(context.encode(frame)) + len(context.encode(None))
+    except UnknownCodecError:
+        return "this FFmpeg was built without it"
+    except FFmpegError as error:
+        return error.strerror or type(error).__name__
+    return "" if num_packets else "it writes nothing"

@@ -1,0 +1,134 @@
+"""Segments of a film joined into one, packet by packet, beside the sound of their source."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+
+from nst_ops.media.errors import UnreadableVideoError
+from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, picture_stream
+from nst_ops.media.video.copier import StreamCopier
+
+
+def join_segments(
+    paths: Sequence[str],
+    path: str,
+    container: str,
+    info: VideoInfo,
+    source_path: str,
+    span_s: tuple[float, float | None] | None = None,
+) -> tuple[int, list[str]]:
+    """Join the segments of a film as if it had been written in one pass; nothing is encoded again.
+
+    Args:
+        paths: segments in order, each written by ``VideoWriter`` as an MP4 without a source, all with
+            the same configuration. An empty file stands for a segment of which nothing decodes.
+        path: local file to write; if an error is raised the caller removes it.
+        container: ``mp4``, ``mov`` or ``matroska``.
+        info: the film, as the reader of any of its segments described it.
+        source_path: file whose sound, subtitles, chapters and metadata are copied.
+        span_s: what the segments cover of the film, as ``VideoReader.span_s``; the output starts at 0.
+
+    Returns:
+        Frames in the output, and what of the source has no place in it.
+
+    Raises:
+        UnreadableVideoError: a segment is damaged, or does not belong to the others.
+    """
+    first_path = next((part for part in paths if os.path.getsize(part)), None)
+    if first_path is None:
+        raise UnreadableVideoError("none of its frames decodes: play it to check, re-encode it")
+    notes = list(info.notes)
+    shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
+    output = av.open(f"file:{path}", "w", format=container, options=muxer_options(container))
+    copier: StreamCopier | None = None
+    num_frames = 0
+    try:
+        stream = _add_picture(output, first_path, info)
+        copier = StreamCopier(source_path, output, stream, notes, span_s)
+        for packet in _pictures(paths, info.time_base):
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            # Keep the streams abreast, or the muxer would hold all the sound in memory.
+            copier.copy_until(float(packet.dts * packet.time_base))
+            packet.stream = stream
+            output.mux(packet)
+            num_frames += 1
+        copier.copy_until(None)
+        output.close()
+    finally:
+        if copier:
+            copier.close()
+        with contextlib.suppress(FFmpegError):  # what went wrong first is on its way already
+            output.close()
+    return num_frames, notes
+
+
+def _add_picture(output: OutputContainer, first_path: str, info: VideoInfo) -> Any:
+    """The picture stream, with size, codec, colour, shape and rotation of the first segment's."""
+    with open_input(first_path) as segment:
+        template = picture_stream(segment)
+        stream: Any = output.add_stream_from_template(template, opaque=True)
+        if output.format.name in ("mp4", "mov"):
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+    stream.time_base = info.time_base
+    stream.codec_context.framerate = nominal_rate(info)
+    return stream
+
+
+def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
+    """Packets of all segments on one clock in ``time_base``: PTS as they are, DTS rising below them."""
+    settings: Any = None
+    last_dts: int | None = None
+    latest_pts: int | None = None
+    for number, path in enumerate(paths):
+        if os.path.getsize(path) == 0:
+            continue
+        with open_input(path) as segment:
+            stream = picture_stream(segment)
+            context = stream.codec_context
+            own = context.name, context.width, context.height, context.pix_fmt, context.extradata
+            settings = settings or own
+            if own != settings:
+                raise UnreadableVideoError(
+                    f"segment {number} was encoded with other settings than the first: remove the segments "
+                    "and run again"
+                )
+            is_first, durations = True, _durations(path, time_base)
+            for packet in segment.demux(stream):
+                if not packet.size:
+                    continue
+                packet.pts, packet.dts = (
+                    round(time * packet.time_base / time_base) for time in (packet.pts, packet.dts)
+                )
+                packet.time_base = time_base
+                if is_first and latest_pts is not None and packet.pts <= latest_pts:
+                    raise UnreadableVideoError(
+                        f"segment {number} begins before the one before it ends: remove the segments and "
+                        "run again"
+                    )
+                is_first = False
+                packet.duration = durations[packet.pts]
+                # The encoder reorders pictures ahead of their time. All segments by as much: a DTS raised
+                # above that of the segment before still is no later than its picture.
+                if last_dts is not None:
+                    packet.dts = max(packet.dts, last_dts + 1)
+                last_dts = packet.dts
+                latest_pts = packet.pts if latest_pts is None else max(latest_pts, packet.pts)
+                yield packet
+
+
+def _durations(path: str, time_base: Fraction) -> dict[int, int]:
+    """By PTS: each picture lasts until the next, the last to the end, which is what an MP4 keeps of it."""
+    with open_input(path) as segment:
+        stream = picture_stream(segment)
+        ticks = stream.time_base / time_base
+        pts = sorted(round(packet.pts * ticks) for packet in segment.demux(stream) if packet.size)
+        ends = [*pts[1:], *(start + round((stream.duration or 0) * ticks) for start in pts[:1])]
+    return {start: end - start for start, end in zip(pts, ends, strict=True)}

@@ -1,0 +1,133 @@
+"""Where a long film is cut: arithmetic on the times of its pictures, nothing is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from nst_ops.media.video.index import Int64Array, PacketIndex
+
+_EARLY = 0.95  # share of the longest keyframe interval below which a keyframe answers a change of scene
+_BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate a film keeps every frame
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of a film are wanted, by its own clock, which starts at its first frame.
+
+    Every frame has a bucket, the number of whole frames of ``max_frame_rate`` since the first. A frame
+    is kept if its bucket is not that of the frame before it.
+    """
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    """From ``start_s`` on; None: to the end."""
+    max_frame_rate: float | None = None
+    """In frames per second; None: every frame."""
+
+    def bounds(self, first_pts: int, time_base: Fraction) -> tuple[int, int | None]:
+        """PTS from which frames are wanted, and PTS from which they are not any more."""
+        start = _exact(self.start_s)
+        end = None if self.duration_s is None else start + _exact(self.duration_s)
+        return (
+            first_pts + math.ceil(start / time_base),
+            None if end is None else first_pts + math.ceil(end / time_base),
+        )
+
+    def bucket(self, pts: int, first_pts: int, time_base: Fraction) -> int:
+        """Frames of one bucket look alike to a preview; without ``max_frame_rate`` each has its own."""
+        if self.max_frame_rate is None:
+            return pts
+        return math.floor((pts - first_pts) * time_base * _exact(self.max_frame_rate) + _BUCKET_SLACK)
+
+    def kept(self, pts: Int64Array, time_base: Fraction) -> Int64Array:
+        """PTS of the frames that are kept, of the ascending PTS of a whole film."""
+        if not len(pts):
+            return pts
+        first_pts = int(pts[0])
+        begin, end = self.bounds(first_pts, time_base)
+        wanted = pts[(pts >= begin) & (pts < end)] if end is not None else pts[pts >= begin]
+        if self.max_frame_rate is None:
+            return wanted
+        buckets = [self.bucket(time, first_pts, time_base) for time in wanted.tolist()]
+        return wanted[[n == 0 or bucket != buckets[n - 1] for n, bucket in enumerate(buckets)]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a film that is stylized and encoded by itself."""
+
+    number: int
+    """From 0 on."""
+    count: int
+    """Segments of the film; with 1 it is done in one pass."""
+    lead_pts: int
+    """The frame to read from: what lies before ``start_pts`` only warms up the smoothing."""
+    start_pts: int
+    end_pts: int | None
+    """PTS of the next segment's first frame; None: to the end of the selection."""
+    num_frames: int
+    """Frames from ``start_pts`` on, by the packet index."""
+
+
+def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Selection) -> tuple[Segment, ...]:
+    """Cut the frames of a selection at keyframes, near the multiples of a length.
+
+    Near a multiple, a keyframe that came early is taken before others: encoders set one where the
+    scene changes. No segment is shorter than half of the length.
+
+    Args:
+        index: of the film; one that cannot be cut gives one segment.
+        target_s: length of a segment in seconds.
+        lead: frames to read before each segment.
+        selection: frames that are wanted.
+    """
+    kept = selection.kept(index.pts, index.time_base)
+    if index.problem or len(kept) == 0:
+        start = int(kept[0]) if len(kept) else 0
+        return (Segment(0, 1, start, start, None, len(kept)),)
+    target = _exact(target_s) / index.time_base if math.isfinite(target_s) else None
+    cuts = [0] if target is None else [0, *_cuts(index, kept, float(target))]
+    ends = [*cuts[1:], len(kept)]
+    return tuple(
+        Segment(
+            number=number,
+            count=len(cuts),
+            lead_pts=int(kept[max(0, cut - lead)]),
+            start_pts=int(kept[cut]),
+            end_pts=int(kept[end]) if end < len(kept) else None,
+            num_frames=end - cut,
+        )
+        for number, (cut, end) in enumerate(zip(cuts, ends, strict=True))
+    )
+
+
+def _cuts(index: PacketIndex, kept: Int64Array, target: float) -> Iterable[int]:
+    """Positions in ``kept`` at which segments begin, the first left out; ``target`` in ticks."""
+    intervals = np.diff(index.keyframes, prepend=index.keyframes[:1])
+    is_early = intervals < _EARLY * max(intervals, default=0)
+    positions = np.searchsorted(kept, index.pts[index.keyframes])
+    is_inside = (positions > 0) & (positions < len(kept))
+    positions, is_early = positions[is_inside], is_early[is_inside]
+    times = kept[positions]
+    start, end = int(kept[0]), int(kept[-1])
+    last = start
+    for number in range(1, math.floor((end - start) / target - 0.5) + 1):
+        distances = np.abs(times - (start + number * target))
+        fits = (times - last >= target / 2) & (end - times >= target / 2)
+        near = fits & (distances <= target / 4)
+        for candidates in (near & is_early, near, fits & (distances <= target / 2)):
+            if candidates.any():
+                best = int(np.argmin(np.where(candidates, distances, np.inf)))
+                last = int(times[best])
+                yield int(positions[best])
+                break
+
+
+def _exact(seconds_or_rate: float) -> Fraction:
+    """What a person wrote: 0.04 is 1/25, not the nearest binary fraction."""
+    return Fraction(seconds_or_rate).limit_denominator(1_000_000)

@@ -1,0 +1,102 @@
+"""Optical flow between two frames, by the estimator that the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nst_ops.config.stylize import TemporalConfig
+from nst_ops.media.images import UInt8Array
+from nst_ops.temporal.warp import Flow, resize_flow
+
+FlowEstimator = Callable[[UInt8Array, UInt8Array], Flow]
+"""(a, b), both uint8 sRGB (H, W, 3), to the flow from a to b: float32 (H, W, 2) in pixels."""
+
+# OpenCV's DIS reads out of bounds where its coarsest scale is finer than its finest one: below this.
+_SMALLEST_DIS = 32
+
+
+class DisFlow:
+    """Dense inverse search on the CPU, deterministic whatever the number of threads.
+
+    T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+
+    Args:
+        preset: of OpenCV; slower ones refine the flow further.
+    """
+
+    def __init__(self, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) -> None:
+        self._dis: Any = cv2.DISOpticalFlow.create(preset)
+
+    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
+        """See ``FlowEstimator``; frames of any size from 1x1 on."""
+        height, width = a_rgb_hwc.shape[:2]
+        flow = self._dis.calc(_gray(a_rgb_hwc), _gray(b_rgb_hwc), None)
+        return np.ascontiguousarray(flow[:height, :width], np.float32)
+
+
+class ReducedFlow:
+    """An estimator that sees frames no larger than ``side`` pixels, whose flow is then enlarged."""
+
+    def __init__(self, estimate: FlowEstimator, side: int) -> None:
+        self._estimate, self._side = estimate, side
+
+    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
+        """See ``FlowEstimator``."""
+        flow = self._estimate(reduced(a_rgb_hwc, self._side), reduced(b_rgb_hwc, self._side))
+        return resize_flow(flow, *a_rgb_hwc.shape[:2])
+
+
+def load_flow(config: TemporalConfig, device: str = "auto") -> FlowEstimator:
+    """Make the estimator that ``config`` describes; flow comes at the size of the frames it is given.
+
+    Args:
+        config: flow, flow_weights and flow_side.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for those that run on torch.
+
+    Raises:
+        FileNotFoundError: there are no such weights.
+        ValueError: there is no such device.
+    """
+    return ReducedFlow(_full_size(config, device), config.flow_side)
+
+
+def reduced(rgb_hwc: UInt8Array, side: int) -> UInt8Array:
+    """A frame at ``side`` pixels along its longer side; smaller ones as they are."""
+    height, width = rgb_hwc.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return rgb_hwc
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(rgb_hwc, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _full_size(config: TemporalConfig, device: str) -> FlowEstimator:
+    if config.flow == "dis" or (config.flow == "auto" and not _is_gpu(device)):
+        return DisFlow()
+    # Imported late: flow on the CPU needs no torch.
+    if config.flow == "raft":
+        from nst_ops.temporal.raft import RaftFlow
+
+        return RaftFlow(config.flow_weights, device)
+    from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
+
+    return LucasKanadeFlow(device)
+
+
+def _is_gpu(device: str) -> bool:
+    if device == "auto":
+        import torch
+
+        return torch.cuda.is_available()
+    return device.startswith("cuda")
+
+
+def _gray(rgb_hwc: UInt8Array) -> UInt8Array:
+    gray = cv2.cvtColor(rgb_hwc, cv2.COLOR_RGB2GRAY)
+    below, right = (max(0, _SMALLEST_DIS - each) for each in gray.shape)
+    padded = cv2.copyMakeBorder(gray, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else gray
+    return np.asarray(padded, np.uint8)

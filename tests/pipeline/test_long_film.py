@@ -1,0 +1,90 @@
+"""A film of half an hour, killed three times: it goes on inside, and equals the film that was never cut."""
+
+import os
+import signal
+import subprocess
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from job_runner import ENVIRONMENT, check_invariants, job_command, run_job, visible_files
+from media_factory import Sound, moving_pictures, write_film
+
+from nst_ops.collection.segments import SEGMENTS
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.johnson import JohnsonNet
+
+MINUTES, FRAMES_PER_SECOND, NUM_SEGMENTS, KILLS = 30, 4, 6, 3
+NUM_FRAMES = MINUTES * 60 * FRAMES_PER_SECOND
+
+
+def records(output: Path) -> dict[Path, int]:
+    """When each segment was finished."""
+    return {path: path.stat().st_mtime_ns for path in (output / SEGMENTS).glob("*/*.json")}
+
+
+def kill_after_a_segment(command: list[str], output: Path) -> None:
+    """Start the job, and SIGKILL it when it has finished another segment and is in the next."""
+    before = len(records(output))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=ENVIRONMENT, **quiet) as job:
+        while job.poll() is None and len(records(output)) == before:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert job.poll() is None, "it ended before it was killed"
+        os.kill(job.pid, signal.SIGKILL)
+
+
+def sound(path: Path) -> list[tuple[int, bytes]]:
+    with av.open(str(path)) as film:
+        return [(packet.pts, bytes(packet)) for packet in film.demux(audio=0) if packet.size]
+
+
+@pytest.mark.ray
+def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(cluster: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = tmp_path / "random.safetensors"
+    save_checkpoint(network, JohnsonNet(width=4, num_blocks=1), {})
+    source = tmp_path / "in"
+    source.mkdir()
+    write_film(
+        source / "film.mp4",
+        moving_pictures(120, 48, 32) * (NUM_FRAMES // 120),
+        time_base=Fraction(1, FRAMES_PER_SECOND),
+        options={"g": "40", "preset": "ultrafast"},
+        sounds=[Sound(duration_s=MINUTES * 60.0, rate=16000)],
+    )
+    model = ("--model.checkpoint", str(network), "--model.device", "cpu", "--model.batch_size", "16")
+    arguments = (*model, "--video.crf", "0", "--video.preset", "ultrafast", "--report.pairs", "0")
+    cut, uncut = tmp_path / "cut", tmp_path / "uncut"
+    command = job_command(
+        source, cut, *arguments, "--units.segment_s", str(MINUTES * 60 / NUM_SEGMENTS), ray_address=cluster
+    )
+    finished: dict[Path, int] = {}
+    for _ in range(KILLS):
+        kill_after_a_segment(command, cut)
+        assert not [path for path in visible_files(cut) if path.name != "run.json"]
+        assert finished.items() <= records(cut).items(), "a finished segment was done again"
+        finished = records(cut)
+    assert KILLS <= len(finished) < NUM_SEGMENTS
+    last = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
+    assert last.returncode == 0, last.stderr
+    whole = run_job(source, uncut, *arguments, "--units.segment_s", "100000", ray_address=cluster)
+    assert whole.returncode == 0, whole.stderr
+
+    for output in (cut, uncut):
+        row = check_invariants(output)["film.mp4"]
+        assert (row["status"], row["num_frames"], row["attempts"]) == ("ok", NUM_FRAMES, 1)
+        assert not [path for path in output.rglob("*") if path.name.startswith(".")]
+    with av.open(str(cut / "film.mp4")) as joined, av.open(str(uncut / "film.mp4")) as one_pass:
+        num_compared = 0
+        for ours, theirs in zip(joined.decode(video=0), one_pass.decode(video=0), strict=True):
+            assert (ours.pts, ours.duration) == (theirs.pts, theirs.duration)
+            assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
+            num_compared += 1
+    assert num_compared == NUM_FRAMES
+    assert sound(cut / "film.mp4") == sound(uncut / "film.mp4") == sound(source / "film.mp4")

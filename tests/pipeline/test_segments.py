@@ -1,0 +1,246 @@
+"""A long film in segments: the same film as in one pass, whatever fails in between."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from job_runner import check_invariants, visible_files
+from media_factory import Sound, moving_pictures, write_film
+
+from nst_ops.collection.discover import Source, discover
+from nst_ops.collection.plan import WorkUnit, cut_unit, plan_units
+from nst_ops.collection.segments import SEGMENTS
+from nst_ops.config import StylizeConfig
+from nst_ops.media.video.index import read_index
+from nst_ops.media.video.segments import cut_segments
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.pipeline.cutting import left_to_do
+from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.worker import Worker
+from nst_ops.storage import StorageFullError
+
+LOSSLESS = {"crf": 0, "preset": "ultrafast"}
+NUM_FRAMES = 90
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights: its pictures flicker enough to be smoothed."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("network") / "random.safetensors"
+    save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A film with sound and a keyframe every ten frames."""
+    (tmp_path / "in").mkdir()
+    options = {"g": "10", "preset": "veryfast"}
+    film = tmp_path / "in" / "film.mp4"
+    write_film(film, moving_pictures(NUM_FRAMES, 64, 48), options=options, sounds=[Sound(duration_s=4.0)])
+    return tmp_path / "in"
+
+
+def make_worker(source: Path, output: Path, network: Path, **sections: object) -> Worker:
+    model = {"checkpoint": str(network), "device": "cpu", "batch_size": 4}
+    config = StylizeConfig(
+        input=str(source), output=str(output), **{"model": model, "video": LOSSLESS, **sections}
+    )
+    return Worker(new_spec(config))
+
+
+def film_unit(worker: Worker) -> WorkUnit:
+    catalog, rows = discover(Source.open(worker.config.input)), worker.manifest.table()
+    (unit,) = plan_units(catalog, rows, 100, retry_failed=False, choice=worker.spec.choice).units
+    return unit
+
+
+def cut(worker: Worker, target_s: float) -> list[WorkUnit]:
+    unit = film_unit(worker)
+    index = read_index(f"{worker.config.input}/{unit.items[0]['relpath']}")
+    lead = worker.smoother().lead
+    return cut_unit(unit, cut_segments(index, target_s, lead, worker.selection))
+
+
+def stylize(worker: Worker, units: list[WorkUnit]) -> None:
+    for unit in units:
+        result = worker(unit)
+        assert not result.fatal
+        assert not result.error
+
+
+def contents(path: Path) -> tuple[np.ndarray, list[tuple[float, float]], list[tuple[float, bytes]]]:
+    """Pictures, their times and durations, and the packets of the sound."""
+    with av.open(str(path)) as film:
+        frames = list(film.decode(video=0))
+        times = [
+            (float(frame.pts * frame.time_base), float(frame.duration * frame.time_base)) for frame in frames
+        ]
+        pictures = np.stack([frame.to_ndarray() for frame in frames])
+    with av.open(str(path)) as film:
+        packets = [packet for packet in film.demux(audio=0) if packet.size] if film.streams.audio else []
+        return pictures, times, [(float(packet.pts * packet.time_base), bytes(packet)) for packet in packets]
+
+
+@pytest.mark.parametrize("mode", ["none", "window", "ema", "gate"])
+def test_a_film_in_segments_equals_one_pass(source: Path, tmp_path: Path, network: Path, mode: str) -> None:
+    whole = make_worker(source, tmp_path / "whole", network, temporal={"mode": mode})
+    parts = make_worker(source, tmp_path / "parts", network, temporal={"mode": mode})
+    stylize(whole, [film_unit(whole)])
+    units = cut(parts, 0.4)
+    assert len(units) >= 8
+    stylize(parts, units)
+    for output in ("whole", "parts"):
+        (row,) = check_invariants(tmp_path / output).values()
+        assert (row["status"], row["num_frames"], row["error_message"]) == ("ok", NUM_FRAMES, None)
+    pictures, times, sound = contents(tmp_path / "whole" / "film.mp4")
+    joined, joined_times, joined_sound = contents(tmp_path / "parts" / "film.mp4")
+    assert times == joined_times
+    assert sound
+    assert sound == joined_sound
+    difference = np.abs(pictures.astype(int) - joined).max()
+    assert difference == 0 if mode in ("none", "window") else difference <= 1
+    assert not list((tmp_path / "parts" / SEGMENTS).glob("*"))
+
+
+def test_the_film_appears_with_its_last_segment_in_any_order(
+    source: Path, tmp_path: Path, network: Path
+) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    units = cut(worker, 1.0)
+    assert len(units) == 4
+    for unit in (units[2], units[0], units[3]):
+        stylize(worker, [unit])
+        assert not visible_files(tmp_path / "out")
+    stylize(worker, [units[1]])
+    assert (tmp_path / "out" / "film.mp4").is_file()
+    assert check_invariants(tmp_path / "out")["film.mp4"]["status"] == "ok"
+
+
+def test_a_finished_segment_is_not_done_again(source: Path, tmp_path: Path, network: Path) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    units = cut(worker, 1.0)
+    stylize(worker, units[:2])
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / SEGMENTS).rglob("*.mp4")}
+    assert len(files) == 2
+    assert left_to_do(units, worker.output) == units[2:]
+    stylize(worker, units[:2])
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_a_film_that_was_killed_before_it_was_joined_is_joined_by_its_last_unit(
+    source: Path, tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    units = cut(worker, 1.0)
+    stylize(worker, units[:-1])
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nst_ops.pipeline.segment_unit.join_segments", die)
+        with pytest.raises(KeyboardInterrupt):
+            worker(units[-1])
+    assert not worker.manifest.table().num_rows
+    assert left_to_do(units, worker.output) == units[-1:]
+    stylize(worker, units[-1:])
+    assert check_invariants(tmp_path / "out")["film.mp4"]["status"] == "ok"
+
+
+def test_two_workers_that_both_find_all_segments_leave_one_film(
+    source: Path, tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_worker(source, tmp_path / "out", network)
+    second = make_worker(source, tmp_path / "out", network)
+    units = cut(first, 1.0)
+    stylize(first, units[:-1])
+    import nst_ops.pipeline.segment_unit as module
+
+    join = module.join_segments
+
+    def join_late(*arguments: object) -> object:
+        """While this one was about to join, the other one has done so and removed the segments."""
+        monkeypatch.setattr(module, "join_segments", join)
+        stylize(second, [units[-1]])
+        return join(*arguments)
+
+    monkeypatch.setattr(module, "join_segments", join_late)
+    stylize(first, [units[-1]])
+    assert check_invariants(tmp_path / "out")["film.mp4"]["status"] == "ok"
+    assert [path.name for path in visible_files(tmp_path / "out") if path.suffix == ".mp4"] == ["film.mp4"]
+
+
+def test_a_segment_that_fails_fails_the_film_and_the_others_are_left_out(
+    source: Path, tmp_path: Path, network: Path
+) -> None:
+    film = source / "film.mp4"
+    worker = make_worker(source, tmp_path / "out", network)
+    units = cut(worker, 1.0)
+    data = film.read_bytes()
+    # A hole in the middle, found only when it is decoded.
+    start = len(data) // 2
+    film.write_bytes(data[:start] + bytes(1500) + data[start + 1500 :])
+    stylize(worker, units)
+    (row,) = check_invariants(tmp_path / "out").values()
+    assert (row["status"], row["error_type"]) == ("failed", "DamagedVideoError")
+    assert "keep_damaged" in str(row["error_message"])
+    assert not visible_files(tmp_path / "out")[1:], "only the manifest's one part"
+    # With its source whole again, --retry-failed goes on where it stopped.
+    film.write_bytes(data)
+    worker.manifest.forget({units[0].keys[0]})
+    left = left_to_do(units, worker.output)
+    assert 0 < len(left) < len(units)
+    stylize(worker, left)
+    assert check_invariants(tmp_path / "out")["film.mp4"]["status"] == "ok"
+
+
+def test_a_full_disk_stops_the_run_and_blames_no_film(
+    source: Path, tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    unit = cut(worker, 1.0)[0]
+
+    def full(*_: object) -> None:
+        raise StorageFullError("no space left")
+
+    monkeypatch.setattr("nst_ops.pipeline.segment_unit.stylize_frames", full)
+    assert worker(unit).fatal == "no space left"
+    assert not worker.manifest.table().num_rows
+
+
+def test_a_preview_in_segments_equals_one_pass(source: Path, tmp_path: Path, network: Path) -> None:
+    video = {**LOSSLESS, "start_s": 0.4, "duration_s": 2.4, "max_frame_rate": 10.0, "side_by_side": True}
+    whole = make_worker(source, tmp_path / "whole", network, video=video)
+    parts = make_worker(source, tmp_path / "parts", network, video=video)
+    stylize(whole, [film_unit(whole)])
+    units = cut(parts, 0.8)
+    assert len(units) > 1
+    stylize(parts, units)
+    pictures, times, sound = contents(tmp_path / "whole" / "film.mp4")
+    joined, joined_times, joined_sound = contents(tmp_path / "parts" / "film.mp4")
+    assert len(times) == 24
+    assert times[0][0] == 0
+    assert pictures.shape[2] == 2 * 64
+    assert times == joined_times
+    assert sound == joined_sound
+    assert 2.2 < sound[-1][0] < 2.45
+    assert np.array_equal(pictures, joined)
+
+
+def test_a_retried_segment_keeps_its_part_and_counts_its_tries(
+    source: Path, tmp_path: Path, network: Path
+) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    units = [replace(unit, attempt=2) for unit in cut(worker, 1.0)]
+    stylize(worker, units)
+    row = check_invariants(tmp_path / "out")["film.mp4"]
+    assert row["attempts"] == 2
+    assert row["unit_id"] == film_unit(make_worker(source, tmp_path / "other", network)).unit_id
+    assert Fraction(str(row["frame_rate"])) == 25
