@@ -16,11 +16,13 @@ class BenchmarkConfig(JobConfig):
 
     model: ModelConfig = ModelConfig()
     num_frames: int = Field(default=60, ge=8)
-    """Frames of the short film; the long one has ten times as many."""
+    """Frames of the film whose stages overlap."""
     width: int = Field(default=320, ge=16)
     """Width of the films in pixels."""
     height: int = Field(default=240, ge=16)
     """Height of the films in pixels."""
+    minutes: int = Field(default=60, ge=2)
+    """Length of the long film whose memory is compared with that of a film of one minute."""
     output: str = ""
     """JSON file to write the figures to; none by default."""
 
@@ -29,7 +31,7 @@ def main() -> int:
     """Measure, print, and write the figures."""
     config = parse_config(BenchmarkConfig)
     size = (config.width, config.height)
-    show_figures(benchmark(config.model.model_dump(), config.num_frames, size), config.output)
+    show_figures(benchmark(config.model.model_dump(), config.num_frames, size, config.minutes), config.output)
     return 0
 
 

@@ -10,7 +10,9 @@ Shapes: B batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+import copy
+from itertools import chain
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,9 @@ from torch import Tensor, nn
 Upsampling = Literal["nearest", "bilinear", "transposed"]
 Norm = Literal["instance", "batch", "layer", "none"]
 Head = Literal["sigmoid", "linear"]
+Moments = tuple[Tensor, Tensor]
+"""Mean and variance in fp32, broadcastable to (B, C, H, W)."""
+
 _NEAR_BLACK = 0.01
 
 
@@ -30,6 +35,8 @@ class InstanceNorm(nn.Module):
     """
 
     dims: tuple[int, ...] = (2, 3)
+    statistics: Moments | None = None
+    """What to normalise by instead of the picture's own; no part of the weights."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -38,11 +45,16 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Normalise over ``dims`` of every picture; same shape, type and layout."""
-        var, mean = torch.var_mean(x_bchw.float(), dim=self.dims, correction=0, keepdim=True)
+        """Normalise over ``dims`` of every picture, or by ``statistics``; same shape, type and layout."""
+        mean, var = self.statistics or self.moments(x_bchw)
         scale = self.weight.float()[:, None, None] * torch.rsqrt(var + self.eps)
         shift = self.bias.float()[:, None, None] - mean * scale
         return torch.addcmul(shift.to(x_bchw.dtype), x_bchw, scale.to(x_bchw.dtype))
+
+    def moments(self, x_bchw: Tensor) -> Moments:
+        """Mean and variance over ``dims``."""
+        var, mean = torch.var_mean(x_bchw.float(), dim=self.dims, correction=0, keepdim=True)
+        return mean, var
 
 
 class LayerNorm(InstanceNorm):
@@ -183,10 +195,35 @@ class JohnsonNet(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Stylize (B, 3, H, W)."""
-        if self.skips:
-            return self._with_skips(x_bchw)
-        out: Tensor = self.decoder(self.residuals(self.encoder(x_bchw)))
-        return out.sigmoid() if self.head == "sigmoid" else out
+        deep, finer = self.encode(x_bchw)
+        return self.decode(self.residuals(deep), finer)
+
+    def encode(self, x_bchw: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The deepest map, (B, 4 x width, H / 4, W / 4), and with skips the finer ones and the picture."""
+        if not self.skips:
+            return self.encoder(x_bchw), ()
+        full = self.encoder[0](x_bchw)
+        half = self.encoder[1](full)
+        return self.encoder[2](half), (half, full, x_bchw)
+
+    def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
+        """The picture, (B, 3, H, W), from what ``encode`` gave and the residual blocks made of it."""
+        if not self.skips:
+            out: Tensor = self.decoder(deep)
+            return out.sigmoid() if self.head == "sigmoid" else out
+        half, full, x_bchw = finer
+        change: Tensor = self.decoder[2](self.decoder[1](self.decoder[0](deep) + half) + full)
+        # The inverse of the sigmoid, bounded so that black and white can still be left.
+        return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
+
+    def twin(self) -> Self:
+        """A network of the same weights, not copied, with statistics of its own."""
+        weights = chain(self.parameters(), self.buffers())
+        return copy.deepcopy(self, {id(weight): weight for weight in weights})
+
+    def norms(self) -> list[InstanceNorm]:
+        """The layers that normalise by a picture's statistics, in the order of the pass."""
+        return [module for module in self.modules() if isinstance(module, InstanceNorm)]
 
     def _keep_variance(self) -> None:
         """Initial weights without normalisation: K. He et al., ICCV 2015; residual blocks begin small."""
@@ -196,14 +233,6 @@ class JohnsonNet(nn.Module):
                 nn.init.zeros_(cast(Tensor, module.bias))
                 if name.endswith("conv2.conv"):
                     nn.init.normal_(module.weight, std=0.01)
-
-    def _with_skips(self, x_bchw: Tensor) -> Tensor:
-        full: Tensor = self.encoder[0](x_bchw)
-        half: Tensor = self.encoder[1](full)
-        deep: Tensor = self.residuals(self.encoder[2](half))
-        change: Tensor = self.decoder[2](self.decoder[1](self.decoder[0](deep) + half) + full)
-        # The inverse of the sigmoid, bounded so that black and white can still be left.
-        return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

@@ -58,6 +58,19 @@ def left_to_do(units: list[WorkUnit], output: Folder) -> list[WorkUnit]:
     return left
 
 
+def read_segments(spec: RunSpec, item: Item) -> tuple[Segment, ...]:
+    """The segments of one video; none where it is short, or cannot be cut."""
+    config = spec.config
+    video, target_s = config.video, config.units.segment_s
+    selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
+    with contextlib.suppress(Exception), Source.open(config.input).folder.local_copy(item["relpath"]) as path:
+        length_s = min(read_header(path).duration_s - video.start_s, video.duration_s or float("inf"))
+        if length_s > _WORTH_CUTTING * target_s:
+            lead = load_smoother(config.temporal, "cpu").lead
+            return cut_segments(read_index(path), target_s, lead, selection)
+    return ()
+
+
 def _read_all(items: list[Item], spec: RunSpec) -> dict[str, tuple[Segment, ...]]:
     """The segments of every video, by item; none for those that stay whole."""
     batches = [items[i : i + _AT_ONCE] for i in range(0, len(items), _AT_ONCE)]
@@ -75,17 +88,4 @@ def _read_all(items: list[Item], spec: RunSpec) -> dict[str, tuple[Segment, ...]
 
 @ray.remote(max_retries=0)
 def _read_some(spec: RunSpec, items: list[Item]) -> list[tuple[Segment, ...]]:
-    return [_read(spec, item) for item in items]
-
-
-def _read(spec: RunSpec, item: Item) -> tuple[Segment, ...]:
-    """The segments of one video; none where it is short, or cannot be cut."""
-    config = spec.config
-    video, target_s = config.video, config.units.segment_s
-    selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
-    with contextlib.suppress(Exception), Source.open(config.input).folder.local_copy(item["relpath"]) as path:
-        length_s = min(read_header(path).duration_s - video.start_s, video.duration_s or float("inf"))
-        if length_s > _WORTH_CUTTING * target_s:
-            lead = load_smoother(config.temporal, "cpu").lead
-            return cut_segments(read_index(path), target_s, lead, selection)
-    return ()
+    return [read_segments(spec, item) for item in items]

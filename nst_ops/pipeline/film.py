@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -15,8 +13,8 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Frame
 from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.painter import Painter
 from nst_ops.pipeline.workbench import Workbench
-from nst_ops.stylizers import Style
 from nst_ops.temporal.smoothing import Smoother
 
 
@@ -27,8 +25,8 @@ class _Writer(Protocol):
 def stylize_frames(
     bench: Workbench,
     frames: Iterator[Frame],
+    painter: Painter,
     writer: _Writer,
-    style: Style | None,
     timings: Timings,
     segment: Segment | None = None,
 ) -> int:
@@ -37,20 +35,15 @@ def stylize_frames(
     Returns:
         How many were written.
     """
-    depth, batch_size = bench.config.workers.queue_frames, bench.config.model.batch_size
+    depth = bench.config.workers.queue_frames
     smoothing, encoding = Timings(), Timings()
     behind = WriteBehind(writer.write, depth, encoding)
     still = _Still(bench, segment, behind.put)
     with behind:
         ahead = contextlib.closing(read_ahead(frames, depth, timings))
         with ahead as ready, WriteBehind(still.put, depth, smoothing) as stage:
-            while batch := list(itertools.islice(ready, batch_size)):
-                started = time.perf_counter()
-                frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
-                stylized_nhwc = bench.paint(frames_nhwc, [style] * len(batch))
-                timings.stylize_s += time.perf_counter() - started
-                for pair in zip(batch, stylized_nhwc, strict=True):
-                    stage.put(pair)
+            for pair in painter.stylize(ready, timings):
+                stage.put(pair)
         still.flush()
     timings.wait_s += smoothing.wait_s
     # What the stage of smoothing was busy with, less its waiting for the encoder.

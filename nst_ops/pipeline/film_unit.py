@@ -23,9 +23,9 @@ from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.frames import TIMES, FramesWriter
 from nst_ops.pipeline.film import stylize_frames
 from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.painter import Painter
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageFullError
-from nst_ops.stylizers import Style
 
 Reader = VideoReader | AnimationReader
 
@@ -110,14 +110,14 @@ def _stylize(
     bench: Workbench, item: Item, style_name: str, path: str, timings: Timings, animated: bool
 ) -> dict[str, Any]:
     """Write the stylized film; what the manifest says of it."""
-    style = bench.read_style(style_name)
+    painter = Painter(bench, bench.read_style(style_name), None if animated else path)
     started = time.perf_counter()
     reader = AnimationReader(path, bench.config.resize.max_side) if animated else open_film(bench, path)
     timings.decode_s += time.perf_counter() - started
     with reader:
         relpath, container = place_film(bench, item, style_name, reader)
         if container == "frames":
-            return _write_frames(bench, reader, relpath, style, timings)
+            return _write_frames(bench, reader, relpath, painter, timings)
         copied, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
         with bench.output.atomic_write(relpath) as temporary:
             size = written_size(bench, reader)
@@ -125,7 +125,7 @@ def _stylize(
                 str(temporary), container, reader.info, size, copied, bench.config.video, span_s
             )
             with writer:
-                num_frames = stylize_frames(bench, reader.frames(), writer, style, timings)
+                num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings)
             started = time.perf_counter()
             file = file_outcome(bench, relpath, temporary, num_frames)
             timings.encode_s += time.perf_counter() - started
@@ -133,13 +133,13 @@ def _stylize(
 
 
 def _write_frames(
-    bench: Workbench, reader: Reader, relpath: str, style: Style | None, timings: Timings
+    bench: Workbench, reader: Reader, relpath: str, painter: Painter, timings: Timings
 ) -> dict[str, Any]:
     """Write the stylized film as a folder of pictures, of which the manifest names the table."""
     with bench.output.atomic_write_folder(relpath) as folder:
         writer = FramesWriter(str(folder), reader.info)
         with writer:
-            num_frames = stylize_frames(bench, reader.frames(), writer, style, timings)
+            num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings)
         table = (folder / TIMES).read_bytes()
     return {
         "output_uri": bench.output.uri(f"{relpath}/{TIMES}"),

@@ -15,6 +15,7 @@ from nst_ops.media.video import VideoReader, VideoWriter, join_segments
 from nst_ops.pipeline.film import stylize_frames
 from nst_ops.pipeline.film_unit import file_outcome, film_outcome, open_film, place_film, written_size
 from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.painter import Painter
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import Folder, StorageFullError
 
@@ -61,7 +62,7 @@ def _commit(
     assert segment is not None
     if segment.number in segments.finished():
         return
-    style = bench.read_style(style_name)
+    painter = Painter(bench, bench.read_style(style_name), path)
     started = time.perf_counter()
     reader = VideoReader(
         path,
@@ -76,7 +77,7 @@ def _commit(
         size = written_size(bench, reader)
         writer = VideoWriter(str(temporary), "mp4", reader.info, size, None, config.video)
         with writer:
-            num_frames = stylize_frames(bench, reader.frames(), writer, style, timings, segment)
+            num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings, segment)
         temporary.touch()  # of a damaged film nothing may be left here
         if num_frames != segment.num_frames and not reader.num_damaged:
             raise OSError(

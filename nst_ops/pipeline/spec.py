@@ -55,6 +55,8 @@ def new_spec(config: StylizeConfig) -> RunSpec:
     # Workers of a cluster stand in another folder: relative paths would not mean the same there.
     absolute = {"input": Folder(config.input).uri(), "output": Folder(config.output).uri()}
     config = config.model_copy(update=absolute)
+    if config.temporal.freeze_statistics and model.kind != "johnson":
+        raise ConfigError(f"model.kind {model.kind} takes no temporal.freeze_statistics: leave it out")
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     try:
         path = _weights_file(model)

@@ -18,7 +18,7 @@ from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.spec import RunSpec, manifest_row
 from nst_ops.storage import Folder
-from nst_ops.stylizers import Style, load_stylizer
+from nst_ops.stylizers import Style, Stylizer, load_stylizer
 from nst_ops.stylizers.colour import keep_colours
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
@@ -67,9 +67,11 @@ class Workbench:
         except ConfigError as error:  # the run looked at a few; this is another
             raise UnreadableImageError(str(error)) from error
 
-    def paint(self, frames_nhwc: UInt8Array, styles: Sequence[Style | None]) -> UInt8Array:
-        """Stylize frames, each in its style, as ``Stylizer`` does."""
-        stylized_nhwc = self.stylizer(frames_nhwc, [style for style in styles if style])
+    def paint(
+        self, frames_nhwc: UInt8Array, styles: Sequence[Style | None], stylizer: Stylizer | None = None
+    ) -> UInt8Array:
+        """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind."""
+        stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
         if self.config.style.preserve_color:
             return keep_colours(stylized_nhwc, frames_nhwc)
         return stylized_nhwc

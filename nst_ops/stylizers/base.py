@@ -36,7 +36,7 @@ class Stylizer(Protocol):
             uint8 sRGB of the same shape.
 
         Raises:
-            MemoryError: one frame does not fit into the device's memory.
+            MemoryError: one frame does not fit into the device's memory, nor in tiles where those serve.
         """
         ...
 
@@ -45,7 +45,7 @@ def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
     """Make the stylizer that ``model`` describes.
 
     Args:
-        model: kind, checkpoint, device and precision.
+        model: kind, checkpoint, device, precision and tile.
         alpha: strength of the style in [0, 1], for the kinds that know one.
 
     Raises:
@@ -71,7 +71,7 @@ def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
     from nst_ops.models.johnson import JohnsonNet
     from nst_ops.stylizers.johnson import JohnsonStylizer
 
-    return JohnsonStylizer(checkpoint.expect(JohnsonNet), model.device, model.precision)
+    return JohnsonStylizer(checkpoint.expect(JohnsonNet), model.device, model.precision, model.tile)
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:

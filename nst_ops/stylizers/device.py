@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.models.device import find_device
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -21,13 +22,7 @@ def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtyp
     Raises:
         ValueError: there is no such device.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device '{device}' here: {str(error).splitlines()[0]}") from error
+    chosen = find_device(device)
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
     return chosen, _DTYPES[precision]
@@ -71,16 +66,25 @@ def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch
     Raises:
         MemoryError: not even one.
     """
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    else:
-        free = psutil.virtual_memory().available
+    free = free_bytes(device)
     if bytes_per_frame > free:
-        raise MemoryError(
-            f"{width}x{height} pixels need about {bytes_per_frame / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
-            "set resize.max_side to a smaller size"
-        )
-    return int(free // bytes_per_frame)
+        raise too_large(height, width, bytes_per_frame, free)
+    return free // bytes_per_frame
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of the device that is free, or held by torch for what comes next."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return int(psutil.virtual_memory().available)
+
+
+def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryError:
+    """The error for a frame that does not fit, with its remedy."""
+    return MemoryError(
+        f"{width}x{height} pixels need about {needed_bytes / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
+        "set resize.max_side to a smaller size"
+    )
 
 
 def _reflected(side: int, stride: int, margin: int) -> Tensor:

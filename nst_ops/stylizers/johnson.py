@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,44 +14,118 @@ from nst_ops.stylizers.base import UInt8Array
 from nst_ops.stylizers.device import (
     choose_device,
     frames_that_fit,
+    free_bytes,
+    pad,
     padded,
-    run_padded,
     to_frames,
     to_network,
+    too_large,
 )
+from nst_ops.stylizers.statistics import Statistics, frozen_twin, kept_statistics, measuring_twin
 from nst_ops.stylizers.styles import Style
+from nst_ops.stylizers.tiles import paint_in_tiles
 
 # Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
 _MARGIN = 12
-# Live feature maps at the widest point, in units of (width x pixels) elements: input and padded
-# copy of the last 9x9 layer, its upsampled source, the convolution's workspace: measured 6.0 at 1080p.
-_LIVE_MAPS = 6
+# Live feature maps at the widest point, in units of (width x pixels) elements. In one piece: input and
+# padded copy of the last 9x9 layer, its upsampled source, the convolution's workspace, measured 6.0 at
+# 1080p, and with skips the encoder's maps, 8.3. Beside tiles: the residual blocks' and the frame, 1.8.
+_LIVE_MAPS, _LIVE_MAPS_WITH_SKIPS, _LIVE_MAPS_BESIDE_TILES = 6, 8, 2
+_TILE, _SMALLEST_TILE = 1024, 256
 
 
 class JohnsonStylizer:
     """Stylizer of one style.
 
+    A frame that does not fit into memory is painted in tiles, with the same result but for rounding:
+    at most one level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
+
     Args:
         model: the network, on any device.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
+        tile: longer side in pixels above which frames are painted in tiles of this size, even where
+            they would fit.
     """
 
-    def __init__(self, model: JohnsonNet, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self, model: JohnsonNet, device: str = "auto", precision: str = "auto", tile: int | None = None
+    ) -> None:
         self.device, self.dtype = choose_device(device, precision)
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.tile = tile
 
-    @torch.inference_mode()
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``."""
-        _, height, width, _ = frames_nhwc.shape
-        fits = frames_that_fit(height, width, self._bytes_per_frame(height, width), self.device)
-        if fits < len(frames_nhwc):
-            return np.concatenate([self(frames_nhwc[i : i + fits]) for i in range(0, len(frames_nhwc), fits)])
-        x_bchw = to_network(frames_nhwc, self.device, self.dtype)
-        return to_frames(run_padded(self.model, x_bchw, JohnsonNet.stride, _MARGIN))
+        count, height, width, _ = frames_nhwc.shape
+        tile = self._tile_for(1, height, width)
+        if tile or self.device.type == "cpu":
+            step = 1  # on a CPU as quick as a batch, and what comes beside a frame cannot change its rounding
+        else:
+            step = frames_that_fit(height, width, self._bytes(height, width), self.device)
+        painted = [self._paint(frames_nhwc[i : i + step], tile) for i in range(0, count, step)]
+        return np.concatenate(painted)
 
-    def _bytes_per_frame(self, height: int, width: int) -> int:
+    def measure(self, frames_nhwc: UInt8Array) -> Statistics:
+        """Statistics of these frames together, as if they were one large picture.
+
+        Args:
+            frames_nhwc: uint8 sRGB, (N, H, W, 3), such as samples of one shot.
+
+        Raises:
+            MemoryError: they do not fit into the device's memory together, not even in tiles.
+        """
+        twin = measuring_twin(self.model)
+        self._paint(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), twin)
+        return kept_statistics(twin)
+
+    def frozen(self, statistics: Statistics) -> JohnsonStylizer:
+        """A stylizer of the same weights that normalises every frame by ``statistics``.
+
+        A pixel's result then depends on what is near it alone, not on the rest of the frame.
+        """
+        stylizer = copy.copy(self)
+        stylizer.model = frozen_twin(self.model, statistics)
+        return stylizer
+
+    @torch.inference_mode()
+    def _paint(self, frames_nhwc: UInt8Array, tile: int | None, twin: JohnsonNet | None = None) -> UInt8Array:
+        """All frames at once, by the network or a twin that measures it."""
+        _, height, width, _ = frames_nhwc.shape
+        x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), JohnsonNet.stride, _MARGIN)
+        if tile:
+            y_bchw = paint_in_tiles(twin or self.model.twin(), x_bchw, tile)
+        else:
+            y_bchw = (twin or self.model)(x_bchw)
+        return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
+
+    def _tile_for(self, count: int, height: int, width: int) -> int | None:
+        """Side of the tiles in which so many frames of this size fit at once; None for no tiles.
+
+        Raises:
+            MemoryError: they do not fit, not even in the smallest tiles.
+        """
+        free = free_bytes(self.device)
+        if max(height, width) <= (self.tile or math.inf) and count * self._bytes(height, width) <= free:
+            return None
+        # Each tile pays for what is read around it: the largest that fits.
+        tile = self.tile or _TILE
+        while (needed := count * self._bytes_in_tiles(height, width, tile)) > free:
+            tile //= 2
+            if tile < _SMALLEST_TILE:
+                raise too_large(height, width, needed, free)
+        return tile
+
+    def _bytes(self, height: int, width: int) -> int:
+        """Of one frame in one piece."""
+        maps = _LIVE_MAPS_WITH_SKIPS if self.model.skips else _LIVE_MAPS
+        return maps * self._bytes_per_map(height, width)
+
+    def _bytes_in_tiles(self, height: int, width: int, tile: int) -> int:
+        beside = _LIVE_MAPS_BESIDE_TILES * self._bytes_per_map(height, width)
+        return beside + self._bytes(tile, tile)
+
+    def _bytes_per_map(self, height: int, width: int) -> int:
         pixels = padded(height, JohnsonNet.stride, _MARGIN) * padded(width, JohnsonNet.stride, _MARGIN)
-        return _LIVE_MAPS * int(self.model.config["width"]) * pixels * self.dtype.itemsize
+        return int(self.model.config["width"]) * pixels * self.dtype.itemsize

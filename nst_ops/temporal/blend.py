@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +26,23 @@ class Blend:
 
     def __init__(self, stylized_hwc: UInt8Array, small_hw: tuple[int, ...]) -> None:
         self._frame = stylized_hwc
+        self._small = _small_luma(stylized_hwc, small_hw)
         self._sum = stylized_hwc.astype(np.float32)
         self._weights = np.ones(small_hw, np.float32)
         self._brightness = np.zeros(small_hw, np.float32)
 
-    def add(self, stylized_hwc: npt.NDArray[np.uint8 | np.float32], found: Match, weight: float) -> None:
+    def add(self, stylized_hwc: npt.NDArray[Any], found: Match, weight: float) -> None:
         """Take in another frame, as far as it is trusted.
 
         Args:
-            stylized_hwc: (H, W, 3), grey levels.
+            stylized_hwc: (H, W, 3), uint8 or float32 grey levels.
             found: from this frame to that one.
             weight: at full trust.
         """
-        height, width = self._frame.shape[:2]
-        moved = warp(stylized_hwc, resize_flow(found.flow, height, width), cv2.INTER_CUBIC)
+        flow = resize_flow(found.flow, *self._frame.shape[:2])
+        moved = warp(stylized_hwc, flow, cv2.INTER_CUBIC).astype(np.float32, copy=False)
         weights = weight * found.trust
-        self._sum += self._enlarged(weights)[..., None] * moved
+        cv2.accumulateProduct(moved, self._enlarged(cv2.merge([weights] * 3)), self._sum)
         self._weights += weights
         self._brightness += weights * (self._response(moved, found) * found.brighter)
 
@@ -51,19 +54,22 @@ class Blend:
         darkest, brightest = cv2.erode(self._frame, stroke), cv2.dilate(self._frame, stroke)
         return np.asarray(np.clip(mean, darkest, brightest), np.float32)
 
-    def _response(self, moved: npt.NDArray[np.uint8 | np.float32], found: Match) -> float:
+    def _response(self, moved_hwc: npt.NDArray[np.float32], found: Match) -> float:
         """How far the painting follows the light of its source: by least squares, 0 not, 1 as much."""
-        small = found.brighter.shape[1::-1]
-        here, there = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (self._frame, moved))
-        change = cv2.resize(here.astype(np.float32) - there, small, interpolation=cv2.INTER_AREA)
+        change = self._small - _small_luma(moved_hwc, found.brighter.shape)
         light = found.trust * found.brighter
         # One square grey level more below: where the light does not change, there is no response.
         scale = float((light * found.brighter).sum()) + float(found.trust.sum()) + 1e-6
         return float(np.clip((light * change).sum() / scale, 0, 1.5))
 
-    def _enlarged(self, small: Map) -> Map:
+    def _enlarged(self, small: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         height, width = self._frame.shape[:2]
         return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _small_luma(frame_hwc: npt.NDArray[Any], small_hw: tuple[int, ...]) -> Map:
+    small = cv2.resize(frame_hwc, small_hw[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def to_uint8(frame_hwc: npt.NDArray[np.float32]) -> UInt8Array:

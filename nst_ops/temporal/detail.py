@@ -12,11 +12,11 @@ _Frame = npt.NDArray[np.float32]
 
 MOST = 3.0
 """Largest gain of a band: where averaging has left nearly nothing, what is left is no texture."""
-_LEVELS = 3
-# Of the finest band this share is the single frame's own. Sharpening brings back the energy of
-# strokes but not their shape: a mean of strokes is noise, and the Gram distance to the style shows it.
-# Grain flickers least to the eye and costs least warping error for what it gives.
-_OWN_GRAIN = 0.7
+# Of the grain, finer than a blur of one pixel, this share is the single frame's own. Sharpening brings
+# back the energy of strokes but not their shape: a mean of strokes is noise, and the Gram distance to
+# the style shows it. Of all bands the finest gives most of it back for the least warping error.
+_OWN_GRAIN = 0.85
+_LEVELS = 4
 
 
 def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -> _Frame:
@@ -35,27 +35,31 @@ def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -
     """
     if share == 0:
         return smoothed_hwc
-    lost = _lost(smoothed_hwc, single_hwc.astype(np.float32), 0)
-    return np.asarray(cv2.addWeighted(smoothed_hwc, 1, lost, share, 0), np.float32)
+    single = single_hwc.astype(np.float32)
+    difference = np.asarray(cv2.subtract(single, smoothed_hwc), np.float32)
+    grain = cv2.subtract(difference, _blurred(difference, 1.0))
+    textured = np.asarray(cv2.addWeighted(smoothed_hwc, 1, grain, share * _OWN_GRAIN, 0), np.float32)
+    return np.asarray(cv2.addWeighted(textured, 1, _lost(textured, single, 0), share, 0), np.float32)
 
 
 def _lost(smooth: _Frame, single: _Frame, level: int) -> _Frame:
     """What this level of the pyramid and the coarser ones lack."""
-    coarse, coarse_single = _blurred(smooth), _blurred(single)
-    band, band_single = smooth - coarse, single - coarse_single
-    own = _OWN_GRAIN if level == 0 else 0.0
-    wanted = cv2.addWeighted(band, 1 - own, band_single, own, 0)
-    gain = min(max(cv2.norm(band_single) / max(cv2.norm(wanted), 1e-6), 1), MOST)
-    lost = cv2.addWeighted(wanted, gain, band, -1, 0)
-    if level + 1 < _LEVELS:
-        coarser = _lost(_halved(coarse), _halved(coarse_single), level + 1)
-        height, width = smooth.shape[:2]
-        lost += cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(lost, np.float32)
+    sigma = 1.0 if level == 0 else 2.0
+    coarse, coarse_single = _blurred(smooth, sigma), _blurred(single, sigma)
+    left, wanted = cv2.norm(smooth, coarse), cv2.norm(single, coarse_single)
+    gain = min(max(wanted / max(left, 1e-6), 1), MOST)
+    lost = np.asarray(cv2.addWeighted(smooth, gain - 1, coarse, 1 - gain, 0), np.float32)
+    if level + 1 == _LEVELS:
+        return lost
+    if level > 0:  # blurred by two pixels: every other one says it all
+        coarse, coarse_single = _halved(coarse), _halved(coarse_single)
+    height, width = smooth.shape[:2]
+    coarser = cv2.resize(_lost(coarse, coarse_single, level + 1), (width, height))
+    return np.asarray(cv2.add(lost, coarser), np.float32)
 
 
-def _blurred(frame_hwc: _Frame) -> _Frame:
-    return np.asarray(cv2.GaussianBlur(frame_hwc, (0, 0), 1.0), np.float32)
+def _blurred(frame_hwc: _Frame, sigma: float) -> _Frame:
+    return np.asarray(cv2.GaussianBlur(frame_hwc, (0, 0), sigma), np.float32)
 
 
 def _halved(frame_hwc: _Frame) -> _Frame:

@@ -19,7 +19,7 @@ Map = npt.NDArray[np.float32]
 """(H, W) float32."""
 
 # Grey levels: colours that differ by less are the same thing, by twice as much are another one.
-_TOLERANCE = 20.0
+_TOLERANCE = 30.0
 # Brightness is compared over areas of this many pixels: a cell, and the cells around it.
 _CELL, _CELLS_AROUND = 8, 3.0
 

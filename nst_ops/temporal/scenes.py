@@ -14,6 +14,7 @@ from nst_ops.media.images import UInt8Array
 _THUMBNAIL = (64, 36)
 _REACH = (10, 6)  # pixels of a thumbnail that a pan may cover between two frames
 _BINS = 8
+_FLAT = 1.0  # grey levels of standard deviation
 
 
 def is_scene_cut(previous_hwc: UInt8Array, next_hwc: UInt8Array, threshold: float = 0.35) -> bool:
@@ -60,6 +61,9 @@ def _colours(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:
 def _layout_difference(a: UInt8Array, b: UInt8Array) -> float:
     """1 less the correlation of the brightness of two frames, at the shift that suits best."""
     brightness_a, brightness_b = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (a, b))
+    contrasts = float(brightness_a.std()), float(brightness_b.std())
+    if min(contrasts) < _FLAT:  # has no layout to correlate
+        return float(max(contrasts) >= _FLAT)
     x, y = _REACH
     surrounded = cv2.copyMakeBorder(brightness_b, y, y, x, x, cv2.BORDER_REFLECT_101)
     correlations = cv2.matchTemplate(surrounded, brightness_a, cv2.TM_CCOEFF_NORMED)

@@ -74,8 +74,8 @@ def resize_flow(flow_hw2: Flow, height: int, width: int) -> Flow:
     old_height, old_width = flow_hw2.shape[:2]
     if (old_height, old_width) == (height, width):
         return flow_hw2
-    resized = cv2.resize(flow_hw2, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized * np.array([width / old_width, height / old_height], np.float32))
+    scaled = flow_hw2 * np.array([width / old_width, height / old_height], np.float32)
+    return np.asarray(cv2.resize(scaled, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _squares(flow_hw2: Flow) -> npt.NDArray[np.float32]:

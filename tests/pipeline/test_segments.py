@@ -14,7 +14,7 @@ from media_factory import Sound, moving_pictures, write_film
 from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import WorkUnit, cut_unit, plan_units
 from nst_ops.collection.segments import SEGMENTS
-from nst_ops.config import StylizeConfig
+from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.video.index import read_index
 from nst_ops.media.video.segments import cut_segments
 from nst_ops.models.checkpoint import save_checkpoint
@@ -244,3 +244,31 @@ def test_a_retried_segment_keeps_its_part_and_counts_its_tries(
     assert row["attempts"] == 2
     assert row["unit_id"] == film_unit(make_worker(source, tmp_path / "other", network)).unit_id
     assert Fraction(str(row["frame_rate"])) == 25
+
+
+def test_frozen_statistics_are_those_of_the_shot_whatever_the_segments(tmp_path: Path, network: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    pictures = moving_pictures(40, 64, 48)
+    other = [255 - picture // 2 for picture in moving_pictures(30, 64, 48)]
+    write_film(source / "film.mp4", pictures + other, options={"g": "10", "preset": "veryfast"})
+    outputs = {}
+    for name, frozen, target_s in (("free", False, 100), ("whole", True, 100), ("parts", True, 0.8)):
+        temporal = {"mode": "none", "freeze_statistics": frozen}
+        worker = make_worker(source, tmp_path / name, network, temporal=temporal)
+        stylize(worker, cut(worker, target_s))
+        outputs[name] = contents(tmp_path / name / "film.mp4")[0]
+    assert np.array_equal(outputs["whole"], outputs["parts"])
+    assert not np.array_equal(outputs["whole"], outputs["free"])
+
+
+def test_frozen_statistics_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    config = StylizeConfig(
+        input=str(tmp_path / "in"),
+        output=str(tmp_path / "out"),
+        model={"kind": "identity"},
+        temporal={"freeze_statistics": True},
+    )
+    with pytest.raises(ConfigError, match="freeze_statistics"):
+        new_spec(config)

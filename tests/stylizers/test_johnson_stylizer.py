@@ -48,22 +48,6 @@ def test_a_batch_is_its_pictures_one_by_one() -> None:
     assert np.abs(stylizer(frames).astype(int) - alone).max() <= 1
 
 
-def test_frames_beyond_the_memory_go_one_by_one_and_a_frame_beyond_it_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stylizer = JohnsonStylizer(network(), "cpu")
-    frames = pictures(3, 64, 64)
-    whole = stylizer(frames)
-    per_frame = 6 * 4 * (64 + 24) * (64 + 24) * 4
-    for free, fits in ((per_frame + 1, True), (per_frame - 1, False)):
-        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: type("M", (), {"available": free})())
-        if fits:
-            assert np.abs(stylizer(frames).astype(int) - whole).max() <= 1
-        else:
-            with pytest.raises(MemoryError, match=r"resize\.max_side"):
-                stylizer(frames)
-
-
 def soft(seed: int, side: int) -> np.ndarray:
     """Soft shapes and hard patches, uint8 (1, side, side, 3)."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,130 @@
+"""A frame in tiles, where its largest feature maps do not fit into memory: no seam, nothing approximate.
+
+Only the residual blocks take the whole frame, at a quarter of its size. The encoder and the decoder
+run over tiles that overlap by more than they see. Statistics of the whole frame are gathered over the
+tiles layer by layer, each layer's once those before it are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import torch
+from torch import Tensor, nn
+
+from nst_ops.models.johnson import InstanceNorm, JohnsonNet
+from nst_ops.stylizers.statistics import input_of, merge
+
+# Positions of the deepest map that are read around a tile. The encoder sees 7 pixels to each side,
+# the decoder 7 to 13, by its upsampling: 4 positions are 16 pixels.
+_HALO = 4
+
+Rectangle = tuple[slice, slice]
+"""Rows, columns."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the deepest map: what is read and, inside it, what is kept."""
+
+    read: Rectangle
+    keep: Rectangle
+
+    def around(self, whole: Tensor, scale: int) -> Tensor:
+        """What is read of a map ``scale`` times as large as the deepest."""
+        return _crop(whole, self.read, scale)
+
+    def within(self, whole: Tensor, scale: int) -> Tensor:
+        """What is kept of it."""
+        return _crop(whole, self.keep, scale)
+
+    def inner(self, part: Tensor) -> Tensor:
+        """What is kept of a map that was computed from what was read."""
+        rows, columns = (
+            slice(keep.start - read.start, keep.stop - read.start)
+            for keep, read in zip(self.keep, self.read, strict=True)
+        )
+        return _crop(part, (rows, columns), self.scale(part))
+
+    def scale(self, part: Tensor) -> int:
+        """How many times larger than the deepest map the one is that ``part`` is of."""
+        rows, _ = self.read
+        return int(part.shape[2]) // int(rows.stop - rows.start)
+
+
+def cut(height: int, width: int, side: int) -> list[Tile]:
+    """Tiles of at most ``side`` positions, all about equal, that cover a map of this size once."""
+    return [
+        Tile((row_read, column_read), (row_keep, column_keep))
+        for (row_read, row_keep), (column_read, column_keep) in product(
+            _spans(height, side), _spans(width, side)
+        )
+    ]
+
+
+def paint_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
+    """What ``model`` makes of pictures, but for rounding.
+
+    Args:
+        model: a twin, for these pictures alone: layers that had no statistics have theirs afterwards.
+        x_bchw: (B, 3, H, W) in [0, 1], both sides multiples of the stride.
+        side: of a tile, in pixels.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    stride = model.stride
+    tiles = cut(x_bchw.shape[2] // stride, x_bchw.shape[3] // stride, side // stride)
+
+    def encode(tile: Tile) -> Tensor:
+        return model.encode(tile.around(x_bchw, stride))[0]
+
+    _measure(model.encoder, encode, tiles)
+    deep = model.residuals(_join(encode, tiles))
+
+    def decode(tile: Tile) -> Tensor:
+        finer = model.encode(tile.around(x_bchw, stride))[1] if model.skips else ()
+        return model.decode(tile.around(deep, 1), finer)
+
+    _measure(model.decoder, decode, tiles)
+    return _join(decode, tiles)
+
+
+def _measure(part: nn.Module, run: Callable[[Tile], Tensor], tiles: list[Tile]) -> None:
+    """Give each layer of ``part`` that lacks statistics those of the whole."""
+    for norm in part.modules():
+        if isinstance(norm, InstanceNorm) and norm.statistics is None:
+            inputs = (tile.inner(input_of(norm, run, tile)) for tile in tiles)
+            norm.statistics = merge((x_bchw[0, 0].numel(), norm.moments(x_bchw)) for x_bchw in inputs)
+
+
+def _join(run: Callable[[Tile], Tensor], tiles: list[Tile]) -> Tensor:
+    """The whole map from its parts."""
+    bottom, right = (span.stop for span in tiles[-1].keep)
+    whole = torch.empty(0)
+    for tile in tiles:
+        part = run(tile)
+        scale = tile.scale(part)
+        if tile is tiles[0]:
+            size = (*part.shape[:2], bottom * scale, right * scale)
+            whole = part.new_empty(size).contiguous(memory_format=torch.channels_last)
+        tile.within(whole, scale).copy_(tile.inner(part))
+    return whole
+
+
+def _crop(x_bchw: Tensor, rectangle: Rectangle, scale: int) -> Tensor:
+    rows, columns = (slice(span.start * scale, span.stop * scale) for span in rectangle)
+    return x_bchw[:, :, rows, columns]
+
+
+def _spans(length: int, side: int) -> list[tuple[slice, slice]]:
+    """What is read and what is kept, one after another."""
+    count = math.ceil(length / side)
+    edges = [round(length * i / count) for i in range(count + 1)]
+    return [
+        (slice(max(0, start - _HALO), min(length, stop + _HALO)), slice(start, stop))
+        for start, stop in pairwise(edges)
+    ]
