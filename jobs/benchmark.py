@@ -5,8 +5,6 @@ from typing import ClassVar
 from pydantic import Field
 
 from nst_ops.config import JobConfig, ModelConfig, parse_config
-from nst_ops.pipeline.benchmark import benchmark
-from nst_ops.report.benchmark_table import show_figures
 
 
 class BenchmarkConfig(JobConfig):
@@ -30,6 +28,9 @@ class BenchmarkConfig(JobConfig):
 def main() -> int:
     """Measure, print, and write the figures."""
     config = parse_config(BenchmarkConfig)
+    from nst_ops.pipeline.benchmark import benchmark  # Ray and torch: not for --help
+    from nst_ops.report.benchmark_table import show_figures
+
     size = (config.width, config.height)
     show_figures(benchmark(config.model.model_dump(), config.num_frames, size, config.minutes), config.output)
     return 0

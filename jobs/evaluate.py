@@ -7,16 +7,17 @@ from nst_ops.config import ConfigError, EvaluateConfig, parse_config
 
 
 def main() -> int:
-    """Evaluate; the exit code is 0 all judged, 3 some pictures unreadable, 2 bad configuration, 1 fatal."""
+    """Evaluate; the exit code is 0 all judged, 3 some files unreadable, 2 bad configuration, 1 fatal."""
     config = parse_config(EvaluateConfig)
     logging.basicConfig(format="%(message)s")
     from rich.console import Console
 
     from nst_ops.evaluation.run import evaluate_run  # torch: not for --help
+    from nst_ops.evaluation.temporal.videos import evaluate_videos
     from nst_ops.storage import StorageFullError
 
     try:
-        outcome = evaluate_run(config)
+        outcome = evaluate_videos(config) if config.temporal else evaluate_run(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -127,9 +127,9 @@ class VideoConfig(StrictModel):
     """h264 plays everywhere; h265 and av1 write smaller files and take longer."""
     encoder: Literal["software", "nvenc"] = "software"
     """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
-    crf: int | None = Field(default=None, ge=0, le=63)
+    crf: int | None = Field(default=None, ge=0, le=51)
     """Constant quality. Default: visually lossless, 18 for h264, 20 for h265, 24 for av1; 5 more is about
-    half the size. h264 and h265 go to 51."""
+    half the size."""
     bitrate_kbps: PositiveInt | None = None
     """Average bitrate of the picture in kbit/s, instead of crf."""
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
@@ -162,7 +162,7 @@ class TemporalConfig(StrictModel):
     mode: Literal["none", "gate", "ema", "window"] = "window"
     """none: every frame by itself; gate: pixels that did not change keep their style, no flow; ema: blend
     with the previous output, moved along the flow; window: mean over the neighbours, moved along it."""
-    radius: int = Field(default=2, ge=1, le=8)
+    radius: int = Field(default=3, ge=1, le=8)
     """Frames to each side that window takes in: more is stiller and softer."""
     weight: float = Field(default=0.7, ge=0, lt=1)
     """Share of the previous output in ema and gate: more is stiller and softer."""

@@ -7,6 +7,8 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 
+import cv2
+
 from nst_ops.collection.discover import Source
 from nst_ops.collection.manifest import Manifest, Row
 from nst_ops.collection.plan import Item, WorkUnit
@@ -51,6 +53,7 @@ class Workbench:
             import torch  # an identity run needs none of it
 
             torch.set_num_threads(num_threads)
+            cv2.setNumThreads(num_threads)  # smoothing comes out the same with any number
         self.stylizer = load_stylizer(model, spec.config.style.alpha)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 

@@ -44,7 +44,7 @@ class Blend:
         weights = weight * found.trust
         cv2.accumulateProduct(moved, self._enlarged(cv2.merge([weights] * 3)), self._sum)
         self._weights += weights
-        self._brightness += weights * (self._response(moved, found) * found.brighter)
+        self._brightness += weights * (self._response(stylized_hwc, found) * found.brighter)
 
     def mean(self) -> npt.NDArray[np.float32]:
         """The mean, float32 (H, W, 3), in colours that the frame itself has near by."""
@@ -54,9 +54,9 @@ class Blend:
         darkest, brightest = cv2.erode(self._frame, stroke), cv2.dilate(self._frame, stroke)
         return np.asarray(np.clip(mean, darkest, brightest), np.float32)
 
-    def _response(self, moved_hwc: npt.NDArray[np.float32], found: Match) -> float:
+    def _response(self, stylized_hwc: npt.NDArray[Any], found: Match) -> float:
         """How far the painting follows the light of its source: by least squares, 0 not, 1 as much."""
-        change = self._small - _small_luma(moved_hwc, found.brighter.shape)
+        change = self._small - warp(_small_luma(stylized_hwc, found.brighter.shape), found.flow)
         light = found.trust * found.brighter
         # One square grey level more below: where the light does not change, there is no response.
         scale = float((light * found.brighter).sum()) + float(found.trust.sum()) + 1e-6

@@ -82,14 +82,14 @@ def match(a_hwc: UInt8Array, b_hwc: UInt8Array, step: Step) -> Match:
         step: from a to b, at their size.
     """
     difference = a_hwc.astype(np.float32) - warp(b_hwc, step.flow)
-    brighter = local_mean(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), step.visible)
+    brighter = _local_mean(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), step.visible)
     rest = difference - brighter[..., None]
     # Blurred by a pixel: noise is no change.
     squares = cv2.GaussianBlur(np.einsum("hwc,hwc->hw", rest, rest), (0, 0), 1.0)
     return Match(step.flow, step.visible * np.exp(squares / (-2 * _TOLERANCE**2)), brighter)
 
 
-def local_mean(values: Map, weights: Map) -> Map:
+def _local_mean(values: Map, weights: Map) -> Map:
     """Mean over large areas, where weights are: as smooth as exposure changes."""
     height, width = values.shape
     cells = (max(1, round(width / _CELL)), max(1, round(height / _CELL)))

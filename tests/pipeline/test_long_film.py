@@ -18,7 +18,7 @@ from nst_ops.collection.segments import SEGMENTS
 from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.models.johnson import JohnsonNet
 
-MINUTES, FRAMES_PER_SECOND, NUM_SEGMENTS, KILLS = 30, 4, 6, 3
+MINUTES, FRAMES_PER_SECOND, NUM_SEGMENTS, KILLS = 30, 2, 6, 3
 NUM_FRAMES = MINUTES * 60 * FRAMES_PER_SECOND
 
 
@@ -55,7 +55,7 @@ def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(cluster:
         source / "film.mp4",
         moving_pictures(120, 48, 32) * (NUM_FRAMES // 120),
         time_base=Fraction(1, FRAMES_PER_SECOND),
-        options={"g": "40", "preset": "ultrafast"},
+        options={"g": "20", "preset": "ultrafast"},
         sounds=[Sound(duration_s=MINUTES * 60.0, rate=16000)],
     )
     model = ("--model.checkpoint", str(network), "--model.device", "cpu", "--model.batch_size", "16")

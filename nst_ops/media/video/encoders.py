@@ -47,7 +47,6 @@ class Encoder:
     codec: str
     """What FFmpeg calls the codec, as containers are asked for it."""
     default_crf: int
-    max_crf: int
     pixel_formats: Mapping[str, str]
     """Keys: formats of ``VideoConfig`` that it takes; values: its own name for them."""
     presets: Mapping[str, str]
@@ -78,7 +77,6 @@ _SOFTWARE = {
         name="libx264",
         codec="h264",
         default_crf=18,
-        max_crf=51,
         pixel_formats={name: name for name in _ALL},
         presets=_efforts(*_EFFORTS),
         options=_x264_params(),
@@ -88,7 +86,6 @@ _SOFTWARE = {
         name="libx265",
         codec="hevc",
         default_crf=20,
-        max_crf=51,
         pixel_formats={name: name for name in _ALL},
         presets=_efforts(*_EFFORTS),
         # Closed groups can be cut anywhere; the info would name the processor in the file.
@@ -99,7 +96,6 @@ _SOFTWARE = {
         name="libsvtav1",
         codec="av1",
         default_crf=24,
-        max_crf=63,
         pixel_formats={name: name for name in _SUBSAMPLED},
         presets=_efforts("9", "8", "7", "6", "4", "2"),  # faster ones show artefacts, it warns itself
         options={"g": "250"},
@@ -109,12 +105,11 @@ _SOFTWARE = {
 }
 
 
-def _nvenc(codec: str, default_crf: int, max_crf: int, pixel_formats: Mapping[str, str]) -> Encoder:
+def _nvenc(codec: str, default_crf: int, pixel_formats: Mapping[str, str]) -> Encoder:
     return Encoder(
         name=f"{codec}_nvenc",
         codec=codec,
         default_crf=default_crf,
-        max_crf=max_crf,
         pixel_formats=pixel_formats,
         presets=_efforts("p1", "p2", "p3", "p4", "p6", "p7"),
         options={"rc": "vbr", "b": "0"},
@@ -123,14 +118,13 @@ def _nvenc(codec: str, default_crf: int, max_crf: int, pixel_formats: Mapping[st
 
 
 _NVENC = {
-    "h264": _nvenc("h264", 18, 51, {"yuv420p": "yuv420p", "yuv444p": "yuv444p"}),
+    "h264": _nvenc("h264", 18, {"yuv420p": "yuv420p", "yuv444p": "yuv444p"}),
     "h265": _nvenc(
         "hevc",
         20,
-        51,
         {"yuv420p": "yuv420p", "yuv420p10le": "p010le", "yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"},
     ),
-    "av1": _nvenc("av1", 24, 63, {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}),
+    "av1": _nvenc("av1", 24, {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}),
 }
 
 
@@ -164,8 +158,6 @@ def check_encoder(config: VideoConfig) -> None:
     if config.container == "mov" and config.codec == "av1":
         raise ValueError("video.container mov holds no av1: set it to mp4, mkv or auto")
     encoder = encoder_for(config)
-    if config.crf is not None and config.crf > encoder.max_crf:
-        raise ValueError(f"video.crf {config.crf}: {config.codec} goes from 0 to {encoder.max_crf}")
     if config.pixel_format not in encoder.pixel_formats:
         formats = " or ".join(encoder.pixel_formats)
         raise ValueError(f"video.pixel_format {config.pixel_format}: {encoder.name} takes only {formats}")

@@ -1,0 +1,282 @@
+"""Judging the videos of a run, and comparing the smoothing modes: figures, plot, strips, page."""
+
+import contextlib
+import io
+import json
+import math
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from job_runner import ROOT, write_picture
+from media_factory import photo, write_film
+from PIL import Image
+
+from nst_ops.collection.manifest import Manifest
+from nst_ops.config import ConfigError, EvaluateConfig
+from nst_ops.config.temporal_benchmark import TemporalBenchmarkConfig
+from nst_ops.evaluation.temporal.benchmark import compare_modes, smoothing_versions
+from nst_ops.evaluation.temporal.strips import Crop, busiest_crop, strip
+from nst_ops.evaluation.temporal.videos import evaluate_videos
+from nst_ops.storage import Folder
+
+NUM_FRAMES = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Pictures are tiny: more threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def pan() -> list[np.ndarray]:
+    """Views of a photograph in soft contrast, each a pixel further to the right than the one before."""
+    around = np.asarray(photo("astronaut", 64 + NUM_FRAMES, 48)) // 2 + 64
+    return [np.ascontiguousarray(around[:, t : t + 64]) for t in range(NUM_FRAMES)]
+
+
+def still(frame: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((48, 64, 2), np.float32), np.ones((48, 64), bool)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three films: one as it was, one that flickers in brightness, one whose output has gone."""
+    root = tmp_path_factory.mktemp("finished")
+    for folder in ("in", "run"):
+        (root / folder).mkdir()
+    pictures = pan()
+    flicker = [
+        np.clip(p.astype(int) + 12 * (-1) ** t, 0, 255).astype(np.uint8) for t, p in enumerate(pictures)
+    ]
+    write_picture(root / "style.png", 40, 32)
+    rows = []
+    for name, output in (("<calm>.mp4", pictures), ("restless.mp4", flicker), ("gone.mp4", None)):
+        write_film(root / "in" / name, pictures)
+        if output:
+            write_film(root / "run" / name, output)
+        rows.append(row(root, name))
+    rows.append({"item_id": "x", "source_uri": "x", "kind": "video", "style": "s", "status": "failed"})
+    Manifest(Folder(str(root / "run"))).commit("unit", rows)
+    return root
+
+
+def row(root: Path, name: str) -> dict[str, object]:
+    return {
+        "item_id": name,
+        "source_uri": str(root / "in" / name),
+        "output_uri": str(root / "run" / name),
+        "kind": "video",
+        "style": "identity",
+        "status": "ok",
+        "frame_rate": 25.0,
+    }
+
+
+@pytest.fixture(scope="module")
+def judged(finished: Path, vgg_file: Path) -> tuple[int, str]:
+    """The job as a person runs it: its exit code and what it printed."""
+    arguments = ["--temporal", "--run", finished / "run", "--style", finished / "style.png"]
+    arguments += ["--output", finished / "judged", "--vgg.weights", vgg_file, "--device", "cpu"]
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+        exit_code = runpy.run_path(str(ROOT / "jobs/evaluate.py"))["main"]()
+    return exit_code, printed.getvalue()
+
+
+def test_the_job_measures_every_video_that_can_be_read(finished: Path, judged: tuple[int, str]) -> None:
+    assert judged[0] == 3
+    rows = {row["name"]: row for row in pq.read_table(finished / "judged/stability.parquet").to_pylist()}
+    assert set(rows) == {"<calm>.mp4", "restless.mp4"}
+    calm, restless = rows["<calm>.mp4"], rows["restless.mp4"]
+    assert calm["num_frames"] == NUM_FRAMES
+    assert calm["warping_ratio_1"] == pytest.approx(1)
+    assert calm["luminance_flicker"] == pytest.approx(0, abs=0.05)
+    assert calm["gram"] == pytest.approx(calm["source_gram"], rel=0.01) != 0
+    # A brightness of +12, -12, +12, ...: frames next to each other differ by 24 grey levels, those 10
+    # apart not at all, and each from the mean of its neighbours by 24.
+    added = restless["warping_error_1"] - restless["source_warping_error_1"]
+    assert added == pytest.approx((24 / 255) ** 2, rel=0.15)
+    assert restless["warping_ratio_10"] == pytest.approx(1, rel=0.3)
+    assert restless["luminance_flicker"] == pytest.approx(24 * (2 / 3) ** 0.5, rel=0.1)
+    assert "warping error, 1 apart" in judged[1]
+
+
+def test_the_page_holds_everything_and_the_summary_says_what_is_missing(
+    finished: Path, judged: tuple[int, str]
+) -> None:
+    page = (finished / "judged/index.html").read_text()
+    assert "&lt;calm&gt;.mp4" in page
+    assert "<calm>" not in page
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert page.index("<h3>restless.mp4") < page.index("<h3>&lt;calm&gt;.mp4")
+    assert "src=" not in page.replace('src="data:', "")
+    summary = json.loads((finished / "judged/summary.json").read_text())
+    assert summary["videos"] == 2
+    assert "gone.mp4" in next(iter(summary["unreadable"]))
+    assert any("relu3_1" in note for note in summary["notes"])
+    assert str(finished / "judged/index.html") in judged[1]
+
+
+@pytest.fixture(params=["side by side", "frames"])
+def preview(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A run of a few frames from the middle of a film, whose brightness jumps, left as they were."""
+    jumps = (0, 9, -7, 4, 12, -11, 3, -5, 10, -2, 6, -9)
+    pictures = [(p + np.int16(jump)).astype(np.uint8) for p, jump in zip(pan(), jumps, strict=True)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "run").mkdir()
+    write_film(tmp_path / "in/film.mp4", pictures)
+    video: dict[str, object] = {"start_s": 0.16, "duration_s": 0.2}
+    written = row(tmp_path, "film.mp4")
+    if request.param == "frames":
+        lines = ["name,pts_s"]
+        for t in range(4, 9):
+            Image.fromarray(pictures[t]).save(tmp_path / f"run/{t}.png")
+            lines.append(f"{t}.png,{t * 0.04}")
+        (tmp_path / "run/frames.csv").write_text("\n".join(lines))
+        written["output_uri"] = str(tmp_path / "run/frames.csv")
+    else:
+        video["side_by_side"] = True
+        write_film(tmp_path / "run/film.mp4", [np.concatenate([p * 0, p], axis=1) for p in pictures[4:9]])
+    Manifest(Folder(str(tmp_path / "run"))).commit("unit", [written])
+    (tmp_path / "run/run.json").write_text(json.dumps({"config": {"video": video}}))
+    return tmp_path
+
+
+def test_of_a_preview_the_same_frames_are_compared(preview: Path, finished: Path, vgg_file: Path) -> None:
+    (only,) = evaluate_videos(config(preview, finished, vgg_file)).report.rows
+    assert (only["num_frames"], only["width"], only["height"]) == (5, 64, 48)
+    assert only["warping_ratio_1"] == pytest.approx(1, rel=0.1)
+    assert only["luminance_flicker"] == pytest.approx(0, abs=0.2)
+
+
+def config(root: Path, finished: Path, vgg_file: Path, **keys: object) -> EvaluateConfig:
+    given = {"run": root / "run", "style": finished / "style.png", "output": root / "judged"}
+    texts = {key: str(value) for key, value in given.items()}
+    return EvaluateConfig(**{**texts, "vgg": {"weights": str(vgg_file)}, "device": "cpu", **keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"run": "nowhere"}, "give the output folder"),
+        ({"style": "nowhere"}, "does not exist"),
+        ({"vgg": {"weights": "nowhere.safetensors"}}, "nowhere"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"excerpt": {"start_s": 60}}, "excerpt.start_s"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_anything_is_written(
+    finished: Path, tmp_path: Path, vgg_file: Path, keys: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate_videos(config(finished, finished, vgg_file, **{"output": str(tmp_path / "out"), **keys}))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, finished: Path, vgg_file: Path) -> Path:
+    """The benchmark of a stylizer that changes nothing, on a noisy clip among others."""
+    output = tmp_path_factory.mktemp("compared")
+    compare_modes(benchmark(output, finished, vgg_file, videos=str(finished / "in/restless.mp4")))
+    return output
+
+
+def benchmark(output: Path, finished: Path, vgg_file: Path, **keys: object) -> TemporalBenchmarkConfig:
+    given = {
+        "output": str(output),
+        "style": str(finished / "style.png"),
+        "model": {"kind": "identity", "device": "cpu"},
+        "vgg": {"weights": str(vgg_file)},
+        "taps": ["relu1_1", "relu2_1"],
+        "ema_weights": [0.5],
+        "window_radii": [1],
+        "num_frames": 12,
+        "max_side": 64,
+        "cost_size": [64, 48],
+    }
+    return TemporalBenchmarkConfig(**given | keys)
+
+
+def test_every_mode_is_measured_on_every_clip(compared: Path) -> None:
+    found = json.loads((compared / "stability.json").read_text())
+    assert found["default"] == "window ±3"
+    names = ["per frame", "gate 0.7", "ema 0.5", "window ±1", "window ±3"]
+    assert len(found["by_clip"]) == 8
+    assert "restless.mp4" in found["by_clip"]
+    for clip in found["by_clip"].values():
+        assert list(clip) == names
+        assert clip["per frame"]["warping_share_1"] == clip["per frame"]["gram_share"] == 1
+    assert list(found["cost"]) == names[1:]
+    assert found["model"]["noise_gain"] == 1
+    assert found["model"]["shift_error"] == 0
+    noise = found["by_clip"]["noise"]
+    assert noise["window ±3"]["warping_share_1"] < noise["window ±1"]["warping_share_1"] < 0.8
+    assert noise["window ±1"]["psnr"] > 25
+    mean = np.mean([clip["ema 0.5"]["warping_share_1"] for clip in found["by_clip"].values()])
+    assert found["mean"]["ema 0.5"]["warping_share_1"] == pytest.approx(mean)
+
+
+def test_a_clip_without_flicker_has_no_share_of_it(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
+    write_film(tmp_path / "still.mp4", pan()[:1] * NUM_FRAMES)
+    keys = {"videos": str(tmp_path), "synthetic": False}
+    comparison = compare_modes(benchmark(tmp_path / "out", finished, vgg_file, **keys))
+    assert math.isnan(comparison.by_clip["still.mp4"]["window ±3"]["warping_share_1"])
+    assert comparison.mean()["per frame"]["gram_share"] == 1
+    record = json.loads((tmp_path / "out/stability.json").read_text())
+    assert record["mean"]["per frame"]["warping_share_1"] is None
+
+
+def test_plot_and_strips_are_written_for_every_clip(compared: Path) -> None:
+    with Image.open(compared / "stability.png") as plot:
+        assert plot.width > 1000
+    clips = json.loads((compared / "stability.json").read_text())["by_clip"]
+    strips = {path.stem for path in (compared / "strips").iterdir()}
+    assert strips == {name.replace(" ", "_") for name in clips}
+
+
+def test_the_default_is_compared_even_where_no_list_names_it(finished: Path, tmp_path: Path) -> None:
+    keys = {"temporal": {"mode": "ema", "weight": 0.6, "detail": 0.3}}
+    default, versions = smoothing_versions(benchmark(tmp_path, finished, tmp_path, **keys))
+    assert default == "ema 0.6"
+    assert list(versions) == ["per frame", "gate 0.7", "ema 0.5", "window ±1", "ema 0.6"]
+    assert {version.detail for version in versions.values()} == {0.3}
+
+
+def test_videos_that_cannot_be_measured_are_named(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/cut.mp4").write_bytes(b"no film")
+    keys = {"videos": str(tmp_path / "in"), "synthetic": False}
+    with pytest.raises(ConfigError, match=r"cut\.mp4"):
+        compare_modes(benchmark(tmp_path / "out", finished, vgg_file, **keys))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_crop_is_where_a_clip_changes_most() -> None:
+    frames = np.full((4, 48, 64, 3), 90, np.uint8)
+    frames[::2, 30:34, 40:44] = 200
+    crop = busiest_crop(frames, still, share=0.25)
+    assert crop.side == 12
+    assert 22 <= crop.y <= 30
+    assert 32 <= crop.x <= 40
+    assert crop.of(frames).shape == (4, 12, 12, 3)
+
+
+def test_a_strip_shows_each_version_and_time_downwards() -> None:
+    frames = np.zeros((8, 48, 64, 3), np.uint8)
+    frames[:, :, :, 0] = np.arange(8)[:, None, None] * 30
+    paper = np.asarray(strip({"one": frames, "two": frames[::-1]}, Crop(8, 8, 16), columns=3))
+    line = paper[:, -20]
+    first, second = line[30:180, 0], line[202:352, 0]
+    assert np.all(np.diff(first.astype(int)) >= 0)
+    assert first[-1] - first[0] == 210
+    assert np.all(np.diff(second.astype(int)) <= 0)
