@@ -15,7 +15,7 @@ MOST = 3.0
 # Of the grain, finer than a blur of one pixel, this share is the single frame's own. Sharpening brings
 # back the energy of strokes but not their shape: a mean of strokes is noise, and the Gram distance to
 # the style shows it. Of all bands the finest gives most of it back for the least warping error.
-_OWN_GRAIN = 0.9
+_OWN_GRAIN = 0.85
 _LEVELS = 4
 
 

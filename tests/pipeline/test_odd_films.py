@@ -1,0 +1,122 @@
+"""Films that are odd or broken, painted and smoothed: each is a film or a row that says why not."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from job_runner import check_invariants
+from media_factory import Sound, decoded, moving_pictures, times, write_film
+from PIL import Image
+
+from nst_ops.collection.discover import Source, discover
+from nst_ops.collection.plan import plan_units
+from nst_ops.config import StylizeConfig
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("network") / "random.safetensors"
+    save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
+    return path
+
+
+def stylize(source: Path, output: Path, network: Path, **sections: object) -> dict[str, dict[str, object]]:
+    config = StylizeConfig(
+        input=str(source),
+        output=str(output),
+        model={"checkpoint": str(network), "device": "cpu"},
+        **{"video": {"preset": "ultrafast"}, **sections},
+    )
+    worker = Worker(new_spec(config))
+    catalog, rows = discover(Source.open(config.input)), worker.manifest.table()
+    for unit in plan_units(catalog, rows, 100, retry_failed=False, choice=worker.spec.choice).units:
+        result = worker(unit)
+        assert not result.fatal
+        assert not result.error
+    return check_invariants(output)
+
+
+def test_every_odd_film_comes_back_whole(tmp_path: Path, network: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    pictures = moving_pictures(8, 48, 32)
+    uneven = {"pts": [0, 40, 55, 120, 121, 300, 301, 340], "time_base": Fraction(1, 1000)}
+    write_film(
+        source / "one pixel.mkv", [picture[:1, :1] for picture in pictures], codec="ffv1", pix_fmt="bgr0"
+    )
+    write_film(source / "odd size.mkv", moving_pictures(8, 33, 17), codec="ffv1", pix_fmt="bgr0")
+    write_film(source / "one frame.mp4", pictures[:1])
+    write_film(source / "-i.mp4", pictures)
+    write_film(source / "uneven.mkv", pictures, **uneven)
+    write_film(source / "late.ts", pictures, pts=range(50, 58))
+    write_film(source / "long sound.mp4", pictures, sounds=[Sound(duration_s=2.0)])
+    write_film(source / "interlaced.mp4", pictures, options={"flags": "+ildct+ilme", "preset": "ultrafast"})
+    write_film(source / "two scenes.mp4", [*pictures[:4], *(255 - picture for picture in pictures[4:])])
+    frames = [Image.fromarray(picture) for picture in pictures]
+    frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=50)
+    rows = stylize(source, tmp_path / "out", network)
+    assert {name: row["error_message"] for name, row in rows.items() if row["status"] != "ok"} == {}
+    for name, row in rows.items():
+        assert row["num_frames"] == (1 if name == "one frame.mp4" else 8)
+        assert len(decoded(Path(str(row["output_uri"])))) == row["num_frames"]
+    assert rows["one pixel.mkv"]["output_width"] == 2
+    for name in ("uneven.mkv", "-i.mp4", "long sound.mp4"):
+        assert times(tmp_path / "out" / name) == times(source / name)
+
+
+def test_what_is_no_film_says_so(tmp_path: Path, network: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "empty.mp4").touch()
+    (source / "text.mkv").write_text("no film")
+    film = write_film(tmp_path / "film.mp4", moving_pictures(40, 64, 48))
+    data = film.read_bytes()
+    (source / "cut off.mp4").write_bytes(data[: len(data) // 2])
+    rows = stylize(source, tmp_path / "out", network)
+    assert {name: row["error_type"] for name, row in rows.items()} == {
+        "empty.mp4": "EmptyFileError",
+        "text.mkv": "UnreadableVideoError",
+        "cut off.mp4": "UnreadableVideoError",
+    }
+    assert [path for path in (tmp_path / "out").rglob("*.m*") if path.is_file()] == []
+
+
+def test_a_folder_of_frames_holds_what_the_film_would(tmp_path: Path, network: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    write_film(source / "film.mp4", moving_pictures(6, 48, 32), sounds=[Sound()])
+    lossless = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p"}
+    stylize(source, tmp_path / "film", network, video=lossless)
+    rows = stylize(source, tmp_path / "frames", network, video={"container": "frames"})
+    (row,) = rows.values()
+    assert str(row["output_uri"]).endswith("film.mp4.frames/frames.csv")
+    assert "sound" in str(row["note"])
+    folder = Path(str(row["output_uri"])).parent
+    assert len(list(folder.glob("*.png"))) == row["num_frames"] == 6
+    for picture, frame in zip(
+        sorted(folder.glob("*.png")), decoded(tmp_path / "film" / "film.mp4"), strict=True
+    ):
+        written = frame.to_ndarray(format="rgb24").astype(int)
+        assert np.abs(np.asarray(Image.open(picture), int) - written).mean() < 2
+
+
+def test_side_by_side_shows_the_source_at_the_left(tmp_path: Path, network: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    pictures = moving_pictures(6, 64, 48)
+    write_film(source / "film.mp4", pictures)
+    video = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p", "side_by_side": True}
+    (row,) = stylize(source, tmp_path / "out", network, video=video).values()
+    assert (row["width"], row["output_width"], row["output_height"]) == (64, 128, 48)
+    for frame, picture in zip(decoded(tmp_path / "out" / "film.mp4"), pictures, strict=True):
+        shown = frame.to_ndarray(format="rgb24").astype(int)
+        assert np.abs(shown[:, :64] - picture).mean() < 6
+        assert np.abs(shown[:, 64:] - picture).mean() > 20
