@@ -38,6 +38,8 @@ class WorkUnit:
     items: tuple[Item, ...]
     attempt: int = 1
     segment: Segment | None = None
+    film: str = ""
+    """Of a segment: names all segments of its film, and changes with the source and with every cut."""
 
     @property
     def part(self) -> str:
@@ -149,8 +151,11 @@ def split_unit(unit: WorkUnit) -> list[WorkUnit]:
 
 def cut_unit(film: WorkUnit, segments: Sequence[Segment]) -> list[WorkUnit]:
     """A unit of one video as a unit for each of its segments."""
+    (item,) = film.items
+    cuts = [str(segment.start_pts) for segment in segments]
+    name = unit_id([film.unit_id, item["source_version"], str(item["source_bytes"]), *cuts])
     return [
-        WorkUnit(unit_id([film.unit_id, str(segment.number)]), film.items, segment=segment)
+        WorkUnit(unit_id([name, str(segment.number)]), film.items, segment=segment, film=name)
         for segment in segments
     ]
 

@@ -91,7 +91,7 @@ class _UnitActor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         record = json.loads(batch["unit"][0])
         segment = Segment(**record["segment"]) if record["segment"] else None
-        unit = WorkUnit(record["unit_id"], tuple(record["items"]), record["attempt"], segment)
+        unit = WorkUnit(**{**record, "items": tuple(record["items"]), "segment": segment})
         ray.get(self.board.start.remote(unit.unit_id))  # must be known before the unit can kill this process
         return {"result": [json.dumps(asdict(self.worker(unit)))]}
 

@@ -40,7 +40,7 @@ def cut_films(units: list[WorkUnit], spec: RunSpec) -> list[WorkUnit]:
         found = segments.get(unit.items[0]["item_id"], ())
         cut.extend(cut_unit(unit, found) if len(found) > 1 else [unit])
     output = Folder(spec.config.output)
-    forget_films(output, {segments_of(output, unit).film for unit in cut if unit.segment})
+    forget_films(output, {unit.film for unit in cut if unit.segment})
     return left_to_do(cut, output)
 
 
@@ -50,7 +50,9 @@ def left_to_do(units: list[WorkUnit], output: Folder) -> list[WorkUnit]:
     finished: dict[str, set[int]] = {}
     for unit in units:
         if unit.segment:
-            numbers = finished.setdefault(unit.part, segments_of(output, unit).finished())
+            if unit.film not in finished:
+                finished[unit.film] = segments_of(output, unit).finished()
+            numbers = finished[unit.film]
             is_last = unit.segment.number == unit.segment.count - 1
             if unit.segment.number in numbers and not (is_last and len(numbers) == unit.segment.count):
                 continue

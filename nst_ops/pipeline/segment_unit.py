@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from nst_ops.collection.discover import unit_id
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.collection.segments import SegmentRecord, Segments
@@ -47,11 +46,8 @@ def stylize_segment(bench: Workbench, unit: WorkUnit, timings: Timings) -> list[
 
 def segments_of(output: Folder, unit: WorkUnit) -> Segments:
     """The finished segments of the film that a unit is part of."""
-    (item,), segment = unit.items, unit.segment
-    assert segment is not None
-    # What they depend on besides the configuration, which is the same for all runs into an output.
-    names = [unit.part, item["source_version"], str(item["source_bytes"]), str(segment.count)]
-    return Segments(output, unit_id(names), segment.count)
+    assert unit.segment is not None
+    return Segments(output, unit.film, unit.segment.count)
 
 
 def _commit(

@@ -272,3 +272,14 @@ def test_frozen_statistics_are_refused_where_there_are_none(tmp_path: Path) -> N
     )
     with pytest.raises(ConfigError, match="freeze_statistics"):
         new_spec(config)
+
+
+def test_another_length_of_segments_begins_the_film_anew(source: Path, tmp_path: Path, network: Path) -> None:
+    worker = make_worker(source, tmp_path / "out", network)
+    first, second = cut(worker, 1.0), cut(worker, 0.85)
+    assert len(first) == len(second)
+    assert [unit.segment for unit in first] != [unit.segment for unit in second]
+    stylize(worker, first[:2])
+    assert left_to_do(second, worker.output) == second
+    stylize(worker, second)
+    assert check_invariants(tmp_path / "out")["film.mp4"]["num_frames"] == NUM_FRAMES
