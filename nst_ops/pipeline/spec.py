@@ -15,7 +15,7 @@ from nst_ops.collection.plan import RESERVED, Item
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig
-from nst_ops.media.video.encoders import check_encoder
+from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer, resolve_checkpoint
 from nst_ops.stylizers.styles import StylePictures
@@ -145,6 +145,8 @@ def _shaping(config: StylizeConfig) -> dict[str, Any]:
         dump["model"].pop(key)
     if config.temporal.mode == "none":  # the rest of the section changes nothing
         dump["temporal"] = {key: dump["temporal"][key] for key in ("mode", "freeze_statistics")}
+    if config.video.crf is None and not config.video.bitrate_kbps:
+        dump["video"]["crf"] = encoder_for(config.video).default_crf
     gatys = dump["model"].pop("gatys")
     if config.model.kind == "gatys":
         gatys.pop("weights")
