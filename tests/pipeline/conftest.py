@@ -1,4 +1,4 @@
-"""Style pictures, and a tiny network that takes its style from them, with random weights."""
+"""Style pictures, and tiny networks with random weights: one of its own style, one that takes theirs."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.johnson import JohnsonNet
 
 STYLES = {"amber": (240, 170, 30), "moss": (60, 120, 40), "navy": (20, 30, 110)}
 
@@ -21,6 +22,15 @@ def styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grain = rng.integers(-15, 16, (48, 40, 3))
         Image.fromarray((grain + colour).astype(np.uint8)).save(folder / f"{name}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of Johnson's kind: what it paints flickers enough to be smoothed."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("network") / "random.safetensors"
+    save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from job_runner import check_invariants, visible_files
 from media_factory import Sound, moving_pictures, write_film
 
@@ -17,8 +16,6 @@ from nst_ops.collection.segments import SEGMENTS
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.video.index import read_index
 from nst_ops.media.video.segments import cut_segments
-from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.models.johnson import JohnsonNet
 from nst_ops.pipeline.cutting import left_to_do
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.worker import Worker
@@ -26,15 +23,6 @@ from nst_ops.storage import StorageFullError
 
 LOSSLESS = {"crf": 0, "preset": "ultrafast"}
 NUM_FRAMES = 90
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of random weights: its pictures flicker enough to be smoothed."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("network") / "random.safetensors"
-    save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
-    return path
 
 
 @pytest.fixture

@@ -10,13 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from job_runner import ENVIRONMENT, check_invariants, job_command, run_job, visible_files
 from media_factory import Sound, moving_pictures, write_film
 
 from nst_ops.collection.segments import SEGMENTS
-from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.models.johnson import JohnsonNet
 
 MINUTES, FRAMES_PER_SECOND, NUM_SEGMENTS, KILLS = 30, 2, 6, 3
 NUM_FRAMES = MINUTES * 60 * FRAMES_PER_SECOND

@@ -4,8 +4,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
 from job_runner import check_invariants
 from media_factory import Sound, decoded, moving_pictures, times, write_film
 from PIL import Image
@@ -13,19 +11,8 @@ from PIL import Image
 from nst_ops.collection.discover import Source, discover
 from nst_ops.collection.plan import plan_units
 from nst_ops.config import StylizeConfig
-from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.models.johnson import JohnsonNet
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.worker import Worker
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of random weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("network") / "random.safetensors"
-    save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
-    return path
 
 
 def stylize(source: Path, output: Path, network: Path, **sections: object) -> dict[str, dict[str, object]]:
