@@ -42,10 +42,9 @@ def sound(path: Path) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.ray
-def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(cluster: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = tmp_path / "random.safetensors"
-    save_checkpoint(network, JohnsonNet(width=4, num_blocks=1), {})
+def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(
+    cluster: str, tmp_path: Path, network: Path
+) -> None:
     source = tmp_path / "in"
     source.mkdir()
     write_film(
