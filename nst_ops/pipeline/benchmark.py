@@ -6,11 +6,13 @@ Every case runs in a process of its own, so that peaks do not mix.
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
 import os
 import resource
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -190,26 +192,26 @@ def _frames_in(path: Path) -> int:
 def _serially(source: Path, model: dict[str, Any]) -> Figures:
     worker = _worker(source, model)
     path, output = str(source / "film.mp4"), f"{source}-serial-{os.getpid()}.mp4"
-    video, batch_size = worker.config.video, worker.config.model.batch_size
+    video, batch_size, smoother = worker.config.video, worker.config.model.batch_size, worker.smoother()
     started = time.perf_counter()
-    with VideoReader(path) as reader:
-        writer = VideoWriter(output, "mp4", reader.info, reader.output_size, path, video)
-        with writer:
-            batch: list[Frame] = []
-            for frame in reader.frames():
-                batch.append(frame)
-                if len(batch) == batch_size:
-                    _stylize_and_write(worker, writer, batch)
-                    batch = []
-            if batch:
-                _stylize_and_write(worker, writer, batch)
+    with (
+        VideoReader(path) as reader,
+        VideoWriter(output, "mp4", reader.info, reader.output_size, path, video) as writer,
+    ):
+        frames, waiting = reader.frames(), deque[Frame]()
+
+        def write(smoothed: list[UInt8Array]) -> None:
+            for smoothed_hwc in smoothed:
+                frame = waiting.popleft()
+                writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))
+
+        while batch := list(itertools.islice(frames, batch_size)):
+            stylized_nhwc = worker.stylizer(np.stack([frame.rgb_hwc for frame in batch]))
+            for frame, stylized_hwc in zip(batch, stylized_nhwc, strict=True):
+                waiting.append(frame)
+                write(smoother.push(frame.rgb_hwc, stylized_hwc))
+        write(smoother.flush())
     return {"elapsed_s": time.perf_counter() - started}
-
-
-def _stylize_and_write(worker: Worker, writer: VideoWriter, batch: list[Frame]) -> None:
-    stylized_nhwc = worker.stylizer(np.stack([frame.rgb_hwc for frame in batch]))
-    for frame, stylized_hwc in zip(batch, stylized_nhwc, strict=True):
-        writer.write(Frame(frame.pts, frame.duration, stylized_hwc))
 
 
 def _write_film(path: Path, num_frames: int, size: tuple[int, int], frame_rate: int) -> None:
