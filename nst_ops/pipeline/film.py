@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -38,7 +39,7 @@ def stylize_frames(
     depth = bench.config.workers.queue_frames
     smoothing, encoding = Timings(), Timings()
     behind = WriteBehind(writer.write, depth, encoding)
-    still = _Still(bench, segment, behind.put)
+    still = _Still(bench, segment, behind.put, timings)
     with behind:
         ahead = contextlib.closing(read_ahead(frames, depth, timings))
         with ahead as ready, WriteBehind(still.put, depth, smoothing) as stage:
@@ -46,8 +47,6 @@ def stylize_frames(
                 stage.put(pair)
         still.flush()
     timings.wait_s += smoothing.wait_s
-    # What the stage of smoothing was busy with, less its waiting for the encoder.
-    timings.smooth_s += smoothing.encode_s - encoding.wait_s
     timings.encode_s += encoding.encode_s
     return still.num_frames
 
@@ -55,8 +54,11 @@ def stylize_frames(
 class _Still:
     """Holds a film still: smooths what comes, and hands on what belongs to the segment."""
 
-    def __init__(self, bench: Workbench, segment: Segment | None, hand_on: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, bench: Workbench, segment: Segment | None, hand_on: Callable[[Frame], None], timings: Timings
+    ) -> None:
         self.num_frames = 0
+        self._timings = timings
         self._bench, self._segment, self._hand_on = bench, segment, hand_on
         self._smoother: Smoother = bench.smoother()
         self._waiting: deque[Frame] = deque()  # sources of the frames that the smoother still holds
@@ -64,21 +66,23 @@ class _Still:
     def put(self, pair: tuple[Frame, UInt8Array]) -> None:
         source, stylized_hwc = pair
         self._waiting.append(source)
-        self._pass_on(self._smoother.push(source.rgb_hwc, stylized_hwc))
+        started = time.perf_counter()
+        smoothed = self._smoother.push(source.rgb_hwc, stylized_hwc)
+        self._timings.smooth_s += time.perf_counter() - started
+        self._pass_on(smoothed)
 
     def flush(self) -> None:
-        self._pass_on(self._smoother.flush())
+        started = time.perf_counter()
+        smoothed = self._smoother.flush()
+        self._timings.smooth_s += time.perf_counter() - started
+        self._pass_on(smoothed)
 
     def _pass_on(self, smoothed: list[UInt8Array]) -> None:
         for smoothed_hwc in smoothed:
             source = self._waiting.popleft()
-            if self._segment is None or _is_in(self._segment, source.pts):
+            if self._segment is None or self._segment.holds(source.pts):
                 if self._bench.config.video.side_by_side:
                     smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
                 self._hand_on(Frame(source.pts, source.duration, smoothed_hwc))
                 self.num_frames += 1
                 self._bench.report(0, 1)
-
-
-def _is_in(segment: Segment, pts: int) -> bool:
-    return pts >= segment.start_pts and (segment.end_pts is None or pts < segment.end_pts)

@@ -73,6 +73,10 @@ class Segment:
     num_frames: int
     """Frames from ``start_pts`` on, by the packet index."""
 
+    def holds(self, pts: int) -> bool:
+        """Whether a frame belongs to it, and not to what is read around it."""
+        return pts >= self.start_pts and (self.end_pts is None or pts < self.end_pts)
+
 
 def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Selection) -> tuple[Segment, ...]:
     """Cut the frames of a selection at keyframes, near the multiples of a length.
