@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+S3_VENV := .venv-s3
 DEMO := out/demo
 
 .PHONY: help setup demo test check lock clean
@@ -26,7 +27,15 @@ demo: setup ## stylize a small collection and show where the results lie
 	$(BIN)/python jobs/stylize_dataset.py --config configs/demo.yaml \
 		--input $(DEMO)/collection --output $(DEMO)/stylized
 
-test: setup ## run all tests
+# The S3 server of the tests wants other packages than the product. Where it cannot be installed, the tests
+# that need it are skipped, and say so.
+$(S3_VENV)/.ready: tests/s3_server.lock | setup
+	@rm -rf $(S3_VENV)
+	@$(BIN)/uv venv --quiet --python $(BIN)/python $(S3_VENV) \
+		&& $(BIN)/uv pip install --quiet --python $(S3_VENV)/bin/python --require-hashes -r $< \
+		&& touch $@ || echo "no S3 server for the tests: those that need one are skipped"
+
+test: setup $(S3_VENV)/.ready ## run all tests
 	$(BIN)/python -m pytest
 
 check: setup ## lint, types, and which room imports which
@@ -38,6 +47,8 @@ check: setup ## lint, types, and which room imports which
 lock: setup ## pin the newest versions that fit pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
 		--no-annotate --upgrade --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile tests/s3_server.in --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --upgrade --quiet --output-file tests/s3_server.lock
 
 clean: ## remove the environment and all output
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(S3_VENV) out

@@ -1,6 +1,7 @@
 """Stylize a collection of images and videos. See configs/ for ready-made runs, --help for the keys."""
 
 import logging
+import signal
 import sys
 
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
@@ -12,8 +13,11 @@ def main() -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     from nst_ops.pipeline import FatalError, stylize_collection  # Ray and torch: not for --help
+    from nst_ops.pipeline.upload import check_upload
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or SLURM: as Ctrl-C
     try:
+        check_upload()
         summary = stylize_collection(config)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.fs
@@ -28,7 +31,10 @@ def connected(address: str) -> Iterator[bool]:
         yield False
         return
     _log.info("connecting to Ray ...")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     started = _connect(address)
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # the caller's way to stop; Ray has put its own there
     try:
         yield started
     finally:
@@ -52,6 +58,24 @@ def _connect(address: str) -> bool:
     except ConnectionError as error:
         raise ConfigError(f"no Ray at '{address}': {str(error).splitlines()[0]}") from error
     return address == "local"
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node of the cluster has for workers."""
+
+    node_id: str
+    cpus: float
+    gpus: float
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive."""
+    return [
+        Node(node["NodeID"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def num_gpus() -> int:

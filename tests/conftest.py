@@ -1,4 +1,4 @@
-"""One Ray for all tests that start runs in this process: it takes long to start."""
+"""One Ray and one S3 server for all tests: they take long to start."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 from job_runner import ENVIRONMENT
+from s3_server import VENV, S3Server, running_s3_server
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,12 @@ def cluster() -> Iterator[str]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server on loopback."""
+    if not (VENV / "bin/swift-proxy-server").exists():
+        pytest.skip("no S3 server is installed: make .venv-s3/.ready")
+    with running_s3_server() as server:
+        yield server

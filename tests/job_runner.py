@@ -23,7 +23,9 @@ ENVIRONMENT = {
 }
 
 
-def job_command(source: Path, output: Path, *arguments: str, ray_address: str = "local") -> list[str]:
+def job_command(
+    source: Path | str, output: Path | str, *arguments: str, ray_address: str = "local"
+) -> list[str]:
     """The job as a person runs it, on a Ray of its own or the one at ``ray_address``."""
     command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--ray_address", ray_address]
     return [*command, "--input", str(source), "--output", str(output), *arguments]

@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from nst_ops.collection.source import Source
 from nst_ops.media.formats import media_kind
-from nst_ops.storage import FileInfo, Folder
+from nst_ops.storage import FileInfo
 
 CATALOG_SCHEMA = pa.schema(
     [
-        ("item_id", pa.string()),
         ("relpath", pa.string()),
-        ("source_uri", pa.string()),
         ("source_bytes", pa.int64()),
         ("source_version", pa.string()),
         ("kind", pa.string()),
         ("problem", pa.string()),  # why it cannot even be opened; null for the others
+        ("extra", pa.string()),  # JSON of what a list says of it beside its URI; null for most
     ]
 )
 
 _NAMESPACE = uuid.UUID("5d0dd3a0-7a9c-4d5e-9a43-3f1f8a2b6c11")
+_BATCH = 20_000
+_NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
+_NOT_UTF8 = "its name is not valid UTF-8: rename it"
 
 
-@dataclass(frozen=True)
-class Source:
-    """An input: a folder, or the one file of it that was named."""
+def discover(source: Source) -> pa.RecordBatchReader:
+    """List the input in batches of ``CATALOG_SCHEMA``, in any order, as the storage gives it.
 
-    folder: Folder
-    only: str | None = None
-
-    @classmethod
-    def open(cls, uri: str) -> Source:
-        """A folder or a file by URI.
-
-        Raises:
-            FileNotFoundError: there is neither.
-        """
-        folder = Folder(uri)
-        if folder.is_file():
-            parent, name = folder.root.rsplit("/", 1)
-            return cls(Folder(folder.uri().removesuffix(name).rstrip("/") or parent or "/"), name)
-        if not folder.exists():
-            raise FileNotFoundError(f"input '{uri}' does not exist")
-        return cls(folder)
+    Raises:
+        PermissionError: while reading, a folder that may not be listed.
+        ValueError: a list that cannot be read.
+    """
+    if source.listing:
+        return source.listed(CATALOG_SCHEMA)
+    return pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, catalog_batches(source.files()))
 
 
-def discover(source: Source) -> pa.Table:
-    """List the input as a table of ``CATALOG_SCHEMA``, sorted by path: same files, same table."""
-    infos = source.folder.files() if source.only is None else [source.folder.file(source.only)]
-    rows = [_row(source.folder, info) for info in infos]
-    rows.sort(key=lambda row: row["relpath"])
-    return pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
+def catalog_batches(files: Iterable[FileInfo]) -> Iterator[pa.RecordBatch]:
+    """Files as batches of ``CATALOG_SCHEMA``."""
+    left = iter(files)
+    while infos := list(itertools.islice(left, _BATCH)):
+        names, problems = zip(*map(_name, infos), strict=True)
+        yield pa.record_batch(
+            [
+                pa.array(names, pa.string()),
+                pa.array([info.num_bytes for info in infos], pa.int64()),
+                pa.array([info.version for info in infos], pa.string()),
+                pa.array(list(map(media_kind, names)), pa.string()),
+                pa.array(problems, pa.string()),
+                pa.nulls(len(infos), pa.string()),
+            ],
+            schema=CATALOG_SCHEMA,
+        )
 
 
 def item_id(source_uri: str) -> str:
@@ -63,27 +65,18 @@ def item_id(source_uri: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, source_uri))
 
 
-def unit_id(item_ids: list[str]) -> str:
-    """Stable id of a work unit: the same items make the same unit in every run."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join(item_ids)))
+def unit_id(names: Iterable[str]) -> str:
+    """Stable id of a work unit: the same names make the same unit in every run."""
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(names)))
 
 
-def _row(folder: Folder, info: FileInfo) -> dict[str, Any]:
-    name, problem = info.relpath, None
-    if not info.regular:
-        problem = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
+def _name(info: FileInfo) -> tuple[str, str | None]:
+    """The path of a file as text, and why it cannot be opened."""
+    problem = None if info.regular else _NOT_REGULAR
+    if info.relpath.isascii():
+        return info.relpath, problem
     try:
-        name.encode()
+        info.relpath.encode()
     except UnicodeEncodeError:
-        name = os.fsencode(name).decode("utf-8", "backslashreplace")
-        problem = "its name is not valid UTF-8: rename it"
-    uri = folder.uri(name)
-    return {
-        "item_id": item_id(uri),
-        "relpath": name,
-        "source_uri": uri,
-        "source_bytes": info.num_bytes,
-        "source_version": info.version,
-        "kind": media_kind(name),
-        "problem": problem,
-    }
+        return os.fsencode(info.relpath).decode("utf-8", "backslashreplace"), _NOT_UTF8
+    return info.relpath, problem

@@ -1,32 +1,47 @@
 """The manifest: one row per source and style, the only memory of a run.
 
-A plain Parquet dataset, one part per work unit. A part is written whole and only after the
-outputs it names, and a unit that is done again replaces its part, so that reading the folder
-at any instant gives each source in each style at most once.
+A plain Parquet dataset, one part per work unit, later compacted into few large ones. A part is
+written whole and only after the outputs it names, and a unit that is done again replaces its part,
+so that reading the folder at any instant gives each source in each style at most once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nst_ops.collection.layout import COMPACTING, MANIFEST
 from nst_ops.storage import Folder
 
-MANIFEST = "manifest"
+REPLACES = b"nst_ops.replaces"
+"""Key in the metadata of a compacted part: JSON list of the parts whose rows it holds."""
+
+RECORDED = (
+    *("source_uri", "source_member", "style", "status", "kind", "source_version", "source_bytes"),
+    *("output_uri", "output_member"),
+)
+"""Columns that say what is done."""
+_READ_AT_ONCE = 8
 
 SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
         ("source_uri", pa.string()),
+        ("source_member", pa.string()),  # of an image in a shard: its name there
         ("source_bytes", pa.int64()),
         ("source_version", pa.string()),
         ("kind", pa.string()),
         ("style", pa.string()),
         ("output_uri", pa.string()),
+        ("output_member", pa.string()),  # of an image in a shard: bytes and hash are the member's
         ("output_bytes", pa.int64()),
         ("output_sha256", pa.string()),
         ("status", pa.string()),
@@ -59,7 +74,8 @@ SCHEMA = pa.schema(
 
 Row = dict[str, Any]
 Key = tuple[str, str]
-"""What there is one row of: item id and style."""
+"""Of all that a source gives in a style, which is one row, or for a shard one for each of its images: URI
+of the source and style."""
 
 
 class Manifest:
@@ -68,58 +84,110 @@ class Manifest:
     def __init__(self, output: Folder) -> None:
         self.output = output
 
-    def table(self) -> pa.Table:
-        """All rows, in no order; empty where there is no run yet."""
-        paths = self._parts()
-        if not paths:
-            return SCHEMA.empty_table()
-        return pa.concat_tables([self._read(path) for path in paths])
+    def table(self, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        """All rows, in no order, or some of their columns; empty where there is no run yet."""
+        return self.reader(columns).read_all()
 
-    def holds(self, unit_id: str, key: Key) -> bool:
-        """Whether there is a row of ``key`` in the part of a unit."""
-        relpath = f"{MANIFEST}/{unit_id}.parquet"
-        return self.output.exists(relpath) and key in row_keys(self._read(self.output.path(relpath)))
+    def reader(self, columns: Sequence[str] = SCHEMA.names) -> pa.RecordBatchReader:
+        """Columns of all rows, in no order, read ahead by a few threads while they are consumed."""
+        names = list(columns)
+        schema = pa.schema([SCHEMA.field(name) for name in names])
+        tables = self.read_all(self.parts(), names)
+        return pa.RecordBatchReader.from_batches(
+            schema, (batch for table in tables for batch in table.to_batches())
+        )
 
-    def commit(self, unit_id: str, rows: list[Row]) -> None:
+    def parts(self) -> list[str]:
+        """Paths of all parts below the output; those being compacted count once."""
+        waiting = [name for name in self.output.list(COMPACTING) if name.endswith(".parquet")]
+        replaced = {part for name in waiting for part in self.replaced_by(f"{COMPACTING}/{name}")}
+        names = [name for name in self.output.list(MANIFEST) if name.endswith(".parquet")]
+        rest = [name for name in names if name not in replaced and name not in waiting]
+        return [f"{COMPACTING}/{name}" for name in waiting] + [f"{MANIFEST}/{name}" for name in rest]
+
+    def replaced_by(self, relpath: str) -> list[str]:
+        """Names of the parts that a compacted part stands for."""
+        metadata = pq.read_schema(io.BytesIO(self.output.read_bytes(relpath))).metadata
+        return list(json.loads(metadata[REPLACES]))
+
+    def read(self, relpath: str, columns: list[str] | None = None) -> pa.Table:
+        """A part, or columns of it."""
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        return pq.read_table(io.BytesIO(self.output.read_bytes(relpath)), schema=SCHEMA, columns=schema.names)
+
+    def keys_of(self, part: str) -> set[Key]:
+        """Keys of the rows in the part of a unit; none if it has no part."""
+        try:
+            return set(row_keys(self.read(f"{MANIFEST}/{part}.parquet", ["source_uri", "style"])))
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
+    def commit(self, part: str, rows: list[Row]) -> None:
         """Record ``rows`` as the outcome of a unit, beside its other rows, all or nothing."""
-        relpath = f"{MANIFEST}/{unit_id}.parquet"
+        relpath = f"{MANIFEST}/{part}.parquet"
         merged = {}
-        if self.output.exists(relpath):
-            merged = {_key(row): row for row in self._read(self.output.path(relpath)).to_pylist()}
-        merged.update({_key(row): row for row in rows})
-        table = pa.Table.from_pylist(list(merged.values()), schema=SCHEMA)
+        with contextlib.suppress(FileNotFoundError):
+            merged = {_identity(row): row for row in self.read(relpath).to_pylist()}
+        merged.update({_identity(row): row for row in rows})
+        self.write(relpath, pa.Table.from_pylist(list(merged.values()), schema=SCHEMA))
+
+    def write(self, relpath: str, table: pa.Table) -> None:
+        """Write a part, all or nothing."""
         with self.output.atomic_write(relpath) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
 
     def forget(self, keys: set[Key] | None) -> None:
-        """Drop the rows of items that are done again, and their outputs; None drops all."""
-        for path in [] if keys == set() else self._parts():
-            table = self._read(path)
-            gone = pa.array([keys is None or key in keys for key in row_keys(table)], pa.bool_())
-            relpath = f"{MANIFEST}/{path.rsplit('/', 1)[1]}"
-            if pc.all(gone).as_py():
+        """Drop the rows of sources that are done again, and their outputs; None drops all.
+
+        With a shard go the rows of all images that were written into it.
+        """
+        if keys == set():
+            return
+        spoiled = set() if keys is None else self._shards_of(keys)
+        for relpath in self.parts():
+            table = self.read(relpath)
+            uris, members = table["output_uri"].to_pylist(), table["output_member"].to_pylist()
+            gone = [
+                keys is None or key in keys or (member is not None and uri in spoiled)
+                for key, uri, member in zip(row_keys(table), uris, members, strict=True)
+            ]
+            if all(gone):
                 self.output.remove(relpath)
-            elif pc.any(gone).as_py():
-                with self.output.atomic_write(relpath) as temporary:
-                    pq.write_table(table.filter(pc.invert(gone)), temporary)
+            elif any(gone):
+                self.write(relpath, table.filter(pa.array([not is_gone for is_gone in gone])))
             # Rows first: a row may never name an output that is not there.
-            for uri in table.filter(gone)["output_uri"].drop_null().to_pylist():
+            outputs = {uri for uri, is_gone in zip(uris, gone, strict=True) if is_gone and uri}
+            for uri in sorted(outputs):
                 self.output.remove(uri.removeprefix(self.output.uri()).lstrip("/"))
 
-    def _parts(self) -> list[str]:
-        folder = self.output.path(MANIFEST)
-        if not self.output.fs.exists(folder):
-            return []
-        return sorted(path for path in self.output.fs.ls(folder, detail=False) if path.endswith(".parquet"))
+    def _shards_of(self, keys: set[Key]) -> set[str]:
+        """URIs of the shards that hold outputs of these keys."""
+        columns = ["source_uri", "style", "output_uri", "output_member"]
+        return {
+            row["output_uri"]
+            for batch in self.reader(columns)
+            if batch["output_member"].null_count < len(batch)
+            for row in batch.to_pylist()
+            if row["output_member"] is not None and (row["source_uri"], row["style"]) in keys
+        }
 
-    def _read(self, path: str) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.output.fs.cat_file(path)), schema=SCHEMA)
+    def read_all(self, relpaths: Iterable[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Parts in their order, read ahead by a few threads."""
+        waiting: deque[Future[pa.Table]] = deque()
+        with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="manifest") as pool:
+            for relpath in relpaths:
+                waiting.append(pool.submit(self.read, relpath, columns))
+                if len(waiting) >= _READ_AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
 
-def row_keys(table: pa.Table) -> list[Key]:
+def row_keys(table: pa.Table | pa.RecordBatch) -> list[Key]:
     """The key of every row."""
-    return list(zip(table["item_id"].to_pylist(), table["style"].to_pylist(), strict=True))
+    return list(zip(table["source_uri"].to_pylist(), table["style"].to_pylist(), strict=True))
 
 
-def _key(row: Row) -> Key:
+def _identity(row: Row) -> tuple[str, str]:
+    """What there is one row of."""
     return row["item_id"], row["style"]

@@ -1,66 +1,27 @@
-"""The plan: what is left to do, cut into work units. The same input gives the same units."""
+"""The plan: what is left to do, cut into work units. The same input gives the same units.
+
+All of it happens in a database, so that the driver plans a hundred million files in bounded memory;
+units are made one after the other while the run goes on.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from nst_ops.collection.discover import unit_id
-from nst_ops.collection.manifest import MANIFEST, Key
-from nst_ops.collection.run_record import RUN_FILE
-from nst_ops.collection.segments import SEGMENTS
-from nst_ops.collection.styles import StyleChoice
-from nst_ops.media.formats import Container, likely_output
-from nst_ops.media.video.segments import Segment
-from nst_ops.storage import SCRATCH
+from nst_ops.collection.database import Database
+from nst_ops.collection.discover import item_id, unit_id
+from nst_ops.collection.left import Rules, find_left
+from nst_ops.collection.manifest import Key
+from nst_ops.collection.units import STYLES_AT_ONCE, Item, WorkUnit, unit_of
 
-REPORT = "report"
-RESERVED = frozenset({MANIFEST, REPORT, RUN_FILE, SCRATCH, SEGMENTS})
-"""What the run itself writes into the output."""
-
-Item = dict[str, Any]
-"""A row of the catalog, and as ``styles`` the names of the styles it still has to get."""
-
-
-@dataclass(frozen=True)
-class WorkUnit:
-    """What one call of a worker processes and commits at once.
-
-    Some images, or one video in one style, or a segment of it.
-    """
-
-    unit_id: str
-    items: tuple[Item, ...]
-    attempt: int = 1
-    segment: Segment | None = None
-    film: str = ""
-    """Of a segment: names all segments of its film, and changes with the source and with every cut."""
-
-    @property
-    def part(self) -> str:
-        """Name of its part of the manifest: all segments of a film share the film's."""
-        return unit_id(_names(self.items)) if self.segment else self.unit_id
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the sources, once for every style: how much work it is."""
-        whole = sum(item["source_bytes"] * len(item["styles"]) for item in self.items)
-        return int(whole // (self.segment.count if self.segment else 1))
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the manifest that it comes to; a film's segments come to one together."""
-        return len(self.keys)
-
-    @property
-    def keys(self) -> list[Key]:
-        """Of the rows of the manifest that it comes to, or adds to."""
-        return [key for item in self.items for key in _keys(item)]
+_FETCH = 2_000
+"""Units that are read from the database at once."""
 
 
 @dataclass(frozen=True)
@@ -73,141 +34,123 @@ class Refusal:
     message: str
 
 
-@dataclass(frozen=True)
 class Plan:
-    """Units for the workers, and what the driver settles itself before any work."""
-
-    units: list[WorkUnit]
-    refusals: list[Refusal]
-    stale: set[Key]
-    """Rows that must be forgotten first, because they are done again."""
-    num_done: int
-    """Rows that an earlier run has finished."""
-
-
-def plan_units(
-    catalog: pa.Table,
-    manifest: pa.Table,
-    images_per_unit: int,
-    retry_failed: bool,
-    choice: StyleChoice,
-    container: Container = "auto",
-) -> Plan:
-    """Subtract what the manifest holds from the catalog and cut the rest into units.
+    """What is left to do: the catalog without what the manifest holds.
 
     Args:
-        catalog: what ``discover`` found.
-        manifest: all rows so far. A source that has changed since its row is done again.
-        images_per_unit: images that a unit writes; a video in one style is a unit of its own.
-        retry_failed: take items again that failed or crashed.
-        choice: the styles.
-        container: of stylized videos, as in the configuration.
+        catalog: what ``discover`` found: a table or a reader of its batches, in any order.
+        recorded: rows of the manifest so far, with at least ``RECORDED``'s columns. A source that has
+            changed since its row is done again.
+        rules: how it is cut.
+        root: what the URI of every source begins with, up to its path.
     """
-    items: list[Item] = [{**item, "styles": choice.of(item["relpath"])} for item in catalog.to_pylist()]
-    columns = ["item_id", "style", "status", "source_version", "source_bytes"]
-    rows = {(row["item_id"], row["style"]): row for row in manifest.select(columns).to_pylist()}
-    stale = {
-        key
-        for item in items
-        for key in _keys(item)
-        if (row := rows.get(key)) and _is_stale(item, row, retry_failed)
-    }
-    done = rows.keys() - stale
-    refusals = {refusal.item["item_id"]: refusal for refusal in _refusals(items, choice, container)}
-    images = [item for item in items if item["kind"] == "image" and item["item_id"] not in refusals]
-    videos = [item for item in items if item["kind"] == "video" and item["item_id"] not in refusals]
-    # Cut the whole catalog first and subtract then: a unit keeps its id, and so the name of its
-    # manifest part, however much of it is done.
-    size = max(1, images_per_unit // choice.per_item)
-    groups = [_unit(images[i : i + size]) for i in range(0, len(images), size)]
-    groups += [_unit([alone]) for video in videos for alone in _one_each(video)]
-    units = [rest for unit in groups if (rest := without(unit, done))]
-    units.sort(key=lambda unit: -unit.num_bytes)  # the longest film last would leave the others idle
-    new_refusals = [
-        Refusal(left, refusal.status, refusal.error_type, refusal.message)
-        for refusal in refusals.values()
-        if (left := _left(refusal.item, done))["styles"]
-    ]
-    return Plan(units, new_refusals, stale, sum(key in done for item in items for key in _keys(item)))
 
+    def __init__(
+        self,
+        catalog: pa.Table | pa.RecordBatchReader,
+        recorded: pa.Table | pa.RecordBatchReader,
+        rules: Rules,
+        root: str = "",
+    ) -> None:
+        self.root = root
+        self.database = Database()
+        """Holds ``found``, the catalog."""
+        self._rules = rules
+        self.database.run("CREATE TABLE found AS SELECT * FROM catalog", catalog=catalog)
+        find_left(self.database, recorded, rules, root)
+        self.num_files: int = self.database.value("SELECT count(*) FROM found")
+        self.num_bytes = int(self.database.value("SELECT coalesce(sum(source_bytes), 0) FROM found"))
+        self.num_units: int = self.database.value("SELECT count(*) FROM units")
+        self.num_left: int = self.database.value("SELECT count(*) FROM todo")
+        refused: int = self.database.value("SELECT count(*) FROM refused_todo")
+        self.num_done = self.num_files * rules.choice.per_item - self.num_left - refused
+        """Rows that an earlier run has finished; a shard counts as one."""
 
-def without(unit: WorkUnit, done: Set[Key]) -> WorkUnit | None:
-    """What of ``unit`` is not done yet; None where nothing is left."""
-    left = tuple(item for item in (_left(item, done) for item in unit.items) if item["styles"])
-    return replace(unit, items=left) if left else None
+    def units(self) -> Iterator[WorkUnit]:
+        """Units for the workers, the largest first: the longest film last would leave the others idle."""
+        sql = """
+            SELECT rank, units.kind, number, first, last, size,
+                relpath, source_bytes, source_version, extra, style
+            FROM todo JOIN units USING (kind, number) WHERE rank BETWEEN $begin AND $end
+            ORDER BY rank, position, place
+        """
+        for begin in range(0, self.num_units, _FETCH):
+            rows = self.database.table(sql, {"begin": begin, "end": begin + _FETCH - 1}).to_pylist()
+            for _, group in itertools.groupby(rows, key=lambda row: row["rank"]):
+                yield self._unit(list(group))
 
+    def refusals(self) -> Iterator[list[Refusal]]:
+        """What the driver settles itself before any work, in batches."""
+        sql = "SELECT * FROM refused_todo ORDER BY relpath, place"
+        for batch in self.database.batches(sql):
+            yield [
+                Refusal(item, first["status"], first["error_type"], first["message"])
+                for item, first in self._items(batch.to_pylist())
+            ]
 
-def split_unit(unit: WorkUnit) -> list[WorkUnit]:
-    """A unit whose worker died, for the next try: in parts, so that the culprit is alone.
+    def stale(self) -> set[Key]:
+        """Keys of rows that must be forgotten first, because their sources are done again."""
+        sql = """
+            SELECT relpath, style FROM todo WHERE is_stale
+            UNION ALL SELECT relpath, style FROM refused_todo WHERE is_stale
+        """
+        return {(self.root + relpath, style) for relpath, style in self.database.rows(sql)}
 
-    Several items part into single ones, and an item of several styles into single styles: a style
-    picture may be the culprit, too. A segment stays as it is.
-    """
-    if unit.segment:
-        return [replace(unit, attempt=unit.attempt + 1)]
-    parts = unit.items if len(unit.items) > 1 else _one_each(unit.items[0])
-    return [_unit([part], unit.attempt + 1) for part in parts]
+    def left(self, kind: str) -> tuple[int, int]:
+        """(rows, bytes of sources) that are left to do of a kind."""
+        rows, num_bytes = self.database.rows(
+            "SELECT count(*), coalesce(sum(source_bytes), 0) FROM todo WHERE kind = $kind", {"kind": kind}
+        )[0]
+        return rows, int(num_bytes)
 
+    def count_refused(self, error_type: str) -> int:
+        """Items that are refused for a reason, and have no row yet."""
+        sql = "SELECT count(DISTINCT relpath) FROM refused_todo WHERE error_type = $error_type"
+        return int(self.database.value(sql, {"error_type": error_type}))
 
-def cut_unit(film: WorkUnit, segments: Sequence[Segment]) -> list[WorkUnit]:
-    """A unit of one video as a unit for each of its segments."""
-    (item,) = film.items
-    cuts = [str(segment.start_pts) for segment in segments]
-    name = unit_id([film.unit_id, item["source_version"], str(item["source_bytes"]), *cuts])
-    return [
-        WorkUnit(unit_id([name, str(segment.number)]), film.items, segment=segment, film=name)
-        for segment in segments
-    ]
+    def sample(self, kind: str, count: int) -> list[Item]:
+        """Items of a kind that are left to do, in one style each, spread over the collection by chance."""
+        sql = """
+            SELECT relpath, source_bytes, source_version, kind, extra, style FROM todo
+            WHERE kind = $kind ORDER BY hash(relpath || style), relpath, style LIMIT $count
+        """
+        rows = self.database.table(sql, {"kind": kind, "count": count}).to_pylist()
+        return [item for row in rows for item, _ in self._items([row])]
 
+    def _unit(self, rows: list[dict[str, Any]]) -> WorkUnit:
+        """A unit of the rows of one rank."""
+        items, first = [item for item, _ in self._items(rows)], rows[0]
+        if first["kind"] == "video":
+            return WorkUnit(self._film_name(items[0]), tuple(items))
+        if first["kind"] == "shard":
+            return unit_of(items)
+        name = unit_id([self.root + first["first"], self.root + first["last"], str(first["size"])])
+        if not self._rules.packs:
+            return WorkUnit(name, tuple(items))
+        left = unit_id(item["item_id"] for item in items)  # of what is done again, another shard than before
+        return WorkUnit(name, tuple(items), shard=f"images-{first['number']:06d}-{left[:8]}")
 
-def _unit(items: list[Item], attempt: int = 1) -> WorkUnit:
-    return WorkUnit(unit_id(_names(items)), tuple(items), attempt)
+    def _film_name(self, item: Item) -> str:
+        """Id of the unit of a video, from all of its styles, those that are done among them."""
+        styles = self._rules.choice.of(item["relpath"])
+        place = styles.index(item["styles"][0])
+        begin = place - place % STYLES_AT_ONCE
+        return unit_id([item["item_id"], *styles[begin : begin + STYLES_AT_ONCE]])
 
-
-def _names(items: Sequence[Item]) -> list[str]:
-    return [name for item in items for name in (item["item_id"], *item["styles"])]
-
-
-def _one_each(item: Item) -> list[Item]:
-    """The item once for every style that it has to get."""
-    return [{**item, "styles": (style,)} for style in item["styles"]]
-
-
-def _left(item: Item, done: Set[Key]) -> Item:
-    """The item with the styles that it still has to get."""
-    styles = tuple(style for style in item["styles"] if (item["item_id"], style) not in done)
-    return {**item, "styles": styles}
-
-
-def _keys(item: Item) -> list[Key]:
-    return [(item["item_id"], style) for style in item["styles"]]
-
-
-def _is_stale(item: Item, row: dict[str, Any], retry_failed: bool) -> bool:
-    changed = (item["source_version"], item["source_bytes"]) != (row["source_version"], row["source_bytes"])
-    return changed or (retry_failed and row["status"] in ("failed", "crashed"))
-
-
-def _refusals(items: list[Item], choice: StyleChoice, container: Container) -> list[Refusal]:
-    media = [item for item in items if item["kind"] != "other"]
-    targets = Counter(likely_output(item["relpath"], container) for item in media)
-    folders = {str(folder) for target in targets for folder in PurePosixPath(target).parents}
-    refusals = []
-    for item in items:
-        relpath = item["relpath"]
-        top = relpath.split("/", 1)[0]
-        if item["problem"]:
-            refusals.append(Refusal(item, "failed", "UnreadableFileError", item["problem"]))
-        elif item["kind"] == "other":
-            reason = "not an image or video by its extension; rename it if it is one"
-            refusals.append(Refusal(item, "skipped", "UnsupportedMediaError", reason))
-        elif top in RESERVED and not choice.has_folders:
-            reason = f"'{top}' is where the run keeps its own files: rename it in the input"
-            refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
-        elif (target := likely_output(relpath, container)) != relpath and (
-            targets[target] > 1 or target in folders
-        ):
-            # Whoever keeps its own name has the better right to it.
-            reason = f"its output {target} belongs to another input: rename one of them"
-            refusals.append(Refusal(item, "failed", "OutputCollisionError", reason))
-    return refusals
+    def _items(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Item, dict[str, Any]]]:
+        """Neighbouring rows of one file as one item, and the first of them."""
+        for relpath, group in itertools.groupby(rows, key=lambda row: row["relpath"]):
+            of_file = list(group)
+            first, source_uri = of_file[0], self.root + relpath
+            item: Item = {
+                "item_id": item_id(source_uri),
+                "relpath": relpath,
+                "source_uri": source_uri,
+                "source_bytes": first["source_bytes"],
+                "source_version": first["source_version"],
+                "kind": first["kind"],
+                "styles": tuple(row["style"] for row in of_file),
+            }
+            if first["extra"]:
+                item["extra"] = json.loads(first["extra"])
+            yield item, first

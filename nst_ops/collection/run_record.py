@@ -17,9 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nst_ops.collection.layout import RUN_FILE
+from nst_ops.collection.progress import PROGRESS_FILE
 from nst_ops.storage import Folder
-
-RUN_FILE = "run.json"
 
 _PACKAGES = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
 
@@ -58,7 +58,8 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
         OutputInUseError: with the difference.
     """
     if not output.exists(RUN_FILE):
-        if not output.is_empty():
+        # A run that was killed while it planned leaves its sign of life there.
+        if not output.is_empty() and not output.exists(PROGRESS_FILE):
             raise OutputInUseError(
                 f"'{output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
                 "or --overwrite what has the same names"
@@ -83,6 +84,8 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def only_run(output: Folder) -> Iterator[None]:
     """Keep a second run out of a local output; the system frees the lock of a killed one.
+
+    Other storage has no locks: see ``pulse.live_run``.
 
     Raises:
         OutputInUseError: another run holds it.

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from nst_ops.collection.layout import SEGMENTS
 from nst_ops.storage import Folder
 
-SEGMENTS = ".segments"
 _PICTURES, _RECORD = ".mp4", ".json"
 
 
@@ -43,7 +43,7 @@ class Segments:
 
     def finished(self) -> set[int]:
         """Numbers of the segments that are there."""
-        names = (path.rsplit("/", 1)[-1] for path in _list(self.output, f"{SEGMENTS}/{self.film}"))
+        names = self.output.list(f"{SEGMENTS}/{self.film}")
         return {int(name.removesuffix(_RECORD)) for name in names if name.endswith(_RECORD)}
 
     @contextlib.contextmanager
@@ -84,20 +84,11 @@ class Segments:
 
 def forget_films(output: Folder, keep: set[str]) -> None:
     """Drop the segments of all films but those to ``keep``."""
-    films = {path.rstrip("/").rsplit("/", 1)[-1] for path in _list(output, SEGMENTS)}
-    for film in films - keep:
+    for film in set(output.list(SEGMENTS)) - keep:
         output.remove(f"{SEGMENTS}/{film}")
 
 
 def tidy(output: Folder) -> None:
     """Remove the folder if nothing is in it; not while workers may be writing into it."""
-    if not _list(output, SEGMENTS):
+    if not output.list(SEGMENTS):
         output.remove(SEGMENTS)
-
-
-def _list(output: Folder, relpath: str) -> list[str]:
-    try:
-        paths: list[str] = output.fs.ls(output.path(relpath), detail=False)
-    except FileNotFoundError:
-        return []
-    return paths

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import Weights
+from nst_ops.config.storage import StorageConfig
 
 
 class GatysContentConfig(StrictModel):
@@ -187,23 +188,61 @@ class UnitsConfig(StrictModel):
 
     images: PositiveInt = 100
     """Images that a unit writes: with style.mode each that many by the number of styles, of at least one
-    file. A video in one style is a unit of its own, or several:"""
+    file. A unit should take seconds to a minute: 1000 suits GPUs. A video in up to four styles is a unit of
+    its own, or several:"""
     segment_s: float = Field(default=120.0, ge=1)
     """Seconds of video in one unit: longer videos are cut at keyframes, so that several workers share
     one and a killed run goes on inside it. The frames come out the same however it is cut."""
+
+
+class ShardsConfig(StrictModel):
+    """Many images in one file: WebDataset tars, and Parquet with the bytes of images in a column.
+
+    Both are read wherever they lie in the input; labels and other columns pass through.
+    """
+
+    format: Literal["auto", "files", "webdataset", "parquet"] = "auto"
+    """How stylized images are written. auto: as they came, files as files and shards as shards; webdataset,
+    parquet: all images into shards, so that a hundred million do not become a hundred million objects."""
+    target_mb: PositiveFloat = 100.0
+    """Size of a shard made from files, about: by the bytes of its sources."""
+    image_column: str = "image"
+    """Of Parquet shards: bytes, or the struct of bytes and path of Hugging Face datasets."""
 
 
 class WorkersConfig(StrictModel):
     """The pool of workers: one process per device, each decodes, stylizes and encodes."""
 
     count: PositiveInt | None = None
-    """Workers. Default: one per GPU of the cluster, or one where there is none."""
+    """Workers. Default: one per GPU of the cluster, or one per node where there is none."""
+    min_count: PositiveInt | None = None
+    """Workers that the pool never has less of, with max_count. Default: 1."""
+    max_count: PositiveInt | None = None
+    """Workers at most on a cluster that grows: the pool takes what is there and more as nodes come.
+    Instead of count."""
+    gpus: float | None = Field(default=None, gt=0)
+    """GPUs of each worker: 0.5 puts two on one. Default: 1 where the network runs on one, less where
+    count asks for more workers than GPUs."""
+    cpus: float | None = Field(default=None, gt=0)
+    """CPU cores that each worker takes of its node. Default: the cores of a node shared out among its
+    workers."""
     threads: PositiveInt | None = None
-    """CPU threads of the network in each worker. Default: the cores shared out among the workers."""
+    """CPU threads of the network in each worker. Default: as many as it has cores."""
     attempts: int = Field(default=3, ge=1, le=10)
     """Times an item is tried that kills its worker, before it is recorded as crashed."""
     queue_frames: PositiveInt = 16
     """Frames that may wait between decoder and network, and between network and encoder."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.count and (self.min_count or self.max_count):
+            raise ValueError("give either count or, for a cluster that grows, min_count and max_count")
+        if self.min_count and self.min_count > (self.max_count or 0):
+            raise ValueError("min_count needs a max_count of at least as many")
+        for key in ("gpus", "cpus"):
+            if (amount := getattr(self, key)) and amount > 1 and amount % 1:
+                raise ValueError(f"{key} is {amount:g}: above 1 it must be a whole number")
+        return self
 
 
 class ReportConfig(StrictModel):
@@ -236,7 +275,8 @@ class StylizeConfig(JobConfig):
     epilog: ClassVar[str] = _EPILOG
 
     input: str = Field(min_length=1)
-    """Folder or file to read: a path or a URI (s3://bucket/prefix)."""
+    """What to read, a path or a URI (s3://bucket/prefix): a folder, a file, a pattern ('in/**/*.jpg'), or a
+    list of files (.txt, .csv, .tsv, .jsonl, .parquet). Tars and Parquet files in it are shards of images."""
     output: str = Field(min_length=1)
     """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
     model: ModelConfig = ModelConfig()
@@ -246,6 +286,8 @@ class StylizeConfig(JobConfig):
     video: VideoConfig = VideoConfig()
     temporal: TemporalConfig = TemporalConfig()
     units: UnitsConfig = UnitsConfig()
+    shards: ShardsConfig = ShardsConfig()
+    storage: StorageConfig = StorageConfig()
     workers: WorkersConfig = WorkersConfig()
     report: ReportConfig = ReportConfig()
     ray_address: str = "auto"

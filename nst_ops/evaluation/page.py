@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,8 +10,8 @@ from PIL import Image
 
 from nst_ops.evaluation.metrics import SOURCE, is_detail, metric
 from nst_ops.evaluation.report import COLUMNS, Report, show
+from nst_ops.report.html import definitions, figure, image, page, thumbnail
 
-_SIDE = 256
 _FIGURES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "colour_difference")
 
 Pictures = Callable[[Mapping[str, Any]], Iterable[tuple[str, Image.Image]]]
@@ -56,7 +54,7 @@ def write_page(
     direction = f"{about.better} is better" if about.better else "lowest first"
     body = [
         f"<h1>{escape(title)}</h1>",
-        _definitions(facts.items()),
+        definitions(facts.items()),
         "<h2>Figures</h2>",
         _summary(report),
         "<p class=small>photographs: the same distance to the style measured of the photographs, so how far "
@@ -64,21 +62,14 @@ def write_page(
         _distribution(report),
         _remarks(report),
         "<h2>Spread</h2>",
-        *(
-            f"<figure>{_image(png, 'png')}<figcaption>{escape(c)}</figcaption></figure>"
-            for c, png in plots.items()
-        ),
+        *(figure(image(png, "png"), caption) for caption, png in plots.items()),
         f"<h2>Pictures</h2><p>By {escape(about.label)} ({direction}): {escape(about.meaning)}.</p>",
     ]
     for name, rows in groups.items():
         body.append(f"<h3>{escape(name)}</h3><div class=rows>")
         body += [_row(row, by, pictures) for row in rows]
         body.append("</div>")
-    return _PAGE.format(title=escape(title), body="\n".join(body))
-
-
-def _definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in pairs)}</dl>"
+    return page(title, body, _STYLE)
 
 
 def _summary(report: Report) -> str:
@@ -124,17 +115,14 @@ def _distribution(report: Report) -> str:
 def _remarks(report: Report) -> str:
     if not (remarks := report.remarks()):
         return ""
-    return f"<h2>Not measured, and notes</h2>{_definitions(remarks)}"
+    return f"<h2>Not measured, and notes</h2>{definitions(remarks)}"
 
 
 def _row(row: Mapping[str, Any], by: str, pictures: Pictures) -> str:
     shown = [by] + [name for name in row if name != by and (name in _FIGURES or name.startswith("content_"))]
     numbers = " &middot; ".join(f"{escape(metric(name).label)} {show(row[name])}" for name in shown)
     try:
-        figures = "".join(
-            f"<figure>{_image(_jpeg(picture), 'jpeg')}<figcaption>{escape(caption)}</figcaption></figure>"
-            for caption, picture in pictures(row)
-        )
+        figures = "".join(figure(thumbnail(picture), caption) for caption, picture in pictures(row))
     except Exception as error:  # a picture that has gone since is no reason to lose the page
         figures = f"<p class=small>cannot be shown: {escape(str(error))}</p>"
     return (
@@ -143,53 +131,12 @@ def _row(row: Mapping[str, Any], by: str, pictures: Pictures) -> str:
     )
 
 
-def _jpeg(picture: Image.Image) -> bytes:
-    small = picture.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=88, subsampling=0)
-    return buffer.getvalue()
-
-
-def _image(data: bytes, kind: str) -> str:
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="">'
-
-
 _ABOUT_FRECHET = (
     "<p class=small>How far the set is from the set of style pictures, by the channel means of each picture; "
     "lower is better, 0 the same, 1 a set without features. Two halves of the styles, compared likewise, "
     "show what to expect of so few pictures.</p>"
 )
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;
-  padding: 0 1rem }}
-h1 {{ font-size: 1.5rem }}
-h2 {{ font-size: 1.15rem; margin-top: 2.2rem }}
-h4 {{ margin: 0 0 .3rem; font-size: .9rem }}
-table {{ border-collapse: collapse; font-size: .9rem; width: 100% }}
-th, td {{ text-align: left; vertical-align: top }}
-th, td {{ padding: .25rem .7rem .25rem 0; border-bottom: 1px solid #e6e2dc }}
-td:first-child {{ white-space: nowrap }}
-th.number, td.number {{ text-align: right; padding-left: .7rem }}
-.number {{ font-variant-numeric: tabular-nums; white-space: nowrap }}
-.detail td {{ color: #6b6b6b; font-size: .82rem }}
-.small, dl {{ font-size: .85rem; color: #555 }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem }}
-dt {{ font-weight: 600; max-width: 22rem }}
-dd {{ margin: 0; overflow-wrap: anywhere }}
-figure {{ margin: 0 }}
-figcaption {{ font-size: .78rem; color: #777 }}
-img {{ max-width: 100% }}
-.rows {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(500px, 1fr)); gap: 1.2rem }}
-.row {{ background: #faf8f5; padding: .8rem; border-radius: 6px; overflow-wrap: anywhere }}
-.pictures {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem; align-items: start }}
-.pictures img {{ width: 100% }}
-</style>
-{body}
-</html>
+_STYLE = """
+td:first-child { white-space: nowrap }
+.detail td { color: #6b6b6b; font-size: .82rem }
 """

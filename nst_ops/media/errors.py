@@ -23,6 +23,10 @@ class DamagedVideoError(MediaError):
     """A video of which a part does not decode."""
 
 
+class UnreadableShardError(MediaError):
+    """A shard that is damaged, cut off, not what its extension says, or without a place for images."""
+
+
 class UnsupportedMediaError(MediaError):
     """A healthy file of a kind that is not stylized, such as a multi-page document."""
 

@@ -2,7 +2,8 @@
 
 An output keeps its source's whole name. Where the format has to change, the new extension
 is appended (``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi``
-never meet in one file. A folder of frames is named likewise: ``clip.mp4.frames``.
+never meet in one file. A folder of frames is named likewise: ``clip.mp4.frames``, and so are the
+files that a shard becomes: ``000.tar.files``.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-Kind = Literal["image", "video", "other"]
+Kind = Literal["image", "video", "shard", "other"]
 Container = Literal["auto", "mp4", "mov", "mkv", "frames"]
+ShardFormat = Literal["auto", "files", "webdataset", "parquet"]
 FRAMES_SUFFIX = ".frames"
+FILES_SUFFIX = ".files"
 
 IMAGE_WRITERS = {
     # source extension: Pillow format that is written under the same name
@@ -43,6 +46,14 @@ _VIDEO_READ_ONLY = {
     *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
 }
 
+SHARD_WRITERS = {
+    # source extension: format that is written under the same name
+    ".tar": "webdataset",
+    ".parquet": "parquet",
+}
+_COMPRESSED_TARS = (".tgz", ".tar.gz")
+"""Read only: images are compressed already."""
+
 
 def media_kind(name: str) -> Kind:
     """What a file is by its extension; its content has the last word when it is opened."""
@@ -51,7 +62,7 @@ def media_kind(name: str) -> Kind:
         return "image"
     if extension in VIDEO_CONTAINERS or extension in _VIDEO_READ_ONLY:
         return "video"
-    return "other"
+    return "shard" if shard_format(name) else "other"
 
 
 def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
@@ -88,12 +99,35 @@ def video_output(
     return relpath if own == wanted else f"{relpath}.{container}", wanted
 
 
-def likely_output(relpath: str, container: Container = "auto") -> str:
+def shard_format(name: str) -> str | None:
+    """What a shard is by its extension; None for what is none."""
+    if name.lower().endswith(_COMPRESSED_TARS):
+        return "webdataset"
+    return SHARD_WRITERS.get(os.path.splitext(name)[1].lower())
+
+
+def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
+    """Output path and format of a shard; the path of ``files`` is a folder.
+
+    Args:
+        relpath: source path.
+        wanted: as in ``ShardsConfig``; auto writes what the source is, and a compressed tar as a tar.
+    """
+    if wanted == "files":
+        return relpath + FILES_SUFFIX, "files"
+    written = str(shard_format(relpath)) if wanted == "auto" else wanted
+    if SHARD_WRITERS.get(os.path.splitext(relpath)[1].lower()) == written:
+        return relpath, written
+    return relpath + (".parquet" if written == "parquet" else ".tar"), written
+
+
+def likely_output(relpath: str, container: Container = "auto", shards: ShardFormat = "auto") -> str:
     """The output path that planning reserves, before the file is opened.
 
-    A video's folder of frames takes all paths below it, too: planning must refuse an input whose
-    output would lie in one.
+    A video's folder of frames and a shard's folder of files take all paths below them, too: planning
+    must refuse an input whose output would lie in one.
     """
-    if media_kind(relpath) == "video":
+    kind = media_kind(relpath)
+    if kind == "video":
         return video_output(relpath, container=container)[0]
-    return image_output(relpath)[0]
+    return shard_output(relpath, shards)[0] if kind == "shard" else image_output(relpath)[0]

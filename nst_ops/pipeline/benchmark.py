@@ -23,9 +23,13 @@ import av
 import numpy as np
 from PIL import Image
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import WorkUnit, cut_unit, plan_units
+from nst_ops.collection.discover import discover
+from nst_ops.collection.left import Rules
+from nst_ops.collection.manifest import SCHEMA
+from nst_ops.collection.plan import Plan
+from nst_ops.collection.source import Source
 from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.stylize import UnitsConfig
 from nst_ops.media.images import UInt8Array
@@ -141,7 +145,8 @@ def _worker(source: Path, model: dict[str, Any]) -> Worker:
     stand_in = {"stand-in": _stand_in, "unchanged": _unchanged}.get(model.get("device", ""))
     section = ModelConfig(**_IDENTITY if stand_in else model)
     config = StylizeConfig(input=str(source), output=output, model=section)
-    worker = Worker(RunSpec(config, "benchmark", section.kind, "", "", StyleChoice((section.kind,))))
+    choice = StyleChoice((section.kind,))
+    worker = Worker(RunSpec(config, "benchmark", section.kind, "", "", choice, str(source)))
     if stand_in:
         worker.stylizer = stand_in
         painted = section.model_copy(update={"kind": "johnson", "device": "cpu"})
@@ -152,15 +157,19 @@ def _worker(source: Path, model: dict[str, Any]) -> Worker:
 
 def _through_worker(source: Path, model: dict[str, Any]) -> Figures:
     worker = _worker(source, model)
-    catalog = discover(Source.open(str(source)))
-    plan = plan_units(catalog, worker.manifest.table(), 100, retry_failed=False, choice=worker.spec.choice)
     started = time.perf_counter()
-    units = [part for unit in plan.units for part in _cut(worker, unit)]
+    units = [part for unit in _units(worker, source) for part in _cut(worker, unit)]
     results: list[UnitResult] = [worker(unit) for unit in units]
     elapsed_s = time.perf_counter() - started
     return {"elapsed_s": elapsed_s} | {
         stage: sum(getattr(result.timings, stage) for result in results) for stage in _STAGES
     }
+
+
+def _units(worker: Worker, folder: Path) -> list[WorkUnit]:
+    source = Source.open(str(folder))
+    plan = Plan(discover(source), SCHEMA.empty_table(), Rules(worker.spec.choice), source.root)
+    return list(plan.units())
 
 
 def _cut(worker: Worker, unit: WorkUnit) -> list[WorkUnit]:
@@ -174,7 +183,8 @@ def _planning(films: int, source: Path, model: dict[str, Any]) -> Figures:
     worker = _worker(source, model)
     units = UnitsConfig(segment_s=20)
     spec = replace(worker.spec, config=worker.config.model_copy(update={"units": units}))
-    (item,) = discover(Source.open(str(source))).to_pylist()
+    (unit,) = _units(worker, source)
+    (item,) = unit.items
     started = time.perf_counter()
     cuts = [read_segments(spec, item) for _ in range(films)]
     planned = time.perf_counter()

@@ -7,15 +7,13 @@ import logging
 
 import ray
 
-from nst_ops.collection.discover import Source
-from nst_ops.collection.plan import Item, WorkUnit, cut_unit
-from nst_ops.collection.segments import forget_films
+from nst_ops.collection.units import Item, WorkUnit, cut_unit, without
 from nst_ops.media.video import read_header
 from nst_ops.media.video.index import read_index
 from nst_ops.media.video.segments import Segment, Selection, cut_segments
 from nst_ops.pipeline.segment_unit import segments_of
 from nst_ops.pipeline.spec import RunSpec
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, StorageError
 from nst_ops.temporal.smoothing import load_smoother
 
 _log = logging.getLogger(__name__)
@@ -39,9 +37,7 @@ def cut_films(units: list[WorkUnit], spec: RunSpec) -> list[WorkUnit]:
     for unit in units:
         found = segments.get(unit.items[0]["item_id"], ())
         cut.extend(cut_unit(unit, found) if len(found) > 1 else [unit])
-    output = Folder(spec.config.output)
-    forget_films(output, {unit.film for unit in cut if unit.segment})
-    return left_to_do(cut, output)
+    return left_to_do(cut, Folder(spec.config.output))
 
 
 def left_to_do(units: list[WorkUnit], output: Folder) -> list[WorkUnit]:
@@ -50,14 +46,20 @@ def left_to_do(units: list[WorkUnit], output: Folder) -> list[WorkUnit]:
     finished: dict[str, set[int]] = {}
     for unit in units:
         if unit.segment:
-            if unit.film not in finished:
-                finished[unit.film] = segments_of(output, unit).finished()
-            numbers = finished[unit.film]
-            is_last = unit.segment.number == unit.segment.count - 1
-            if unit.segment.number in numbers and not (is_last and len(numbers) == unit.segment.count):
-                continue
-        left.append(unit)
+            for style in unit.items[0]["styles"]:
+                if unit.film_in(style) not in finished:
+                    finished[unit.film_in(style)] = segments_of(output, unit, style).finished()
+            done = {key for key in unit.keys if _is_done(unit.segment, finished[unit.film_in(key[1])])}
+            if rest := without(unit, done):
+                left.append(rest)
+        else:
+            left.append(unit)
     return left
+
+
+def _is_done(segment: Segment, finished: set[int]) -> bool:
+    joins = segment.number == segment.count - 1 and len(finished) == segment.count
+    return segment.number in finished and not joins
 
 
 def read_segments(spec: RunSpec, item: Item) -> tuple[Segment, ...]:
@@ -65,11 +67,16 @@ def read_segments(spec: RunSpec, item: Item) -> tuple[Segment, ...]:
     config = spec.config
     video, target_s = config.video, config.units.segment_s
     selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
-    with contextlib.suppress(Exception), Source.open(config.input).folder.local_copy(item["relpath"]) as path:
-        length_s = min(read_header(path).duration_s - video.start_s, video.duration_s or float("inf"))
+    try:
+        media = Folder(spec.source_root).media(item["relpath"])
+        length_s = min(read_header(media).duration_s - video.start_s, video.duration_s or float("inf"))
         if length_s > _WORTH_CUTTING * target_s:
             lead = load_smoother(config.temporal, "cpu").lead
-            return cut_segments(read_index(path), target_s, lead, selection)
+            return cut_segments(read_index(media), target_s, lead, selection)
+    except StorageError:
+        raise
+    except Exception:  # its own unit will say what is wrong with it
+        return ()
     return ()
 
 
@@ -81,6 +88,8 @@ def _read_all(items: list[Item], spec: RunSpec) -> dict[str, tuple[Segment, ...]
         try:
             cut: list[tuple[Segment, ...]] = ray.get(task)
             found.update(zip((item["item_id"] for item in batch), cut, strict=True))
+        except StorageError:  # no file's fault; Ray raises it as what it is besides its own kind
+            raise
         except ray.exceptions.RayError:  # one of them has killed the process: which one?
             for item in batch:
                 with contextlib.suppress(ray.exceptions.RayError):  # whole, it will be quarantined

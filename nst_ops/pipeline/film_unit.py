@@ -1,16 +1,16 @@
-"""A film in one style, whole: stylized in one go, written beside its sound."""
+"""A film, whole: stylized in one go, written beside its sound in each of its styles."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nst_ops.collection.manifest import Row
-from nst_ops.collection.plan import Item, WorkUnit
-from nst_ops.media.errors import TooLargeError
+from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.video import (
     AnimationReader,
@@ -21,38 +21,32 @@ from nst_ops.media.video import (
 )
 from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.frames import TIMES, FramesWriter
-from nst_ops.pipeline.film import stylize_frames
+from nst_ops.media.video.source import MediaSource
+from nst_ops.pipeline.film import Reader, stylize_renditions, write_frames
 from nst_ops.pipeline.overlap import Timings
-from nst_ops.pipeline.painter import Painter
+from nst_ops.pipeline.painter import Pair
+from nst_ops.pipeline.rendition import Rendition, blame, read_styles, rendition_row
 from nst_ops.pipeline.workbench import Workbench
-from nst_ops.storage import StorageFullError
-
-Reader = VideoReader | AnimationReader
 
 
 def stylize_film(
-    bench: Workbench, unit: WorkUnit, item: Item, style_name: str, timings: Timings, animated: bool = False
-) -> Row:
-    """Stylize a video, or an image that moves; its row."""
-    own = Timings()
-    try:
-        with bench.source.local_copy(item["relpath"]) as path:
-            outcome = _stylize(bench, item, style_name, path, own, animated)
-        row = bench.row(unit, item, style_name, own, **outcome)
-    except StorageFullError:
-        raise
-    except MemoryError as error:
-        row = bench.failed(unit, item, style_name, TooLargeError(str(error)), own)
-    except Exception as error:  # any bad file becomes a row, never the end of the run
-        row = bench.failed(unit, item, style_name, error, own)
-    timings.add(own)
-    return row
+    bench: Workbench, unit: WorkUnit, item: Item, timings: Timings, animated: bool = False
+) -> list[Row]:
+    """Stylize a video, or an image that moves, decoded once for all of its styles; its row in each."""
+    renditions = [Rendition(unit, item, style) for style in item["styles"]]
+    if painted := read_styles(bench, renditions):
+        with blame(*painted), bench.source.local_copy(item["relpath"]) as path:
+            _stylize(bench, path, painted, animated)
+    for rendition in renditions:
+        timings.add(rendition.timings)
+        bench.report(1, 0)
+    return [rendition_row(bench, rendition) for rendition in renditions]
 
 
-def open_film(bench: Workbench, path: str) -> VideoReader:
+def open_film(bench: Workbench, source: MediaSource) -> VideoReader:
     """A reader of what the configuration selects of a video."""
     config = bench.config
-    return VideoReader(path, config.resize.max_side, config.video.keep_damaged, bench.selection)
+    return VideoReader(source, config.resize.max_side, config.video.keep_damaged, bench.selection)
 
 
 def place_film(bench: Workbench, item: Item, style_name: str, reader: Reader) -> tuple[str, str]:
@@ -106,40 +100,42 @@ def file_outcome(bench: Workbench, relpath: str, path: Path, num_frames: int) ->
     }
 
 
-def _stylize(
-    bench: Workbench, item: Item, style_name: str, path: str, timings: Timings, animated: bool
+def _stylize(bench: Workbench, path: str, renditions: Sequence[Rendition], animated: bool) -> None:
+    write = partial(_write, bench, path)
+    if animated:
+        open_reader = partial(AnimationReader, path, bench.config.resize.max_side)
+        stylize_renditions(bench, open_reader, None, renditions, write)
+    else:
+        stylize_renditions(bench, partial(open_film, bench, path), path, renditions, write)
+
+
+def _write(
+    bench: Workbench, path: str, rendition: Rendition, reader: Reader, pairs: Iterator[Pair]
 ) -> dict[str, Any]:
     """Write the stylized film; what the manifest says of it."""
-    painter = Painter(bench, bench.read_style(style_name), None if animated else path)
-    started = time.perf_counter()
-    reader = AnimationReader(path, bench.config.resize.max_side) if animated else open_film(bench, path)
-    timings.decode_s += time.perf_counter() - started
-    with reader:
-        relpath, container = place_film(bench, item, style_name, reader)
-        if container == "frames":
-            return _write_frames(bench, reader, relpath, painter, timings)
-        copied, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
-        with bench.output.atomic_write(relpath) as temporary:
-            size = written_size(bench, reader)
-            writer = VideoWriter(
-                str(temporary), container, reader.info, size, copied, bench.config.video, span_s
-            )
-            with writer:
-                num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings)
-            started = time.perf_counter()
-            file = file_outcome(bench, relpath, temporary, num_frames)
-            timings.encode_s += time.perf_counter() - started
-        return file | film_outcome(bench, reader, writer.notes, num_frames, reader.num_damaged)
+    relpath, container = place_film(bench, rendition.item, rendition.style_name, reader)
+    if container == "frames":
+        return _write_pictures(bench, rendition, reader, relpath, pairs)
+    copied, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
+    with bench.output.atomic_write(relpath) as temporary:
+        size = written_size(bench, reader)
+        writer = VideoWriter(str(temporary), container, reader.info, size, copied, bench.config.video, span_s)
+        with writer:
+            num_frames = write_frames(bench, rendition, pairs, writer)
+        started = time.perf_counter()
+        file = file_outcome(bench, relpath, temporary, num_frames)
+        rendition.timings.encode_s += time.perf_counter() - started
+    return file | film_outcome(bench, reader, writer.notes, num_frames, reader.num_damaged)
 
 
-def _write_frames(
-    bench: Workbench, reader: Reader, relpath: str, painter: Painter, timings: Timings
+def _write_pictures(
+    bench: Workbench, rendition: Rendition, reader: Reader, relpath: str, pairs: Iterator[Pair]
 ) -> dict[str, Any]:
     """Write the stylized film as a folder of pictures, of which the manifest names the table."""
     with bench.output.atomic_write_folder(relpath) as folder:
         writer = FramesWriter(str(folder), reader.info)
         with writer:
-            num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings)
+            num_frames = write_frames(bench, rendition, pairs, writer)
         table = (folder / TIMES).read_bytes()
     return {
         "output_uri": bench.output.uri(f"{relpath}/{TIMES}"),

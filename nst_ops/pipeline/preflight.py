@@ -13,25 +13,27 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 from PIL import Image
 from rich.table import Table
 
-from nst_ops.collection.discover import Source
-from nst_ops.collection.plan import Item, Plan, WorkUnit
+from nst_ops.collection.plan import Plan, Refusal
+from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
 from nst_ops.media.video import Frame, VideoHeader, VideoWriter, even_size, read_header
 from nst_ops.pipeline import cluster
 from nst_ops.pipeline.film_unit import open_film
+from nst_ops.pipeline.pool import wants_gpu
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.summary import render
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.ray_connection import num_gpus
+from nst_ops.storage import Folder
 
 _PROBES = 48
 """Headers read of each kind; the rest is estimated by bytes."""
+_HEADER_BYTES = 2**16
 _SAMPLES = 3
 _SAMPLE_FRAMES = 8
 _SHOWN_COLLISIONS = 5
@@ -56,46 +58,48 @@ class _Cost:
     num_bytes: float = 0.0
 
 
-def estimate_frames(units: list[WorkUnit], spec: RunSpec) -> int:
-    """Video frames to write for ``units``, by the headers of a sample; 0 if there are no videos."""
-    known = sum(unit.segment.num_frames for unit in units if unit.segment)
-    whole = _outputs([unit for unit in units if not unit.segment], "video")
-    return known + round(_volume(whole, spec, "video").num_frames)
+def estimate_frames(plan: Plan, spec: RunSpec) -> int:
+    """Video frames that are left to write, by the headers of a sample; 0 if there are no videos."""
+    return round(_volume(plan, spec, "video").num_frames)
 
 
-def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
+def preflight(plan: Plan, spec: RunSpec) -> str:
     """The table that a dry run ends with."""
-    images, videos = _outputs(plan.units, "image"), _outputs(plan.units, "video")
-    image_volume, video_volume = _volume(images, spec, "image"), _volume(videos, spec, "video")
-    image_cost, video_cost = _cost(images, spec, "image"), _cost(videos, spec, "video")
+    num_images, num_videos, num_shards = (plan.left(kind)[0] for kind in ("image", "video", "shard"))
+    image_volume, video_volume = _volume(plan, spec, "image"), _volume(plan, spec, "video")
+    image_cost, video_cost = _cost(plan, spec, "image"), _cost(plan, spec, "video")
     workers = cluster.pool_size(spec.config)
     seconds = image_volume.num_pixels * image_cost.seconds + video_volume.num_pixels * video_cost.seconds
     num_bytes = (
         image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
     )
-    skipped = sum(refusal.status == "skipped" for refusal in plan.refusals)
-    collisions = [refusal for refusal in plan.refusals if refusal.error_type == "OutputCollisionError"]
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
     table.add_row("input", spec.config.input)
     table.add_row("output", spec.config.output)
     mode = f", {spec.choice.mode}" if spec.pictures else ""
     table.add_row("style", f"{spec.style} ({spec.model}{mode})")
-    table.add_row("files", f"{catalog.num_rows:,}, {sum(catalog['source_bytes'].to_pylist()) / 1e6:,.1f} MB")
+    table.add_row("files", f"{plan.num_files:,}, {plan.num_bytes / 1e6:,.1f} MB")
     if spec.choice.has_folders:
         styles = spec.choice.per_item
-        table.add_row("outputs", f"{catalog.num_rows * styles:,}: {styles:,} styles for each file")
+        table.add_row("outputs", f"{plan.num_files * styles:,}: {styles:,} styles for each file")
     table.add_row("done before", f"{plan.num_done:,}")
-    table.add_row("images to do", f"{len(images):,}")
+    table.add_row("images to do", f"{num_images:,}")
     table.add_row(
-        "videos to do", f"{len(videos):,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h"
+        "videos to do", f"{num_videos:,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h"
+    )
+    if num_shards:
+        shard_bytes = plan.left("shard")[1]
+        table.add_row("shards to do", f"{num_shards:,}, {shard_bytes / 1e6:,.1f} MB (not estimated)")
+    skipped, collisions = (
+        plan.count_refused(error) for error in ("UnsupportedMediaError", "OutputCollisionError")
     )
     table.add_row("no media", f"{skipped:,} (a row with status skipped)")
-    table.add_row("collisions", f"{len(collisions):,}")
-    for refusal in collisions[:_SHOWN_COLLISIONS]:
+    table.add_row("collisions", f"{collisions:,}")
+    for refusal in itertools.islice(_collisions(plan), _SHOWN_COLLISIONS):
         table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
     table.add_row("GPUs", f"{num_gpus()}")
     table.add_row("workers", f"{workers}")
-    if (images and not image_cost.seconds) or (videos and not video_cost.seconds):
+    if (num_images and not image_cost.seconds) or (num_videos and not video_cost.seconds):
         table.add_row("estimates", "unknown: none of the samples could be stylized")
     else:
         table.add_row(
@@ -105,33 +109,33 @@ def preflight(catalog: pa.Table, plan: Plan, spec: RunSpec) -> str:
     return render(table)
 
 
-def _outputs(units: list[WorkUnit], kind: str) -> list[Item]:
-    """The items of a kind, once for every style that they still have to get."""
-    items = (item for unit in units for item in unit.items if item["kind"] == kind)
-    return [{**item, "styles": (style,)} for item in items for style in item["styles"]]
+def _collisions(plan: Plan) -> Iterator[Refusal]:
+    refusals = itertools.chain.from_iterable(plan.refusals())
+    return (refusal for refusal in refusals if refusal.error_type == "OutputCollisionError")
 
 
-def _volume(items: list[Item], spec: RunSpec, kind: str) -> _Volume:
-    if not items:
+def _volume(plan: Plan, spec: RunSpec, kind: str) -> _Volume:
+    num_rows, num_bytes = plan.left(kind)
+    if not num_rows:
         return _Volume()
-    sample = items[:: max(1, len(items) // _PROBES)]
+    sample = plan.sample(kind, _PROBES)
     known = []
     with contextlib.suppress(ray.exceptions.RayError):  # a file that kills the prober ends the sample
         probes: Any = _probe_all.remote(spec, sample, kind)
         for item, probe in zip(sample, probes, strict=False):
             if found := ray.get(probe):
                 known.append((item, found))
-    sampled_bytes = sum(item["source_bytes"] for item, _ in known)
-    if not sampled_bytes:
+    if not known:
         return _Volume()
-    scale = sum(item["source_bytes"] for item in items) / sampled_bytes
+    sampled_bytes = sum(item["source_bytes"] or 0 for item, _ in known)
+    scale = num_bytes / sampled_bytes if sampled_bytes else num_rows / len(known)
     totals = [sum(column) * scale for column in zip(*(found for _, found in known), strict=True)]
     return _Volume(totals[0], totals[1], totals[2] / 3600)
 
 
-def _cost(items: list[Item], spec: RunSpec, kind: str) -> _Cost:
-    sample = items[:: max(1, len(items) // _SAMPLES)][:_SAMPLES]
-    gpus = 1 if num_gpus() and cluster.wants_gpu(spec.config) else 0
+def _cost(plan: Plan, spec: RunSpec, kind: str) -> _Cost:
+    sample = plan.sample(kind, _SAMPLES)
+    gpus = 1 if num_gpus() and wants_gpu(spec.config) else 0
     found = _result(_measure.options(num_gpus=gpus).remote(spec, sample, kind)) if sample else None
     return _Cost(*found) if found else _Cost()
 
@@ -152,15 +156,15 @@ def _probe_all(spec: RunSpec, items: list[Item], kind: str) -> Iterator[tuple[fl
 
 def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] | None:
     """(frames, written pixels, seconds) of one file by its header, or None."""
-    source = Source.open(spec.config.input).folder
+    source = Folder(spec.source_root)
     max_side = spec.config.resize.max_side
     try:
         if kind == "image":
-            with source.fs.open(source.path(item["relpath"])) as file, Image.open(file) as image:
+            media = source.media(item["relpath"])
+            with Image.open(media if isinstance(media, str) else media.open(_HEADER_BYTES)) as image:
                 width, height = fit_size(image.size, max_side)
             return 1.0, float(width * height), 0.0
-        with source.local_copy(item["relpath"]) as path:
-            header = read_header(path)
+        header = read_header(source.media(item["relpath"]))
         width, height = even_size((header.width, header.height), max_side)
         num_frames, duration_s = _selected(spec, header)
         return num_frames, width * height * num_frames, duration_s
@@ -208,8 +212,7 @@ def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
 def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
     style, smoother = bench.read_style(item["styles"][0]), bench.smoother()
     with (
-        bench.source.local_copy(item["relpath"]) as path,
-        open_film(bench, path) as reader,
+        open_film(bench, bench.source.media(item["relpath"])) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started = time.perf_counter()

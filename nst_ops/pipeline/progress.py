@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,11 +22,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nst_ops.collection.progress import Planned, Sample, pictures_left
+from nst_ops.collection.tally import Totals
+
 _POLL_S = 0.5
 _LOG_EVERY_S = 5.0
-
-Totals = Callable[[], tuple[int, int]]
-"""Gives (items, frames) finished so far."""
 
 
 class _Rate(ProgressColumn):
@@ -77,6 +77,7 @@ class ProgressDisplay:
 
     def __init__(self, num_items: int, num_frames: int, totals: Totals) -> None:
         self._num_items, self._num_frames, self._totals = num_items, num_frames, totals
+        self._done = Sample()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._terminal = sys.stderr.isatty()
@@ -108,33 +109,38 @@ class ProgressDisplay:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            self._show(*self._totals())
+            self._show(self._ask())
         self._bars.stop()
         self._standard_error.close()
+
+    def _ask(self) -> Sample:
+        # No board yet on a busy cluster, or none any more: the run itself will say.
+        with contextlib.suppress(Exception):
+            self._done = self._totals()
+        return self._done
 
     def _watch(self) -> None:
         logged = time.monotonic()
         while not self._stop.wait(_POLL_S):
-            try:
-                items, frames = self._totals()
-            except Exception:  # the board may be gone when the cluster stops; the run itself will say
-                return
-            self._show(items, frames)
+            done = self._ask()
+            self._show(done)
             if not self._terminal and time.monotonic() - logged >= _LOG_EVERY_S:
                 logged = time.monotonic()
-                print(self._line(items, frames), file=self._standard_error.stream)
+                print(self._line(done), file=self._standard_error.stream)
 
-    def _show(self, items: int, frames: int) -> None:
-        self._bars.update(self._files, completed=min(items, self._num_items))
+    def _show(self, done: Sample) -> None:
+        self._bars.update(self._files, completed=min(done.num_rows, self._num_items))
         # Headers may claim too few frames: never show more than all of them.
-        self._bars.update(self._frames, completed=frames, total=max(self._num_frames, frames))
+        self._bars.update(
+            self._frames, completed=done.num_frames, total=max(self._num_frames, done.num_frames)
+        )
 
-    def _line(self, items: int, frames: int) -> str:
+    def _line(self, done: Sample) -> str:
         elapsed = time.monotonic() - self._started
+        items, frames = done.num_rows, done.num_frames
         parts = [f"files {items:,}/{self._num_items:,} ({items / elapsed:.1f}/s)"]
-        done = items / max(1, self._num_items)
         if self._num_frames:
             parts.append(f"frames {frames:,}/~{max(self._num_frames, frames):,} ({frames / elapsed:.1f}/s)")
-            done = min(1.0, frames / self._num_frames)
-        eta = f"{elapsed * (1 - done) / done:,.0f} s" if done else "unknown"
+        left = pictures_left(Planned(num_rows=self._num_items, num_frames=self._num_frames), done)
+        eta = f"{elapsed * left / (items + frames):,.0f} s" if items + frames else "unknown"
         return f"progress: {', '.join(parts)}, {elapsed:,.0f} s elapsed, ETA {eta}"

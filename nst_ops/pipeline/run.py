@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections import Counter
 from collections.abc import Callable
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
-from nst_ops.collection.discover import Source, discover, unit_id
-from nst_ops.collection.manifest import SCHEMA, Manifest, row_keys
-from nst_ops.collection.plan import REPORT, Plan, WorkUnit, plan_units, split_unit, without
-from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
+from nst_ops.collection.compaction import finish_compaction
+from nst_ops.collection.discover import discover, unit_id
+from nst_ops.collection.layout import REPORT
+from nst_ops.collection.left import Rules
+from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest
+from nst_ops.collection.plan import Plan
+from nst_ops.collection.pulse import Pulse, live_run
+from nst_ops.collection.results import Results
+from nst_ops.collection.run_record import OutputInUseError, refuse_other_run, write_run_record
 from nst_ops.collection.segments import forget_films, tidy
+from nst_ops.collection.source import Source
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.pipeline import cluster
-from nst_ops.pipeline.cutting import cut_films, left_to_do
-from nst_ops.pipeline.overlap import Timings
-from nst_ops.pipeline.preflight import estimate_frames, preflight
-from nst_ops.pipeline.progress import ProgressDisplay
+from nst_ops.pipeline.preflight import preflight
 from nst_ops.pipeline.spec import RunSpec, fingerprint, manifest_row, new_spec
-from nst_ops.pipeline.summary import Summary, count_statuses, top_errors
+from nst_ops.pipeline.summary import Summary
+from nst_ops.pipeline.waves import FatalError, Waves
 from nst_ops.ray_connection import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
-from nst_ops.storage import Folder, StorageFullError
+from nst_ops.report.run_page import write_run_page
+from nst_ops.storage import Folder, StorageError, configure_storage
 
 _log = logging.getLogger(__name__)
 
-
-class FatalError(RuntimeError):
-    """Why a run cannot go on; no file's fault. What is finished stays."""
+_TOP_ERRORS = 20
+_SAMPLE = 2_000
+"""Rows of which the contact sheet shows a few."""
 
 
 def stylize_collection(config: StylizeConfig) -> Summary:
@@ -42,156 +44,95 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         ConfigError: input, output, model or styles cannot be used; nothing was done.
         FatalError: the run stopped; the same command goes on where it stopped.
     """
-    source, output = _open_folders(config)
-    spec = new_spec(config)
-    manifest = Manifest(output)
     try:
+        configure_storage(config.storage)
+        source, output = _open_folders(config)
+        spec, manifest = new_spec(config, source.root), Manifest(output)
+        if not config.overwrite:
+            refuse_other_run(output, fingerprint(spec))
         if config.dry_run:
-            catalog, plan = _plan(source, spec, manifest)
+            plan = _plan(source, spec, manifest)
             with connected(config.ray_address):
-                return Summary({}, text=preflight(catalog, plan, spec))
-        with only_run(output):
-            catalog, plan = _plan(source, spec, manifest)
-            _start(plan, spec, manifest)
-            timings, elapsed_s = Timings(), 0.0
-            if plan.units:
+                return Summary({}, text=preflight(plan, spec))
+        with live_run(output, spec.run_id) as pulse:
+            finish_compaction(manifest)
+            plan = _plan(source, spec, manifest)
+            _start(plan, spec, manifest, pulse)
+            run = Waves(spec, manifest, pulse)
+            if plan.num_units:
                 with connected(config.ray_address):
-                    timings, elapsed_s = _run(plan, spec, manifest)
-            summary = _summarize(catalog, plan, spec, manifest, timings, elapsed_s)
-            output.remove_scratch()
+                    run(plan)
+            summary = _summarize(plan, run)
             tidy(output)
             return summary
     except OutputInUseError as error:
         raise ConfigError(str(error)) from error
-    except StorageFullError as error:
+    except StorageError as error:
         raise FatalError(str(error)) from error
     except ray.exceptions.RayError as error:
         reason = str(error).splitlines()[0]
         raise FatalError(f"Ray was lost ({reason}): run the same command again to go on") from error
 
 
-def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> tuple[pa.Table, Plan]:
-    """The catalog, and what of it is left to do."""
+def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
+    """What is left to do of the catalog."""
     config = spec.config
+    recorded = SCHEMA.empty_table() if config.overwrite else manifest.reader(RECORDED)
+    rules = Rules(
+        spec.choice,
+        config.units.images,
+        config.retry_failed,
+        config.video.container,
+        config.shards.format,
+        round(config.shards.target_mb * 1e6),
+    )
     try:
-        catalog = discover(source)
+        plan = Plan(discover(source), recorded, rules, source.root)
     except PermissionError as error:
         raise ConfigError(f"cannot list '{error.filename}': {error.strerror}") from error
-    if not catalog.num_rows:
+    if not plan.num_files:
         raise ConfigError(f"input '{config.input}' holds no files")
-    if config.overwrite:
-        rows = SCHEMA.empty_table()
-    else:
-        refuse_other_run(manifest.output, fingerprint(spec))
-        rows = manifest.table()
-    plan = plan_units(
-        catalog, rows, config.units.images, config.retry_failed, spec.choice, config.video.container
-    )
-    _log.info("%s files in %s, %s done before", f"{catalog.num_rows:,}", config.input, f"{plan.num_done:,}")
-    return catalog, plan
+    _log.info("%s files in %s, %s done before", f"{plan.num_files:,}", config.input, f"{plan.num_done:,}")
+    return plan
 
 
-def _start(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
+def _start(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
     """Write ``run.json``, drop what is done again, and settle what needs no worker."""
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
-        manifest.forget(None if spec.config.overwrite else plan.stale)
+        manifest.forget(None if spec.config.overwrite else plan.stale())
         if spec.config.overwrite:
             forget_films(manifest.output, keep=set())
         config = spec.config.model_dump(mode="json")
         write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
-    except StorageFullError:
+    except StorageError:
         raise
     except OSError as error:
         raise ConfigError(f"cannot write to output '{spec.config.output}': {error.strerror}") from error
     manifest.output.remove_scratch()
-    _settle_refusals(plan, spec, manifest)
+    _settle_refusals(plan, spec, manifest, pulse)
 
 
-def _run(plan: Plan, spec: RunSpec, manifest: Manifest) -> tuple[Timings, float]:
-    """Run the units, and those that killed their worker again, in parts, a finite number of times.
-
-    Returns:
-        What kept the workers busy, and the seconds it took.
-    """
-    started_at = time.perf_counter()
-    board = cluster.Board()
-    num_rows = len({key for unit in plan.units for key in unit.keys})
-    timings, units = Timings(), cut_films(plan.units, spec)
-    errors: dict[str, str] = {}
-    with ProgressDisplay(num_rows, estimate_frames(units, spec), board.totals):
-        while units:
-            for result in cluster.run_units(units, spec, board):
-                if result.fatal:
-                    raise FatalError(result.fatal)
-                if result.error:
-                    errors[result.unit_id] = result.error
-                timings.add(result.timings)
-            started = board.take_started()
-            if not started:
-                raise FatalError(
-                    "no worker could start: see the logs of Ray, by default in /tmp/ray/session_latest"
-                )
-            units = _next_try(_without_rows(units, manifest), started, errors, spec, manifest)
-    return timings, time.perf_counter() - started_at
-
-
-def _next_try(
-    lost: list[WorkUnit], started: set[str], errors: dict[str, str], spec: RunSpec, manifest: Manifest
-) -> list[WorkUnit]:
-    """What to try again of the units that ended without rows; those tried often enough are settled."""
-    units: list[WorkUnit] = []
-    for unit in lost:
-        if unit.unit_id not in started:
-            units.append(unit)  # it only stood behind one that killed the last worker
-        elif unit.attempt < spec.config.workers.attempts:
-            units.extend(split_unit(unit))
-        else:
-            _settle_crashed(unit, errors.get(unit.unit_id), spec, manifest)
-    return units
-
-
-def _without_rows(units: list[WorkUnit], manifest: Manifest) -> list[WorkUnit]:
-    """What of ``units`` has no rows after they ran."""
-    known = set(row_keys(manifest.table()))
-    return left_to_do([lost for unit in units if (lost := without(unit, known))], manifest.output)
-
-
-def _settle_crashed(unit: WorkUnit, error: str | None, spec: RunSpec, manifest: Manifest) -> None:
-    """Record items that killed their worker every time."""
-    what = error or "killed its worker process, most likely a damaged file or too little memory"
-    message = (
-        f"{what} ({unit.attempt} tries): check or re-encode the file, then run again with --retry-failed"
-    )
-    outcome = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
-    rows = [
-        manifest_row(spec, item, style, **outcome, attempts=unit.attempt, unit_id=unit.part)
-        for item in unit.items
-        for style in item["styles"]
-    ]
-    manifest.commit(unit.part, rows)
-
-
-def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest) -> None:
+def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
     """Record what planning has refused; no worker ever sees it."""
-    if not plan.refusals:
-        return
-    part = unit_id([refusal.item["item_id"] for refusal in plan.refusals])
-    rows = [
-        manifest_row(
-            spec,
-            {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
-            style,
-            status=refusal.status,
-            error_type=refusal.error_type,
-            error_message=refusal.message,
-            attempts=0,
-            unit_id=part,
-        )
-        for refusal in plan.refusals
-        for style in refusal.item["styles"]
-    ]
-    manifest.commit(part, rows)
+    for refusals in plan.refusals():
+        part = unit_id(refusal.item["item_id"] for refusal in refusals)
+        rows = [
+            manifest_row(
+                spec,
+                {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
+                style,
+                status=refusal.status,
+                error_type=refusal.error_type,
+                error_message=refusal.message,
+                attempts=0,
+                unit_id=part,
+            )
+            for refusal in refusals
+            for style in refusal.item["styles"]
+        ]
+        manifest.commit(part, rows)
+        pulse.count(Counter(row["status"] for row in rows))
 
 
 def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
@@ -201,8 +142,9 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
     here, there = f"{output.real_root()}/", f"{source.folder.real_root()}/"
-    # A single file may have its output below its own folder; a folder would find it there again.
-    if here == there or there.startswith(here) or (here.startswith(there) and not source.only):
+    # Files that are named may have their output below their own folder; a folder would find it there again.
+    is_named = source.only or source.listing
+    if here == there or there.startswith(here) or (here.startswith(there) and not is_named):
         raise ConfigError(
             f"output '{config.output}' and input '{config.input}' lie in one another: take a folder beside it"
         )
@@ -216,29 +158,27 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     return source, output
 
 
-def _summarize(
-    catalog: pa.Table, plan: Plan, spec: RunSpec, manifest: Manifest, timings: Timings, elapsed_s: float
-) -> Summary:
-    rows = manifest.table()
-    rows = rows.filter(pc.is_in(rows["item_id"], catalog["item_id"]))
-    mine = rows.filter(pc.and_(pc.equal(rows["run_id"], spec.run_id), pc.equal(rows["status"], "ok")))
-    films = mine.filter(pc.equal(mine["kind"], "video"))
-    output = manifest.output
+def _summarize(plan: Plan, run: Waves) -> Summary:
+    spec, output = run.spec, run.manifest.output
+    results = Results(plan, run.manifest)
+    counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
+    num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
-    sheet = write_contact_sheet(
-        rows, output, f"{REPORT}/contact_sheet.png", spec.config.report.pairs, _shown_styles(spec)
-    )
+    read_style, pairs = _shown_styles(spec), spec.config.report.pairs
+    sheet = write_contact_sheet(sample, output, f"{REPORT}/contact_sheet.png", pairs, read_style)
     if sheet:
         places["before/after"] = sheet
+    progress = run.pulse.progress("finished")
+    places["report"] = write_run_page(output, spec.config, progress, sample, counts, errors, read_style)
     return Summary(
-        counts=count_statuses(rows),
+        counts=counts,
         num_styles=spec.choice.per_item,
         num_already_done=plan.num_done,
-        num_images=mine.num_rows - films.num_rows,
-        num_frames=pc.sum(films["num_frames"]).as_py() or 0,
-        elapsed_s=elapsed_s,
-        timings=timings,
-        errors=top_errors(rows),
+        num_images=num_images,
+        num_frames=num_frames,
+        elapsed_s=run.elapsed_s,
+        timings=run.timings,
+        errors=errors,
         places=places,
     )
 

@@ -2,102 +2,131 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from nst_ops.collection.manifest import Row
-from nst_ops.collection.plan import Item, WorkUnit
 from nst_ops.collection.segments import SegmentRecord, Segments
-from nst_ops.media.errors import TooLargeError
-from nst_ops.media.video import VideoReader, VideoWriter, join_segments
-from nst_ops.pipeline.film import stylize_frames
+from nst_ops.collection.units import Item, WorkUnit, in_each_style
+from nst_ops.media.video import VideoInfo, VideoReader, VideoWriter, join_segments
+from nst_ops.media.video.segments import Segment
+from nst_ops.media.video.source import MediaSource
+from nst_ops.pipeline.film import Reader, stylize_renditions, write_frames
 from nst_ops.pipeline.film_unit import file_outcome, film_outcome, open_film, place_film, written_size
 from nst_ops.pipeline.overlap import Timings
-from nst_ops.pipeline.painter import Painter
+from nst_ops.pipeline.painter import Pair
+from nst_ops.pipeline.rendition import Rendition, blame, read_styles, rendition_row
 from nst_ops.pipeline.workbench import Workbench
-from nst_ops.storage import Folder, StorageFullError
+from nst_ops.storage import Folder
 
 
 def stylize_segment(bench: Workbench, unit: WorkUnit, timings: Timings) -> list[Row]:
-    """Stylize a segment and commit it; the film's row, if it was the last one or cannot go on."""
+    """Stylize a segment and commit it; the rows of films that it was the last of, or that it has failed."""
     (item,) = unit.items
-    (style_name,) = item["styles"]
-    own = Timings()
-    try:
-        if bench.manifest.holds(unit.part, unit.keys[0]):
-            return []  # another segment has failed the film
-        with bench.source.local_copy(item["relpath"]) as path:
-            segments = segments_of(bench.output, unit)
-            _commit(bench, unit, style_name, path, segments, own)
-            if len(segments.finished()) < segments.count:
-                return []
-            return [_join(bench, unit, item, style_name, path, segments)]
-    except StorageFullError:
-        raise
-    except Exception as error:  # any bad file becomes a row, never the end of the run
-        if bench.manifest.holds(unit.part, unit.keys[0]):
-            return []  # two workers finished the last two segments at once, and the other joined the film
-        too_large = TooLargeError(str(error)) if isinstance(error, MemoryError) else error
-        return [bench.failed(unit, item, style_name, too_large, own)]
-    finally:
-        timings.add(own)
+    # In a style that has its row by now, another segment has failed the film.
+    wanted = [one for one in in_each_style(unit) if not bench.manifest.keys_of(one.part)]
+    if not wanted:
+        return []
+    renditions = [Rendition(one, item, one.items[0]["styles"][0]) for one in wanted]
+    rows: list[Row] = []
+    with blame(*renditions), _open(bench, item) as source:
+        _stylize(bench, source, [one for one in renditions if not _is_finished(bench, one)])
+        for rendition in renditions:
+            if rendition.error is None:
+                with blame(rendition):
+                    rows += _join(bench, rendition, source)
+    for rendition in renditions:
+        timings.add(rendition.timings)
+        # Two workers may have finished the last two segments at once: then the other has joined the film.
+        if rendition.error and not bench.manifest.keys_of(rendition.unit.part):
+            rows.append(rendition_row(bench, rendition))
+    return rows
 
 
-def segments_of(output: Folder, unit: WorkUnit) -> Segments:
-    """The finished segments of the film that a unit is part of."""
+def segments_of(output: Folder, unit: WorkUnit, style_name: str) -> Segments:
+    """The finished segments of the film that a unit is part of, in one of its styles."""
+    return Segments(output, unit.film_in(style_name), _segment(unit).count)
+
+
+def _segment(unit: WorkUnit) -> Segment:
     assert unit.segment is not None
-    return Segments(output, unit.film, unit.segment.count)
+    return unit.segment
 
 
-def _commit(
-    bench: Workbench, unit: WorkUnit, style_name: str, path: str, segments: Segments, timings: Timings
-) -> None:
-    """Write the segment and its record, unless an earlier try has."""
-    segment, config = unit.segment, bench.config
-    assert segment is not None
-    if segment.number in segments.finished():
+def _open(bench: Workbench, item: Item) -> contextlib.AbstractContextManager[MediaSource]:
+    """The film, of which a segment needs its share; its shots are looked up in all of it."""
+    if bench.config.temporal.freeze_statistics:
+        return bench.source.local_copy(item["relpath"])
+    return contextlib.nullcontext(bench.source.media(item["relpath"]))
+
+
+def _is_finished(bench: Workbench, rendition: Rendition) -> bool:
+    return _segment(rendition.unit).number in _segments(bench, rendition).finished()
+
+
+def _stylize(bench: Workbench, source: MediaSource, renditions: list[Rendition]) -> None:
+    """Write the segment and its record in each style."""
+    painted = read_styles(bench, renditions)
+    if not painted:
         return
-    painter = Painter(bench, bench.read_style(style_name), path)
-    started = time.perf_counter()
-    reader = VideoReader(
-        path,
-        config.resize.max_side,
-        config.video.keep_damaged,
-        bench.selection,
-        segment,
-        tail=bench.smoother().tail,
-    )
-    timings.decode_s += time.perf_counter() - started
-    with reader, segments.write(segment.number) as temporary:
+    with blame(*painted):
+        open_reader = partial(_open_segment, bench, source, _segment(painted[0].unit))
+        stylize_renditions(bench, open_reader, source, painted, partial(_write, bench))
+    for rendition in painted:
+        if rendition.error is None:
+            seconds = asdict(rendition.timings)
+            record = SegmentRecord(**rendition.outcome, attempts=rendition.unit.attempt, seconds=seconds)
+            with blame(rendition):
+                _segments(bench, rendition).commit(_segment(rendition.unit).number, record)
+
+
+def _open_segment(bench: Workbench, source: MediaSource, segment: Segment) -> VideoReader:
+    max_side, keep_damaged = bench.config.resize.max_side, bench.config.video.keep_damaged
+    tail = bench.smoother().tail
+    return VideoReader(source, max_side, keep_damaged, bench.selection, segment, tail=tail)
+
+
+def _write(bench: Workbench, rendition: Rendition, reader: Reader, pairs: Iterator[Pair]) -> dict[str, Any]:
+    """Write the pictures of the segment; what its record says of it."""
+    segment = _segment(rendition.unit)
+    with _segments(bench, rendition).write(segment.number) as temporary:
         size = written_size(bench, reader)
-        writer = VideoWriter(str(temporary), "mp4", reader.info, size, None, config.video)
+        writer = VideoWriter(str(temporary), "mp4", reader.info, size, None, bench.config.video)
         with writer:
-            num_frames = stylize_frames(bench, reader.frames(), painter, writer, timings, segment)
+            num_frames = write_frames(bench, rendition, pairs, writer, segment)
         temporary.touch()  # of a damaged film nothing may be left here
         if num_frames != segment.num_frames and not reader.num_damaged:
             raise OSError(
                 f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}: "
                 "set units.segment_s longer than the video"
             )
-    record = SegmentRecord(num_frames, reader.num_damaged, unit.attempt, asdict(timings))
-    segments.commit(segment.number, record)
+    return {"num_frames": num_frames, "num_damaged": reader.num_damaged}
 
 
-def _join(
-    bench: Workbench, unit: WorkUnit, item: Item, style_name: str, path: str, segments: Segments
-) -> Row:
-    """Join the segments beside the sound of their source; the film's row."""
+def _segments(bench: Workbench, rendition: Rendition) -> Segments:
+    return segments_of(bench.output, rendition.unit, rendition.style_name)
+
+
+def _join(bench: Workbench, rendition: Rendition, source: MediaSource) -> list[Row]:
+    """Join the segments beside the sound of their source; the film's row, or none if some are missing."""
+    segments = _segments(bench, rendition)
+    if len(segments.finished()) < segments.count:
+        return []
+    unit, item, style_name = rendition.unit, rendition.item, rendition.style_name
     records = segments.records()
     total = Timings()
     for record in records:
         total.add(Timings(**record.seconds))
     started = time.perf_counter()
-    with open_film(bench, path) as reader:
+    with open_film(bench, source) as reader, _beside(bench, item, source, reader.info) as whole:
         relpath, container = place_film(bench, item, style_name, reader)
         with segments.local_copies() as paths, bench.output.atomic_write(relpath) as temporary:
             num_frames, notes = join_segments(
-                paths, str(temporary), container, reader.info, path, reader.span_s
+                paths, str(temporary), container, reader.info, whole, reader.span_s
             )
             if num_frames != sum(record.num_frames for record in records):
                 raise OSError(f"its segments hold {num_frames} frames, not as many as their records say")
@@ -105,4 +134,13 @@ def _join(
         num_damaged = sum(record.num_damaged for record in records)
         outcome: dict[str, Any] = film_outcome(bench, reader, notes, num_frames, num_damaged)
     total.encode_s += time.perf_counter() - started
-    return bench.row(unit, item, style_name, total, **outcome, **file)
+    return [bench.row(unit, item, style_name, total, **outcome, **file)]
+
+
+def _beside(
+    bench: Workbench, item: Item, source: MediaSource, info: VideoInfo
+) -> contextlib.AbstractContextManager[MediaSource]:
+    """The film to copy from what lies beside its picture: sound is spread over all of it."""
+    if info.audio_codecs and not isinstance(source, str):
+        return bench.source.local_copy(item["relpath"])
+    return contextlib.nullcontext(source)

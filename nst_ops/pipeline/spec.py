@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nst_ops.collection.layout import RESERVED
 from nst_ops.collection.manifest import SCHEMA, Row
-from nst_ops.collection.plan import RESERVED, Item
 from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig
 from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.storage import Folder
-from nst_ops.stylizers import load_stylizer, resolve_checkpoint
+from nst_ops.stylizers import PRETRAINED, load_stylizer, resolve_checkpoint
 from nst_ops.stylizers.styles import StylePictures
 from nst_ops.temporal.smoothing import load_smoother
 
@@ -35,6 +36,8 @@ class RunSpec:
     model_sha256: str
     config_sha256: str
     choice: StyleChoice
+    source_root: str
+    """What the URIs of all sources begin with, up to their paths."""
     pictures: StylePictures | None = None
     """None for a network that has its own style."""
 
@@ -44,7 +47,7 @@ class RunSpec:
         return self.pictures.fingerprint if self.pictures else self.choice.names[0]
 
 
-def new_spec(config: StylizeConfig) -> RunSpec:
+def new_spec(config: StylizeConfig, source_root: str) -> RunSpec:
     """A run of ``config``, after a look whether model and styles load at all: now, not on every node.
 
     Raises:
@@ -68,12 +71,14 @@ def new_spec(config: StylizeConfig) -> RunSpec:
         raise ConfigError(str(error)) from error
     name = path.stem if path else model.kind
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
-    if path and "://" not in model.checkpoint:
+    # A shipped style keeps its name: every node has its own copy, perhaps in another place.
+    if path and path.parent != PRETRAINED and "://" not in model.checkpoint:
         config = config.model_copy(update={"model": _with_weights(model, str(path.resolve()))})
     choice = StyleChoice((name,))
     if pictures:
         choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
-    return RunSpec(config, run_id, model.kind, sha256, _digest(_shaping(config)), choice, pictures)
+    shaping = _digest(_shaping(config))
+    return RunSpec(config, run_id, model.kind, sha256, shaping, choice, source_root, pictures)
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def manifest_row(spec: RunSpec, item: Item, style: str, **outcome: Any) -> Row:
     return {
         **dict.fromkeys(SCHEMA.names),
         **{key: item[key] for key in ("item_id", "source_uri", "source_bytes", "source_version", "kind")},
+        "source_member": item.get("source_member"),
         "style": style,
         "model": spec.model,
         "model_sha256": spec.model_sha256,
@@ -140,7 +146,8 @@ def _pictures(config: StylizeConfig) -> StylePictures | None:
 
 def _shaping(config: StylizeConfig) -> dict[str, Any]:
     """The settings that shape outputs; how fast or where they are made does not."""
-    dump = config.model_dump(mode="json", include={"model", "style", "resize", "images", "video", "temporal"})
+    sections = {"model", "style", "resize", "images", "video", "temporal", "shards"}
+    dump = config.model_dump(mode="json", include=sections)
     for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
         dump["model"].pop(key)
     if config.temporal.mode == "none":  # the rest of the section changes nothing

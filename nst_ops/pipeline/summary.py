@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from nst_ops.collection.errors import ErrorGroup
 from nst_ops.pipeline.overlap import Timings
 
+_SHOWN_ERRORS = 5
 STATUSES = ("ok", "failed", "crashed", "skipped")
-_TOP_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Summary:
     """Images and video frames stylized by this run."""
     elapsed_s: float = 0.0
     timings: Timings = field(default_factory=Timings)
-    errors: list[tuple[int, str, str, str]] = field(default_factory=list)
+    errors: Sequence[ErrorGroup] = field(default_factory=list)
     """(count, error type, message, one source), most frequent first."""
     places: dict[str, str] = field(default_factory=dict)
     """Where to look: results, manifest, contact sheet."""
@@ -77,7 +76,7 @@ class Summary:
         files = "files" if self.num_styles == 1 else "rows"
         for column in (files, "error", "message", "for example"):
             table.add_column(column, overflow="fold")
-        for count, error_type, message, source in self.errors[:_TOP_ERRORS]:
+        for count, error_type, message, source in self.errors[:_SHOWN_ERRORS]:
             table.add_row(f"{count:,}", error_type, message, source)
         return [table]
 
@@ -89,17 +88,3 @@ def render(*tables: Table) -> str:
         for table in tables:
             console.print(table)
     return capture.get().rstrip("\n")
-
-
-def count_statuses(manifest: pa.Table) -> dict[str, int]:
-    """Rows by status."""
-    return dict(Counter(manifest["status"].to_pylist()))
-
-
-def top_errors(manifest: pa.Table) -> list[tuple[int, str, str, str]]:
-    """(count, error type, message, first source) of what did not succeed, most frequent first."""
-    bad = manifest.filter(pc.is_in(manifest["status"], pa.array(["failed", "crashed"])))
-    rows = bad.select(["error_type", "error_message", "source_uri"]).to_pylist()
-    counts = Counter((row["error_type"], row["error_message"]) for row in rows)
-    first = {(row["error_type"], row["error_message"]): row["source_uri"] for row in reversed(rows)}
-    return [(count, *error, first[error]) for error, count in counts.most_common()]

@@ -5,28 +5,28 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
+import numpy as np
 
-from nst_ops.collection.discover import Source
 from nst_ops.collection.manifest import Manifest, Row
-from nst_ops.collection.plan import Item, WorkUnit
+from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, UnreadableImageError
 from nst_ops.media.formats import likely_output
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.segments import Selection
+from nst_ops.pipeline.meter import Meter
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.spec import RunSpec, manifest_row
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, configure_storage
 from nst_ops.stylizers import Style, Stylizer, load_stylizer
 from nst_ops.stylizers.colour import keep_colours
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
-Report = Callable[[int, int], None]
-"""Called with (rows finished, frames stylized) since the last call."""
-
+_WARM_SIDE = 256
+"""Pixels of a frame that only warms the network."""
 _STYLES_KEPT = 256
 """Decoded style pictures in memory, about 1 MiB each at style.side 512."""
 
@@ -37,16 +37,18 @@ class Workbench:
     Args:
         spec: of the run.
         num_threads: CPU threads of the network; None leaves them to torch.
-        report: told of every step forward.
+        meter: counts every step forward.
     """
 
-    def __init__(self, spec: RunSpec, num_threads: int | None = None, report: Report | None = None) -> None:
+    def __init__(self, spec: RunSpec, num_threads: int | None = None, meter: Meter | None = None) -> None:
+        configure_storage(spec.config.storage)
         self.spec = spec
         self.config = spec.config
-        self.source = Source.open(spec.config.input).folder
+        self.source = Folder(spec.source_root)
         self.output = Folder(spec.config.output)
         self.manifest = Manifest(self.output)
-        self.report: Report = report or (lambda rows, frames: None)
+        self.meter = meter or Meter()
+        self.report = self.meter.add
         self.name = f"{platform.node()}:{os.getpid()}"
         model = spec.config.model
         if model.kind != "identity" and num_threads:
@@ -56,6 +58,13 @@ class Workbench:
             cv2.setNumThreads(num_threads)  # smoothing comes out the same with any number
         self.stylizer = load_stylizer(model, spec.config.style.alpha)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
+
+    def warm_up(self) -> None:
+        """Run the network once: what only the first call costs is not to count as a unit's."""
+        if self.config.model.kind in ("identity", "gatys"):  # the one has none, the other runs for seconds
+            return
+        frames_nhwc = np.zeros((self.config.model.batch_size, _WARM_SIDE, _WARM_SIDE, 3), np.uint8)
+        self.paint(frames_nhwc, [Style("", frame_hwc) for frame_hwc in frames_nhwc])
 
     def _read_style(self, name: str) -> Style | None:
         """A style by name; None for a network that has its own.
@@ -99,9 +108,8 @@ class Workbench:
             OutputCollisionError: planning sees collisions by name; some outputs get theirs only when
                 the file is open.
         """
-        if relpath != likely_output(item["relpath"], self.config.video.container) and self.source.exists(
-            relpath
-        ):
+        likely = likely_output(item["relpath"], self.config.video.container, self.config.shards.format)
+        if relpath != likely and self.source.exists(relpath):
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
         return self.spec.choice.output(style, relpath)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ _GAP = 12
 _LABEL = 20
 _ENLARGING = Image.Resampling.BICUBIC
 _FRAME_OF_FILM = 24  # a second or so in: first frames are often black
+
+Strip = tuple[str, list[Image.Image]]
+"""A label, and the pictures of an item: before, the style where there are several, after."""
 
 
 def write_contact_sheet(
@@ -43,6 +47,23 @@ def write_contact_sheet(
     Returns:
         The sheet's URI, or None if there is nothing to draw.
     """
+    strips = read_strips(manifest, num_pairs, read_style)
+    if not strips:
+        return None
+    buffer = io.BytesIO()
+    _draw(strips).save(buffer, "PNG")
+    with output.atomic_write(relpath) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    return output.uri(relpath)
+
+
+def read_strips(
+    manifest: pa.Table, num_pairs: int, read_style: Callable[[str], UInt8Array] | None = None
+) -> list[Strip]:
+    """The pictures of some finished items, small, as ``write_contact_sheet`` draws them.
+
+    A file that cannot be read any more is left out.
+    """
     strips = []
     for row in _choose(manifest, num_pairs):
         try:
@@ -54,17 +75,13 @@ def write_contact_sheet(
         except Exception:  # a source that has gone since is no reason to fail a finished run
             continue
         strips.append((label, pictures))
-    if not strips:
-        return None
-    buffer = io.BytesIO()
-    _draw(strips).save(buffer, "PNG")
-    with output.atomic_write(relpath) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-    return output.uri(relpath)
+    return strips
 
 
 def _choose(manifest: pa.Table, count: int) -> list[dict[str, str]]:
-    done = manifest.filter(pc.equal(manifest["status"], "ok"))
+    # Not of shards: each would have to be fetched whole for one small picture.
+    files = pc.and_(pc.is_null(manifest["source_member"]), pc.is_null(manifest["output_member"]))
+    done = manifest.filter(pc.and_(files, pc.equal(manifest["status"], "ok")))
     done = done.sort_by([("source_uri", "ascending"), ("style", "ascending")])
     rows = _turned(done.select(["source_uri", "output_uri", "kind", "style"]).to_pylist())
     films, images = ([row for row in rows if row["kind"] == kind] for kind in ("video", "image"))
@@ -97,17 +114,22 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
         if decoded.alpha_hw is not None:
             picture.putalpha(Image.fromarray(decoded.alpha_hw))
     else:
-        animated = name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif"))
-        with (
-            folder.local_copy(name) as path,
-            AnimationReader(path, _CELL)
-            if animated
-            else VideoReader(path, _CELL, keep_damaged=True) as reader,
-        ):
+        with _open_film(folder, name) as reader:
             frames = list(itertools.islice(reader.frames(), _FRAME_OF_FILM))
             # Quarter turns only: np.rot90 counts them counter-clockwise, as ``rotation`` does.
             picture = Image.fromarray(np.rot90(frames[-1].rgb_hwc, round(reader.info.rotation / 90) % 4))
     return picture
+
+
+@contextlib.contextmanager
+def _open_film(folder: Folder, name: str) -> Iterator[AnimationReader | VideoReader]:
+    """A reader of small frames; of a remote video only the beginning is fetched."""
+    if name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif")):
+        with folder.local_copy(name) as path, AnimationReader(path, _CELL) as animation:
+            yield animation
+    else:
+        with VideoReader(folder.media(name), _CELL, keep_damaged=True) as video:
+            yield video
 
 
 def _fitted(pixels_hwc: UInt8Array) -> Image.Image:
@@ -116,7 +138,7 @@ def _fitted(pixels_hwc: UInt8Array) -> Image.Image:
     return picture
 
 
-def _draw(strips: list[tuple[str, list[Image.Image]]]) -> Image.Image:
+def _draw(strips: list[Strip]) -> Image.Image:
     cells = len(strips[0][1])
     columns = 1 if len(strips) < 3 else 2 if len(strips) <= 8 or cells > 2 else 3
     rows = math.ceil(len(strips) / columns)

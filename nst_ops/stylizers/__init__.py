@@ -3,7 +3,7 @@
 To add one: a class with the ``Stylizer`` call and a line in ``load_stylizer``.
 """
 
-from nst_ops.stylizers.base import Stylizer, load_stylizer, resolve_checkpoint
+from nst_ops.stylizers.base import PRETRAINED, Stylizer, load_stylizer, resolve_checkpoint
 from nst_ops.stylizers.styles import Style
 
-__all__ = ["Style", "Stylizer", "load_stylizer", "resolve_checkpoint"]
+__all__ = ["PRETRAINED", "Style", "Stylizer", "load_stylizer", "resolve_checkpoint"]

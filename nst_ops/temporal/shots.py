@@ -18,6 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Segment, VideoReader
 from nst_ops.media.video.container import open_input, picture_stream
+from nst_ops.media.video.source import MediaSource
 from nst_ops.temporal.scenes import is_scene_cut
 
 _THUMBNAIL = (128, 72)
@@ -33,11 +34,11 @@ class Shot:
     """Of keyframes spread over it."""
 
 
-def survey_shots(path: str, threshold: float = 0.35, max_samples: int = 4) -> list[Shot]:
-    """Find the shots of a film; only keyframes are decoded.
+def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int = 4) -> list[Shot]:
+    """Find the shots of a film; every packet is read, but only keyframes are decoded.
 
     Args:
-        path: local file.
+        source: of the film.
         threshold: of ``is_scene_cut``; 1 for one shot.
         max_samples: keyframes to name of each shot.
 
@@ -50,7 +51,7 @@ def survey_shots(path: str, threshold: float = 0.35, max_samples: int = 4) -> li
     """
     shots: list[list[int]] = []
     before: UInt8Array | None = None
-    for pts, thumbnail_hwc in _keyframes(path):
+    for pts, thumbnail_hwc in _keyframes(source):
         if before is None or is_scene_cut(before, thumbnail_hwc, threshold):
             shots.append([])
         shots[-1].append(pts)
@@ -68,12 +69,12 @@ def shot_at(shots: Sequence[Shot], pts: int) -> Shot:
     return shots[max(0, bisect_right(shots, pts, key=lambda shot: shot.start_pts) - 1)]
 
 
-def read_samples(path: str, shot: Shot, max_side: int | None = None) -> UInt8Array:
+def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None) -> UInt8Array:
     """The frames that a shot is sampled by, as ``VideoReader`` gives them.
 
     Args:
-        path: local file.
-        shot: of that file.
+        source: of the film.
+        shot: of that film.
         max_side: longer side of the frames in pixels, as of ``VideoReader``.
 
     Returns:
@@ -82,15 +83,15 @@ def read_samples(path: str, shot: Shot, max_side: int | None = None) -> UInt8Arr
     Raises:
         UnreadableVideoError, DamagedVideoError: as of ``VideoReader``.
     """
-    return np.stack([_read_frame(path, pts, max_side) for pts in shot.sample_pts])
+    return np.stack([_read_frame(source, pts, max_side) for pts in shot.sample_pts])
 
 
-def _keyframes(path: str) -> Iterator[tuple[int, UInt8Array]]:
+def _keyframes(source: MediaSource) -> Iterator[tuple[int, UInt8Array]]:
     """PTS and thumbnail of every keyframe, as far as the file can be read, with rising PTS."""
     reformatter = VideoReformatter()
     width, height = _THUMBNAIL
     last_pts: int | None = None
-    for frame in _decode_keyframes(path):
+    for frame in _decode_keyframes(source):
         pts = frame.pts if frame.pts is not None else frame.dts
         if pts is None or (last_pts is not None and pts <= last_pts):
             continue
@@ -101,8 +102,8 @@ def _keyframes(path: str) -> Iterator[tuple[int, UInt8Array]]:
         yield pts, np.asarray(small.to_ndarray(), np.uint8)
 
 
-def _decode_keyframes(path: str) -> Iterator[VideoFrame]:
-    with open_input(path) as container:
+def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
+    with open_input(source) as container:
         stream = picture_stream(container)
         stream.codec_context.skip_frame = "NONKEY"
         stream.thread_type = "AUTO"
@@ -126,7 +127,7 @@ def _spread(times: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(times[(2 * i + 1) * len(times) // (2 * count)] for i in range(count))
 
 
-def _read_frame(path: str, pts: int, max_side: int | None) -> UInt8Array:
+def _read_frame(source: MediaSource, pts: int, max_side: int | None) -> UInt8Array:
     alone = Segment(number=0, count=2, lead_pts=pts, start_pts=pts, end_pts=pts + 1, num_frames=1)
-    with VideoReader(path, max_side, keep_damaged=True, segment=alone) as reader:
+    with VideoReader(source, max_side, keep_damaged=True, segment=alone) as reader:
         return next(reader.frames()).rgb_hwc

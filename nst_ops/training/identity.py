@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nst_ops.collection.run_record import RUN_FILE, refuse_other_run, write_run_record
+from nst_ops.collection.layout import RUN_FILE
+from nst_ops.collection.run_record import refuse_other_run, write_run_record
 from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.stylizers import resolve_checkpoint

@@ -25,7 +25,8 @@ def manifest(request, tmp_path) -> Manifest:
 
 def row(item_id: str, status: str = "ok", style: str = "s", **more: object) -> dict[str, object]:
     finished_at = datetime(2024, 1, 2, tzinfo=UTC)
-    return {"item_id": item_id, "style": style, "status": status, "finished_at": finished_at, **more}
+    keys = {"item_id": item_id, "source_uri": item_id, "style": style}
+    return {**keys, "status": status, "finished_at": finished_at, **more}
 
 
 def keys(*item_ids: str, style: str = "s") -> set[tuple[str, str]]:

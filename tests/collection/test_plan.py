@@ -2,37 +2,41 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_ops.collection.discover import CATALOG_SCHEMA, item_id
+from nst_ops.collection.discover import CATALOG_SCHEMA
+from nst_ops.collection.left import Rules
 from nst_ops.collection.manifest import SCHEMA, row_keys
-from nst_ops.collection.plan import Plan, WorkUnit, cut_unit, plan_units, split_unit, without
+from nst_ops.collection.plan import Plan, Refusal
 from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.units import WorkUnit, cut_unit, in_each_style, split_unit, without
 from nst_ops.media.formats import likely_output, media_kind
 from nst_ops.media.video.segments import Segment
+
+NOTHING = SCHEMA.empty_table()
+ONE = StyleChoice(("s",))
 
 
 def catalog_of(*names: str, version: str = "1", problems: dict[str, str] | None = None) -> pa.Table:
     rows = [
         {
-            "item_id": item_id(name),
             "relpath": name,
-            "source_uri": name,
             "source_bytes": len(name),
             "source_version": version,
             "kind": media_kind(name),
             "problem": (problems or {}).get(name),
         }
-        for name in sorted(names)
+        for name in names
     ]
     return pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
 
 
 def row_of(item: dict[str, object], status: str = "ok", style: str = "s") -> dict[str, object]:
     """The manifest's row of an item of a catalog."""
-    keys = ("item_id", "source_bytes", "source_version")
-    return {**{key: item[key] for key in keys}, "style": style, "status": status}
+    keys = ("source_bytes", "source_version", "kind")
+    uri = item["relpath"]
+    return {**{key: item[key] for key in keys}, "source_uri": uri, "style": style, "status": status}
 
 
 def table_of(rows: list[dict[str, object]]) -> pa.Table:
@@ -45,16 +49,20 @@ def manifest_of(catalog: pa.Table, **statuses: str) -> pa.Table:
     return table_of([row_of(named[name], status) for name, status in statuses.items()])
 
 
-NOTHING = SCHEMA.empty_table()
-ONE = StyleChoice(("s",))
+def plan_of(catalog: pa.Table, recorded: pa.Table = NOTHING, **rules: object) -> Plan:
+    return Plan(catalog, recorded, Rules(**{"choice": ONE, **rules}))
 
 
 def to_do(plan: Plan) -> list[str]:
-    return sorted(item["relpath"] for unit in plan.units for item in unit.items)
+    return sorted(item["relpath"] for unit in plan.units() for item in unit.items)
+
+
+def refusals(plan: Plan) -> list[Refusal]:
+    return [refusal for batch in plan.refusals() for refusal in batch]
 
 
 def refused(plan: Plan) -> dict[str, tuple[str, str]]:
-    return {refusal.item["relpath"]: (refusal.status, refusal.error_type) for refusal in plan.refusals}
+    return {refusal.item["relpath"]: (refusal.status, refusal.error_type) for refusal in refusals(plan)}
 
 
 FOLDERS = st.sampled_from(["", "a/", "manifest/", "report/", ".tmp/", "b/.tmp/"])
@@ -82,6 +90,7 @@ CHOICES = st.sampled_from(
     st.booleans(),
     CHOICES,
 )
+@settings(max_examples=40, deadline=None)
 def test_every_item_is_to_do_refused_or_done_in_every_style(statuses, images_per_unit, retry_failed, choice):
     catalog = catalog_of(*statuses)
     given_rows, left = [], set()
@@ -92,84 +101,95 @@ def test_every_item_is_to_do_refused_or_done_in_every_style(statuses, images_per
                 row = row_of(item, "ok" if status == "changed" else status, style)
                 given_rows.append(row | ({"source_version": "0"} if status == "changed" else {}))
             if status in again:
-                left.add((item["item_id"], style))
-    plan = plan_units(catalog, table_of(given_rows), images_per_unit, retry_failed, choice)
-    items = [item for unit in plan.units for item in unit.items]
-    found = [key for unit in plan.units for key in keys_of(unit)]
-    found += [(refusal.item["item_id"], name) for refusal in plan.refusals for name in refusal.item["styles"]]
+                left.add((item["relpath"], style))
+    recorded = table_of(given_rows)
+    plan = plan_of(catalog, recorded, images=images_per_unit, retry_failed=retry_failed, choice=choice)
+    units = list(plan.units())
+    items = [item for unit in units for item in unit.items]
+    found = [key for unit in units for key in unit.keys]
+    found += [
+        (refusal.item["relpath"], name) for refusal in refusals(plan) for name in refusal.item["styles"]
+    ]
     assert len(found) == len(set(found))
     assert set(found) == left
     assert plan.num_done == len(statuses) * choice.per_item - len(left)
-    assert plan.stale == left & set(row_keys(table_of(given_rows)))
+    assert plan.stale() == left & set(row_keys(recorded))
+    assert (plan.num_units, plan.num_left) == (len(units), sum(len(unit.keys) for unit in units))
     outputs = [
         choice.output(name, likely_output(item["relpath"])) for item in items for name in item["styles"]
     ]
     assert len(set(outputs)) == len(outputs)
-    for unit in plan.units:
+    for unit in units:
         kinds = {item["kind"] for item in unit.items}
-        assert kinds == {"image"} or (kinds == {"video"} and unit.num_rows == 1)
-        assert unit.num_rows <= max(images_per_unit, choice.per_item)
-    assert len({unit.unit_id for unit in plan.units}) == len(plan.units)
+        assert kinds == {"image"} or (kinds == {"video"} and len(unit.items) == 1)
+        assert len(unit.keys) <= max(images_per_unit, choice.per_item)
+    assert len({unit.unit_id for unit in units}) == len(units)
 
 
 @given(st.sets(NAMES, max_size=25), st.integers(1, 7), CHOICES)
+@settings(max_examples=25, deadline=None)
 def test_the_same_input_gives_the_same_units_and_a_resume_keeps_their_ids(names, images_per_unit, choice):
     catalog = catalog_of(*names)
-    plan = plan_units(catalog, NOTHING, images_per_unit, retry_failed=False, choice=choice)
-    assert plan_units(catalog, NOTHING, images_per_unit, retry_failed=False, choice=choice) == plan
-    units = {unit.unit_id: unit for unit in plan.units}
-    first_of_each = [(unit.items[0], unit.items[0]["styles"][0]) for unit in plan.units]
+    units = list(plan_of(catalog, images=images_per_unit, choice=choice).units())
+    backwards = catalog.take(pa.array(range(len(names))[::-1], pa.int64()))
+    assert list(plan_of(backwards, images=images_per_unit, choice=choice).units()) == units
+    first_of_each = [(unit.items[0], unit.items[0]["styles"][0]) for unit in units]
     rows = table_of([row_of(item, style=style) for item, style in first_of_each])
-    resumed = plan_units(catalog, rows, images_per_unit, retry_failed=False, choice=choice)
+    resumed = plan_of(catalog, rows, images=images_per_unit, choice=choice)
     assert resumed.num_done == len(first_of_each)
-    for unit in resumed.units:
-        before = keys_of(units[unit.unit_id])
-        assert keys_of(unit) == before[1:]
-        assert keys_of(without(unit, set(before[1:2])) or WorkUnit("", ())) == before[2:]
+    by_id = {unit.unit_id: unit for unit in units}
+    for unit in resumed.units():
+        before = by_id[unit.unit_id].keys
+        assert unit.keys == before[1:]
+        assert (without(unit, set(before[1:2])) or WorkUnit("", ())).keys == before[2:]
 
 
-def keys_of(unit: WorkUnit) -> list[tuple[str, str]]:
-    return [(item["item_id"], style) for item in unit.items for style in item["styles"]]
-
-
-def test_an_image_of_several_styles_is_one_item_and_a_video_a_unit_for_each():
-    choice = StyleChoice(("x", "y", "z"), "each")
-    plan = plan_units(catalog_of("a.jpg", "b.jpg", "c.mp4"), NOTHING, 7, retry_failed=False, choice=choice)
-    held = [[(item["relpath"], item["styles"]) for item in unit.items] for unit in plan.units]
+def test_an_image_of_several_styles_is_one_item_and_a_video_a_unit_for_every_few():
+    choice = StyleChoice(tuple("tuvwxyz"), "each")
+    plan = plan_of(catalog_of("a.jpg", "b.jpg", "c.mp4"), images=14, choice=choice)
+    held = [[(item["relpath"], item["styles"]) for item in unit.items] for unit in plan.units()]
     assert held == [
         [("a.jpg", choice.names), ("b.jpg", choice.names)],
-        *([("c.mp4", (style,))] for style in choice.names),
+        [("c.mp4", ("t", "u", "v", "w"))],
+        [("c.mp4", ("x", "y", "z"))],
     ]
 
 
+def test_a_video_keeps_its_units_whichever_of_their_styles_are_done():
+    choice, catalog = StyleChoice(tuple("tuvwxyz"), "each"), catalog_of("c.mp4")
+    (item,) = catalog.to_pylist()
+    before = {unit.unit_id: unit.keys for unit in plan_of(catalog, choice=choice).units()}
+    done = table_of([row_of(item, style=style) for style in "tvz"])
+    after = {unit.unit_id: unit.keys for unit in plan_of(catalog, done, choice=choice).units()}
+    assert list(after.values()) == [[("c.mp4", "u"), ("c.mp4", "w")], [("c.mp4", "x"), ("c.mp4", "y")]]
+    assert all(set(keys) < set(before[unit_id]) for unit_id, keys in after.items())
+
+
 def test_a_style_has_its_own_folder_and_so_the_names_of_the_run_are_free_below_it():
-    plan = plan_units(catalog_of("manifest/a.jpg"), NOTHING, 7, False, StyleChoice(("x",), "each"))
+    plan = plan_of(catalog_of("manifest/a.jpg"), choice=StyleChoice(("x",), "each"))
     assert to_do(plan) == ["manifest/a.jpg"]
-    assert refused(plan_units(catalog_of("manifest/a.jpg"), NOTHING, 7, False, ONE))
+    assert refused(plan_of(catalog_of("manifest/a.jpg"), images=7, choice=ONE))
 
 
 def test_images_are_cut_in_order_and_the_largest_units_come_first():
     names = [f"{n}.jpg" for n in range(5)]
-    plan = plan_units(
-        catalog_of(*names, "a_very_long_name_is_a_large_file.mp4"), NOTHING, 2, retry_failed=False, choice=ONE
-    )
-    assert [[item["relpath"] for item in unit.items] for unit in plan.units] == [
+    plan = plan_of(catalog_of(*names, "a_very_long_name_is_a_large_file.mp4"), images=2, choice=ONE)
+    assert [[item["relpath"] for item in unit.items] for unit in plan.units()] == [
         ["a_very_long_name_is_a_large_file.mp4"],
         ["0.jpg", "1.jpg"],
         ["2.jpg", "3.jpg"],
         ["4.jpg"],
     ]
-    assert [unit.num_bytes for unit in plan.units] == [36, 10, 10, 5]
 
 
 def test_a_changed_source_is_done_again_even_if_it_is_now_refused():
     old = catalog_of("a.jpg", "b.jpg")
     done = manifest_of(old, a_jpg="ok", b_jpg="ok")
     new = catalog_of("a.jpg", "b.jpg", version="2", problems={"b.jpg": "a pipe now"})
-    plan = plan_units(new, done, 10, retry_failed=False, choice=ONE)
+    plan = plan_of(new, done)
     assert to_do(plan) == ["a.jpg"]
     assert refused(plan) == {"b.jpg": ("failed", "UnreadableFileError")}
-    assert plan.stale == {(item_id("a.jpg"), "s"), (item_id("b.jpg"), "s")}
+    assert plan.stale() == {("a.jpg", "s"), ("b.jpg", "s")}
     assert plan.num_done == 0
 
 
@@ -177,15 +197,15 @@ def test_a_changed_source_is_done_again_even_if_it_is_now_refused():
 def test_failures_are_tried_again_only_when_asked(retry_failed):
     catalog = catalog_of("a.jpg", "b.jpg", "c.jpg", "d.txt")
     done = manifest_of(catalog, a_jpg="ok", b_jpg="failed", c_jpg="crashed", d_txt="skipped")
-    plan = plan_units(catalog, done, 10, retry_failed, ONE)
+    plan = plan_of(catalog, done, retry_failed=retry_failed)
     assert to_do(plan) == (["b.jpg", "c.jpg"] if retry_failed else [])
     assert plan.num_done == (2 if retry_failed else 4)
 
 
 def test_a_row_of_a_file_that_has_gone_does_not_count():
     done = manifest_of(catalog_of("gone.jpg"), gone_jpg="ok")
-    plan = plan_units(catalog_of("a.jpg"), done, 10, retry_failed=False, choice=ONE)
-    assert (to_do(plan), plan.num_done, plan.stale) == (["a.jpg"], 0, set())
+    plan = plan_of(catalog_of("a.jpg"), done)
+    assert (to_do(plan), plan.num_done, plan.stale()) == (["a.jpg"], 0, set())
 
 
 def test_two_inputs_that_share_an_output_by_name_are_refused():
@@ -197,10 +217,10 @@ def test_two_inputs_that_share_an_output_by_name_are_refused():
         "e.mp4",
         "e.MP4",
     ]
-    plan = plan_units(catalog_of(*names), NOTHING, 100, retry_failed=False, choice=ONE)
+    plan = plan_of(catalog_of(*names), images=100, choice=ONE)
     collision = ("failed", "OutputCollisionError")
     assert refused(plan) == {name: collision for name in ("a.webm", "b.gif")}
-    assert "a.webm.mkv" in next(r.message for r in plan.refusals if r.item["relpath"] == "a.webm")
+    assert "a.webm.mkv" in next(r.message for r in refusals(plan) if r.item["relpath"] == "a.webm")
 
 
 def test_names_the_run_needs_for_itself_are_refused():
@@ -212,19 +232,19 @@ def test_names_the_run_needs_for_itself_are_refused():
         "manifest.jpg",
         "reports/a.jpg",
     ]
-    plan = plan_units(catalog_of(*names), NOTHING, 100, retry_failed=False, choice=ONE)
+    plan = plan_of(catalog_of(*names), images=100, choice=ONE)
     assert set(refused(plan)) == {"manifest/a.jpg", "report/a.jpg", ".tmp/a.jpg"}
     assert set(refused(plan).values()) == {("failed", "OutputCollisionError")}
 
 
 def test_what_is_no_media_is_skipped_and_says_why():
-    plan = plan_units(catalog_of("notes.txt", "a.jpg"), NOTHING, 100, retry_failed=False, choice=ONE)
+    plan = plan_of(catalog_of("notes.txt", "a.jpg"), images=100, choice=ONE)
     assert refused(plan) == {"notes.txt": ("skipped", "UnsupportedMediaError")}
-    assert "extension" in plan.refusals[0].message
+    assert "extension" in refusals(plan)[0].message
 
 
 def test_a_unit_that_killed_its_worker_is_split_into_its_items():
-    (unit,) = plan_units(catalog_of("a.jpg", "b.jpg"), NOTHING, 10, retry_failed=False, choice=ONE).units
+    (unit,) = plan_of(catalog_of("a.jpg", "b.jpg"), images=10, choice=ONE).units()
     parts = split_unit(unit)
     assert [part.items for part in parts] == [(item,) for item in unit.items]
     assert {part.attempt for part in parts} == {2}
@@ -234,24 +254,24 @@ def test_a_unit_that_killed_its_worker_is_split_into_its_items():
 
 def test_an_item_that_killed_its_worker_alone_is_split_into_its_styles():
     choice = StyleChoice(("x", "y"), "each")
-    (unit,) = plan_units(catalog_of("a.jpg", "b.jpg"), NOTHING, 10, retry_failed=False, choice=choice).units
+    (unit,) = plan_of(catalog_of("a.jpg", "b.jpg"), images=10, choice=choice).units()
     (first, second) = split_unit(unit)
-    assert keys_of(first) + keys_of(second) == keys_of(unit)
+    assert first.keys + second.keys == unit.keys
     parts = split_unit(first)
-    assert [keys_of(part) for part in parts] == [[key] for key in keys_of(first)]
+    assert [part.keys for part in parts] == [[key] for key in first.keys]
     assert {part.attempt for part in parts} == {3}
     assert len({unit.unit_id, first.unit_id, second.unit_id, *(part.unit_id for part in parts)}) == 5
 
 
 def test_a_folder_of_frames_never_mixes_with_another_output() -> None:
     catalog = catalog_of("clip.mp4", "clip.mp4.frames/a.png", "other.mp4")
-    plan = plan_units(catalog, NOTHING, 10, retry_failed=False, choice=ONE, container="frames")
+    plan = plan_of(catalog, images=10, container="frames")
     assert to_do(plan) == ["clip.mp4.frames/a.png", "other.mp4"]
     assert refused(plan)["clip.mp4"][1] == "OutputCollisionError"
 
 
 def test_segments_of_a_film_are_units_of_their_own_that_share_its_part() -> None:
-    (film,) = plan_units(catalog_of("film.mp4"), NOTHING, 10, retry_failed=False, choice=ONE).units
+    (film,) = plan_of(catalog_of("film.mp4"), images=10, choice=ONE).units()
     segments = [Segment(number, 3, 100 * number, 100 * number, None, 100) for number in range(3)]
     units = cut_unit(film, segments)
     assert [unit.segment for unit in units] == segments
@@ -262,3 +282,70 @@ def test_segments_of_a_film_are_units_of_their_own_that_share_its_part() -> None
     assert (again.unit_id, again.segment, again.attempt) == (units[1].unit_id, segments[1], 2)
     assert without(units[1], set(film.keys)) is None
     assert without(units[1], set()) == units[1]
+
+
+def test_a_segment_in_two_styles_has_a_part_for_each_and_is_split_into_them() -> None:
+    choice = StyleChoice(("x", "y"), "each")
+    (film,) = plan_of(catalog_of("film.mp4"), choice=choice).units()
+    segments = [Segment(number, 3, 100 * number, 100 * number, None, 100) for number in range(3)]
+    units = cut_unit(film, segments)
+    assert [unit.keys for unit in units] == [film.keys] * 3
+    split = [split_unit(unit) for unit in units]
+    assert [[one.keys for one in parts] for parts in split] == [[[key] for key in film.keys]] * 3
+    for parts, unit in zip(split, units, strict=True):
+        assert [one.part for one in parts] == [one.part for one in in_each_style(unit)]
+        assert [(one.segment, one.film, one.attempt) for one in parts] == [(unit.segment, unit.film, 2)] * 2
+    assert len({one.unit_id for parts in split for one in parts}) == 6
+    assert len({one.part for parts in split for one in parts}) == 2
+
+
+def test_a_shard_is_a_unit_of_its_own_and_done_once_its_images_have_rows() -> None:
+    catalog = catalog_of("a.tar", "b.tar", "c.parquet", "d.tar")
+    items = {item["relpath"]: item for item in catalog.to_pylist()}
+
+    def member(shard: str, name: str, status: str = "ok", version: str = "1") -> dict[str, object]:
+        own = {"source_member": name, "source_bytes": 7, "kind": "image", "source_version": version}
+        return {**row_of(items[shard], status), **own}
+
+    rows = [
+        member("a.tar", "1.jpg"),
+        member("a.tar", "2.jpg", "failed"),
+        member("b.tar", "1.jpg", version="0"),
+    ]
+    plan = plan_of(catalog, table_of([*rows, row_of(items["d.tar"], "failed")]))
+    assert [[item["relpath"] for item in unit.items] for unit in plan.units()] == [["c.parquet"], ["b.tar"]]
+    assert plan.stale() == {("b.tar", "s")}
+    again = plan_of(catalog, table_of([*rows, row_of(items["d.tar"], "failed")]), retry_failed=True)
+    assert to_do(again) == ["a.tar", "b.tar", "c.parquet", "d.tar"]
+    assert again.stale() == {("a.tar", "s"), ("b.tar", "s"), ("d.tar", "s")}
+
+
+def test_files_that_go_into_shards_are_cut_by_size_and_a_changed_one_brings_its_neighbours() -> None:
+    catalog = catalog_of(*(f"{number}.jpg" for number in range(10)))  # of five bytes each
+    units = list(plan_of(catalog, shards="webdataset", shard_bytes=20).units())
+    assert sorted(len(unit.items) for unit in units) == [2, 4, 4]
+    assert len({unit.shard for unit in units}) == 3
+    rows = [
+        {**row_of(item), "output_uri": f"/out/{unit.shard}.tar", "output_member": item["relpath"]}
+        for unit in units
+        for item in unit.items
+    ]
+    assert not to_do(plan_of(catalog, table_of(rows), shards="webdataset", shard_bytes=20))
+    failed = [{**row, "status": "failed", "output_member": None} for row in rows[:1]]
+    (alone,) = plan_of(
+        catalog, table_of(failed + rows[1:]), shards="webdataset", shard_bytes=20, retry_failed=True
+    ).units()
+    assert alone.keys == [(rows[0]["source_uri"], "s")]
+    assert alone.shard not in {unit.shard for unit in units}
+    changed = [{**rows[0], "source_version": "0"}, *rows[1:]]
+    (again,) = plan_of(catalog, table_of(changed), shards="webdataset", shard_bytes=20).units()
+    assert set(again.keys) == {(row["source_uri"], "s") for row in rows[:4]}
+    assert again.shard == units[0].shard
+
+
+def test_files_of_unknown_size_go_into_shards_of_bounded_length() -> None:
+    catalog = catalog_of(*(f"{number:02d}.jpg" for number in range(30)))
+    unknown = pa.array([None] * 30, pa.int64())
+    catalog = catalog.set_column(catalog.schema.get_field_index("source_bytes"), "source_bytes", unknown)
+    units = list(plan_of(catalog, shards="parquet", shard_bytes=1_000_000).units())
+    assert sorted(len(unit.items) for unit in units) == [10, 10, 10]

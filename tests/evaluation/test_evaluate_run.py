@@ -13,9 +13,8 @@ import pytest
 from job_runner import ROOT, write_picture
 from media_factory import moving_pictures, write_film
 from PIL import Image, ImageFilter
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import plan_units
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
 from nst_ops.evaluation.run import evaluate_run
@@ -49,9 +48,8 @@ def run(root: Path, style: str = "identity", **sections: object) -> None:
         input=str(root / "in"), output=str(root / "run"), **{"model": {"kind": "identity"}, **sections}
     )
     choice = StyleChoice((style,))
-    worker = Worker(RunSpec(config, "run", "identity", "", "", choice))
-    catalog = discover(Source.open(config.input))
-    for unit in plan_units(catalog, worker.manifest.table(), 9, retry_failed=False, choice=choice).units:
+    worker = Worker(RunSpec(config, "run", "identity", "", "", choice, config.input))
+    for unit in units_of(worker, images=9):
         result = worker(unit)
         assert not result.error
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from media_factory import moving_pictures, psnr, write_film
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import WorkUnit, plan_units
-from nst_ops.collection.segments import SEGMENTS
+from nst_ops.collection.units import WorkUnit
 from nst_ops.config import StylizeConfig
 from nst_ops.media.video import VideoReader
 from nst_ops.pipeline.cutting import cut_films
 from nst_ops.pipeline.spec import RunSpec, new_spec
+from nst_ops.pipeline.worker import Worker
 
 
 def plan(source: Path, output: Path, **sections: object) -> tuple[list[WorkUnit], RunSpec]:
@@ -22,12 +22,8 @@ def plan(source: Path, output: Path, **sections: object) -> tuple[list[WorkUnit]
         model={"kind": "identity"},
         **{"units": {"segment_s": 1.0}, **sections},
     )
-    spec = new_spec(config)
-    catalog = discover(Source.open(config.input))
-    none = catalog.schema.empty_table()
-    for column in ("style", "status"):
-        none = none.append_column(column, [[]])
-    return plan_units(catalog, none, 100, retry_failed=False, choice=spec.choice).units, spec
+    spec = new_spec(config, config.input)
+    return units_of(Worker(spec)), spec
 
 
 def without_pictures(film: Path) -> None:
@@ -88,7 +84,5 @@ def test_segments_of_a_film_that_has_changed_are_dropped(cluster: str, tmp_path:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     write_film(source / "film.mp4", moving_pictures(100, 64, 48), options={"g": "5"})
-    (output / SEGMENTS / "of an older film").mkdir(parents=True)
     units, spec = plan(source, output)
     assert len(cut_films(units, spec)) == 4
-    assert not list((output / SEGMENTS).iterdir())

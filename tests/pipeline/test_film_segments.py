@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from job_runner import check_invariants, visible_files
 from media_factory import Sound, moving_pictures, write_film
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import WorkUnit, cut_unit, plan_units
-from nst_ops.collection.segments import SEGMENTS
+from nst_ops.collection.layout import SEGMENTS
+from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.video.index import read_index
 from nst_ops.media.video.segments import cut_segments
@@ -40,12 +40,11 @@ def make_worker(source: Path, output: Path, network: Path, **sections: object) -
     config = StylizeConfig(
         input=str(source), output=str(output), **{"model": model, "video": LOSSLESS, **sections}
     )
-    return Worker(new_spec(config))
+    return Worker(new_spec(config, config.input))
 
 
 def film_unit(worker: Worker) -> WorkUnit:
-    catalog, rows = discover(Source.open(worker.config.input)), worker.manifest.table()
-    (unit,) = plan_units(catalog, rows, 100, retry_failed=False, choice=worker.spec.choice).units
+    (unit,) = units_of(worker)
     return unit
 
 
@@ -198,7 +197,7 @@ def test_a_full_disk_stops_the_run_and_blames_no_film(
     def full(*_: object) -> None:
         raise StorageFullError("no space left")
 
-    monkeypatch.setattr("nst_ops.pipeline.segment_unit.stylize_frames", full)
+    monkeypatch.setattr("nst_ops.pipeline.segment_unit.write_frames", full)
     assert worker(unit).fatal == "no space left"
     assert not worker.manifest.table().num_rows
 
@@ -259,7 +258,7 @@ def test_frozen_statistics_are_refused_where_there_are_none(tmp_path: Path) -> N
         temporal={"freeze_statistics": True},
     )
     with pytest.raises(ConfigError, match="freeze_statistics"):
-        new_spec(config)
+        new_spec(config, config.input)
 
 
 def test_another_length_of_segments_begins_the_film_anew(source: Path, tmp_path: Path, network: Path) -> None:

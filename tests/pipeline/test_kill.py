@@ -21,13 +21,13 @@ from job_runner import (
 )
 from media_factory import Sound, moving_pictures, write_film
 from PIL import Image
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import plan_units
+from nst_ops.collection.pulse import Pulse
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
-from nst_ops.pipeline.run import _next_try, _without_rows
 from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.waves import Waves
 from nst_ops.pipeline.worker import Worker
 
 KILLS = 10
@@ -90,7 +90,7 @@ def test_a_job_killed_ten_times_ends_whole(cluster: str, tmp_path: Path) -> None
                 assert complete(path)
         seen = rows
         if not killed:  # all was done before the last kill: begin again with what is left, one more film
-            extra = source / f"more {kills}.mp4"
+            extra = source / f"more {num_items}.mp4"  # a new one each time: a changed source is done again
             write_film(extra, moving_pictures(60, 320, 240))
             num_items += 1
     last = run_job(source, output, *ARGUMENTS, ray_address=cluster)
@@ -178,19 +178,21 @@ def test_what_kills_its_worker_is_hunted_down_to_one_item_in_one_style(
         write_picture(source / name)
     model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
     style = {"images": str(styles), "mode": "each", "side": 32}
-    spec = new_spec(StylizeConfig(input=str(source), output=str(tmp_path / "out"), model=model, style=style))
+    spec = new_spec(
+        StylizeConfig(input=str(source), output=str(tmp_path / "out"), model=model, style=style), str(source)
+    )
     worker = Worker(spec)
-    catalog = discover(Source.open(str(source)))
-    (unit,) = plan_units(catalog, worker.manifest.table(), 100, False, spec.choice).units
+    (unit,) = units_of(worker)
+    waves = Waves(spec, worker.manifest, Pulse(worker.output, "run"))
     lost, sizes = [unit], []
     while lost:
-        sizes.append([part.num_rows for part in lost])
+        sizes.append([len(part.keys) for part in lost])
         for part in lost:
             names = [(item["relpath"], style) for item in part.items for style in item["styles"]]
             if ("a.png", "moss") not in names:  # the one that kills whoever touches it
                 worker(part)
         started = {part.unit_id for part in lost}
-        lost = _next_try(_without_rows(lost, worker.manifest), started, {}, spec, worker.manifest)
+        lost = waves.next_try(lost, set(), started)
     assert sizes == [[6], [3, 3], [1, 1, 1]]
     rows = check_invariants(tmp_path / "out")
     assert len(rows) == 6

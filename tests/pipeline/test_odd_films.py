@@ -7,9 +7,8 @@ import numpy as np
 from job_runner import check_invariants
 from media_factory import Sound, decoded, moving_pictures, times, write_film
 from PIL import Image
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import plan_units
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.worker import Worker
@@ -22,9 +21,8 @@ def stylize(source: Path, output: Path, network: Path, **sections: object) -> di
         model={"checkpoint": str(network), "device": "cpu"},
         **{"video": {"preset": "ultrafast"}, **sections},
     )
-    worker = Worker(new_spec(config))
-    catalog, rows = discover(Source.open(config.input)), worker.manifest.table()
-    for unit in plan_units(catalog, rows, 100, retry_failed=False, choice=worker.spec.choice).units:
+    worker = Worker(new_spec(config, config.input))
+    for unit in units_of(worker):
         result = worker(unit)
         assert not result.fatal
         assert not result.error

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from media_factory import Sound, moving_pictures, write_film
 
 from nst_ops.collection.manifest import SCHEMA
 from nst_ops.collection.run_record import only_run
+from nst_ops.collection.verify import verify
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
 from nst_ops.pipeline import stylize_collection
 from nst_ops.storage import Folder
@@ -135,6 +137,23 @@ def test_a_file_is_not_stylized_over_itself(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.png")
     with pytest.raises(ConfigError, match="lie in one another"):
         stylize_collection(config_of(tmp_path / "in" / "a.png", tmp_path / "in"))
+
+
+@pytest.mark.ray
+def test_a_list_names_what_is_done_and_its_columns_travel_into_shards(cluster: str, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "unlisted.png"):
+        write_picture(tmp_path / "pictures" / name)
+    rows = ("file_name,label", "pictures/a.png,3", "pictures/b.png,4", "pictures/none.png,5")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    config = config_of(tmp_path / "list.csv", tmp_path / "out", shards={"format": "webdataset"})
+    summary = stylize_collection(config)
+    assert summary.counts == {"ok": 2, "failed": 1}
+    (shard,) = (tmp_path / "out").glob("*.tar")
+    with tarfile.open(shard) as members:
+        opened = {name: members.extractfile(name) for name in members.getnames() if name.endswith("cls")}
+        labels = {name: file.read() for name, file in opened.items() if file}
+    assert labels == {"pictures/a.cls": b"3", "pictures/b.cls": b"4"}
+    assert verify(Folder(str(tmp_path / "out"))).is_whole
 
 
 def test_an_output_with_files_of_somebody_else_is_refused(tmp_path: Path) -> None:

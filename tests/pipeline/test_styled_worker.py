@@ -12,9 +12,8 @@ import torchvision
 from job_runner import check_invariants, visible_files, write_picture
 from media_factory import moving_pictures, write_film
 from PIL import Image
+from planning import plan_of, units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import Plan, plan_units
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.config.stylize import GatysConfig
@@ -58,19 +57,13 @@ def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker
     )
     pictures = StylePictures.open(config.style)
     choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
-    worker = Worker(RunSpec(config, "run", "mean_colour", "", "", choice, pictures))
+    worker = Worker(RunSpec(config, "run", "mean_colour", "", "", choice, config.input, pictures))
     worker.stylizer = MeanColour()
     return worker
 
 
-def plan_of(worker: Worker) -> Plan:
-    catalog = discover(Source.open(worker.config.input))
-    rows, size = worker.manifest.table(), worker.config.units.images
-    return plan_units(catalog, rows, size, retry_failed=False, choice=worker.spec.choice)
-
-
 def stylize(worker: Worker) -> dict[str, dict[str, object]]:
-    for unit in plan_of(worker).units:
+    for unit in units_of(worker):
         result = worker(unit)
         assert not result.fatal
         assert not result.error
@@ -162,15 +155,15 @@ def test_films_are_painted_once_per_style(source, styles):
 def test_what_is_missing_of_an_input_is_done_and_nothing_else(source, styles):
     worker = make_worker(source, styles, "each")
     stylize(worker)
-    before = {(row["item_id"], row["style"]): row for row in worker.manifest.table().to_pylist()}
-    assert plan_of(worker).units == []
-    (lost,) = [key for key in before if key[1] == "moss" and before[key]["source_uri"].endswith("dogs/a.png")]
+    before = {(row["source_uri"], row["style"]): row for row in worker.manifest.table().to_pylist()}
+    assert units_of(worker) == []
+    (lost,) = [key for key in before if key[1] == "moss" and key[0].endswith("dogs/a.png")]
     worker.manifest.forget({lost})
     assert not (source.parent / "out/moss/dogs/a.png").exists()
-    (unit,) = plan_of(worker).units
+    (unit,) = units_of(worker)
     assert [item["styles"] for item in unit.items] == [("moss",)]
     worker(unit)
-    after = {(row["item_id"], row["style"]): row for row in worker.manifest.table().to_pylist()}
+    after = {(row["source_uri"], row["style"]): row for row in worker.manifest.table().to_pylist()}
     assert {key: row for key, row in after.items() if key != lost} == {
         key: row for key, row in before.items() if key != lost
     }
@@ -182,9 +175,10 @@ def test_a_changed_input_is_done_again_in_every_style(source, styles):
     stylize(worker)
     write_picture(source / "cats" / "a.png", 40, 30, seed=9)
     plan = plan_of(worker)
-    assert {style for _, style in plan.stale} == {"amber", "moss", "navy"}
-    assert len(plan.stale) == 3
-    (unit,) = plan.units
+    stale = plan.stale()
+    assert {style for _, style in stale} == {"amber", "moss", "navy"}
+    assert len(stale) == 3
+    (unit,) = plan.units()
     assert [item["relpath"] for item in unit.items] == ["cats/a.png"]
 
 

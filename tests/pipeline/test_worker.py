@@ -9,9 +9,9 @@ import pytest
 from job_runner import check_invariants, read_manifest, visible_files, write_picture
 from media_factory import Sound, moving_pictures, write_film
 from PIL import Image
+from planning import units_of
 
-from nst_ops.collection.discover import Source, discover
-from nst_ops.collection.plan import WorkUnit, plan_units
+from nst_ops.collection.source import Source
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import RunSpec, new_spec
@@ -29,13 +29,8 @@ def make_worker(source: Path, output: Path, **sections: object) -> Worker:
     config = StylizeConfig(
         input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections}
     )
-    return Worker(RunSpec(config, "run", config.model.kind, "", "", StyleChoice((config.model.kind,))))
-
-
-def units_of(worker: Worker) -> list[WorkUnit]:
-    catalog = discover(Source.open(worker.config.input))
-    rows, size = worker.manifest.table(), worker.config.units.images
-    return plan_units(catalog, rows, size, retry_failed=False, choice=worker.spec.choice).units
+    choice = StyleChoice((config.model.kind,))
+    return Worker(RunSpec(config, "run", config.model.kind, "", "", choice, config.input))
 
 
 def stylize(worker: Worker) -> dict[str, dict[str, object]]:
@@ -232,7 +227,9 @@ def test_workers_that_stand_elsewhere_find_relative_paths(
 ) -> None:
     write_picture(tmp_path / "in" / "a.png")
     monkeypatch.chdir(tmp_path)
-    spec = new_spec(StylizeConfig(input="in", output="out", model={"kind": "identity"}))
+    spec = new_spec(
+        StylizeConfig(input="in", output="out", model={"kind": "identity"}), Source.open("in").root
+    )
     monkeypatch.chdir("/")
     assert spec.config.input == str(tmp_path / "in")
     assert stylize(Worker(spec))["a.png"]["status"] == "ok"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,6 +9,7 @@ from typing import Any
 
 from nst_ops.evaluation.report import show
 from nst_ops.evaluation.temporal.figures import FIGURES, SOURCE
+from nst_ops.report.html import definitions, image, page
 
 _SHOWN = ("warping_ratio_1", "warping_ratio_10", "luminance_flicker", "high_frequency_energy", "gram")
 
@@ -32,17 +32,16 @@ def write_page(
         plot: PNG.
         strips: names of videos, and their strips as JPEG.
     """
-    about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     remarks = "".join(f"<li>{escape(note)}</li>" for note in notes)
     body = [
-        f"<h1>Do the videos hold still?</h1><dl>{about}</dl>",
+        f"<h1>Do the videos hold still?</h1>{definitions(facts.items())}",
         f"<h2>Figures</h2>{_means(means)}",
         f"<h2>Notes</h2><ul>{remarks}</ul>" if notes else "",
-        f"<h2>Videos</h2>{_image(plot, 'png')}{_videos(rows)}",
+        f"<h2>Videos</h2>{image(plot, 'png')}{_videos(rows)}",
         f"<h2>Strips</h2><p>{_ABOUT_STRIPS}</p>",
-        *(f"<h3>{escape(name)}</h3>{_image(jpeg, 'jpeg')}" for name, jpeg in strips),
+        *(f"<h3>{escape(name)}</h3>{image(jpeg, 'jpeg')}" for name, jpeg in strips),
     ]
-    return _PAGE.format(body="\n".join(body))
+    return page("Do the videos hold still?", body)
 
 
 def _means(means: Mapping[str, float]) -> str:
@@ -71,34 +70,8 @@ def _number(figure: float) -> str:
     return show(figure) if math.isfinite(figure) else ""
 
 
-def _image(data: bytes, kind: str) -> str:
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="">'
-
-
 _ABOUT_STRIPS = (
     "The most restless first. The square is where the paint changes most along the motion. In the last "
     "picture time runs downwards: what holds still or moves evenly draws clean lines, what flickers is "
     "ragged, a ghost is a second line beside the first."
 )
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Do the videos hold still?</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto;
-  padding: 0 1rem }}
-h1 {{ font-size: 1.5rem }}
-h2 {{ font-size: 1.15rem; margin-top: 2.2rem }}
-h3 {{ font-size: .9rem; margin: 1.2rem 0 .3rem }}
-table {{ border-collapse: collapse; font-size: .9rem; width: 100%; overflow-wrap: anywhere }}
-th, td {{ text-align: left; vertical-align: top }}
-th, td {{ padding: .25rem .7rem .25rem 0; border-bottom: 1px solid #e6e2dc }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .85rem }}
-dt {{ font-weight: 600 }}
-dd {{ margin: 0; overflow-wrap: anywhere }}
-img {{ max-width: 100% }}
-</style>
-{body}
-</html>
-"""

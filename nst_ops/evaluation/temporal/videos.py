@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from nst_ops.collection.layout import RUN_FILE
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.run_record import RUN_FILE
 from nst_ops.config import ConfigError, EvaluateConfig, VideoConfig
 from nst_ops.evaluation.features import load_judge
 from nst_ops.evaluation.pictures import read_styles, spread

@@ -10,11 +10,12 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.images import UInt8Array, fit_size
 from nst_ops.media.video.colour import Colour
+from nst_ops.media.video.source import MediaSource, RangeInput
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
 
@@ -72,13 +73,13 @@ class VideoHeader:
     duration_s: float
 
 
-def read_header(path: str) -> VideoHeader:
-    """Size and length of a local video by its header.
+def read_header(source: MediaSource) -> VideoHeader:
+    """Size and length of a video by its header.
 
     Raises:
         UnreadableVideoError: it does not open, or holds no video stream.
     """
-    with open_input(path) as container:
+    with open_input(source) as container:
         stream = picture_stream(container)
         duration_s = (
             float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
@@ -100,6 +101,19 @@ def picture_stream(container: InputContainer) -> Any:
                 raise UnreadableVideoError("FFmpeg does not know its codec: convert it to H.264")
             return stream
     raise UnreadableVideoError("it holds no video stream: is it a sound file?")
+
+
+def picture_alone(container: InputContainer) -> Any:
+    """``picture_stream``; from here on the bytes of other streams are not even read.
+
+    Raises:
+        UnreadableVideoError: as ``picture_stream``.
+    """
+    stream = picture_stream(container)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    return stream
 
 
 def muxer_options(container: str, time_base: Fraction | None = None) -> dict[str, str]:
@@ -129,16 +143,23 @@ def count_packets(path: str) -> int:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
-def open_input(path: str) -> InputContainer:
-    """Open a local file for reading; nothing in it can make FFmpeg open another file or a URL.
+def open_input(source: MediaSource) -> InputContainer:
+    """Open a video for reading; nothing in it can make FFmpeg open another file or a URL.
 
     Raises:
-        UnreadableVideoError: not a video that FFmpeg knows.
+        UnreadableVideoError: not a video that FFmpeg knows. What a remote file raises comes as it is, from
+            here as from the methods of the container.
     """
+    return open_file(f"file:{source}" if isinstance(source, str) else RangeInput(source))
+
+
+def open_file(file: str | RangeInput, **options: str) -> InputContainer:
+    """``open_input`` for what FFmpeg takes: a URL of its own, or a file object; with options of a demuxer."""
     try:
         return av.open(
-            f"file:{path}",
-            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            file,
+            "r",
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, **options},
             metadata_errors="replace",
         )
     except FFmpegError as error:

@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from av.stream import Stream
 
 from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, codecs_for, open_input
+from nst_ops.media.video.source import MediaSource
 
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
@@ -30,13 +31,13 @@ class StreamCopier:
 
     def __init__(
         self,
-        source_path: str,
+        source: MediaSource,
         output: OutputContainer,
         picture: Stream,
         notes: list[str],
         span_s: Span | None = None,
     ) -> None:
-        self._source = open_input(source_path)
+        self._source = open_input(source)
         self._output = output
         self._span_s = span_s
         output.metadata.update(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import av
@@ -10,7 +9,8 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
-from nst_ops.media.video.container import open_input, picture_stream
+from nst_ops.media.video.container import open_input, picture_alone
+from nst_ops.media.video.source import MediaSource, size_of
 from nst_ops.media.video.truncation import promised_bytes
 
 # Seconds before a picture to which to seek: to the keyframe before it, or to an earlier one if decoding
@@ -22,7 +22,7 @@ class PictureDecoder:
     """Pictures of the first picture stream, in the order in which they are shown.
 
     Args:
-        path: local file.
+        source: of the film.
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
 
     Raises:
@@ -30,8 +30,8 @@ class PictureDecoder:
         DamagedVideoError: on opening a cut-off file, or while iterating.
     """
 
-    def __init__(self, path: str, keep_damaged: bool) -> None:
-        self.path = path
+    def __init__(self, source: MediaSource, keep_damaged: bool) -> None:
+        self._source = source
         self.keep_damaged = keep_damaged
         self.judged: tuple[int, int | None] | None = None
         """PTS from and up to which damage counts, the end left out: what lies around is read only to
@@ -97,9 +97,9 @@ class PictureDecoder:
             yield from pictures
 
     def _open(self) -> None:
-        self.container = open_input(self.path)
+        self.container = open_input(self._source)
         try:
-            self.stream = picture_stream(self.container)
+            self.stream = picture_alone(self.container)
         except BaseException:
             self.close()
             raise
@@ -110,8 +110,8 @@ class PictureDecoder:
         """Most containers say how long they are: see a cut-off file before hours go into it."""
         if self.keep_damaged:
             return
-        promised = promised_bytes(self.path, self.container, self.stream)
-        size = os.path.getsize(self.path)
+        promised = promised_bytes(self._source, self.container, self.stream)
+        size = size_of(self._source)
         if promised > size:
             raise DamagedVideoError(
                 f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it "

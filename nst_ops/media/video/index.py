@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Discard
 from numpy.typing import NDArray
 
-from nst_ops.media.video.container import codec_name, open_input, picture_stream
+from nst_ops.media.video.container import codec_name, open_file, open_input, picture_alone
+from nst_ops.media.video.sample_table import SampleTable
+from nst_ops.media.video.source import MediaSource
 
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -36,25 +38,23 @@ class PacketIndex:
     """Why the film cannot be cut; empty if it can."""
 
 
-def read_index(path: str) -> PacketIndex:
+def read_index(source: MediaSource) -> PacketIndex:
     """Packet index of the picture stream that ``VideoReader`` reads.
 
     A film is only said to be cuttable if nothing speaks against it; the others are done in one pass.
+    Of an MP4 or MOV only the sample table is read, of a fragmented one and of Matroska every byte.
 
     Raises:
         UnreadableVideoError: it does not open, or holds no picture stream.
     """
-    with open_input(path) as container:
-        stream = picture_stream(container)
+    with _open_packets(source) as container:
+        stream = picture_alone(container)
         time_base = stream.time_base or Fraction(1, 90000)
         none = np.empty(0, np.int64)
         if container.format.name not in _INDEXED:
             return PacketIndex(time_base, none, none, f"{container.format.name} cannot be searched exactly")
         if codec_name(stream) not in _ONE_PICTURE_A_PACKET:
             return PacketIndex(time_base, none, none, f"packets of {codec_name(stream)} may show no picture")
-        for other in container.streams:
-            if other is not stream:
-                other.discard = Discard.all  # their bytes are not even read
         rows: list[tuple[int, bool, bool]] = []
         problem = ""
         try:
@@ -70,6 +70,15 @@ def read_index(path: str) -> PacketIndex:
     order = np.argsort(pts[is_shown], kind="stable")
     keyframes = np.flatnonzero(is_key[is_shown][order])
     return PacketIndex(time_base, pts[is_shown][order], keyframes, problem or _problem(pts, is_key, is_shown))
+
+
+def _open_packets(source: MediaSource) -> InputContainer:
+    """A container of which the packets have the right times and flags, if not their bytes."""
+    table = SampleTable(source)
+    if table.is_whole:
+        # No parsing: it would find no keyframes among zeros, and the table needs no correction.
+        return open_file(table, fflags="noparse+nofillin")
+    return open_input(source)
 
 
 def _problem(pts: Int64Array, is_key: BoolArray, is_shown: BoolArray) -> str:

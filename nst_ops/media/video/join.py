@@ -15,6 +15,7 @@ from av.error import FFmpegError
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, picture_stream
 from nst_ops.media.video.copier import StreamCopier
+from nst_ops.media.video.source import MediaSource
 
 
 def join_segments(
@@ -22,7 +23,7 @@ def join_segments(
     path: str,
     container: str,
     info: VideoInfo,
-    source_path: str,
+    source: MediaSource,
     span_s: tuple[float, float | None] | None = None,
 ) -> tuple[int, list[str]]:
     """Join the segments of a film as if it had been written in one pass; nothing is encoded again.
@@ -33,7 +34,7 @@ def join_segments(
         path: local file to write; if an error is raised the caller removes it.
         container: ``mp4``, ``mov`` or ``matroska``.
         info: the film, as the reader of any of its segments described it.
-        source_path: file whose sound, subtitles, chapters and metadata are copied.
+        source: film whose sound, subtitles, chapters and metadata are copied.
         span_s: what the segments cover of the film, as ``VideoReader.span_s``; the output starts at 0.
 
     Returns:
@@ -52,7 +53,7 @@ def join_segments(
     num_frames = 0
     try:
         stream = _add_picture(output, first_path, info)
-        copier = StreamCopier(source_path, output, stream, notes, span_s)
+        copier = StreamCopier(source, output, stream, notes, span_s)
         for packet in _pictures(paths, info.time_base):
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
             # Keep the streams abreast, or the muxer would hold all the sound in memory.

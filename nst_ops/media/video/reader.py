@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,6 +21,7 @@ from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, cod
 from nst_ops.media.video.decoder import PictureDecoder
 from nst_ops.media.video.index import read_index
 from nst_ops.media.video.segments import Segment, Selection, cut_segments
+from nst_ops.media.video.source import MediaSource, size_of
 
 EVERYTHING = Selection()
 
@@ -30,7 +30,7 @@ class VideoReader:
     """Frames of the first picture stream, front to back.
 
     Args:
-        path: local file.
+        source: local path, or a remote file: of a segment only its share is fetched.
         max_side: shrink frames to this longer side in pixels (both sides then even).
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
         selection: frames that are wanted of the film.
@@ -45,20 +45,20 @@ class VideoReader:
 
     def __init__(
         self,
-        path: str,
+        source: MediaSource,
         max_side: int | None = None,
         keep_damaged: bool = False,
         selection: Selection = EVERYTHING,
         segment: Segment | None = None,
         tail: int = 0,
     ) -> None:
-        self.path = path
+        self._source = source
         self._selection = selection
         self._tail = tail
         self._reformatter = VideoReformatter()
-        if os.path.getsize(path) == 0:
+        if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
-        self._decoder = PictureDecoder(path, keep_damaged)
+        self._decoder = PictureDecoder(source, keep_damaged)
         try:
             self._pictures = self._decoder.pictures()
             first = next(self._pictures, None)
@@ -113,7 +113,7 @@ class VideoReader:
     def _find_segment(self, segment: Segment | None) -> Segment | None:
         """What to seek to; None to read from the start of the film."""
         if (segment is None or segment.count == 1) and self._begin > self._first_pts:
-            index = read_index(self.path)
+            index = read_index(self._source)
             if index.problem:
                 return None
             (segment,) = cut_segments(index, math.inf, 0, self._selection)

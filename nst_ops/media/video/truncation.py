@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import Any, BinaryIO
+from typing import Any
 
 from av.container import InputContainer
 
+from nst_ops.media.video.source import MediaSource, RangeInput
 
-def promised_bytes(path: str, container: InputContainer, stream: Any) -> int:
+
+def promised_bytes(source: MediaSource, container: InputContainer, stream: Any) -> int:
     """Where the file should end, by its own account; 0 if it does not say."""
     name = container.format.name
     if "mp4" in name:
         entries = stream.index_entries
         ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
         return max(ends, default=0)
-    with open(path, "rb") as file:
-        if "matroska" in name:
-            return _matroska_end(file)
-        head = file.read(8)
+    file = RangeInput(source)
+    if "matroska" in name:
+        return _matroska_end(file)
+    head = file.read(8)
     # A RIFF says how much follows its first 8 bytes; some writers count these, too.
     promised = int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
     return 0 if promised == 0xFFFFFFFF else promised  # a recorder that never came back to fill it in
 
 
-def _matroska_end(file: BinaryIO) -> int:
+def _matroska_end(file: RangeInput) -> int:
     """The byte at which the segment ends, or 0 for a live recording, which does not know."""
     for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML header, segment
         if file.read(4) != element:

@@ -21,7 +21,7 @@ from nst_ops.config import VideoConfig
 from nst_ops.media.video import VideoReader, VideoWriter
 from nst_ops.storage import SCRATCH, FileInfo, Folder, StorageFullError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -94,6 +94,43 @@ def test_removing_takes_folders_and_does_not_mind_their_absence(folder):
     folder.remove("a")
     folder.remove("a")
     assert set(listing(folder)) == {"c.txt"}
+
+
+def test_many_are_removed_at_once(folder):
+    for name in ("a/b.txt", "a/c.txt", "d.txt"):
+        put(folder, name, b"x")
+    folder.remove_many(["a/b.txt", "d.txt", "nowhere"])
+    assert set(listing(folder)) == {"a/c.txt"}
+
+
+def test_one_folder_is_listed_without_those_below(folder):
+    assert folder.list() == folder.list("a") == []
+    for name in ("b.txt", "a/c.txt", "a/d/e.txt"):
+        put(folder, name, b"x")
+    assert [name for name in folder.list() if name != SCRATCH] == ["a", "b.txt"]
+    assert folder.list("a") == ["c.txt", "d"]
+
+
+def test_a_published_file_takes_the_place_of_an_older_one(folder):
+    put(folder, "new", b"new")
+    put(folder, "a/b.txt", b"old")
+    folder.publish("new", "a/b.txt")
+    assert folder.read_bytes("a/b.txt") == b"new"
+    assert set(listing(folder)) == {"a/b.txt"}
+
+
+def test_media_is_a_path_on_a_disk_and_read_by_ranges_elsewhere(folder):
+    put(folder, "a/b.mp4", b"0123456789")
+    media = folder.media("a/b.mp4")
+    if isinstance(media, str):
+        assert Path(media).read_bytes() == b"0123456789"
+        return
+    assert (media.name, media.num_bytes) == ("b.mp4", 10)
+    with media.open(block_bytes=4) as file:
+        assert file.read(3) == b"012"
+        assert file.seek(-2, os.SEEK_END) == 8
+        assert file.read(5) == b"89"
+        assert file.read(5) == b""
 
 
 def test_a_changed_file_has_another_version(folder):

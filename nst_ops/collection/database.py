@@ -1,0 +1,83 @@
+"""A DuckDB on scratch disk: a hundred million rows are sorted, joined and counted in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+_MEMORY = "2GB"
+"""What the database holds in memory; the rest lies on the scratch disk."""
+_FETCH = 100_000
+
+Values = Mapping[str, Any]
+"""Of the parameters that a statement names as ``$name``."""
+
+
+class Database:
+    """A database of its own, which goes away with the object."""
+
+    def __init__(self) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
+        path = Path(self._scratch.name)
+        self._connection = duckdb.connect(
+            str(path / "collection.duckdb"),
+            config={"memory_limit": _MEMORY, "temp_directory": str(path / "spill")},
+        )
+        _silence(self._connection)
+
+    def run(self, sql: str, values: Values | None = None, **tables: Any) -> None:
+        """Run a statement. ``tables``: Arrow tables or readers of batches that it names."""
+        errors: list[Exception] = []
+        for name, table in tables.items():
+            is_reader = isinstance(table, pa.RecordBatchReader)
+            self._connection.register(name, _watched(table, errors) if is_reader else table)
+        try:
+            self._connection.execute(sql, values or None)
+        except duckdb.Error as error:
+            raise (errors[0] if errors else error) from None  # not DuckDB's fault: it could not be read
+        finally:
+            for name in tables:
+                self._connection.unregister(name)
+
+    def rows(self, sql: str, values: Values | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        return self._connection.execute(sql, values or None).fetchall()
+
+    def value(self, sql: str, values: Values | None = None) -> Any:
+        """The one value of a result."""
+        return self.rows(sql, values)[0][0]
+
+    def table(self, sql: str, values: Values | None = None) -> pa.Table:
+        """A result that fits into memory."""
+        return self._connection.sql(sql, params=values or None).to_arrow_table()
+
+    def batches(self, sql: str, values: Values | None = None) -> Iterator[pa.RecordBatch]:
+        """A large result, batch by batch; other statements may run in between."""
+        cursor = self._connection.cursor()
+        _silence(cursor)
+        try:
+            yield from cursor.sql(sql, params=values or None).to_arrow_reader(_FETCH)
+        finally:
+            cursor.close()
+
+
+def _silence(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET enable_progress_bar = false")  # a run shows its own
+
+
+def _watched(reader: pa.RecordBatchReader, errors: list[Exception]) -> pa.RecordBatchReader:
+    """The same reader, whose exceptions are kept: DuckDB turns them into text."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())

@@ -1,0 +1,71 @@
+"""What a run came to: the manifest's rows of a catalog, counted and sampled."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from nst_ops.collection.errors import ErrorGroup
+from nst_ops.collection.manifest import Manifest
+from nst_ops.collection.plan import Plan
+
+_COLUMNS = (
+    *("source_uri", "source_member", "style", "status", "kind", "error_type", "error_message"),
+    *("output_uri", "output_member", "output_bytes", "duration_s", "run_id", "num_frames"),
+)
+
+
+class Results:
+    """Rows of the sources that are in the catalog; those of others may have gone since.
+
+    Args:
+        plan: of the run, for its catalog.
+        manifest: as it stands.
+    """
+
+    def __init__(self, plan: Plan, manifest: Manifest) -> None:
+        self._database = plan.database
+        self._database.run(
+            """
+            CREATE OR REPLACE TABLE results AS
+            SELECT * FROM source_rows SEMI JOIN found ON source_uri = $root || found.relpath
+            """,
+            {"root": plan.root},
+            source_rows=manifest.reader(_COLUMNS),
+        )
+
+    def statuses(self) -> dict[str, int]:
+        """Rows by status."""
+        return dict(self._database.rows("SELECT status, count(*) FROM results GROUP BY status"))
+
+    def made_by(self, run_id: str) -> tuple[int, int]:
+        """(images, video frames) that a run stylized."""
+        images, frames = self._database.rows(
+            """
+            SELECT count(*) FILTER (kind <> 'video'), coalesce(sum(num_frames) FILTER (kind = 'video'), 0)
+            FROM results WHERE run_id = $run_id AND status = 'ok'
+            """,
+            {"run_id": run_id},
+        )[0]
+        return int(images), int(frames)
+
+    def errors(self, count: int) -> list[ErrorGroup]:
+        """What did not succeed, most frequent first."""
+        rows = self._database.rows(
+            """
+            SELECT count(*) AS times, error_type, error_message, min(source_uri) FROM results
+            WHERE status IN ('failed', 'crashed') GROUP BY error_type, error_message
+            ORDER BY times DESC, error_type, error_message LIMIT $count
+            """,
+            {"count": count},
+        )
+        return [ErrorGroup(*row) for row in rows]
+
+    def sample(self, count: int) -> pa.Table:
+        """Up to ``count`` rows with status ok, by chance, but the same for the same rows."""
+        return self._database.table(
+            """
+            SELECT * FROM results WHERE status = 'ok'
+            ORDER BY hash(source_uri || coalesce(source_member, '') || style), source_uri, style LIMIT $count
+            """,
+            {"count": count},
+        )

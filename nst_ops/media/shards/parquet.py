@@ -1,0 +1,148 @@
+"""Parquet with the bytes of images in a column, as Hugging Face lays it out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
+from nst_ops.media.formats import IMAGE_WRITERS, media_kind
+from nst_ops.media.shards.columns import is_bytes
+from nst_ops.media.shards.rows import Keys, RowSample
+from nst_ops.media.shards.sample import Layout, Picture, RowNames, Sample, Stylized
+
+_ROWS_READ = 16
+"""Rows in memory while a shard is read: images are large."""
+_BUFFER_BYTES = 2**20
+_GROUP_BYTES = 32 * 2**20
+"""Of images, after which a row group is written whatever the source's hold: each style has one open."""
+
+
+class ParquetShard:
+    """Reads a local Parquet file.
+
+    Args:
+        path: of the file.
+        image_column: of the images; where there is none of that name, the only one that can hold them.
+
+    Raises:
+        UnreadableShardError: no Parquet, or no column of images.
+    """
+
+    def __init__(self, path: str, image_column: str) -> None:
+        try:
+            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+        except (pa.ArrowException, OSError) as error:
+            raise UnreadableShardError(f"no whole Parquet: {error}: copy or make it again") from error
+        schema, metadata = self._file.schema_arrow, self._file.metadata
+        rows_per_group = metadata.row_group(0).num_rows if metadata.num_row_groups else 1
+        self._layout = Layout(schema, _image_column(schema, image_column), max(1, rows_per_group))
+
+    def layout(self) -> Layout:
+        """The columns, which the output has as well."""
+        return self._layout
+
+    def samples(self) -> Iterator[RowSample]:
+        """The rows in their order.
+
+        Raises:
+            UnreadableShardError: at the damage, where there is one.
+        """
+        names, keys, num_rows = RowNames(), Keys(), 0
+        try:
+            for batch in self._file.iter_batches(_ROWS_READ, use_threads=False):
+                others = batch.drop_columns([self._layout.image])
+                for index, value in enumerate(batch[self._layout.image].to_pylist()):
+                    yield _sample(value, others.slice(index, 1), names, keys)
+                    num_rows += 1
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UnreadableShardError(
+                f"damaged Parquet: {error}, after {num_rows} of its rows: copy or make it again"
+            ) from error
+
+
+class ParquetWriter:
+    """Writes a Parquet shard, a row group at a time. A context manager."""
+
+    def __init__(self, path: str, layout: Layout) -> None:
+        self._layout, self._names = layout, RowNames()
+        others = layout.others
+        # A dictionary of images would be all of them, for nothing.
+        self._writer = pq.ParquetWriter(path, layout.schema, use_dictionary=others.names)
+        self._images: list[Any] = []
+        self._others: list[pa.RecordBatch] = []
+        self._num_bytes = 0
+
+    def __enter__(self) -> ParquetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._writer:
+            if kind is None and self._images:
+                self._write_group()
+
+    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, str]:
+        """Add a sample; the name that each image of it got, by ``Picture.member``."""
+        names = {}
+        is_struct = pa.types.is_struct(self._layout.schema.field(self._layout.image).type)
+        for row in sample.rows(stylized, self._layout):
+            names[row.picture.member] = self._names.next(row.path if is_struct else None)
+            self._images.append({"bytes": row.data, "path": row.path} if is_struct else row.data)
+            self._others.append(row.others)
+            self._num_bytes += len(row.data)
+            if len(self._images) >= self._layout.rows_per_group or self._num_bytes >= _GROUP_BYTES:
+                self._write_group()
+        return names
+
+    def _write_group(self) -> None:
+        schema, image = self._layout.schema, self._layout.image
+        images = pa.array(self._images, schema.field(image).type)
+        others = pa.Table.from_batches(self._others, self._layout.others)
+        columns = [images if name == image else others[name] for name in schema.names]
+        table = pa.Table.from_arrays(columns, schema=schema)
+        self._writer.write_table(table, row_group_size=len(table))
+        self._images, self._others, self._num_bytes = [], [], 0
+
+
+def _image_column(schema: pa.Schema, wanted: str) -> str:
+    columns = [field.name for field in schema if _holds_images(field.type)]
+    if wanted in columns:
+        return wanted
+    if len(columns) == 1:
+        return str(columns[0])
+    found = f"there are {', '.join(columns)}" if columns else f"its columns are {', '.join(schema.names)}"
+    raise UnreadableShardError(
+        f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column"
+    )
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and is_bytes(field.type) for field in kind)
+    return is_bytes(kind)
+
+
+def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: Keys) -> RowSample:
+    path = value.get("path") if isinstance(value, dict) else None
+    data = value.get("bytes") if isinstance(value, dict) else value
+    member = names.next(path)
+    name = member if media_kind(member) == "image" else member + _extension(data or b"")
+    error = None if data else UnsupportedMediaError("a row without the bytes of its image: embed them")
+    return RowSample(keys.next(name), Picture(member, name, data or b"", error), path, others)
+
+
+def _extension(data: bytes) -> str:
+    """The extension under which a format is written again, by a look at the bytes."""
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:
+        written = "JPEG" if image.format == "MPO" else image.format
+        return next(extension for extension, name in IMAGE_WRITERS.items() if name == written)
+    return ".png"

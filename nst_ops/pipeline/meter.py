@@ -1,0 +1,122 @@
+"""What a worker is doing, told about once a second; counting itself costs next to nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+
+from nst_ops.pipeline.overlap import Timings
+
+_EVERY_S = 0.5
+
+
+class Fill:
+    """How full a queue was, 0 to 1, on average over the times that somebody looked."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def __call__(self, share: float) -> None:
+        """Somebody has looked."""
+        self._sum, self._count = self._sum + share, self._count + 1
+
+    def take(self) -> float:
+        """The mean since the last call; 0 where nobody has looked."""
+        mean = self._sum / max(1, self._count)
+        self._sum, self._count = 0.0, 0
+        return mean
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a worker has done since its last reading."""
+
+    elapsed_s: float
+    num_rows: int = 0
+    num_frames: int = 0
+    seconds: Timings = field(default_factory=Timings)
+    decode_fill: float = 0.0
+    """Of the queue between decoder and network: 0 where the network waits for the decoder."""
+    encode_fill: float = 0.0
+    """Of the queue before the encoder: 1 where the encoder holds everything up."""
+
+
+Listener = Callable[[Reading], None]
+
+
+class Meter:
+    """Counts rows, frames and seconds from any thread of a worker, and tells its listeners.
+
+    Args:
+        listeners: told every half second, in a thread of this object's own; without one there is none.
+        every_s: seconds between two readings.
+    """
+
+    def __init__(self, *listeners: Listener, every_s: float = _EVERY_S) -> None:
+        self.decode_fill, self.encode_fill = Fill(), Fill()
+        self._listeners, self._every_s = listeners, every_s
+        self._num_rows = self._num_frames = 0
+        self._followed: tuple[Timings, ...] = ()
+        self._told, self._past = Timings(), Timings()
+        self._read_at = time.perf_counter()
+        self._lock = threading.Lock()
+        if listeners:
+            threading.Thread(target=self._run, name="meter", daemon=True).start()
+
+    def add(self, num_rows: int, num_frames: int) -> None:
+        """Count rows that are finished and frames that are stylized."""
+        with self._lock:
+            self._num_rows += num_rows
+            self._num_frames += num_frames
+
+    @contextlib.contextmanager
+    def follow(self, *timings: Timings) -> Iterator[None]:
+        """Count the seconds that are added to ``timings`` from here on; inside another, that one counts."""
+        if self._followed:
+            yield
+            return
+        self._followed = timings
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._past = self._seconds()
+                self._followed = ()
+
+    def flush(self) -> None:
+        """Tell the listeners what has happened since the last time."""
+        with self._lock:
+            now, seconds = time.perf_counter(), self._seconds()
+            reading = Reading(
+                now - self._read_at,
+                self._num_rows,
+                self._num_frames,
+                _difference(seconds, self._told),
+                self.decode_fill.take(),
+                self.encode_fill.take(),
+            )
+            self._read_at, self._told = now, seconds
+            self._num_rows = self._num_frames = 0
+            for listener in self._listeners:
+                listener(reading)
+
+    def _seconds(self) -> Timings:
+        """Since the worker began."""
+        total = Timings()
+        for timings in (self._past, *self._followed):
+            total.add(timings)
+        return total
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            self.flush()
+
+
+def _difference(later: Timings, earlier: Timings) -> Timings:
+    return Timings(
+        **{part.name: getattr(later, part.name) - getattr(earlier, part.name) for part in fields(Timings)}
+    )

@@ -1,0 +1,121 @@
+"""The pool of workers, from what the nodes of the cluster have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.ray_connection import Node
+
+_FINEST = 100
+"""Parts into which a core or a GPU is divided at the finest."""
+_SHOWN_NODES = 4
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many workers there are, and what each takes of its node."""
+
+    min_size: int
+    initial_size: int
+    max_size: int
+    cpus: float
+    gpus: float
+    threads: int
+    """CPU threads of the network in each worker, which Ray would set to 1."""
+
+
+def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
+    """Size the pool: one worker per GPU, or per node where no GPU is wanted or there, or as configured.
+
+    Args:
+        config: of the run.
+        nodes: those that are alive.
+
+    Raises:
+        ConfigError: the nodes cannot hold the pool, and there is no ``workers.max_count`` to wait for more.
+    """
+    workers = config.workers
+    gpus = _gpus(config, nodes)
+    cpus = workers.cpus or _cpus(workers.count, gpus, nodes)
+    places = sum(_places(node, cpus, gpus) for node in nodes)
+    threads = workers.threads or max(1, int(cpus))
+    if workers.max_count:
+        lowest = workers.min_count or 1
+        initial = min(max(places, lowest), workers.max_count)
+        return Pool(lowest, initial, workers.max_count, cpus, gpus, threads)
+    count = workers.count or places
+    if not places or count > places:
+        raise ConfigError(_no_place(count, places, cpus, gpus, nodes))
+    return Pool(count, count, count, cpus, gpus, threads)
+
+
+def wants_gpu(config: StylizeConfig) -> bool:
+    """Whether the network of this run would use a GPU."""
+    return config.model.kind != "identity" and config.model.device != "cpu"
+
+
+def _gpus(config: StylizeConfig, nodes: Sequence[Node]) -> float:
+    """GPUs of each worker: as configured, or one, or an equal share of one if more workers are asked for."""
+    if config.workers.gpus:
+        return config.workers.gpus
+    cards = sum(int(node.gpus) for node in nodes)
+    if not cards or not wants_gpu(config):
+        return 0.0
+    return _share([1.0] * cards, config.workers.count or cards)
+
+
+def _cpus(count: int | None, gpus: float, nodes: Sequence[Node]) -> float:
+    """Cores of each worker: those of a node, with their decoders and encoders, share all that it has."""
+    if not gpus:
+        cores = [node.cpus for node in nodes if node.cpus]
+        return _share(cores, count or len(cores)) if cores else 1.0
+    shares = [
+        node.cpus / min(on_node, count or on_node)
+        for node in nodes
+        if node.cpus and (on_node := _gpu_places(node, gpus))
+    ]
+    return _rounded(min(shares)) if shares else 1.0
+
+
+def _share(amounts: Sequence[float], count: int) -> float:
+    """The largest equal part of the smallest amount that the amounts hold ``count`` times."""
+    for parts in range(1, _FINEST):
+        share = _rounded(min(amounts) / parts)
+        if sum(_times(amount, share) for amount in amounts) >= count:
+            break
+    return share
+
+
+def _rounded(amount: float) -> float:
+    """Down to what Ray can be asked for: whole above 1, and hundredths below."""
+    return math.floor(amount) if amount >= 1 else max(1, math.floor(amount * _FINEST)) / _FINEST
+
+
+def _times(amount: float, share: float) -> int:
+    """How often ``share`` fits into ``amount``."""
+    return int(amount / share + 1e-6)
+
+
+def _places(node: Node, cpus: float, gpus: float) -> int:
+    """Workers that a node holds."""
+    by_cpus = _times(node.cpus, cpus)
+    return min(by_cpus, _gpu_places(node, gpus)) if gpus else by_cpus
+
+
+def _gpu_places(node: Node, gpus: float) -> int:
+    """Workers that the GPUs of a node hold; a fraction comes from one of them, never from two."""
+    return int(node.gpus) * _times(1, gpus) if gpus < 1 else _times(node.gpus, gpus)
+
+
+def _no_place(count: int, places: int, cpus: float, gpus: float, nodes: Sequence[Node]) -> str:
+    each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+    have = [f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes[:_SHOWN_NODES]]
+    have += ["..."] * (len(nodes) > _SHOWN_NODES)
+    lack = f"has place for {places} of {count} workers" if places else "has no node for a worker"
+    return (
+        f"the cluster {lack} with {each} each (its nodes: {', '.join(have)}): lower workers.count, "
+        "workers.gpus or workers.cpus, or set workers.max_count if nodes are still to come"
+    )

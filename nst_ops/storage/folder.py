@@ -1,0 +1,205 @@
+"""Folders on any file system: list, read, and write all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from nst_ops.storage.connection import S3_SCHEMES, connect
+from nst_ops.storage.errors import storage_full
+from nst_ops.storage.local_tree import LocalTree
+from nst_ops.storage.remote_file import RemoteFile
+from nst_ops.storage.remote_tree import RemoteTree
+from nst_ops.storage.tree import FileInfo, Tree
+
+
+class Folder:
+    """A folder by URI. Cheap to make: workers build their own from the URI.
+
+    Whatever a method does on S3, it raises ``StorageUnavailableError`` if the storage does not answer after
+    all tries or refuses the credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that
+    cannot be had.
+
+    Raises:
+        ValueError: the URI names a file system that fsspec does not know.
+        ConfigError: the URI holds credentials.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.is_local = "://" not in uri or uri.startswith("file://")
+        self._tree = LocalTree(uri.removeprefix("file://")) if self.is_local else _remote_tree(uri)
+        self.fs = self._tree.fs
+        self.root = self._tree.root
+
+    def path(self, relpath: str) -> str:
+        """``relpath`` as the file system knows it."""
+        return self._tree.path(relpath)
+
+    def uri(self, relpath: str = "") -> str:
+        """``relpath`` as a person or another program would open it."""
+        return self._tree.uri(relpath)
+
+    def exists(self, relpath: str = "") -> bool:
+        """Whether there is such a file or folder."""
+        return self._tree.exists(relpath)
+
+    def real_root(self) -> str:
+        """The folder behind all links, to tell whether two are the same."""
+        return os.path.realpath(self.root) if self.is_local else self.uri()
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing that a person would see."""
+        return all(name.startswith(".") for name in self._tree.names(""))
+
+    def is_file(self) -> bool:
+        """Whether the URI names one file, not a folder."""
+        return self._tree.is_file()
+
+    def split(self) -> tuple[Folder, str]:
+        """Of a file: the folder that it lies in, and its name there."""
+        name = os.path.basename(self.root)
+        return Folder(self.uri().removesuffix(name)), name
+
+    def file(self, relpath: str) -> FileInfo:
+        """One file, as ``files`` lists it."""
+        return self._tree.file(relpath)
+
+    def files(self) -> Iterator[FileInfo]:
+        """Every file below the folder, in any order; no more than a page of them in memory.
+
+        Raises:
+            PermissionError: a folder that may not be listed; nothing is skipped in silence.
+        """
+        return self._tree.files()
+
+    def list(self, relpath: str = "") -> list[str]:
+        """Names of the files and folders in one folder, sorted; none if there is no such folder."""
+        return sorted(self._tree.names(relpath))
+
+    def read_bytes(self, relpath: str) -> bytes:
+        """The whole file."""
+        return self._tree.read(relpath)
+
+    def read_ahead(self, relpaths: Iterable[str], streams: int = 8) -> Iterator[Callable[[], bytes]]:
+        """Read whole files in order, remote ones in several streams.
+
+        Args:
+            relpaths: what to read; no more than ``streams`` of them are read before they are asked for.
+            streams: requests at once: most of the time of a small file is the way there and back.
+
+        Yields:
+            For each file a function that returns its bytes, or raises what ``read_bytes`` raises.
+        """
+        if self.is_local:
+            yield from (partial(self.read_bytes, relpath) for relpath in relpaths)
+            return
+        with ThreadPoolExecutor(streams) as pool:
+            waiting: deque[Future[bytes]] = deque()
+            for relpath in relpaths:
+                waiting.append(pool.submit(self.read_bytes, relpath))
+                if len(waiting) == streams:
+                    yield waiting.popleft().result
+            while waiting:
+                yield waiting.popleft().result
+
+    def media(self, relpath: str) -> str | RemoteFile:
+        """A file to read here and there: its local path, or a remote file that is read by ranges."""
+        if self.is_local:
+            return self.path(relpath)
+        name = relpath.rsplit("/", 1)[-1]
+        return RemoteFile(name, self.file(relpath).num_bytes, partial(self._tree.read, relpath))
+
+    @contextlib.contextmanager
+    def local_copy(self, relpath: str) -> Iterator[str]:
+        """A local path with the file's content: the file itself, or a download that goes away."""
+        media = self.media(relpath)
+        if isinstance(media, str):
+            yield media
+            return
+        with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
+            local = os.path.join(scratch, "file" + os.path.splitext(relpath)[1])
+            media.download(local)
+            yield local
+
+    @contextlib.contextmanager
+    def atomic_write(self, relpath: str) -> Iterator[Path]:
+        """A local path to write to; the file appears under its name complete, or not at all.
+
+        Raises:
+            StorageFullError: there is no space left, here or in the quota.
+        """
+        with storage_full(self.uri()), self._scratch() as scratch:
+            temporary = Path(scratch, uuid.uuid4().hex + os.path.splitext(relpath)[1])
+            try:
+                yield temporary
+                self._tree.place(temporary, relpath)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def atomic_write_folder(self, relpath: str) -> Iterator[Path]:
+        """An empty local folder to write files to; it appears under its name whole, in place of an older one.
+
+        On remote storage its files appear one by one, the last by name at the end.
+
+        Raises:
+            StorageFullError: there is no space left, here or in the quota.
+        """
+        with storage_full(self.uri()), self._scratch() as scratch:
+            temporary = Path(scratch, uuid.uuid4().hex)
+            temporary.mkdir()
+            try:
+                yield temporary
+                self._tree.place(temporary, relpath)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def write_bytes(self, relpath: str, data: bytes) -> None:
+        """Write a file as ``atomic_write`` does."""
+        with self.atomic_write(relpath) as temporary:
+            temporary.write_bytes(data)
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[str]:
+        if self._tree.scratch is not None:
+            os.makedirs(self._tree.scratch, exist_ok=True)
+            yield self._tree.scratch
+        else:
+            with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
+                yield scratch
+
+    def publish(self, source: str, target: str) -> None:
+        """Give a finished file of the folder another name, in place of an older file.
+
+        Local: at once. Remote: the new name appears whole, then the old one goes.
+        """
+        self._tree.publish(source, target)
+
+    def remove_scratch(self) -> None:
+        """Drop what killed runs left half-written, or half-uploaded to S3."""
+        self._tree.remove_scratch()
+
+    def remove(self, relpath: str) -> None:
+        """Delete a file or folder if it is there."""
+        self._tree.remove(relpath)
+
+    def remove_many(self, relpaths: Iterable[str]) -> None:
+        """Delete files if they are there, in as few requests as there can be."""
+        self._tree.remove_many(relpaths)
+
+
+def _remote_tree(uri: str) -> Tree:
+    fs, root = connect(uri)
+    if uri.startswith(tuple(f"{scheme}://" for scheme in S3_SCHEMES)):
+        from nst_ops.storage.s3_tree import S3Tree  # its client takes a second to load
+
+        return S3Tree(fs, root)
+    return RemoteTree(fs, root)

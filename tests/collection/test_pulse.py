@@ -1,0 +1,179 @@
+"""A run shows that it lives, and that keeps every other one out of its output."""
+
+import contextlib
+import platform
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Sample, read_progress
+from nst_ops.collection.pulse import PATIENCE, Pulse, live_run
+from nst_ops.collection.run_record import OutputInUseError, refuse_other_run, write_run_record
+from nst_ops.storage import Folder
+
+BEAT_S = 0.05
+
+
+@pytest.fixture
+def remote() -> Iterator[Folder]:
+    """An output on storage without locks."""
+    folder = Folder(f"memory://bucket-{uuid.uuid4().hex}/output")
+    yield folder
+    with contextlib.suppress(FileNotFoundError):
+        fsspec.filesystem("memory").rm(folder.root, recursive=True)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Folder:
+    folder = Folder(str(tmp_path / "output"))
+    write_run_record(folder, "a", {}, {})
+    return folder
+
+
+def shown(output: Folder) -> Progress:
+    progress = read_progress(output)
+    assert progress is not None
+    return progress
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(BEAT_S / 5)
+
+
+def leave_as_killed(output: Folder, run_id: str = "killed", host: str = "elsewhere") -> None:
+    """What a driver leaves that was killed while it ran."""
+    record = Progress(run_id=run_id, host=host, beat=7, every_s=BEAT_S)
+    output.write_bytes(PROGRESS_FILE, record.model_dump_json().encode())
+
+
+def test_what_workers_and_units_tell_is_in_the_record(remote):
+    with live_run(remote, "a", BEAT_S) as pulse:
+        pulse.count({"skipped": 1})
+        planned = Planned(num_rows=10, num_frames=100, num_workers=2, num_gpus=2, num_done_before=5)
+        with pulse.work(planned, lambda: Sample(num_rows=4, num_frames=60, busy_s=0.01)):
+            wait_until(lambda: shown(remote).done.num_rows == 4)
+            pulse.count({"ok": 5, "failed": 2}, num_images=5)
+            pulse.retry(1)
+            wait_until(lambda: shown(remote).done.num_rows == 8)
+        live = shown(remote)
+        assert live.state == "running"
+        assert live.statuses == {"skipped": 1, "ok": 5, "failed": 2}
+        assert (live.num_images, live.num_retries, live.planned) == (5, 1, planned)
+        assert live.done.num_frames == 60
+        assert live.done.num_failed == 2
+        assert 0 < live.overall.busy_share < 1
+    ended = shown(remote)
+    assert ended.state == "finished"
+    assert ended.beat > live.beat
+    assert ended.history[-1] == ended.done
+
+
+def test_workers_that_can_no_more_be_asked_do_not_end_the_signs_of_life(remote):
+    def gone() -> Sample:
+        raise ConnectionError
+
+    with live_run(remote, "a", BEAT_S) as pulse, pulse.work(Planned(num_rows=3), gone):
+        pulse.count({"ok": 1})
+        before = shown(remote).beat
+        wait_until(lambda: shown(remote).beat >= before + 2)
+        assert shown(remote).done.num_rows == 1
+
+
+def test_rows_that_were_told_twice_are_not_more_than_there_are(remote):
+    with live_run(remote, "a", BEAT_S) as pulse, pulse.work(Planned(num_rows=3), lambda: Sample(num_rows=5)):
+        wait_until(lambda: shown(remote).done.num_rows == 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("disk on fire"), "failed"), (KeyboardInterrupt(), "stopped")]
+)
+def test_the_last_sign_says_how_it_ended(remote, error, state):
+    with pytest.raises(type(error)), live_run(remote, "a", BEAT_S):
+        raise error
+    assert (shown(remote).state, shown(remote).reason) == (state, str(error))
+
+
+def test_a_living_run_keeps_others_out_where_there_are_no_locks(remote):
+    with live_run(remote, "a", BEAT_S):
+        with pytest.raises(OutputInUseError, match="another run is writing"), live_run(remote, "b", BEAT_S):
+            pass
+        assert shown(remote).run_id == "a"
+    with live_run(remote, "b", BEAT_S):
+        assert shown(remote).run_id == "b"
+
+
+def test_a_dead_run_is_watched_and_then_taken_over(remote):
+    leave_as_killed(remote)
+    started = time.monotonic()
+    with live_run(remote, "b", BEAT_S):
+        assert time.monotonic() - started >= PATIENCE * BEAT_S
+        assert shown(remote).run_id == "b"
+
+
+def test_a_run_that_seemed_dead_finds_its_output_taken_over_and_leaves_it(remote):
+    def work() -> None:
+        with live_run(remote, "a", BEAT_S) as pulse:
+            leave_as_killed(remote, "b")
+            wait_until(lambda: not pulse._thread.is_alive())
+            pulse.count({"ok": 1})
+
+    with pytest.raises(OutputInUseError, match="taken over by a run on elsewhere"):
+        work()
+    assert (shown(remote).run_id, shown(remote).state) == ("b", "running")
+
+
+def test_of_two_that_begin_at_once_only_the_last_to_write_stays(remote):
+    first, second = Pulse(remote, "a", BEAT_S), Pulse(remote, "b", BEAT_S)
+    first._write("running")
+    second.start()
+    first._look()
+    with pytest.raises(OutputInUseError):
+        first.check()
+    second.check()
+    second.end("finished")
+
+
+def test_a_killed_run_on_this_machine_left_no_lock_and_is_not_waited_for(local):
+    leave_as_killed(local, host=platform.node())
+    slow = shown(local).model_copy(update={"every_s": 1000.0})
+    local.write_bytes(PROGRESS_FILE, slow.model_dump_json().encode())
+    with live_run(local, "b", BEAT_S):
+        assert shown(local).run_id == "b"
+
+
+def test_a_folder_that_two_machines_have_mounted_is_watched_as_storage_without_locks(local):
+    leave_as_killed(local, host="the other one")
+    with live_run(local, "b", BEAT_S):
+        assert shown(local).run_id == "b"
+
+
+def test_a_bad_configuration_leaves_no_folder(tmp_path):
+    output = Folder(str(tmp_path / "new"))
+    with pytest.raises(ValueError, match="no files"), live_run(output, "a", BEAT_S):
+        raise ValueError("no files")
+    assert not output.exists()
+
+
+def test_a_run_killed_before_its_record_can_begin_again(remote):
+    leave_as_killed(remote)
+    refuse_other_run(remote, {"model": "a"})
+
+
+def test_storage_that_takes_no_record_does_not_stop_the_run(remote, monkeypatch, caplog):
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    with live_run(remote, "a", BEAT_S) as pulse:
+        monkeypatch.setattr(remote, "write_bytes", refuse)
+        time.sleep(3 * BEAT_S)
+        pulse.count({"ok": 1})
+    assert [record.message for record in caplog.records] == [
+        f"cannot write {remote.uri(PROGRESS_FILE)}: read-only"
+    ]

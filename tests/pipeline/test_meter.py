@@ -1,0 +1,94 @@
+"""A worker tells about once a second what it does, and nothing twice."""
+
+import threading
+import time
+
+import pytest
+
+from nst_ops.pipeline.meter import Fill, Meter, Reading
+from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+
+NEVER_S = 3600.0
+
+
+@pytest.fixture
+def readings() -> list[Reading]:
+    return []
+
+
+def test_many_steps_are_one_message_and_none_is_lost(readings):
+    meter = Meter(readings.append, every_s=NEVER_S)
+    steps = [threading.Thread(target=lambda: [meter.add(1, 3) for _ in range(500)]) for _ in range(4)]
+    for step in steps:
+        step.start()
+    for step in steps:
+        step.join()
+    meter.flush()
+    meter.flush()
+    assert [(reading.num_rows, reading.num_frames) for reading in readings] == [(2000, 6000), (0, 0)]
+
+
+def test_it_tells_by_itself_while_a_unit_is_at_work(readings):
+    meter = Meter(readings.append, every_s=0.02)
+    meter.add(1, 0)
+    until = time.monotonic() + 10
+    while not readings:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert readings[0].num_rows == 1
+
+
+def test_seconds_are_told_as_they_grow_and_once(readings):
+    meter = Meter(readings.append, every_s=NEVER_S)
+    film, encoding = Timings(decode_s=1), Timings()
+    with meter.follow(film, encoding):
+        film.stylize_s += 2
+        meter.flush()
+        encoding.encode_s += 3
+        meter.flush()
+        film.wait_s += 4
+    film.wait_s += 100  # nobody follows any more
+    meter.flush()
+    assert [reading.seconds for reading in readings] == [
+        Timings(decode_s=1, stylize_s=2),
+        Timings(encode_s=3),
+        Timings(wait_s=4),
+    ]
+
+
+def test_a_film_among_the_images_of_a_unit_counts_once(readings):
+    meter = Meter(readings.append, every_s=NEVER_S)
+    unit, film = Timings(), Timings()
+    with meter.follow(unit):
+        with meter.follow(film):
+            film.stylize_s += 2
+        unit.add(film)
+    meter.flush()
+    assert readings[0].seconds == Timings(stylize_s=2)
+
+
+def test_fill_is_the_mean_since_the_last_look():
+    fill = Fill()
+    assert fill.take() == 0
+    fill(0.5)
+    fill(1.0)
+    assert fill.take() == 0.75
+    assert fill.take() == 0
+
+
+def test_a_slow_encoder_shows_as_full_queues_and_a_slow_decoder_as_empty_ones():
+    def run(decode_s: float, encode_s: float) -> tuple[float, float]:
+        decoder, encoder = Fill(), Fill()
+
+        def frames():
+            for number in range(30):
+                time.sleep(decode_s)
+                yield number
+
+        with WriteBehind(lambda _: time.sleep(encode_s), 4, Timings(), encoder) as behind:
+            for frame in read_ahead(frames(), 4, Timings(), decoder):
+                behind.put(frame)
+        return decoder.take(), encoder.take()
+
+    slow_decoder, slow_encoder = run(0.01, 0), run(0, 0.01)
+    assert max(slow_decoder) < 0.5 < min(slow_encoder)
