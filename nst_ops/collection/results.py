@@ -1,12 +1,13 @@
-"""What a run came to: the manifest's rows of a catalog, counted and sampled."""
+"""What is in a manifest: its rows counted and sampled, however many they are."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pyarrow as pa
 
-from nst_ops.collection.errors import ErrorGroup
+from nst_ops.collection.database import Database
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.plan import Plan
 
 _COLUMNS = (
     *("source_uri", "source_member", "style", "status", "kind", "error_type", "error_message"),
@@ -14,22 +15,31 @@ _COLUMNS = (
 )
 
 
+class ErrorGroup(NamedTuple):
+    """Rows that went wrong in the same way."""
+
+    num_rows: int
+    error_type: str
+    message: str
+    example: str
+    """URI of one source."""
+
+
 class Results:
-    """Rows of the sources that are in the catalog; those of others may have gone since.
+    """The rows of a manifest.
 
     Args:
-        plan: of the run, for its catalog.
         manifest: as it stands.
+        catalog: a database with ``found``, and what the URIs of its files begin with: rows of sources that
+            have gone since are left out. None: all rows.
     """
 
-    def __init__(self, plan: Plan, manifest: Manifest) -> None:
-        self._database = plan.database
+    def __init__(self, manifest: Manifest, catalog: tuple[Database, str] | None = None) -> None:
+        self._database, root = catalog or (Database(), "")
+        among = "SEMI JOIN found ON source_uri = $root || found.relpath" if catalog else ""
         self._database.run(
-            """
-            CREATE OR REPLACE TABLE results AS
-            SELECT * FROM source_rows SEMI JOIN found ON source_uri = $root || found.relpath
-            """,
-            {"root": plan.root},
+            f"CREATE OR REPLACE TABLE results AS SELECT * FROM source_rows {among}",
+            {"root": root} if catalog else None,
             source_rows=manifest.reader(_COLUMNS),
         )
 

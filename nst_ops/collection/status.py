@@ -7,16 +7,15 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 
-from nst_ops.collection.errors import COLUMNS, ErrorGroup, top_errors
 from nst_ops.collection.layout import MANIFEST, RUN_FILE
 from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.progress import PROGRESS_FILE, Progress, read_progress
+from nst_ops.collection.results import ErrorGroup, Results
 from nst_ops.collection.status_table import Status, tables
 from nst_ops.storage import Folder
 
@@ -82,13 +81,12 @@ class Watcher:
         progress = read_progress(self._output)
         page = self._output.uri(PAGE) if self._output.exists(PAGE) else None
         if progress is None:  # of an earlier version, or killed before its first sign of life
-            rows = Manifest(self._output).table(COLUMNS)
-            counts = Counter(rows["status"].to_pylist())
-            return Status(self._output.uri(), None, dict(counts), top_errors(rows, _TOP_ERRORS), page=page)
+            rows = Results(Manifest(self._output))
+            return Status(self._output.uri(), None, rows.statuses(), rows.errors(_TOP_ERRORS), page=page)
         self._note(progress)
         silent_s = time.monotonic() - self._seen_at if progress.state == "running" else None
         if progress.done.num_failed != self._num_failed:
-            self._errors = top_errors(Manifest(self._output).table(COLUMNS), _TOP_ERRORS)
+            self._errors = Results(Manifest(self._output)).errors(_TOP_ERRORS)
             self._num_failed = progress.done.num_failed
         unseen = not self._output.is_local and self._num_changes == 0
         return Status(self._output.uri(), progress, progress.statuses, self._errors, silent_s, unseen, page)

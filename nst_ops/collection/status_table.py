@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from nst_ops.collection.errors import ErrorGroup
 from nst_ops.collection.progress import Progress, Rates
 from nst_ops.collection.pulse import PATIENCE
+from nst_ops.collection.results import ErrorGroup
 
 STATUSES = ("ok", "failed", "crashed", "skipped")
 

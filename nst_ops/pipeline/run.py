@@ -89,7 +89,11 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     try:
         plan = Plan(discover(source), recorded, rules, source.root)
     except PermissionError as error:
-        raise ConfigError(f"cannot list '{error.filename}': {error.strerror}") from error
+        raise ConfigError(
+            f"cannot list '{error.filename or config.input}': {error.strerror or error}"
+        ) from error
+    except ValueError as error:  # a list that breaks off in its middle
+        raise ConfigError(str(error)) from error
     if not plan.num_files:
         raise ConfigError(f"input '{config.input}' holds no files")
     _log.info("%s files in %s, %s done before", f"{plan.num_files:,}", config.input, f"{plan.num_done:,}")
@@ -108,7 +112,8 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
     except StorageError:
         raise
     except OSError as error:
-        raise ConfigError(f"cannot write to output '{spec.config.output}': {error.strerror}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
     manifest.output.remove_scratch()
     _settle_refusals(plan, spec, manifest, pulse)
 
@@ -160,7 +165,7 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
 
 def _summarize(plan: Plan, run: Waves) -> Summary:
     spec, output = run.spec, run.manifest.output
-    results = Results(plan, run.manifest)
+    results = Results(run.manifest, (plan.database, plan.root))
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from nst_ops.collection.errors import ErrorGroup
+from nst_ops.collection.results import ErrorGroup
 from nst_ops.pipeline.overlap import Timings
 
 _SHOWN_ERRORS = 5

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from nst_ops.collection.errors import ErrorGroup
 from nst_ops.collection.layout import MANIFEST
 from nst_ops.collection.progress import Progress
+from nst_ops.collection.results import ErrorGroup
 from nst_ops.collection.status import PAGE
 from nst_ops.collection.status_table import STATUSES, duration, pace
 from nst_ops.config import StylizeConfig

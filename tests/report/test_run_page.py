@@ -15,9 +15,9 @@ import pytest
 from media_factory import decoded, moving_pictures, write_film
 from PIL import Image
 
-from nst_ops.collection.errors import ErrorGroup
 from nst_ops.collection.manifest import SCHEMA
 from nst_ops.collection.progress import Planned, Progress, Sample
+from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.video import Selection
 from nst_ops.report.clips import write_clip
