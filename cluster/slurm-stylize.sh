@@ -4,7 +4,7 @@
 #   sbatch cluster/slurm-stylize.sh --config configs/demo.yaml --input /shared/photos --output /shared/stylized
 #
 # Submit it in the root of the repository, on a disk that all nodes share, after `make setup`.
-# Cancelled, preempted or out of time? Finished units stay: submit the same line again.
+# Canceled, preempted or out of time? Finished units stay: submit the same line again.
 #SBATCH --job-name=stylize
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -13,7 +13,7 @@ def main() -> int:
     from rich.console import Console
 
     from nst_ops.evaluation.run import evaluate_run  # torch: not for --help
-    from nst_ops.evaluation.temporal.videos import evaluate_videos
+    from nst_ops.evaluation.videos import evaluate_videos
     from nst_ops.storage import StorageFullError
 
     try:

@@ -52,8 +52,8 @@ def moving_pictures(num_frames: int, width: int, height: int) -> list[np.ndarray
     return [np.ascontiguousarray(around[y : y + height, x : x + width]) for y, x in offsets]
 
 
-def coloured_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray]:
-    """(H, W, 3) uint8 pictures of strong, soft colours: halved chroma takes nearly nothing from them."""
+def colored_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray]:
+    """(H, W, 3) uint8 pictures of strong, soft colors: halved chroma takes nearly nothing from them."""
     coarse = np.random.default_rng(0).integers(0, 256, (num_frames, 3, 5, 3), dtype=np.uint8)
     return [
         np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
@@ -61,13 +61,13 @@ def coloured_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray
     ]
 
 
-def to_yuv(rgb_hwc: np.ndarray, matrix: int, colour_range: int) -> np.ndarray:
+def to_yuv(rgb_hwc: np.ndarray, matrix: int, color_range: int) -> np.ndarray:
     """ITU-T H.273 in float64, independent of FFmpeg: planar 4:2:0 as one (H * 3 / 2, W) uint8 array."""
     kr, kb = _KR_KB[matrix]
     r, g, b = (rgb_hwc[..., i].astype(np.float64) / 255 for i in range(3))
     luma = kr * r + (1 - kr - kb) * g + kb * b
     chroma = [(b - luma) / (2 - 2 * kb), (r - luma) / (2 - 2 * kr)]
-    low, scale, chroma_scale = (0, 255, 255) if colour_range == FULL else (16, 219, 224)
+    low, scale, chroma_scale = (0, 255, 255) if color_range == FULL else (16, 219, 224)
     height, width = luma.shape
     halved = [plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)) for plane in chroma]
     planes = [low + scale * luma, *(128 + chroma_scale * plane for plane in halved)]
@@ -75,9 +75,9 @@ def to_yuv(rgb_hwc: np.ndarray, matrix: int, colour_range: int) -> np.ndarray:
     return flat.round().clip(0, 255).astype(np.uint8).reshape(height * 3 // 2, width)
 
 
-def yuv_frames(pictures: Iterable[np.ndarray], matrix: int, colour_range: int) -> list[VideoFrame]:
-    """Frames of ``to_yuv`` planes; nothing else touches their colour."""
-    planes = (to_yuv(picture, matrix, colour_range) for picture in pictures)
+def yuv_frames(pictures: Iterable[np.ndarray], matrix: int, color_range: int) -> list[VideoFrame]:
+    """Frames of ``to_yuv`` planes; nothing else touches their color."""
+    planes = (to_yuv(picture, matrix, color_range) for picture in pictures)
     return [VideoFrame.from_ndarray(plane, format="yuv420p") for plane in planes]
 
 
@@ -108,7 +108,7 @@ def write_film(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
-    colour: dict[str, int] | None = None,
+    color: dict[str, int] | None = None,
     rotation: int = 0,
     aspect: Fraction | None = None,
     sounds: Sequence[Sound] = (),
@@ -129,7 +129,7 @@ def write_film(
         codec: encoder of the picture.
         pix_fmt: its pixel format.
         options: its options.
-        colour: tags of the stream by PyAV's names: colorspace, color_range, color_trc, color_primaries.
+        color: tags of the stream by PyAV's names: colorspace, color_range, color_trc, color_primaries.
         rotation: degrees counter-clockwise that turn a stored frame upright.
         aspect: sample aspect ratio.
         sounds: one audio stream each.
@@ -141,7 +141,7 @@ def write_film(
         container_options: options of the muxer.
     """
     pts = range(len(frames)) if pts is None else pts
-    tags = colour or {}
+    tags = color or {}
     first = frames[0]
     width, height = (first.width, first.height) if isinstance(first, VideoFrame) else first.shape[1::-1]
     with av.open(f"file:{path}", "w", options=container_options or {}) as output:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from nst_ops.collection.discover import discover
-from nst_ops.collection.left import Rules
-from nst_ops.collection.plan import Plan
-from nst_ops.collection.source import Source
+from nst_ops.collection.inputs import Source, discover
+from nst_ops.collection.planner import Plan, Rules
 from nst_ops.collection.units import WorkUnit
 from nst_ops.pipeline.worker import Worker
 

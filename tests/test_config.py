@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ablation_benchmark import AblationConfig
 from nst_ops.config import (
     EvaluateConfig,
     StylizeConfig,
@@ -16,7 +17,6 @@ from nst_ops.config import (
     TrainVitAdainConfig,
     parse_config,
 )
-from nst_ops.config.ablation import AblationConfig
 
 ROOT = Path(__file__).parents[1]
 PATHS = ["--input", "in", "--output", "out"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nst_ops.collection.layout import COMPACTING, MANIFEST
+from nst_ops.collection.constants import COMPACTING, MANIFEST
 from nst_ops.storage import Folder
 
 REPLACES = b"nst_ops.replaces"
@@ -191,3 +192,50 @@ def row_keys(table: pa.Table | pa.RecordBatch) -> list[Key]:
 def _identity(row: Row) -> tuple[str, str]:
     """What there is one row of."""
     return row["item_id"], row["style"]
+
+
+_PREFIX = "compacted-"
+_PARTS = 4_000
+"""Parts that go into one file; of 100 images each, some 60 MB."""
+_ROW_GROUP = 50_000
+
+
+def compact(manifest: Manifest, at_least: int = 1_000) -> None:
+    """Replace small parts by large ones, if there are ``at_least`` so many; no unit may be at work."""
+    names = [name for name in manifest.output.list(MANIFEST) if not name.startswith(_PREFIX)]
+    if len(names) < at_least:
+        return
+    for begin in range(0, len(names), _PARTS):
+        _write(manifest, names[begin : begin + _PARTS])
+        finish_compaction(manifest)
+
+
+def finish_compaction(manifest: Manifest) -> None:
+    """Let compacted parts take the place of those that they stand for; no unit may be at work."""
+    for name in manifest.output.list(COMPACTING):
+        waiting = f"{COMPACTING}/{name}"
+        manifest.output.remove_many(f"{MANIFEST}/{part}" for part in manifest.replaced_by(waiting))
+        manifest.output.publish(waiting, f"{MANIFEST}/{name}")
+    manifest.output.remove(COMPACTING)
+
+
+def _write(manifest: Manifest, names: list[str]) -> None:
+    schema = SCHEMA.with_metadata({REPLACES: json.dumps(names).encode()})
+    relpath = f"{COMPACTING}/{_PREFIX}{uuid.uuid4().hex}.parquet"
+    with (
+        manifest.output.atomic_write(relpath) as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
+        for table in _grouped(manifest, names):
+            writer.write_table(table.cast(schema))
+
+
+def _grouped(manifest: Manifest, names: list[str]) -> Iterator[pa.Table]:
+    tables: list[pa.Table] = []
+    for table in manifest.read_all(f"{MANIFEST}/{name}" for name in names):
+        tables.append(table)
+        if sum(map(len, tables)) >= _ROW_GROUP:
+            yield pa.concat_tables(tables)
+            tables = []
+    if tables:
+        yield pa.concat_tables(tables)

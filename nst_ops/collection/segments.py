@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nst_ops.collection.layout import SEGMENTS
+from nst_ops.collection.constants import SEGMENTS
 from nst_ops.storage import Folder
 
 _PICTURES, _RECORD = ".mp4", ".json"

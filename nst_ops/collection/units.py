@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nst_ops.collection.discover import unit_id
+from nst_ops.collection.inputs import unit_id
 from nst_ops.collection.manifest import Key
 from nst_ops.media.video.segments import Segment
 

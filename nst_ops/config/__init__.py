@@ -5,9 +5,7 @@ from nst_ops.config.cli import parse_config
 from nst_ops.config.evaluate import EvaluateConfig
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
-from nst_ops.config.train_johnson import TrainJohnsonConfig
-from nst_ops.config.train_vit_adain import TrainVitAdainConfig
-from nst_ops.config.training import TrainingConfig
+from nst_ops.config.training import TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 
 __all__ = [
     "ConfigError",

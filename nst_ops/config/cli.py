@@ -27,7 +27,7 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None)
 
     Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
     """
-    argv = _normalise(sys.argv[1:] if argv is None else list(argv), config_class)
+    argv = _normalize(sys.argv[1:] if argv is None else list(argv), config_class)
     parser = _Parser(
         description=config_class.__doc__,
         epilog=config_class.epilog,
@@ -92,7 +92,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
-def _normalise(argv: list[str], config_class: type[BaseModel]) -> list[str]:
+def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
     """Let ``--dry-run`` be ``--dry_run``, and ``--dry_run true`` or ``=false`` mean what they say."""
     switches = {f"--{key}" for key, kind in _keys(config_class) if kind is bool}
     normal: list[str] = []

@@ -19,7 +19,7 @@ class ContentConfig(StrictModel):
     """Weight of the term; 0 leaves it out."""
     taps: Weights = Field(default={"relu3_1": 1.0})
     """VGG layers at which the photograph is compared, with their weights; deeper leaves strokes free."""
-    grey: bool = False
+    gray: bool = False
     """Compare light and dark only."""
     of: Literal["photo", "drawing"] = "photo"
     """What is to be kept: the photograph, or the drawing of loss.cel."""
@@ -37,8 +37,8 @@ class GramConfig(StrictModel):
     """VGG layers at which correlations are compared, with their weights."""
     scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0, 0.5: 1.0, 0.25: 0.5}, min_length=1)
     """Scales of the picture at which style is compared, with their weights; small ones see large forms."""
-    grey: bool = False
-    """Compare light and dark only, and leave the colours to other terms."""
+    gray: bool = False
+    """Compare light and dark only, and leave the colors to other terms."""
     units: Units = "relative"
     """relative: error over the painting's energy, one weight for all styles, taps and scales weighted as
     a mean; mean, sum: of the squared differences, taps and scales weighted as a sum."""
@@ -119,7 +119,7 @@ class AdversarialConfig(StrictModel):
     """Weight of the term; 0 leaves it out, and the second network with it."""
     kind: Literal["least_squares", "non_saturating"] = "least_squares"
     """Of the loss: X. Mao et al., ICCV 2017, or I. Goodfellow et al., NeurIPS 2014."""
-    views: list[Literal["colour", "coarse", "grey", "surface"]] = Field(default=["colour"], min_length=1)
+    views: list[Literal["color", "coarse", "gray", "surface"]] = Field(default=["color"], min_length=1)
     """What is looked at, a network for each: the picture, it at half size, its luma, its flat areas."""
     width: PositiveInt = 32
     """Channels of the first layer of these networks."""
@@ -127,12 +127,12 @@ class AdversarialConfig(StrictModel):
     """Of their Adam, on the schedule of train."""
     blurred: float = Field(default=0.5, ge=0)
     """Weight of blurred style pictures as fakes, so that lines count (Y. Chen et al., CVPR 2018)."""
-    grey: float = Field(default=0.5, ge=0)
-    """Weight of grey style pictures as fakes, so that colours count (J. Chen et al., ISICA 2019)."""
+    gray: float = Field(default=0.5, ge=0)
+    """Weight of gray style pictures as fakes, so that colors count (J. Chen et al., ISICA 2019)."""
     r1: float = Field(default=0.0, ge=0)
-    """Weight of the gradient penalty (L. Mescheder et al., ICML 2018), beside spectral normalisation."""
+    """Weight of the gradient penalty (L. Mescheder et al., ICML 2018), beside spectral normalization."""
     augment: bool = True
-    """Shift and recolour what is judged at random: few pictures are otherwise learned by heart."""
+    """Shift and recolor what is judged at random: few pictures are otherwise learned by heart."""
 
 
 class LossConfig(StrictModel):
@@ -143,7 +143,7 @@ class LossConfig(StrictModel):
     weights: str | None = None
     """File with its weights, keys as torchvision's. Default: torchvision's own, downloaded once."""
     padding: Literal["reflect", "zeros"] = "reflect"
-    """Of the judge. With zeros, as it was trained, networks paint a grey frame against it."""
+    """Of the judge. With zeros, as it was trained, networks paint a gray frame against it."""
     content: ContentConfig = ContentConfig()
     gram: GramConfig = GramConfig()
     mean_std: MeanStdConfig = MeanStdConfig()

@@ -38,11 +38,11 @@ class GatysVariationConfig(StrictModel):
     """No noise from pixel to pixel."""
 
     weight: float = Field(default=2.0, ge=0)
-    """Weight of the mean squared difference of neighbours."""
+    """Weight of the mean squared difference of neighbors."""
 
 
 class GatysConfig(StrictModel):
-    """The optimisation of L. Gatys et al., CVPR 2016, for model.kind gatys."""
+    """The optimization of L. Gatys et al., CVPR 2016, for model.kind gatys."""
 
     network: Literal["vgg16", "vgg19"] = "vgg19"
     """The network that judges."""
@@ -73,7 +73,7 @@ class ModelConfig(StrictModel):
 
     kind: Literal["johnson", "vit_adain", "gatys", "identity"] = "johnson"
     """johnson: a trained network of one style; vit_adain: a trained network that takes any style from
-    style.images; gatys: the slow optimisation that needs no training, style from style.images;
+    style.images; gatys: the slow optimization that needs no training, style from style.images;
     identity: no change, to measure the pipeline alone."""
     checkpoint: str = "starry_night"
     """A shipped style by name, or the path of a checkpoint (.safetensors, .pth)."""
@@ -102,7 +102,7 @@ class StyleConfig(StrictModel):
     seed: int = 0
     """Of the random draw."""
     preserve_color: bool = False
-    """Keep the colours of the input and take only the style's light and dark, with any model."""
+    """Keep the colors of the input and take only the style's light and dark, with any model."""
     side: int = Field(default=512, ge=32)
     """Shorter side in pixels to which style pictures are resized: larger gives larger strokes."""
 
@@ -162,7 +162,7 @@ class TemporalConfig(StrictModel):
 
     mode: Literal["none", "gate", "ema", "window"] = "window"
     """none: every frame by itself; gate: pixels that did not change keep their style, no flow; ema: blend
-    with the previous output, moved along the flow; window: mean over the neighbours, moved along it."""
+    with the previous output, moved along the flow; window: mean over the neighbors, moved along it."""
     radius: int = Field(default=3, ge=1, le=8)
     """Frames to each side that window takes in: more is stiller and softer."""
     weight: float = Field(default=0.7, ge=0, lt=1)
@@ -177,10 +177,10 @@ class TemporalConfig(StrictModel):
     flow_side: int = Field(default=480, ge=32)
     """Longer side in pixels at which flow is estimated."""
     scene_threshold: float = Field(default=0.35, gt=0, le=1)
-    """How different two neighbouring frames must look to be a scene cut; 1: no cuts."""
+    """How different two neighboring frames must look to be a scene cut; 1: no cuts."""
     freeze_statistics: bool = False
-    """Normalise every frame of a shot by the same statistics, sampled from the shot: its contrast and
-    colours do not breathe. For model.kind johnson with instance normalisation."""
+    """Normalize every frame of a shot by the same statistics, sampled from the shot: its contrast and
+    colors do not breathe. For model.kind johnson with instance normalization."""
 
 
 class UnitsConfig(StrictModel):

@@ -33,12 +33,12 @@ _METRICS = {
         "whole distribution of features against the style's: 0 the same, 1 none",
         "lower",
     ),
-    "palette": Metric("palette distance", "colours against the style's, in Lab units", "lower"),
+    "palette": Metric("palette distance", "colors against the style's, in Lab units", "lower"),
     "content": Metric("content error", "features against the photograph's: 0 the same, 1 none", "lower"),
     "ssim": Metric("SSIM", "luma against the photograph's: 1 the same", "higher"),
     "edge_f1": Metric("edge F1", "edges of the photograph kept, and no others drawn: 1 is all", "higher"),
-    "colour_difference": Metric(
-        "colour difference", "mean change of a pixel from the photograph, in Lab units", ""
+    "color_difference": Metric(
+        "color difference", "mean change of a pixel from the photograph, in Lab units", ""
     ),
 }
 

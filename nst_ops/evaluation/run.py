@@ -19,13 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nst_ops.collection.manifest import Manifest
 from nst_ops.config import ConfigError, EvaluateConfig
-from nst_ops.evaluation.features import load_judge
-from nst_ops.evaluation.judge import Pair, Taps, judge
+from nst_ops.evaluation.distribution import load_judge
+from nst_ops.evaluation.evaluator import Pair, Taps, judge
+from nst_ops.evaluation.image_report import Report, chosen_rows, histograms, style_against_content, write_page
+from nst_ops.evaluation.images import choose_rows, read_pair, read_pictures, read_styles
 from nst_ops.evaluation.metrics import metric
-from nst_ops.evaluation.page import chosen_rows, write_page
-from nst_ops.evaluation.pictures import choose_rows, read_pair, read_pictures, read_styles
-from nst_ops.evaluation.plots import histograms, style_against_content
-from nst_ops.evaluation.report import Report
 from nst_ops.media.errors import MediaError
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
@@ -33,7 +31,7 @@ from nst_ops.stylizers.device import choose_device
 
 PAGE, METRICS, SUMMARY = "index.html", "metrics.parquet", "summary.json"
 _PLOTS = {
-    "How each figure is spread over the pictures; grey: the photographs": ("histograms.png", histograms),
+    "How each figure is spread over the pictures; gray: the photographs": ("histograms.png", histograms),
     "Each picture by its distances to photograph and style": ("style_content.png", style_against_content),
 }
 _NEEDS_NO_NETWORK = "palette"

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nst_ops.losses.colour import luma
+from nst_ops.losses.color import luma
 from nst_ops.losses.structure import gaussian_blur, guided_filter
 from nst_ops.models.discriminator import PatchDiscriminator
 
 AdversarialKind = Literal["non_saturating", "least_squares"]
-View = Literal["colour", "coarse", "grey", "surface"]
+View = Literal["color", "coarse", "gray", "surface"]
 
 
 class Adversary(nn.Module):
@@ -28,7 +28,7 @@ class Adversary(nn.Module):
 
     Real drawings stand against stylized photographs and, after Y. Chen et al., "CartoonGAN",
     CVPR 2018, against blurred drawings, or lines would not count; after J. Chen et al.,
-    "AnimeGAN", ISICA 2019, also against grey ones, or colours would not.
+    "AnimeGAN", ISICA 2019, also against gray ones, or colors would not.
 
         adversary = Adversary()
         judge_optimizer = torch.optim.Adam(adversary.parameters(), 4e-4, betas=(0.5, 0.99))
@@ -41,16 +41,16 @@ class Adversary(nn.Module):
     Args:
         kind: ``non_saturating`` (Goodfellow, section 3) or ``least_squares`` (X. Mao et al.,
             "Least Squares Generative Adversarial Networks", ICCV 2017, with 0 and 1).
-        views: what is looked at, one discriminator each. ``colour``: the picture. ``coarse``: at
-            half size, so that a patch is twice as large. ``grey``: luma only, for lines and
+        views: what is looked at, one discriminator each. ``color``: the picture. ``coarse``: at
+            half size, so that a patch is twice as large. ``gray``: luma only, for lines and
             texture. ``surface``: after a guided filter, for flat shading; the last two
             after X. Wang, J. Yu, CVPR 2020.
         width: channels of the discriminators' first layer.
         blurred: weight of blurred drawings as fakes.
-        grey: weight of grey drawings as fakes, in views with colour.
+        gray: weight of gray drawings as fakes, in views with color.
         r1: weight of the gradient penalty ``r1_penalty``; 0 leaves it out. Spectral
-            normalisation is always on.
-        augment: shift and recolour at random whatever is judged (see ``augment``): few
+            normalization is always on.
+        augment: shift and recolor at random whatever is judged (see ``augment``): few
             drawings are otherwise known by heart.
 
     Raises:
@@ -60,10 +60,10 @@ class Adversary(nn.Module):
     def __init__(
         self,
         kind: AdversarialKind = "non_saturating",
-        views: Iterable[View] = ("colour",),
+        views: Iterable[View] = ("color",),
         width: int = 32,
         blurred: float = 0.5,
-        grey: float = 0.5,
+        gray: float = 0.5,
         r1: float = 0.0,
         augment: bool = True,
     ) -> None:
@@ -73,11 +73,11 @@ class Adversary(nn.Module):
             raise ValueError(f"views are {', '.join(get_args(View))}; got {', '.join(views) or 'none'}")
         self.kind = kind
         self.blurred = blurred
-        self.grey = grey
+        self.gray = gray
         self.r1 = r1
         self.augment = augment
         self.discriminators = nn.ModuleDict(
-            {view: PatchDiscriminator(1 if view == "grey" else 3, width) for view in views}
+            {view: PatchDiscriminator(1 if view == "gray" else 3, width) for view in views}
         )
 
     def generator_loss(self, stylized: Tensor) -> Tensor:
@@ -113,8 +113,8 @@ class Adversary(nn.Module):
             fakes = [(1.0, stylized)]
             if self.blurred:
                 fakes.append((self.blurred, gaussian_blur(drawings, 1.0)))
-            if self.grey and view != "grey":
-                fakes.append((self.grey, luma(drawings).expand_as(drawings)))
+            if self.gray and view != "gray":
+                fakes.append((self.gray, luma(drawings).expand_as(drawings)))
             weights = sum(weight for weight, _ in fakes)
             real = see(self._augmented(drawings), view)
             loss = realness_loss(discriminator(real), True, self.kind)
@@ -174,9 +174,9 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 def augment(
-    pictures: Tensor, shift: float = 0.06, colour: float = 0.15, generator: torch.Generator | None = None
+    pictures: Tensor, shift: float = 0.06, color: float = 0.15, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Pictures flipped, shifted, lightened and recoloured at random, each by itself.
+    """Pictures flipped, shifted, lightened and recolored at random, each by itself.
 
     S. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS
     2020: done alike to real and fake pictures, gradients flow through it. What a shift
@@ -185,7 +185,7 @@ def augment(
     Args:
         pictures: (B, 3, H, W) in [0, 1], any float type.
         shift: at most this share of the sides, to whole pixels.
-        colour: brightness changes by at most half of this, contrast and saturation by this share.
+        color: brightness changes by at most half of this, contrast and saturation by this share.
         generator: on the CPU. Default: torch's own.
 
     Returns:
@@ -194,10 +194,10 @@ def augment(
     pictures = pictures.float()
     batch, _, height, width = pictures.shape
     draws = torch.rand((3, batch, 1, 1, 1), generator=generator).to(pictures.device)
-    brightness, contrast, saturation = colour * (2 * draws - 1)
-    grey = luma(pictures)
-    pictures = grey + (pictures - grey) * (1 + saturation)
-    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+    brightness, contrast, saturation = color * (2 * draws - 1)
+    gray = luma(pictures)
+    pictures = gray + (pictures - gray) * (1 + saturation)
+    mean = gray.mean(dim=(1, 2, 3), keepdim=True)
     pictures = mean + (pictures - mean) * (1 + contrast) + brightness / 2
     down, across = int(shift * height), int(shift * width)
     padded = F.pad(pictures, (across, across, down, down), mode="reflect")
@@ -211,7 +211,7 @@ def augment(
 def see(pictures: Tensor, view: View) -> Tensor:
     """Pictures (B, 3, H, W) in [0, 1] as a discriminator of ``view`` looks at them, in fp32."""
     pictures = pictures.float()
-    if view == "grey":
+    if view == "gray":
         return luma(pictures)
     if view == "coarse":
         return F.avg_pool2d(pictures, 2)

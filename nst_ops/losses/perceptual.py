@@ -11,12 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_ops.config import LossConfig
-from nst_ops.losses.cel import cel_shaded
-from nst_ops.losses.colour import colour_loss, luma
-from nst_ops.losses.content import content_loss
-from nst_ops.losses.style import channel_statistics, gram_loss, gram_matrix, mean_std_loss
+from nst_ops.losses.color import color_loss, luma
+from nst_ops.losses.structure import cel_shaded
+from nst_ops.losses.style import (
+    channel_statistics,
+    content_loss,
+    gram_loss,
+    gram_matrix,
+    mean_std_loss,
+    total_variation,
+)
 from nst_ops.losses.temporal import add_noise, motion_equivariance, noise_stability, random_motion, warp
-from nst_ops.losses.variation import total_variation
 from nst_ops.models.vgg import VGGFeatures
 
 Comparisons = dict[tuple[float, str], float]
@@ -83,7 +88,7 @@ class LossTerms:
     """What a loss found."""
 
     total: Tensor
-    """The weighted sum to minimise: a scalar in fp32, with gradient."""
+    """The weighted sum to minimize: a scalar in fp32, with gradient."""
     terms: dict[str, Tensor]
     """The terms by name, unweighted: scalars in fp32, detached; only those that have a weight."""
 
@@ -94,7 +99,7 @@ class PerceptualLoss(nn.Module):
     The style is compared at one or more scales: a picture reduced to a half shows each tap
     strokes twice as large, which stands in for deeper taps at a quarter of their cost
     (L. Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
-    ``config.gram.scales`` and ``config.gram.grey`` serve both terms of style, Gram and mean/std.
+    ``config.gram.scales`` and ``config.gram.gray`` serve both terms of style, Gram and mean/std.
 
     In relative and absolute units the weights of taps and scales are shares of 1; in others they
     are factors, used as they are. A term without weight is not computed.
@@ -192,15 +197,15 @@ class PerceptualLoss(nn.Module):
         if config.cel.weight and drawn is None:
             drawn = cel_shaded(photos, config.cel)
         reference = drawn if config.content.of == "drawing" and drawn is not None else photos
-        if config.gram.grey == config.content.grey:  # one pass for both
-            pictures = _grey(stylized) if config.gram.grey else stylized
+        if config.gram.gray == config.content.gray:  # one pass for both
+            pictures = _gray(stylized) if config.gram.gray else stylized
             seen = style_seen = self._features(pictures, self.comparisons, "picture")
         else:
-            grey = {True: _grey(stylized), False: stylized}
-            seen = self._features(grey[config.content.grey], ("content",), "picture")
-            style_seen = self._features(grey[config.gram.grey], _STYLE_TERMS, "picture")
+            gray = {True: _gray(stylized), False: stylized}
+            seen = self._features(gray[config.content.gray], ("content",), "picture")
+            style_seen = self._features(gray[config.gram.gray], _STYLE_TERMS, "picture")
         with torch.no_grad():
-            reference = _grey(reference) if config.content.grey else reference
+            reference = _gray(reference) if config.content.gray else reference
             kept = self._features(reference, ("content",), "photograph")
         losses: dict[str, list[Tensor]] = {"content": [], "gram": [], "mean_std": []}
         for (scale, tap), weight in self.comparisons["content"].items():
@@ -218,13 +223,13 @@ class PerceptualLoss(nn.Module):
         if config.variation.weight:
             terms["variation"] = total_variation(stylized, config.variation.units)
         if drawn is not None:
-            terms["cel"] = colour_loss(stylized, drawn)
+            terms["cel"] = color_loss(stylized, drawn)
         return terms
 
     @torch.no_grad()
     def _targets(self, styles: Tensor) -> Targets:
         """What (B, 3, H', W') style pictures have that stylized ones should have."""
-        seen = self._features(_grey(styles) if self.config.gram.grey else styles, _STYLE_TERMS, "painting")
+        seen = self._features(_gray(styles) if self.config.gram.gray else styles, _STYLE_TERMS, "painting")
         grams: Targets = {
             ("gram", scale, tap): gram_matrix(seen[scale][tap]) for scale, tap in self.comparisons["gram"]
         }
@@ -281,6 +286,6 @@ def _buffer(term: str, scale: float, tap: str) -> str:
     return f"{term}_{tap}_at_{scale:g}".replace(".", "_")  # no dots in the name of a buffer
 
 
-def _grey(pictures: Tensor) -> Tensor:
+def _gray(pictures: Tensor) -> Tensor:
     """The luma as three equal channels."""
     return luma(pictures.float()).expand_as(pictures)

@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, H and W pixels.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
@@ -10,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nst_ops.losses.colour import brighten, luma
+from nst_ops.config.losses import CelConfig
+from nst_ops.losses.color import brighten, luma
 
 CELEBA_EYES = ((0.39, 0.514), (0.61, 0.514))
 """Where the eyes of aligned CelebA faces lie (178 x 218 and its reductions): across and down, as shares."""
@@ -88,7 +91,7 @@ def cel_target(
     levels: int = 4,
     detail: Tensor | None = None,
 ) -> Tensor:
-    """Photographs flattened, brightened and inked by plain filters: a target for ``colour_loss``.
+    """Photographs flattened, brightened and inked by plain filters: a target for ``color_loss``.
 
     It has the flat surfaces and lines of X. Wang, J. Yu, CVPR 2020, by the means of
     H. Winnemöller et al., "Real-Time Video Abstraction", SIGGRAPH 2006: a smoothing that keeps
@@ -131,7 +134,7 @@ def soft_steps(pictures: Tensor, levels: int, slope: float = 6.0) -> Tensor:
         slope: of the ramps between them; more is harder.
 
     Returns:
-        (B, 3, H, W) in [0, 1], fp32; the chroma is unchanged where colours allow it.
+        (B, 3, H, W) in [0, 1], fp32; the chroma is unchanged where colors allow it.
     """
     pictures = pictures.float()
     y = luma(pictures)
@@ -201,3 +204,24 @@ def _separable(pictures: Tensor, kernel: Tensor) -> Tensor:
         flat = F.pad(flat, (pad,) * 4, mode="reflect")
         flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
     return flat.reshape(batch, channels, height, width)
+
+
+@torch.no_grad()
+def cel_shaded(photos: Tensor, config: CelConfig) -> Tensor:
+    """The drawing that ``config`` asks for, after ``cel_target`` and ``enlarge_eyes``.
+
+    A network that learns it learns the medium; what lies beyond filters is left to an adversary.
+
+    Args:
+        photos: RGB in [0, 1], (B, 3, H, W), whole and aligned if eyes are to be enlarged.
+        config: how bright, how flat, how dark the lines, how large the eyes.
+
+    Returns:
+        RGB in [0, 1], (B, 3, H, W), fp32.
+    """
+    detail = None
+    if config.eyes > 1:
+        photos, detail = enlarge_eyes(photos, zoom=config.eyes)
+    return cel_target(
+        photos, config.saturation, config.gamma, config.contrast, config.ink, config.levels, detail
+    )

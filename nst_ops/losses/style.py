@@ -1,4 +1,6 @@
-"""Style: have the feature statistics of the painting."""
+"""Losses on features and pixels: content, Gram matrix, channel statistics, total variation."""
+
+from __future__ import annotations
 
 import math
 from typing import Literal
@@ -6,7 +8,34 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nst_ops.losses.structure import feature_l1
 from nst_ops.models.adain import channel_statistics
+
+
+def content_loss(
+    features: Tensor, target: Tensor, units: Literal["relative", "mean", "absolute"] = "relative"
+) -> Tensor:
+    """Squared error of features: the feature reconstruction loss of J. Johnson et al., ECCV 2016 (eq. 2).
+
+    - ``relative``: ``sum((F - P)^2) / sum(P^2)``, a share of the energy of ``target``. It does
+      not depend on the network's scale: 0 is the photograph itself, 1 an empty picture.
+    - ``mean``: ``mean((F - P)^2)``, the equation itself: squared, over C * H * W.
+    - ``absolute``: ``sum(|F - P|) / sum(|P|)``, as of ``feature_l1``.
+
+    Args:
+        features: (B, C, H, W) of the stylized picture, any float type.
+        target: (B, C, H, W) of the photograph; no gradient is taken through it.
+        units: ``relative``, ``mean`` or ``absolute``.
+
+    Returns:
+        A scalar in fp32, at least 0.
+    """
+    if units == "absolute":
+        return feature_l1(features, target)
+    features, target = features.float(), target.detach().float()
+    error = (features - target).square().mean()
+    return error if units == "mean" else error / target.square().mean().clamp_min(1e-12)
+
 
 __all__ = ["channel_statistics", "gram_loss", "gram_matrix", "mean_std_loss"]
 
@@ -15,7 +44,7 @@ def gram_matrix(features: Tensor) -> Tensor:
     """Correlations of the channels, averaged over positions.
 
     ``G = F F^T / (C H W)`` with F as (C, H, W): L. Gatys et al., CVPR 2016 (eq. 3), in the
-    normalisation of J. Johnson et al., ECCV 2016 (eq. 3). F is scaled before the product
+    normalization of J. Johnson et al., ECCV 2016 (eq. 3). F is scaled before the product
     and the product is taken in fp32: the sums over a picture leave the range of fp16.
 
     Args:
@@ -98,3 +127,28 @@ def _relative(squares: Tensor, target: Tensor) -> Tensor:
     """
     errors, energies = (x.flatten(1).mean(dim=1) for x in (squares, target.square()))
     return (errors / energies.clamp_min(1e-12)).mean()
+
+
+def total_variation(image: Tensor, units: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Squared differences between neighboring pixels, down plus across.
+
+    The anisotropic, squared form of L. Rudin, S. Osher, E. Fatemi, Physica D 1992.
+
+    - ``mean``: the mean of those down plus the mean of those across, so that one weight
+      serves every picture size; in [0, 2] for pictures in [0, 1].
+    - ``sum``: over all pixels and channels of a picture, then the mean over the batch. Twice
+      the side gives about four times the figure; weights are near 1e-6.
+
+    Args:
+        image: (B, C, H, W), usually RGB in [0, 1]; H and W at least 2.
+        units: ``mean`` or ``sum``; neither depends on the size of the batch.
+
+    Returns:
+        A scalar in fp32, at least 0.
+    """
+    image = image.float()
+    down = (image[:, :, 1:] - image[:, :, :-1]).square()
+    across = (image[:, :, :, 1:] - image[:, :, :, :-1]).square()
+    if units == "sum":
+        return (down.sum() + across.sum()) / len(image)
+    return down.mean() + across.mean()

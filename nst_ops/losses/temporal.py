@@ -17,7 +17,7 @@ def add_noise(
     """Photographs with fresh noise at some of their pixels, as a sensor would give the next frame.
 
     Every pixel of every photograph is drawn to be noisy or not. A noisy one changes in all
-    channels at once, by a different amount in each: grain is coloured.
+    channels at once, by a different amount in each: grain is colored.
 
     Args:
         photos: (B, C, H, W) in [0, 1].

@@ -1,6 +1,6 @@
 """Images to uint8 arrays and back, with Pillow.
 
-In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, greyscale and
+In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, grayscale and
 palette pictures reduced to 8-bit RGB, transparency kept apart.
 Out: the format of the source, with its EXIF but for the orientation that is now applied.
 """
@@ -101,7 +101,7 @@ def encode_image(
     if image_format in ("JPEG", "WEBP", "AVIF"):
         options["quality"] = quality
     if image_format == "JPEG" and quality >= 90:
-        options["subsampling"] = "4:4:4"  # halved chroma smears coloured strokes
+        options["subsampling"] = "4:4:4"  # halved chroma smears colored strokes
     if image_format == "TIFF" and not _has_sub_blocks(exif):  # libtiff, which compresses, cannot write these
         options["compression"] = "tiff_deflate"
     buffer = io.BytesIO()
@@ -163,7 +163,7 @@ def _has_sub_blocks(exif_block: bytes) -> bool:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float greys; Pillow alone would clip them to white."""
+    """Scale 16-bit, 32-bit and float grays; Pillow alone would clip them to white."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         peak = 65535 if values.max(initial=0) > 255 or image.mode.startswith("I;16") else 255
@@ -173,13 +173,13 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         if not np.isfinite(values_f).all() or values_f.min(initial=0) < 0 or values_f.max(initial=0) > 1:
             raise UnsupportedMediaError("a float image with values outside [0, 1]: scale it before stylizing")
         return Image.fromarray((values_f * 255).round().astype(np.uint8), "L")
-    if "transparency" in image.info or image.mode == "PA":  # one colour, or each of a palette
+    if "transparency" in image.info or image.mode == "PA":  # one color, or each of a palette
         return image.convert("RGBA")
     return image.convert("RGB") if image.mode in ("P", "1", "YCbCr", "LAB", "HSV") else image
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    """Convert to sRGB; a profile that is broken or of another colour model is passed over."""
+    """Convert to sRGB; a profile that is broken or of another color model is passed over."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():

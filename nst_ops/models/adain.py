@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation: give features the channel statistics of others.
+"""Adaptive instance normalization: give features the channel statistics of others.
 
 X. Huang, S. Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
 Normalization", ICCV 2017.
@@ -14,7 +14,7 @@ from torch import Tensor
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and deviation of each channel, each (B, C) in fp32, one pair per feature level."""
 
-# Under the root of a variance of features, as in instance normalisation: a flat channel has a gradient.
+# Under the root of a variance of features, as in instance normalization: a flat channel has a gradient.
 _EPS = 1e-5
 
 

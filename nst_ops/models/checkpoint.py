@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors.torch import save
 from torch import Tensor
 
+from nst_ops.models.foreign_layouts import build_johnson
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.models.johnson_layouts import build_johnson
-from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
+from nst_ops.models.vgg import CheckpointError, load_strictly, read_weights, strip_prefixes
 
 if TYPE_CHECKING:
     from nst_ops.models.vit_adain import ViTAdaIN
@@ -99,7 +99,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _load_own(path, weights, metadata)
     weights = strip_prefixes(weights)
     if any(key.endswith("patch_embed.proj.weight") for key in weights):
-        from nst_ops.models.seed_layout import build_seed  # late: see _network_class
+        from nst_ops.models.foreign_layouts import build_seed  # late: see _network_class
 
         seed, dropped = build_seed(path, weights)
         return Checkpoint(path, seed.eval(), "seed", dropped=dropped)

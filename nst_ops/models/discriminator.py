@@ -2,7 +2,7 @@
 
 P. Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017
 (patches), Y. Chen et al., "CartoonGAN", CVPR 2018 (small and shallow, since lines and flat
-colours are local), T. Miyato et al., "Spectral Normalization for GANs", ICLR 2018.
+colors are local), T. Miyato et al., "Spectral Normalization for GANs", ICLR 2018.
 
 Shapes: B batch, C channels, H and W pixels.
 """
@@ -23,9 +23,9 @@ class PatchDiscriminator(nn.Module):
     of different sizes are judged alike. H and W must be at least ``min_size``.
 
     Args:
-        in_channels: 3 for colour, 1 for grey.
+        in_channels: 3 for color, 1 for gray.
         width: channels of the first layer; the deepest have four times as many.
-        spectral: spectral normalisation of every convolution, which bounds the slope.
+        spectral: spectral normalization of every convolution, which bounds the slope.
     """
 
     min_size = 29

@@ -2,7 +2,7 @@
 
 J. Johnson, A. Alahi, L. Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
 Super-Resolution", ECCV 2016; layer sizes from its supplementary material, instance
-normalisation from D. Ulyanov et al., arXiv:1607.08022, and resize-convolutions against
+normalization from D. Ulyanov et al., arXiv:1607.08022, and resize-convolutions against
 checkerboards from A. Odena et al., Distill 2016.
 
 Shapes: B batch, C channels, H and W pixels.
@@ -28,7 +28,7 @@ _NEAR_BLACK = 0.01
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation in fp32 statistics that keeps the memory layout.
+    """Instance normalization in fp32 statistics that keeps the memory layout.
 
     ``nn.InstanceNorm2d`` reshapes and so leaves channels-last (pytorch#72341); this form
     does not, and Inductor fuses it with what follows.
@@ -36,7 +36,7 @@ class InstanceNorm(nn.Module):
 
     dims: tuple[int, ...] = (2, 3)
     statistics: Moments | None = None
-    """What to normalise by instead of the picture's own; no part of the weights."""
+    """What to normalize by instead of the picture's own; no part of the weights."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Normalise over ``dims`` of every picture, or by ``statistics``; same shape, type and layout."""
+        """Normalize over ``dims`` of every picture, or by ``statistics``; same shape, type and layout."""
         mean, var = self.statistics or self.moments(x_bchw)
         scale = self.weight.float()[:, None, None] * torch.rsqrt(var + self.eps)
         shift = self.bias.float()[:, None, None] - mean * scale
@@ -58,7 +58,7 @@ class InstanceNorm(nn.Module):
 
 
 class LayerNorm(InstanceNorm):
-    """All channels of a picture normalised together, in the same form: group normalisation of one group."""
+    """All channels of a picture normalized together, in the same form: group normalization of one group."""
 
     dims = (1, 2, 3)
 
@@ -94,7 +94,7 @@ class ConvLayer(nn.Module):
 
 
 class ConvNormReLU(nn.Module):
-    """The network's unit: convolution, normalisation, ReLU."""
+    """The network's unit: convolution, normalization, ReLU."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class ConvNormReLU(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions around an identity, no ReLU after the sum."""
+    """Two normalized 3x3 convolutions around an identity, no ReLU after the sum."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class JohnsonNet(nn.Module):
         num_blocks: residual blocks.
         upsampling: ``nearest`` or ``bilinear`` resize then convolution, or ``transposed`` convolution.
         norm: ``instance`` (Ulyanov), ``batch`` (Johnson), or ``layer`` over all channels of a picture at
-            once, which keeps how they relate and so flat colours; or ``none``, which keeps how light
+            once, which keeps how they relate and so flat colors; or ``none``, which keeps how light
             they are too, and every pixel's result apart from what lies far from it.
         head: ``sigmoid`` keeps the output in [0, 1]; ``linear`` leaves it to the caller
             to clamp, as in the layout of pytorch/examples.
@@ -222,11 +222,11 @@ class JohnsonNet(nn.Module):
         return copy.deepcopy(self, {id(weight): weight for weight in weights})
 
     def norms(self) -> list[InstanceNorm]:
-        """The layers that normalise by a picture's statistics, in the order of the pass."""
+        """The layers that normalize by a picture's statistics, in the order of the pass."""
         return [module for module in self.modules() if isinstance(module, InstanceNorm)]
 
     def _keep_variance(self) -> None:
-        """Initial weights without normalisation: K. He et al., ICCV 2015; residual blocks begin small."""
+        """Initial weights without normalization: K. He et al., ICCV 2015; residual blocks begin small."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -236,7 +236,7 @@ class JohnsonNet(nn.Module):
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation layer named ``norm``."""
+    """The normalization layer named ``norm``."""
     layers: dict[Norm, type[nn.Module]] = {
         "instance": InstanceNorm,
         "batch": nn.BatchNorm2d,

@@ -1,23 +1,253 @@
-"""ViT-AdaIN: any style from an example picture, in one forward pass.
-
-A Vision Transformer encodes photograph and style picture, AdaIN (Huang and Belongie, ICCV
-2017) gives the photograph's features the statistics of the style's, a decoder paints.
-
-Shapes: B batch, C channels, H and W pixels.
-"""
+"""Encoders: feature levels of any timm network, and a small convolutional stem."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import timm
 import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from nst_ops.models.adain import Statistics, adain, channel_statistics
-from nst_ops.models.decoders import ResizeDecoder, TransposedDecoder
-from nst_ops.models.encoder import Encoder, Normalisation, Stem
+from nst_ops.models.vgg import CheckpointError, load_strictly, read_weights, strip_prefixes
+
+Normalization = Literal["encoder", "imagenet"]
+
+_SLOPE = 0.2  # of the stem's leaky ReLU
+
+
+class Encoder(nn.Module):
+    """RGB in [0, 1], (B, 3, H, W), to features at some of the levels of a timm network.
+
+    Args:
+        name: of the network in timm.
+        options: further arguments of it.
+        image_size: side in pixels of a ViT's position embedding; for other sizes it is interpolated.
+        levels: indices of its levels (blocks of a ViT), negative ones from the last.
+        normalization: ``encoder``, the mean and deviation it was trained with, or ``imagenet``.
+        pretrained: with timm's weights.
+        weights: with those of a local file; a classification head in it is not read.
+
+    Attributes:
+        levels: the indices, from 0 on.
+        shapes: channels and stride of each level.
+
+    Raises:
+        CheckpointError: weights that cannot be had, or that do not fit.
+        FileNotFoundError: there is no such file of weights.
+        ValueError: no such network, options or levels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        image_size: int,
+        levels: Sequence[int],
+        normalization: Normalization = "encoder",
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = _create(name, options, image_size, pretrained and not weights)
+        if weights:
+            _load(self.network, Path(weights))
+        self.levels = _keep_levels(name, self.network, levels)
+        info = self.network.feature_info
+        self.shapes = [(int(info[i]["num_chs"]), int(info[i]["reduction"])) for i in self.levels]
+        trained = self.network.pretrained_cfg
+        mean, std = (
+            (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+            if normalization == "imagenet"
+            else (trained["mean"], trained["std"])
+        )
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """(B, C, H / stride, W / stride) for each level, after a ViT's final norm."""
+        features: list[Tensor] = self.network.forward_intermediates(
+            (pictures - self.mean) / self.std, indices=self.levels, norm=True, intermediates_only=True
+        )
+        return features
+
+
+class Stem(nn.Module):
+    """RGB in [0, 1], (B, 3, H, W), to features at the strides 2, 4 and 8: edges that patches lose.
+
+    Args:
+        width: channels at stride 2; twice and four times as many at 4 and 8.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shapes = [(width, 2), (2 * width, 4), (4 * width, 8)]
+        channels = [3, *(channels for channels, _ in self.shapes)]
+        self.layers = nn.ModuleList()
+        for before, after in pairwise(channels):
+            layer = nn.Conv2d(before, after, 4, stride=2)
+            nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
+            self.layers.append(layer)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """One tensor for each of ``shapes``, from the finest on."""
+        levels, x_bchw = [], pictures * 2 - 1
+        for layer in self.layers:
+            x_bchw = F.leaky_relu(layer(F.pad(x_bchw, (1, 1, 1, 1), mode="reflect")), _SLOPE)
+            levels.append(x_bchw)
+        return levels
+
+
+def _create(name: str, options: Mapping[str, Any], image_size: int, pretrained: bool) -> Any:
+    """The timm network without its classification head."""
+    arguments = {"pretrained": pretrained, "num_classes": 0, **options}
+    if not timm.is_model(name):
+        raise ValueError(f"no encoder '{name}' in timm")
+    try:
+        try:
+            return timm.create_model(name, img_size=image_size, dynamic_img_size=True, **arguments)
+        except TypeError:  # a convolutional network takes any size and knows neither argument
+            return timm.create_model(name, **arguments)
+    except TypeError as error:
+        raise ValueError(f"encoder '{name}' with {dict(options)}: {error}") from error
+    except Exception as error:  # the hub raises many kinds, all of them mean "not to be had"
+        if not pretrained:
+            raise
+        raise CheckpointError(
+            f"{name}: timm's weights cannot be had here ({error}): give a local file as encoder_weights"
+        ) from error
+
+
+def _keep_levels(name: str, network: Any, levels: Sequence[int]) -> list[int]:
+    """Indices from 0 on. Blocks behind the last go: they would be trained and saved for nothing."""
+    try:
+        return sorted(network.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True))
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(f"encoder '{name}' has no levels {list(levels)}: {error}") from error
+
+
+def _load(network: Any, path: Path) -> None:
+    """Fill ``network`` from a file; a position embedding of another size is interpolated."""
+    weights = strip_prefixes(read_weights(path)[0])
+    head = ("head.", "head_dist.", "fc.", "classifier.")
+    weights = {key: value for key, value in weights.items() if not key.startswith(head)}
+    if isinstance(network, VisionTransformer) and "pos_embed" in weights:
+        weights = checkpoint_filter_fn(weights, network)
+    load_strictly(path, network, weights)
+
+
+class ResizeDecoder(nn.Module):
+    """Bilinear upsampling and convolutions; finer levels join where their stride is reached.
+
+    There is no normalization, which would erase the statistics that AdaIN has set.
+
+    Args:
+        shapes: channels and stride of each level, in the order of the call.
+        widths: channels after each upsampling.
+
+    Raises:
+        ValueError: another number of widths than upsamplings, or a level that joins nowhere.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]], widths: Sequence[int]) -> None:
+        super().__init__()
+        coarsest = max(stride for _, stride in shapes)
+        count = math.ceil(math.log2(coarsest))
+        if len(widths) != count:
+            raise ValueError(f"widths {list(widths)}: {count} upsamplings lead from stride {coarsest} to 1")
+        # The last one leads to stride 1, which is less than a doubling where a patch has 14 pixels.
+        self.strides = [coarsest / 2**i for i in range(count)] + [1]
+        joining = [sum(channels for channels, at in shapes if at == stride) for stride in self.strides]
+        if sum(joining) < sum(channels for channels, _ in shapes):
+            raise ValueError(f"levels {list(shapes)} are not all at the strides {self.strides}")
+        self.level_strides = [stride for _, stride in shapes]
+        before = [0, widths[0], *widths[:-1]]
+        self.stages = nn.ModuleList(
+            _two_convolutions(channels + joined, after)
+            for channels, joined, after in zip(before, joining, [widths[0], *widths], strict=True)
+        )
+        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """(B, 3, H, W), any range."""
+        height, width = (side * self.level_strides[-1] for side in levels[-1].shape[2:])
+        x_bchw = None
+        for stride, stage in zip(self.strides, self.stages, strict=True):
+            joining = [level for level, at in zip(levels, self.level_strides, strict=True) if at == stride]
+            if x_bchw is not None:
+                size = (round(height / stride), round(width / stride))
+                joining.insert(0, F.interpolate(x_bchw, size, mode="bilinear", align_corners=False))
+            x_bchw = stage(torch.cat(joining, dim=1))
+        painted: Tensor = self.paint(x_bchw)
+        return painted
+
+
+class TransposedDecoder(nn.Sequential):
+    """Transposed convolutions, each doubling the size, with InstanceNorm and ReLU between them.
+
+    Args:
+        shapes: channels and stride of each level, all at one stride that is a power of two.
+        widths: channels after each doubling but the last, which paints; or after each, and a
+            convolution follows that paints.
+        kernel: of the transposed convolutions.
+        affine: whether InstanceNorm has weights.
+
+    Raises:
+        ValueError: another number of widths, or levels at several strides.
+    """
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], widths: Sequence[int], kernel: int, affine: bool
+    ) -> None:
+        strides = {stride for _, stride in shapes}
+        doublings = int(math.log2(max(strides)))
+        if strides != {2**doublings}:
+            raise ValueError(f"a transposed decoder wants levels at one power of two, not {sorted(strides)}")
+        if len(widths) not in (doublings - 1, doublings):
+            raise ValueError(f"widths {list(widths)}: {doublings} doublings lead to stride 1")
+        channels = [sum(count for count, _ in shapes), *widths]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            layers += [_doubling(before, after, kernel), nn.InstanceNorm2d(after, affine=affine), nn.ReLU()]
+        if len(widths) == doublings:
+            layers.append(nn.Conv2d(widths[-1], 3, 3, padding=1))
+        else:
+            layers.append(_doubling(widths[-1], 3, kernel))
+        super().__init__(*layers)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """(B, 3, H, W), any range."""
+        x_bchw = torch.cat(levels, dim=1)
+        for layer in self:
+            x_bchw = layer(x_bchw)
+        return x_bchw
+
+
+def _two_convolutions(before: int, after: int) -> nn.Sequential:
+    """3x3, with reflection padding and ReLU, at a scale that keeps the variance (He et al. 2015)."""
+    layers: list[nn.Module] = []
+    for channels in (before, after):
+        layer = nn.Conv2d(channels, after, 3, padding=1, padding_mode="reflect")
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        layer.bias = nn.Parameter(torch.zeros(after))
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _doubling(before: int, after: int, kernel: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(
+        before, after, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
+    )
+
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -26,7 +256,7 @@ SEED: dict[str, Any] = {
     "image_size": 224,
     "levels": [-1],
     "stem": 0,
-    "normalisation": "imagenet",
+    "normalization": "imagenet",
     "frozen": False,
     "decoder": "transposed",
     "widths": [256, 128, 64],
@@ -34,7 +264,7 @@ SEED: dict[str, Any] = {
 }
 """Arguments of the seed recipe, the network that the others are measured against: tokens of the last
 block after the final norm as (B, 768, 14, 14), AdaIN, four transposed convolutions with InstanceNorm
-between them, and a tanh that is read as ImageNet-normalised colours."""
+between them, and a tanh that is read as ImageNet-normalized colors."""
 
 
 class ViTAdaIN(nn.Module):
@@ -51,21 +281,21 @@ class ViTAdaIN(nn.Module):
             after the final norm; negative ones count from the last.
         stem: width of a small convolutional network on the pixels whose levels at strides 2, 4
             and 8 get the style too and carry what 16x16 patches lose; 0 for none.
-        normalisation: of the pixels: ``encoder`` as the encoder was trained, or ``imagenet``.
+        normalization: of the pixels: ``encoder`` as the encoder was trained, or ``imagenet``.
         frozen: keep the encoder as it is. The stem always learns.
-        decoder: ``resize``, bilinear upsampling and convolutions without normalisation, which
+        decoder: ``resize``, bilinear upsampling and convolutions without normalization, which
             would erase what AdaIN has set; or ``transposed`` convolutions with InstanceNorm.
         widths: channels of the decoder after each upsampling. ``transposed`` takes one fewer: its
             last layer paints; with as many, a convolution follows that paints.
         kernel: of transposed convolutions.
         affine: whether the InstanceNorm of ``transposed`` has weights.
         head: ``sigmoid``; or ``tanh_imagenet``, which reaches mean - std to mean + std of ImageNet's
-            colours, not even half of the range.
+            colors, not even half of the range.
         pretrained: fill the encoder with timm's weights, downloaded once.
         encoder_weights: fill it from a local file instead, safetensors or a ``torch.save`` state dict.
 
     Raises:
-        nst_ops.models.weights.CheckpointError: weights that cannot be read or do not fit.
+        nst_ops.models.vgg.CheckpointError: weights that cannot be read or do not fit.
         FileNotFoundError: there is no such file of weights.
         ValueError: arguments that do not go together.
     """
@@ -81,7 +311,7 @@ class ViTAdaIN(nn.Module):
         image_size: int = 224,
         levels: Sequence[int] = (-1,),
         stem: int = 0,
-        normalisation: Normalisation = "encoder",
+        normalization: Normalization = "encoder",
         frozen: bool = True,
         decoder: Literal["resize", "transposed"] = "resize",
         widths: Sequence[int] = (256, 128, 64, 32),
@@ -94,7 +324,7 @@ class ViTAdaIN(nn.Module):
         super().__init__()
         options = dict(encoder_options or {})
         self.encoder = Encoder(
-            encoder, options, image_size, levels, normalisation, pretrained, encoder_weights
+            encoder, options, image_size, levels, normalization, pretrained, encoder_weights
         )
         self.config: dict[str, Any] = {
             "encoder": encoder,
@@ -102,7 +332,7 @@ class ViTAdaIN(nn.Module):
             "image_size": image_size,
             "levels": self.encoder.levels,
             "stem": stem,
-            "normalisation": normalisation,
+            "normalization": normalization,
             "frozen": frozen,
             "decoder": decoder,
             "widths": list(widths),
@@ -121,8 +351,8 @@ class ViTAdaIN(nn.Module):
             else TransposedDecoder(shapes, widths, kernel, affine)
         )
         self.head = head
-        for name, colour in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(f"head_{name}", torch.tensor(colour)[:, None, None], persistent=False)
+        for name, color in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(f"head_{name}", torch.tensor(color)[:, None, None], persistent=False)
 
     def forward(self, photos: Tensor, styles: Tensor, alpha: float = 1.0) -> Tensor:
         """Stylize photographs.

@@ -83,7 +83,7 @@ def _configure_ray_data() -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a lost unit is the caller's to try again, not the run's end
-    context.execution_no_progress_timeout_s = -1  # a unit of optimised pictures takes hours on a CPU
+    context.execution_no_progress_timeout_s = -1  # a unit of optimized pictures takes hours on a CPU
     context.target_max_block_size = 1  # a row is a block, for a unit to be a task
     # Busy with their one unit is as busy as workers get: by default a pool of them would never grow.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0

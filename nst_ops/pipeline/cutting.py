@@ -9,8 +9,7 @@ import ray
 
 from nst_ops.collection.units import Item, WorkUnit, cut_unit, without
 from nst_ops.media.video import read_header
-from nst_ops.media.video.index import read_index
-from nst_ops.media.video.segments import Segment, Selection, cut_segments
+from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.pipeline.segment_unit import segments_of
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.storage import Folder, StorageError

@@ -20,7 +20,7 @@ from nst_ops.media.video import (
     count_packets,
 )
 from nst_ops.media.video.encoders import encoder_for
-from nst_ops.media.video.frames import TIMES, FramesWriter
+from nst_ops.media.video.frame_folder import TIMES, FramesWriter
 from nst_ops.media.video.source import MediaSource
 from nst_ops.pipeline.film import Reader, stylize_renditions, write_frames
 from nst_ops.pipeline.overlap import Timings

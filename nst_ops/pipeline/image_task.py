@@ -35,7 +35,7 @@ class Task:
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
     losses: list[dict[str, float]] = field(default_factory=list)
-    """Of each step, where the picture was optimised."""
+    """Of each step, where the picture was optimized."""
     sample: Sample | None = None
     """Of a shard, that the image is a part of."""
     picture: Picture | None = None
@@ -127,7 +127,7 @@ def _in_style(bench: Workbench, task: Task) -> Task:
 
 
 def _same_size_batches(tasks: Iterator[Task], batch_size: int) -> Iterator[list[Task]]:
-    """Runs of neighbours that the network can take at once, and runs without an image."""
+    """Runs of neighbors that the network can take at once, and runs without an image."""
     for _, run in itertools.groupby(tasks, key=lambda task: task.image and task.image.rgb_hwc.shape):
         while batch := list(itertools.islice(run, batch_size)):
             yield batch

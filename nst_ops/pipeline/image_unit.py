@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from nst_ops.collection.layout import REPORT
+from nst_ops.collection.constants import REPORT
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, few_each
 from nst_ops.media.formats import image_output

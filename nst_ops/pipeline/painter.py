@@ -15,7 +15,7 @@ from nst_ops.media.video.source import MediaSource
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.stylizers import Style, Stylizer
-from nst_ops.temporal.shots import Shot, read_samples, shot_at, survey_shots
+from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
 
 Pair = tuple[Frame, UInt8Array]
 """Source and stylized frame."""

@@ -17,7 +17,7 @@ import ray
 from PIL import Image
 from rich.table import Table
 
-from nst_ops.collection.plan import Plan, Refusal
+from nst_ops.collection.planner import Plan, Refusal
 from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size

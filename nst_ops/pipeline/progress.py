@@ -22,8 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from nst_ops.collection.progress import Planned, Sample, pictures_left
-from nst_ops.collection.tally import Totals
+from nst_ops.collection.progress import Planned, Sample, Totals, pictures_left
 
 _POLL_S = 0.5
 _LOG_EVERY_S = 5.0

@@ -8,17 +8,13 @@ from collections.abc import Callable
 
 import ray
 
-from nst_ops.collection.compaction import finish_compaction
-from nst_ops.collection.discover import discover, unit_id
-from nst_ops.collection.layout import REPORT
-from nst_ops.collection.left import Rules
-from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest
-from nst_ops.collection.plan import Plan
-from nst_ops.collection.pulse import Pulse, live_run
+from nst_ops.collection.constants import REPORT
+from nst_ops.collection.inputs import Source, discover, unit_id
+from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, finish_compaction
+from nst_ops.collection.planner import Plan, Rules
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_record import OutputInUseError, refuse_other_run, write_run_record
+from nst_ops.collection.run_lock import OutputInUseError, Pulse, live_run, refuse_other_run, write_run_record
 from nst_ops.collection.segments import forget_films, tidy
-from nst_ops.collection.source import Source
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline.preflight import preflight
@@ -27,7 +23,7 @@ from nst_ops.pipeline.summary import Summary
 from nst_ops.pipeline.waves import FatalError, Waves
 from nst_ops.ray_connection import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
-from nst_ops.report.run_page import write_run_page
+from nst_ops.report.run_report import write_run_page
 from nst_ops.storage import Folder, StorageError, configure_storage
 
 _log = logging.getLogger(__name__)

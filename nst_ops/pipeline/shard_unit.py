@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
-from nst_ops.collection.discover import item_id
+from nst_ops.collection.inputs import item_id
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.errors import MediaError, UnreadableShardError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nst_ops.collection.layout import RUN_FILE
+from nst_ops.collection.constants import RUN_FILE
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.storage import Folder, configure_storage
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nst_ops.collection.layout import RESERVED
+from nst_ops.collection.constants import RESERVED
 from nst_ops.collection.manifest import SCHEMA, Row
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item
@@ -19,7 +19,7 @@ from nst_ops.config.stylize import ModelConfig, StyleConfig
 from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.storage import Folder
 from nst_ops.stylizers import PRETRAINED, load_stylizer, resolve_checkpoint
-from nst_ops.stylizers.styles import StylePictures
+from nst_ops.stylizers.style_images import StylePictures
 from nst_ops.temporal.smoothing import load_smoother
 
 FROM_PICTURES = ("vit_adain", "gatys")

@@ -6,12 +6,10 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-from nst_ops.collection.compaction import compact
-from nst_ops.collection.manifest import Key, Manifest
-from nst_ops.collection.plan import Plan
+from nst_ops.collection.manifest import Key, Manifest, compact
+from nst_ops.collection.planner import Plan
 from nst_ops.collection.progress import Planned
-from nst_ops.collection.pulse import Pulse
-from nst_ops.collection.run_record import OutputInUseError
+from nst_ops.collection.run_lock import OutputInUseError, Pulse
 from nst_ops.collection.segments import forget_films
 from nst_ops.collection.units import WorkUnit, in_each_style, split_unit, without
 from nst_ops.pipeline import cluster

@@ -22,7 +22,7 @@ from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.spec import RunSpec, manifest_row
 from nst_ops.storage import Folder, configure_storage
 from nst_ops.stylizers import Style, Stylizer, load_stylizer
-from nst_ops.stylizers.colour import keep_colours
+from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 _WARM_SIDE = 256
@@ -85,7 +85,7 @@ class Workbench:
         """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind."""
         stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
         if self.config.style.preserve_color:
-            return keep_colours(stylized_nhwc, frames_nhwc)
+            return keep_colors(stylized_nhwc, frames_nhwc)
         return stylized_nhwc
 
     def smoother(self) -> Smoother:

@@ -1,4 +1,4 @@
-"""Loss curves as a picture: of a training, or of one picture's optimisation."""
+"""Loss curves as a picture: of a training, or of one picture's optimization."""
 
 from __future__ import annotations
 

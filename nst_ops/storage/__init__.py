@@ -3,12 +3,12 @@
 Local files keep their plain absolute path as their URI; everything else has its scheme.
 """
 
+from nst_ops.storage.base import FileInfo
 from nst_ops.storage.connection import configure_storage
 from nst_ops.storage.errors import StorageError, StorageFullError, StorageUnavailableError, storage_full
 from nst_ops.storage.folder import Folder
-from nst_ops.storage.local_tree import SCRATCH
-from nst_ops.storage.remote_file import RemoteFile
-from nst_ops.storage.tree import FileInfo
+from nst_ops.storage.local import SCRATCH
+from nst_ops.storage.remote import RemoteFile
 
 __all__ = [
     "SCRATCH",

@@ -13,12 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from nst_ops.storage.base import FileInfo, Tree
 from nst_ops.storage.connection import S3_SCHEMES, connect
 from nst_ops.storage.errors import storage_full
-from nst_ops.storage.local_tree import LocalTree
-from nst_ops.storage.remote_file import RemoteFile
-from nst_ops.storage.remote_tree import RemoteTree
-from nst_ops.storage.tree import FileInfo, Tree
+from nst_ops.storage.local import LocalTree
+from nst_ops.storage.remote import RemoteFile, RemoteTree
 
 
 class Folder:
@@ -199,7 +198,7 @@ class Folder:
 def _remote_tree(uri: str) -> Tree:
     fs, root = connect(uri)
     if uri.startswith(tuple(f"{scheme}://" for scheme in S3_SCHEMES)):
-        from nst_ops.storage.s3_tree import S3Tree  # its client takes a second to load
+        from nst_ops.storage.s3 import S3Tree  # its client takes a second to load
 
         return S3Tree(fs, root)
     return RemoteTree(fs, root)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nst_ops.config import ModelConfig
 from nst_ops.storage import Folder
-from nst_ops.stylizers.styles import Style
+from nst_ops.stylizers.style_images import Style
 
 UInt8Array = npt.NDArray[np.uint8]
 

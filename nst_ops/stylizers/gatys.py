@@ -1,16 +1,11 @@
-"""The stylizer that needs no training: it optimises the picture itself, slowly.
-
-L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
-
-Shapes: B batch, C channels, H and W pixels, S steps, T terms of the loss.
-"""
+"""Optimizing pixels: down a loss, and always in range."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,9 +17,78 @@ from nst_ops.config.stylize import GatysConfig
 from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
 from nst_ops.models.vgg import VGGFeatures, WeightsError
 from nst_ops.stylizers.base import UInt8Array
-from nst_ops.stylizers.descent import adam, lbfgs
 from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
-from nst_ops.stylizers.styles import Style
+from nst_ops.stylizers.style_images import Style
+
+Judge = Callable[[Tensor], Tensor]
+"""From pictures, (B, 3, H, W) in [0, 1], to a scalar that is to fall."""
+
+# L-BFGS starts so far from black and white: where the sigmoid is flat it sees no slope, then jumps.
+_MARGIN = 0.05
+_HISTORY = 50  # gradients that L-BFGS remembers, each as large as the pictures
+
+
+def adam(start: Tensor, judge: Judge, steps: int, learning_rate: float) -> Tensor:
+    """D. Kingma, J. Ba, ICLR 2015, put back into [0, 1] after every step.
+
+    Pixels do not meet: pictures whose losses are added come out as they would one by one. The
+    rate falls to 0 along a cosine, so that the last steps settle what the first ones threw about.
+
+    Args:
+        start: (B, 3, H, W) in [0, 1].
+        judge: called ``steps`` times.
+        steps: how many.
+        learning_rate: of the first step, in units of the range.
+
+    Returns:
+        As ``start``.
+    """
+    x_bchw = start.clone(memory_format=torch.contiguous_format).requires_grad_()
+    optimizer = torch.optim.Adam([x_bchw], lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        judge(x_bchw).backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            x_bchw.clamp_(0, 1)
+    return x_bchw.detach()
+
+
+def lbfgs(start: Tensor, judge: Judge, steps: int) -> Tensor:
+    """D. Liu, J. Nocedal, Math. Programming 1989, over the sigmoid's argument instead of the pixels.
+
+    The line search (strong Wolfe) never takes a step up.
+
+    Args:
+        start: (B, 3, H, W) in [0, 1].
+        judge: called about ``steps`` times; the last line search may take a few more.
+        steps: how many.
+
+    Returns:
+        As ``start``.
+    """
+    z_bchw = torch.logit(start, _MARGIN).clone(memory_format=torch.contiguous_format).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [z_bchw],
+        max_iter=steps,
+        max_eval=steps,
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=_HISTORY,
+        line_search_fn="strong_wolfe",
+    )
+
+    def evaluate() -> Tensor:
+        optimizer.zero_grad()
+        loss = judge(z_bchw.sigmoid())
+        loss.backward()
+        return loss
+
+    optimizer.step(evaluate)
+    return z_bchw.detach().sigmoid()
+
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +106,7 @@ class GatysStylizer:
     """Stylizer of any style: gives a picture the features of its photograph and of a painting.
 
     Every picture has losses of its own, so a batch gives what its pictures give one by one.
-    L-BFGS, whose step depends on all that it optimises, takes them one by one.
+    L-BFGS, whose step depends on all that it optimizes, takes them one by one.
 
     Args:
         settings: network, terms and optimizer.
@@ -104,12 +168,12 @@ class GatysStylizer:
             photos_here = _halved(photos, level)
             canvas = F.interpolate(canvas, photos_here.shape[2:], mode="bilinear", antialias=True).clamp(0, 1)
             grams = [self._style_grams(style, level) for style in styles]
-            canvas, losses_sbt = self._optimise(canvas, photos_here, grams, clock)
+            canvas, losses_sbt = self._optimize(canvas, photos_here, grams, clock)
             steps.append(losses_sbt)
         self._keep(torch.cat(steps))
         return to_frames(canvas[:, :, :height, :width])
 
-    def _optimise(
+    def _optimize(
         self, start: Tensor, photos: Tensor, grams: Sequence[Features], clock: _Clock
     ) -> tuple[Tensor, Tensor]:
         """Pictures after so many steps, in [0, 1], and their losses on the way: (S, B, T)."""
@@ -131,7 +195,7 @@ class GatysStylizer:
         return painted, torch.stack(losses_sbt)
 
     def _losses(self, x_bchw: Tensor, content: Features, grams: Sequence[Features]) -> Tensor:
-        """The unweighted terms of each picture, (B, T), independent of its neighbours'."""
+        """The unweighted terms of each picture, (B, T), independent of its neighbors'."""
         seen = self._features(x_bchw, {1.0, *self.settings.gram.scales})
         losses = []
         for b in range(len(x_bchw)):

@@ -21,9 +21,8 @@ from nst_ops.stylizers.device import (
     to_network,
     too_large,
 )
-from nst_ops.stylizers.statistics import Statistics, frozen_twin, kept_statistics, measuring_twin
-from nst_ops.stylizers.styles import Style
-from nst_ops.stylizers.tiles import paint_in_tiles
+from nst_ops.stylizers.style_images import Style
+from nst_ops.stylizers.tiles import Statistics, frozen_twin, kept_statistics, measuring_twin, paint_in_tiles
 
 # Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
@@ -81,7 +80,7 @@ class JohnsonStylizer:
         return kept_statistics(twin)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
-        """A stylizer of the same weights that normalises every frame by ``statistics``.
+        """A stylizer of the same weights that normalizes every frame by ``statistics``.
 
         A pixel's result then depends on what is near it alone, not on the rest of the frame.
         """

@@ -20,7 +20,7 @@ from nst_ops.stylizers.device import (
     to_frames,
     to_network,
 )
-from nst_ops.stylizers.styles import Style
+from nst_ops.stylizers.style_images import Style
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
 # measured 3.8 to 5.0 (resize) and 1.0 (transposed, painting with its last layer) at 1024 x 1024.

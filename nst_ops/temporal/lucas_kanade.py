@@ -23,7 +23,7 @@ _COARSEST = 16  # shorter side in pixels of the smallest level
 _ITERATIONS = 4
 _WINDOW = 9  # pixels; the flow is fitted to what moves in it
 _STIFFNESS = 0.003  # squared slope per pixel: where a window shows less texture, the flow stays
-_FAINT = 2.0  # grey levels: contrast that is noise rather than texture
+_FAINT = 2.0  # gray levels: contrast that is noise rather than texture
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -100,7 +100,7 @@ def _difference(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
 
 
 def _gradients(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-    """Along x and y in grey levels per pixel: H. Scharr's optimal 3x3 filter, 2000."""
+    """Along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000."""
     smooth, slope = torch.tensor([3.0, 10.0, 3.0]) / 16, torch.tensor([-0.5, 0.0, 0.5])
     return _separable(x_bchw, smooth, slope), _separable(x_bchw, slope, smooth)
 
@@ -123,7 +123,7 @@ def _mean(x_bchw: Tensor) -> Tensor:
 
 
 def _median(flow: Tensor) -> Tensor:
-    """Of each pixel and its eight neighbours: outliers go, edges of motion stay."""
+    """Of each pixel and its eight neighbors: outliers go, edges of motion stay."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[2:]
     shifted = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]

@@ -18,7 +18,7 @@ from nst_ops.temporal.warp import Flow, compose, occlusion, warp
 Map = npt.NDArray[np.float32]
 """(H, W) float32."""
 
-# Grey levels: colours that differ by less are the same thing, by twice as much are another one.
+# Gray levels: colors that differ by less are the same thing, by twice as much are another one.
 _TOLERANCE = 30.0
 # Brightness is compared over areas of this many pixels: a cell, and the cells around it.
 _CELL, _CELLS_AROUND = 8, 3.0
@@ -26,7 +26,7 @@ _CELL, _CELLS_AROUND = 8, 3.0
 
 @dataclass(frozen=True)
 class Step:
-    """From a frame a to its neighbour b.
+    """From a frame a to its neighbor b.
 
     Attributes:
         flow: from a to b.
@@ -49,7 +49,7 @@ class Match:
     Attributes:
         flow: from a to b.
         trust: in [0, 1]: how sure it is that the same thing is seen.
-        brighter: grey levels by which a is brighter than b, over large areas.
+        brighter: gray levels by which a is brighter than b, over large areas.
     """
 
     flow: Flow

@@ -128,7 +128,7 @@ def luminance_flicker(frames_thwc: UInt8Array, source_thwc: UInt8Array, cuts: Se
         cuts: numbers of the frames that begin another scene; nothing is compared across them.
 
     Returns:
-        In grey levels, at least 0; nan for shots of less than three frames.
+        In gray levels, at least 0; nan for shots of less than three frames.
     """
     excess = np.array(
         [_luma(a).mean() - _luma(b).mean() for a, b in zip(frames_thwc, source_thwc, strict=True)]
@@ -161,7 +161,7 @@ def noise_gain(paint: Paint, frames_nhwc: UInt8Array, sigma: float = 2.0, seed: 
     Args:
         paint: the stylizer S.
         frames_nhwc: frames x, (N, H, W, 3).
-        sigma: standard deviation of the Gaussian noise in grey levels; n is what is left of it in uint8.
+        sigma: standard deviation of the Gaussian noise in gray levels; n is what is left of it in uint8.
         seed: of the noise.
 
     Returns:
@@ -191,7 +191,7 @@ def shift_error(
         margin_px: left out at each side, at most a quarter of the side.
 
     Returns:
-        In grey levels, at least 0.
+        In gray levels, at least 0.
     """
     height = picture_hwc.shape[0] - max(down for _, down in shifts_px)
     width = picture_hwc.shape[1] - max(right for right, _ in shifts_px)
@@ -211,5 +211,5 @@ def _distance(a: UInt8Array, b: UInt8Array) -> float:
 
 
 def _luma(frame_hwc: UInt8Array) -> npt.NDArray[np.float32]:
-    """(H, W) in grey levels, with the weights of BT.601."""
+    """(H, W) in gray levels, with the weights of BT.601."""
     return np.asarray(frame_hwc @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)

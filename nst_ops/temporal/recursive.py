@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.blend import Blend, to_uint8
-from nst_ops.temporal.detail import MOST, restore_detail
+from nst_ops.temporal.blend import MOST, Blend, restore_detail, to_uint8
 from nst_ops.temporal.flow import FlowEstimator, reduced
 from nst_ops.temporal.match import both_ways, match, standing_still
 from nst_ops.temporal.scenes import is_scene_cut
@@ -18,7 +17,7 @@ from nst_ops.temporal.scenes import is_scene_cut
 class RecursiveSmoother:
     """An exponential mean: ``weight`` of the previous result, the rest of the frame itself.
 
-    Its memory never ends but fades: ``lead`` frames on, less than half a grey level is left of
+    Its memory never ends but fades: ``lead`` frames on, less than half a gray level is left of
     whatever came before, also where ``restore_detail`` enlarges it.
 
     Args:

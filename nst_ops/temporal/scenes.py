@@ -1,24 +1,34 @@
-"""Where one shot ends and the next begins: a function of two neighbouring frames, whatever else is known.
+"""Where one shot ends and the next begins: a function of two neighboring frames, whatever else is known.
 
 So a film has the same cuts in any segment of it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.video import Segment, VideoReader
+from nst_ops.media.video.container import open_input, picture_stream
+from nst_ops.media.video.source import MediaSource
 
 _THUMBNAIL = (64, 36)
 _REACH = (10, 6)  # pixels of a thumbnail that a pan may cover between two frames
 _BINS = 8
-_FLAT = 1.0  # grey levels of standard deviation
+_FLAT = 1.0  # gray levels of standard deviation
 
 
 def is_scene_cut(previous_hwc: UInt8Array, next_hwc: UInt8Array, threshold: float = 0.35) -> bool:
-    """Whether a new scene begins between two neighbouring frames.
+    """Whether a new scene begins between two neighboring frames.
 
     Args:
         previous_hwc: uint8 sRGB, (H, W, 3).
@@ -31,7 +41,7 @@ def is_scene_cut(previous_hwc: UInt8Array, next_hwc: UInt8Array, threshold: floa
 def scene_distance(previous_hwc: UInt8Array, next_hwc: UInt8Array) -> float:
     """How different two frames look, in [0, 1].
 
-    The geometric mean of a difference in colour and one in layout: a flash or a fade changes the
+    The geometric mean of a difference in color and one in layout: a flash or a fade changes the
     first, a fast pan or a passing thing the second, a cut both.
 
     Args:
@@ -40,19 +50,19 @@ def scene_distance(previous_hwc: UInt8Array, next_hwc: UInt8Array) -> float:
     """
     # Area averages take out noise, and make the cost the same for every size.
     a, b = _thumbnail(previous_hwc), _thumbnail(next_hwc)
-    return float(np.sqrt(_colour_difference(a, b) * _layout_difference(a, b)))
+    return float(np.sqrt(_color_difference(a, b) * _layout_difference(a, b)))
 
 
 def _thumbnail(rgb_hwc: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.resize(rgb_hwc, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _colour_difference(a: UInt8Array, b: UInt8Array) -> float:
-    """Share of the pixels whose colour the other frame does not have."""
-    return 1 - float(np.minimum(_colours(a), _colours(b)).sum())
+def _color_difference(a: UInt8Array, b: UInt8Array) -> float:
+    """Share of the pixels whose color the other frame does not have."""
+    return 1 - float(np.minimum(_colors(a), _colors(b)).sum())
 
 
-def _colours(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:
+def _colors(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:
     lab = cv2.cvtColor(rgb_hwc, cv2.COLOR_RGB2Lab)
     counts = cv2.calcHist([lab], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3)
     return np.asarray(counts / counts.sum(), np.float32)
@@ -68,3 +78,115 @@ def _layout_difference(a: UInt8Array, b: UInt8Array) -> float:
     surrounded = cv2.copyMakeBorder(brightness_b, y, y, x, x, cv2.BORDER_REFLECT_101)
     correlations = cv2.matchTemplate(surrounded, brightness_a, cv2.TM_CCOEFF_NORMED)
     return float(np.clip(1 - correlations.max(), 0, 1))
+
+
+_THUMBNAIL_shots = (128, 72)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames between two scene cuts."""
+
+    start_pts: int
+    """PTS of its first keyframe, in the film's time base."""
+    sample_pts: tuple[int, ...]
+    """Of keyframes spread over it."""
+
+
+def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int = 4) -> list[Shot]:
+    """Find the shots of a film; every packet is read, but only keyframes are decoded.
+
+    Args:
+        source: of the film.
+        threshold: of ``is_scene_cut``; 1 for one shot.
+        max_samples: keyframes to name of each shot.
+
+    Returns:
+        Shots in order, none where no keyframe has a time. Keyframes after the clock has stepped back
+        belong to the last.
+
+    Raises:
+        UnreadableVideoError: it does not open, or holds no picture stream.
+    """
+    shots: list[list[int]] = []
+    before: UInt8Array | None = None
+    for pts, thumbnail_hwc in _keyframes(source):
+        if before is None or is_scene_cut(before, thumbnail_hwc, threshold):
+            shots.append([])
+        shots[-1].append(pts)
+        before = thumbnail_hwc
+    return [Shot(times[0], _spread(times, max_samples)) for times in shots]
+
+
+def shot_at(shots: Sequence[Shot], pts: int) -> Shot:
+    """The shot that a frame belongs to; frames before the first keyframe belong to the first shot.
+
+    Args:
+        shots: at least one, in order.
+        pts: of the frame.
+    """
+    return shots[max(0, bisect_right(shots, pts, key=lambda shot: shot.start_pts) - 1)]
+
+
+def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None) -> UInt8Array:
+    """The frames that a shot is sampled by, as ``VideoReader`` gives them.
+
+    Args:
+        source: of the film.
+        shot: of that film.
+        max_side: longer side of the frames in pixels, as of ``VideoReader``.
+
+    Returns:
+        uint8 sRGB, (N, H, W, 3).
+
+    Raises:
+        UnreadableVideoError, DamagedVideoError: as of ``VideoReader``.
+    """
+    return np.stack([_read_frame(source, pts, max_side) for pts in shot.sample_pts])
+
+
+def _keyframes(source: MediaSource) -> Iterator[tuple[int, UInt8Array]]:
+    """PTS and thumbnail of every keyframe, as far as the file can be read, with rising PTS."""
+    reformatter = VideoReformatter()
+    width, height = _THUMBNAIL_shots
+    last_pts: int | None = None
+    for frame in _decode_keyframes(source):
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if pts is None or (last_pts is not None and pts <= last_pts):
+            continue
+        last_pts = pts
+        small = reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
+        )
+        yield pts, np.asarray(small.to_ndarray(), np.uint8)
+
+
+def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
+    with open_input(source) as container:
+        stream = picture_stream(container)
+        stream.codec_context.skip_frame = "NONKEY"
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 2  # as many as the reader's
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, FFmpegError):
+                return  # the reader says what is wrong with the file
+            try:
+                frames = packet.decode()
+            except FFmpegError:
+                continue
+            yield from (frame for frame in frames if frame.key_frame)
+
+
+def _spread(times: Sequence[int], count: int) -> tuple[int, ...]:
+    """At most ``count`` of them, each in the middle of its share."""
+    count = min(count, len(times))
+    return tuple(times[(2 * i + 1) * len(times) // (2 * count)] for i in range(count))
+
+
+def _read_frame(source: MediaSource, pts: int, max_side: int | None) -> UInt8Array:
+    alone = Segment(number=0, count=2, lead_pts=pts, start_pts=pts, end_pts=pts + 1, num_frames=1)
+    with VideoReader(source, max_side, keep_damaged=True, segment=alone) as reader:
+        return next(reader.frames()).rgb_hwc

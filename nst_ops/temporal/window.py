@@ -1,4 +1,4 @@
-"""Smoothing by a mean over the neighbouring frames, each moved along the flow to where the frame has it."""
+"""Smoothing by a mean over the neighboring frames, each moved along the flow to where the frame has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.blend import Blend, to_uint8
-from nst_ops.temporal.detail import restore_detail
+from nst_ops.temporal.blend import Blend, restore_detail, to_uint8
 from nst_ops.temporal.flow import FlowEstimator, reduced
 from nst_ops.temporal.match import Match, Step, both_ways, match
 from nst_ops.temporal.scenes import is_scene_cut
@@ -16,7 +15,7 @@ from nst_ops.temporal.scenes import is_scene_cut
 
 @dataclass
 class _Frame:
-    """A frame in the window, with the steps to its neighbours: None across a cut and at the ends."""
+    """A frame in the window, with the steps to its neighbors: None across a cut and at the ends."""
 
     source_small_hwc: UInt8Array
     stylized_hwc: UInt8Array
@@ -45,7 +44,7 @@ class WindowSmoother:
         self._estimate, self._detail = estimate, detail
         self._flow_side, self._scene_threshold = flow_side, scene_threshold
         self._window: deque[_Frame] = deque()
-        self._centre = 0  # of the frame in the window that is finished next
+        self._center = 0  # of the frame in the window that is finished next
 
     def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
         """See ``Smoother``."""
@@ -57,35 +56,35 @@ class WindowSmoother:
                     last.source_small_hwc, new.source_small_hwc, self._estimate
                 )
         self._window.append(new)
-        return [self._finish()] if len(self._window) > self._centre + self.tail else []
+        return [self._finish()] if len(self._window) > self._center + self.tail else []
 
     def flush(self) -> list[UInt8Array]:
         """See ``Smoother``."""
-        return [self._finish() for _ in range(len(self._window) - self._centre)]
+        return [self._finish() for _ in range(len(self._window) - self._center)]
 
     def _finish(self) -> UInt8Array:
-        finished = self._mean(self._centre)
-        if self._centre < self.lead:
-            self._centre += 1
+        finished = self._mean(self._center)
+        if self._center < self.lead:
+            self._center += 1
         else:
             self._window.popleft()
         return finished
 
-    def _mean(self, centre: int) -> UInt8Array:
-        frame = self._window[centre]
+    def _mean(self, center: int) -> UInt8Array:
+        frame = self._window[center]
         blend = Blend(frame.stylized_hwc, frame.source_small_hwc.shape[:2])
-        for distance, stylized_hwc, found in self._matches(centre):
+        for distance, stylized_hwc, found in self._matches(center):
             blend.add(stylized_hwc, found, self._weight(distance))
         smoothed = restore_detail(blend.mean(), frame.stylized_hwc, self._detail)
         return to_uint8(smoothed)
 
-    def _matches(self, centre: int) -> Iterator[tuple[int, UInt8Array, Match]]:
+    def _matches(self, center: int) -> Iterator[tuple[int, UInt8Array, Match]]:
         """The frames around one, nearest first, up to a cut on each side."""
-        frame = self._window[centre]
+        frame = self._window[center]
         for direction in (-1, 1):
             path: Step | None = None
             for distance in range(1, self.lead + 1):
-                index = centre + direction * distance
+                index = center + direction * distance
                 if not 0 <= index < len(self._window):
                     break
                 before, there = self._window[index - direction], self._window[index]

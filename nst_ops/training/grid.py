@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from nst_ops.media.images import UInt8Array
-from nst_ops.training.photos import Photos, to_tensor
+from nst_ops.training.data import Photos, to_tensor
 
 _CELL = 128
 """Pixels a photograph must have for a caption to be read beside it; smaller ones are enlarged."""

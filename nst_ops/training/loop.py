@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
-from nst_ops.training.photos import Batches, Prefetcher
+from nst_ops.training.data import Batches, Prefetcher
 from nst_ops.training.step import PerceptualStep, StepFigures
 
 _WARM_UP_STEPS = 3

@@ -8,8 +8,8 @@ from typing import Any
 
 from nst_ops.config import ConfigError
 from nst_ops.storage import Folder
+from nst_ops.training.checkpointing import CARD, MODEL
 from nst_ops.training.run import TrainingError
-from nst_ops.training.state import CARD, MODEL
 from nst_ops.training.step import DivergedError
 
 

@@ -18,14 +18,13 @@ import torch
 from nst_ops.config import TrainingConfig
 from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.storage import Folder, storage_full
+from nst_ops.training.checkpointing import CARD, MODEL, write_state
+from nst_ops.training.data import UInt8Array
 from nst_ops.training.grid import Exhibits, png_bytes, stylize, validation_grid
-from nst_ops.training.history import History
 from nst_ops.training.loop import Speed
 from nst_ops.training.model_card import model_card
-from nst_ops.training.photos import UInt8Array
-from nst_ops.training.state import CARD, MODEL, write_state
 from nst_ops.training.step import PerceptualStep, StepFigures
-from nst_ops.training.tracking import WANDB_ID, Tracking
+from nst_ops.training.tracking import WANDB_ID, History, Tracking
 
 Report = Callable[[dict[str, Any]], None]
 _REPORT_EVERY_S = 0.5

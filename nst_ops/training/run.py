@@ -11,7 +11,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from nst_ops.collection.run_record import OutputInUseError, only_run
+from nst_ops.collection.run_lock import OutputInUseError, only_run
 from nst_ops.config import ConfigError, TrainingConfig
 from nst_ops.ray_connection import (
     connected,
@@ -22,12 +22,10 @@ from nst_ops.ray_connection import (
     pyarrow_filesystem,
 )
 from nst_ops.storage import Folder, StorageFullError
-from nst_ops.training.board import Board
-from nst_ops.training.identity import absolute, claim_output, describe, fingerprint
-from nst_ops.training.ingest import StoredPhotos, ingest, list_pictures
-from nst_ops.training.material import Material, read_material
-from nst_ops.training.progress import TrainingProgress
-from nst_ops.training.state import read_state
+from nst_ops.training.checkpointing import absolute, claim_output, describe, fingerprint, read_state
+from nst_ops.training.data import StoredPhotos, ingest, list_pictures
+from nst_ops.training.progress import Board, TrainingProgress
+from nst_ops.training.setup import Material, read_material
 from nst_ops.training.tracking import check_wandb
 from nst_ops.training.worker import TrainingJob, train_worker
 

@@ -15,16 +15,14 @@ from torch.optim import AdamW
 
 from nst_ops.config.training import TrainConfig
 from nst_ops.losses import LossTerms, PerceptualLoss
-from nst_ops.losses.cel import cel_shaded
-from nst_ops.losses.colour import colour_loss
+from nst_ops.losses.color import color_loss
+from nst_ops.losses.structure import cel_shaded
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.training.checkerboard import remove_grid
+from nst_ops.training.data import Crops
+from nst_ops.training.discriminator import Rivalry
 from nst_ops.training.networks import Network
-from nst_ops.training.photos import Crops
-from nst_ops.training.precision import Precision
-from nst_ops.training.ranks import Ranks
-from nst_ops.training.rivalry import Rivalry
-from nst_ops.training.schedule import learning_rate
+from nst_ops.training.optim import Precision, Ranks, learning_rate
 
 _MAX_CONSECUTIVE_SKIPS = 20
 
@@ -171,13 +169,13 @@ class PerceptualStep:
         generator: torch.Generator,
         number: int,
     ) -> tuple[LossTerms, Tensor]:
-        """What is to be minimised, and the stylized photographs."""
+        """What is to be minimized, and the stylized photographs."""
         with self.precision.autocast():
             views = self.loss.views(photos, generator, styles if self.takes_styles else None, drawn)
             stylized = self.forward(*views.inputs())
             clean = views.split(stylized)["clean"]
             if number <= self.config.reconstruct_first:
-                error = colour_loss(clean, photos if drawn is None else drawn)
+                error = color_loss(clean, photos if drawn is None else drawn)
                 return LossTerms(error, {"reconstruction": error.detach()}), clean
             found = self.loss(stylized, views)
             if self.rivalry:

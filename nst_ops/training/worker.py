@@ -14,14 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nst_ops.config import TrainingConfig
 from nst_ops.storage import Folder, StorageFullError
-from nst_ops.training.board import Board
+from nst_ops.training.checkpointing import read_state
+from nst_ops.training.data import Batches, StoredPhotos
 from nst_ops.training.grid import exhibits
-from nst_ops.training.ingest import StoredPhotos
 from nst_ops.training.loop import train
-from nst_ops.training.photos import Batches
-from nst_ops.training.ranks import Ranks
+from nst_ops.training.optim import Ranks
+from nst_ops.training.progress import Board
 from nst_ops.training.recorder import RunRecorder
-from nst_ops.training.state import read_state
 from nst_ops.training.step import DivergedError
 
 

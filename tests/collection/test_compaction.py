@@ -6,9 +6,8 @@ from pathlib import Path
 import pyarrow.dataset
 import pytest
 
-from nst_ops.collection.compaction import compact, finish_compaction
-from nst_ops.collection.layout import COMPACTING, MANIFEST
-from nst_ops.collection.manifest import Manifest
+from nst_ops.collection.constants import COMPACTING, MANIFEST
+from nst_ops.collection.manifest import Manifest, compact, finish_compaction
 from nst_ops.storage import Folder
 
 UNITS, ITEMS = 12, 5

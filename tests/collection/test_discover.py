@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.collection.discover import CATALOG_SCHEMA, discover, item_id, unit_id
-from nst_ops.collection.source import Source
+from nst_ops.collection.inputs import CATALOG_SCHEMA, Source, discover, item_id, unit_id
 from nst_ops.storage import Folder
 
 
@@ -68,7 +67,7 @@ def test_one_file_of_a_remote_folder_is_a_source_of_its_own():
     assert Source.open("memory://single/a.jpg").root == Source.open("memory://single").root
 
 
-def test_one_file_needs_no_look_at_its_neighbours(tmp_path, monkeypatch):
+def test_one_file_needs_no_look_at_its_neighbors(tmp_path, monkeypatch):
     tree(tmp_path, ["a.jpg", "b.jpg"])
 
     def refuse(*_: object, **__: object) -> None:

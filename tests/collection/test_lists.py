@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nst_ops.collection.discover import discover
-from nst_ops.collection.source import Source
+from nst_ops.collection.inputs import Source, discover
 from nst_ops.storage import Folder
 
 

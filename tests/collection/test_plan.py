@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_ops.collection.discover import CATALOG_SCHEMA
-from nst_ops.collection.left import Rules
+from nst_ops.collection.inputs import CATALOG_SCHEMA
 from nst_ops.collection.manifest import SCHEMA, row_keys
-from nst_ops.collection.plan import Plan, Refusal
+from nst_ops.collection.planner import Plan, Refusal, Rules
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import WorkUnit, cut_unit, in_each_style, split_unit, without
 from nst_ops.media.formats import likely_output, media_kind
@@ -320,7 +319,7 @@ def test_a_shard_is_a_unit_of_its_own_and_done_once_its_images_have_rows() -> No
     assert again.stale() == {("a.tar", "s"), ("b.tar", "s"), ("d.tar", "s")}
 
 
-def test_files_that_go_into_shards_are_cut_by_size_and_a_changed_one_brings_its_neighbours() -> None:
+def test_files_that_go_into_shards_are_cut_by_size_and_a_changed_one_brings_its_neighbors() -> None:
     catalog = catalog_of(*(f"{number}.jpg" for number in range(10)))  # of five bytes each
     units = list(plan_of(catalog, shards="webdataset", shard_bytes=20).units())
     assert sorted(len(unit.items) for unit in units) == [2, 4, 4]

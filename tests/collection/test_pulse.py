@@ -11,8 +11,14 @@ import fsspec
 import pytest
 
 from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Sample, read_progress
-from nst_ops.collection.pulse import PATIENCE, Pulse, live_run
-from nst_ops.collection.run_record import OutputInUseError, refuse_other_run, write_run_record
+from nst_ops.collection.run_lock import (
+    PATIENCE,
+    OutputInUseError,
+    Pulse,
+    live_run,
+    refuse_other_run,
+    write_run_record,
+)
 from nst_ops.storage import Folder
 
 BEAT_S = 0.05

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nst_ops.collection.run_record import OutputInUseError, only_run, refuse_other_run, write_run_record
+from nst_ops.collection.run_lock import OutputInUseError, only_run, refuse_other_run, write_run_record
 from nst_ops.storage import Folder
 
 

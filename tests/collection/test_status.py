@@ -14,11 +14,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from nst_ops.cli.status import main
 from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Sample
-from nst_ops.collection.pulse import live_run
-from nst_ops.collection.run_record import write_run_record
-from nst_ops.collection.status import main
+from nst_ops.collection.run_lock import live_run, write_run_record
 from nst_ops.storage import Folder
 
 BEAT_S = 0.05
@@ -152,6 +151,6 @@ def test_where_there_is_no_run(tmp_path, capsys):
 
 
 def test_it_starts_without_the_heavy_libraries():
-    look = "import sys, nst_ops.collection.status; print({'ray', 'torch', 'cv2', 'av'} & set(sys.modules))"
+    look = "import sys, nst_ops.cli.status; print({'ray', 'torch', 'cv2', 'av'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

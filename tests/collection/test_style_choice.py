@@ -33,7 +33,7 @@ def test_every_style_has_its_share():
     shares = Counter(drawn(0))
     assert set(shares) == set(NAMES)
     assert max(shares.values()) < 1.2 * len(PATHS) / len(NAMES)
-    # A draw of its own for each: neighbours agree as often as chance lets them.
+    # A draw of its own for each: neighbors agree as often as chance lets them.
     agreements = sum(a == b for a, b in zip(drawn(0), drawn(0)[1:], strict=False))
     assert 0.15 < agreements / len(PATHS) < 0.25
 

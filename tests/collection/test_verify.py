@@ -18,11 +18,11 @@ from planning import units_of
 from s3_server import S3Server, client, reached_by
 from shard_factory import picture_bytes, write_hf_parquet, write_tar
 
+from nst_ops.cli.verify import main
+from nst_ops.collection.integrity import NoRunError, UnreadableManifestError, verify
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.run_record import OutputInUseError, only_run, write_run_record
+from nst_ops.collection.run_lock import OutputInUseError, only_run, write_run_record
 from nst_ops.collection.styles import StyleChoice
-from nst_ops.collection.verify import NoRunError, UnreadableManifestError, verify
-from nst_ops.collection.verify.__main__ import main
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
@@ -372,7 +372,7 @@ def test_the_command_says_what_is_wrong_and_what_to_do(
 
 
 def test_the_module_runs_as_a_program(output: Path) -> None:
-    command = [sys.executable, "-m", "nst_ops.collection.verify", str(output), "--json"]
+    command = [sys.executable, "-m", "nst_ops.collection.integrity", str(output), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == {"failed": 1, "ok": 5}

@@ -87,7 +87,7 @@ def test_the_job_judges_every_image_that_is_ok(
         assert Path(row["source_uri"]).is_file()
         assert row["ssim"] == pytest.approx(1)  # nothing was changed, and PNG loses nothing
         assert row["edge_f1"] == 1
-        assert row["colour_difference"] == 0
+        assert row["color_difference"] == 0
         assert row["gram"] == row["source_gram"] > 0
         assert row["nearest_style"] in ("waves", "dots")
     assert "SSIM" in command.stdout
@@ -188,14 +188,14 @@ def test_outputs_and_limit_work_on_any_file_system(finished: Path, vgg_file: Pat
     assert fsspec.filesystem("memory").cat("/judged/index.html").startswith(b"<!doctype html>")
 
 
-def test_without_weights_structure_and_colour_are_still_judged(
+def test_without_weights_structure_and_color_are_still_judged(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
     keys = {"vgg": {}, "output": str(tmp_path / "judged")}
     report = evaluate_run(config(finished, Path(), **keys)).report
-    assert report.metrics() == ["palette", "ssim", "edge_f1", "colour_difference"]
+    assert report.metrics() == ["palette", "ssim", "edge_f1", "color_difference"]
     assert any("palette says which" in note for note in report.notes)
     assert "cannot be fetched" in (tmp_path / "judged" / "index.html").read_text()
 

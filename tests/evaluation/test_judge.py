@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.evaluation.features import load_judge
-from nst_ops.evaluation.judge import Pair, Taps, judge, pairs_of
-from nst_ops.evaluation.page import chosen_rows
-from nst_ops.evaluation.report import Report
+from nst_ops.evaluation.distribution import load_judge
+from nst_ops.evaluation.evaluator import Pair, Taps, judge, pairs_of
+from nst_ops.evaluation.image_report import Report, chosen_rows
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.stylizers import Style
 
@@ -25,12 +24,12 @@ def vgg(vgg_file: Path) -> VGGFeatures:
     return network
 
 
-def stripes(colour: tuple[int, int, int], seed: int, height: int = 32, width: int = 40) -> np.ndarray:
-    """Stripes of a colour in noise: a style, whose pictures differ by ``seed``."""
+def stripes(color: tuple[int, int, int], seed: int, height: int = 32, width: int = 40) -> np.ndarray:
+    """Stripes of a color in noise: a style, whose pictures differ by ``seed``."""
     rng = np.random.default_rng(seed)
     bars = (np.arange(width) + rng.integers(8)) // 4 % 2
     noise = rng.normal(0, 12, (height, width, 3))
-    return (bars[None, :, None] * np.array(colour) + 20 + noise).clip(0, 255).astype(np.uint8)
+    return (bars[None, :, None] * np.array(color) + 20 + noise).clip(0, 255).astype(np.uint8)
 
 
 def tensor(*pictures: np.ndarray) -> torch.Tensor:
@@ -43,8 +42,8 @@ def photos(count: int, height: int = 32, width: int = 40) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
 
 
-def styles(colour: tuple[int, int, int] = RED, count: int = 4, first: str = "red") -> list[Style]:
-    return [Style(f"{first}{seed}", stripes(colour, seed, 48, 56)) for seed in range(count)]
+def styles(color: tuple[int, int, int] = RED, count: int = 4, first: str = "red") -> list[Style]:
+    return [Style(f"{first}{seed}", stripes(color, seed, 48, 56)) for seed in range(count)]
 
 
 def test_what_is_painted_in_the_style_is_nearer_to_it_than_the_photograph(vgg: VGGFeatures) -> None:
@@ -65,7 +64,7 @@ def test_what_is_left_as_it_was_keeps_all_content_and_no_style(vgg: VGGFeatures)
     sources = photos(3)
     report = judge(pairs_of(sources, sources), styles(), vgg, TAPS)
     for row in report.rows:
-        assert (row["content_relu2_1"], row["edge_f1"], row["colour_difference"]) == (0, 1, 0)
+        assert (row["content_relu2_1"], row["edge_f1"], row["color_difference"]) == (0, 1, 0)
         assert row["ssim"] == pytest.approx(1)
         assert row["gram"] == row["source_gram"]
     assert report.distribution["relu1_1"].outputs == pytest.approx(report.distribution["relu1_1"].sources)
@@ -77,7 +76,7 @@ def test_more_of_the_style_is_better_style_and_worse_structure(vgg: VGGFeatures)
         judge(pairs_of(sources, torch.lerp(sources, painted, alpha)), styles(), vgg, TAPS)
         for alpha in (0.2, 0.5, 0.9)
     ]
-    for name, better in (("gram", "less"), ("swd", "less"), ("ssim", "less"), ("colour_difference", "more")):
+    for name, better in (("gram", "less"), ("swd", "less"), ("ssim", "less"), ("color_difference", "more")):
         means = [report.spread(name).mean for report in figures]
         assert means == sorted(means, reverse=better == "less"), name
 
@@ -134,7 +133,7 @@ def test_what_needs_a_missing_network_or_layer_is_not_measured_and_says_why(vgg_
         report.spread("gram_relu4_1")
 
     blind = judge(pairs, styles(), None, taps)
-    assert {"ssim", "edge_f1", "palette", "colour_difference"} == set(blind.metrics())
+    assert {"ssim", "edge_f1", "palette", "color_difference"} == set(blind.metrics())
     assert "gram_relu1_1" in blind.not_measured
     assert blind.rows[0]["nearest_style"].startswith("red")
 

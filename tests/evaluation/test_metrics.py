@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nst_ops.evaluation import colour, structure, style
+from nst_ops.evaluation import image_metrics
 from nst_ops.evaluation.distribution import Gaussian, distribution_distance, frechet_distance
+from nst_ops.evaluation.image_metrics import MAX_POINTS, directions, pool, quantiles, sample
+from nst_ops.evaluation.image_metrics import squared_distance as sw2
 from nst_ops.evaluation.metrics import metric
-from nst_ops.evaluation.sliced_wasserstein import MAX_POINTS, directions, pool, quantiles, sample
-from nst_ops.evaluation.sliced_wasserstein import squared_distance as sw2
 
 
 def picture(seed: int = 0, height: int = 48, width: int = 64, cells: int = 8) -> Tensor:
-    """Smooth random colours, (1, 3, H, W)."""
+    """Smooth random colors, (1, 3, H, W)."""
     coarse = torch.rand(1, 3, cells, cells, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
 
@@ -137,9 +137,9 @@ def test_of_large_maps_the_same_points_are_drawn_for_the_same_seed() -> None:
 
 def test_style_errors_are_0_for_the_style_itself_and_1_for_no_features() -> None:
     features = 5000 * torch.rand(1, 8, 20, 30, generator=torch.Generator().manual_seed(0))
-    known = style.style_statistics(features)
+    known = image_metrics.style_statistics(features)
     judged = torch.cat([features, features.flip(3), torch.zeros_like(features)])
-    for error in (style.gram_error, style.sliced_wasserstein, style.mean_std_error):
+    for error in (image_metrics.gram_error, image_metrics.sliced_wasserstein, image_metrics.mean_std_error):
         figures = error(judged, known)
         assert figures.shape == (3,)
         np.testing.assert_allclose(figures, [0, 0, 1], atol=1e-4)
@@ -148,11 +148,13 @@ def test_style_errors_are_0_for_the_style_itself_and_1_for_no_features() -> None
 def test_style_errors_do_not_depend_on_the_scale_of_the_features_or_the_size_of_the_map() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(1, 6, 40, 40, generator=generator), torch.rand(1, 6, 70, 30, generator=generator) ** 2
-    for error in (style.gram_error, style.sliced_wasserstein, style.mean_std_error):
-        once = float(error(a, style.style_statistics(b)))
+    for error in (image_metrics.gram_error, image_metrics.sliced_wasserstein, image_metrics.mean_std_error):
+        once = float(error(a, image_metrics.style_statistics(b)))
         assert once > 0.05
-        assert float(error(100 * a, style.style_statistics(100 * b))) == pytest.approx(once, rel=1e-2)
-        assert float(error(a.repeat(1, 1, 2, 3), style.style_statistics(b))) == pytest.approx(once, rel=1e-2)
+        assert float(error(100 * a, image_metrics.style_statistics(100 * b))) == pytest.approx(once, rel=1e-2)
+        assert float(error(a.repeat(1, 1, 2, 3), image_metrics.style_statistics(b))) == pytest.approx(
+            once, rel=1e-2
+        )
 
 
 def test_sliced_wasserstein_sees_what_a_gram_matrix_cannot() -> None:
@@ -160,9 +162,9 @@ def test_sliced_wasserstein_sees_what_a_gram_matrix_cannot() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(1, 1, 100, 100, generator=generator)
     coin = torch.where(normal > normal.median(), 1.0, -1.0) * normal.square().mean().sqrt()
-    known = style.style_statistics(normal)
-    assert float(style.gram_error(coin, known)) < 1e-6
-    assert float(style.sliced_wasserstein(coin, known)) > 0.2
+    known = image_metrics.style_statistics(normal)
+    assert float(image_metrics.gram_error(coin, known)) < 1e-6
+    assert float(image_metrics.sliced_wasserstein(coin, known)) > 0.2
 
 
 def test_the_average_style_lies_between_its_members() -> None:
@@ -170,10 +172,10 @@ def test_the_average_style_lies_between_its_members() -> None:
     one, other = torch.rand(2, 1, 4, 16, 16, generator=generator) * torch.tensor([1.0, 2.0]).view(
         2, 1, 1, 1, 1
     )
-    known = [style.style_statistics(features) for features in (one, other)]
-    both = style.average(known)
+    known = [image_metrics.style_statistics(features) for features in (one, other)]
+    both = image_metrics.average(known)
     torch.testing.assert_close(both.gram, (known[0].gram + known[1].gram) / 2)
-    for error in (style.gram_error, style.sliced_wasserstein, style.mean_std_error):
+    for error in (image_metrics.gram_error, image_metrics.sliced_wasserstein, image_metrics.mean_std_error):
         assert float(error(one, both)) < float(error(one, known[1]))
 
 
@@ -183,20 +185,20 @@ def test_the_average_style_lies_between_its_members() -> None:
 def test_ssim_is_that_of_scikit_image() -> None:
     photo = picture(0)
     for changed in (picture(1), blurred(photo), 1 - photo, (photo + 0.1 * picture(2)).clamp(0, 1), photo / 2):
-        grey = [
+        gray = [
             np.dot(x[0].permute(1, 2, 0).double().numpy(), (0.299, 0.587, 0.114)) for x in (changed, photo)
         ]
         expected = skimage.metrics.structural_similarity(
-            *grey, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            *gray, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
-        assert float(structure.ssim(changed, photo)) == pytest.approx(expected, abs=1e-5)
-    assert float(structure.ssim(photo, photo)) == 1
+        assert float(image_metrics.ssim(changed, photo)) == pytest.approx(expected, abs=1e-5)
+    assert float(image_metrics.ssim(photo, photo)) == 1
 
 
 def test_edges_of_a_square_are_its_outline_one_pixel_thin() -> None:
     x = torch.zeros(1, 3, 40, 40)
     x[..., 10:30, 10:30] = 1
-    found = structure.edges(x)[0, 0]
+    found = image_metrics.edges(x)[0, 0]
     rows, columns = found.nonzero(as_tuple=True)
     assert 60 <= len(rows) <= 84
     from_outline = torch.minimum(
@@ -211,7 +213,7 @@ def test_edges_of_a_square_are_its_outline_one_pixel_thin() -> None:
 def test_diagonal_edges_are_thin_too() -> None:
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
     for x in (rows + columns < 40, rows - columns < 0):
-        found = structure.edges(x.float().expand(1, 3, 40, 40))[0, 0]
+        found = image_metrics.edges(x.float().expand(1, 3, 40, 40))[0, 0]
         assert 1 <= found[20].sum() <= 2
 
 
@@ -219,7 +221,7 @@ def test_edge_f1_falls_with_blur_shift_and_foreign_strokes() -> None:
     photo = picture(0, cells=12)
     strokes = (photo + 0.5 * (torch.arange(64) % 6 < 3)).clamp(0, 1)
     f1 = {
-        name: float(structure.edge_f1(changed, photo))
+        name: float(image_metrics.edge_f1(changed, photo))
         for name, changed in {
             "same": photo,
             "shifted": photo.roll(1, dims=3),
@@ -232,40 +234,40 @@ def test_edge_f1_falls_with_blur_shift_and_foreign_strokes() -> None:
     assert f1["shifted"] > 0.9
     assert max(f1["far"], f1["blurred"], f1["strokes"]) < 0.8
     flat = torch.full((1, 3, 20, 20), 0.5)
-    assert float(structure.edge_f1(flat, flat)) == 1
-    assert float(structure.edge_f1(photo, torch.full_like(photo, 0.5))) == 0
+    assert float(image_metrics.edge_f1(flat, flat)) == 1
+    assert float(image_metrics.edge_f1(photo, torch.full_like(photo, 0.5))) == 0
 
 
 def test_content_error_is_that_of_each_picture_alone() -> None:
     features = torch.rand(2, 4, 5, 5)
-    errors = structure.content_error(torch.stack([features[0], 0 * features[1]]), features)
+    errors = image_metrics.content_error(torch.stack([features[0], 0 * features[1]]), features)
     np.testing.assert_allclose(errors, [0, 1], atol=1e-6)
 
 
-# Colour
+# Color
 
 
 def test_lab_is_that_of_scikit_image() -> None:
     x = torch.cat([picture(3), torch.zeros(1, 3, 48, 64), torch.ones(1, 3, 48, 64), 0.02 * picture(4)])
     expected = skimage.color.rgb2lab(x.permute(0, 2, 3, 1).double().numpy())
-    np.testing.assert_allclose(colour.rgb_to_lab(x).permute(0, 2, 3, 1), expected, atol=2e-3)
+    np.testing.assert_allclose(image_metrics.rgb_to_lab(x).permute(0, 2, 3, 1), expected, atol=2e-3)
 
 
-def test_colour_difference_is_the_mean_delta_e() -> None:
+def test_color_difference_is_the_mean_delta_e() -> None:
     a, b = picture(5), picture(6)
     lab = [skimage.color.rgb2lab(x[0].permute(1, 2, 0).numpy()) for x in (a, b)]
     expected = skimage.color.deltaE_cie76(*lab).mean()
-    assert float(colour.colour_difference(a, b)) == pytest.approx(expected, rel=1e-4)
+    assert float(image_metrics.color_difference(a, b)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_palette_distance_is_blind_to_places_and_counts_units_of_lab() -> None:
     a = picture(7)
-    known = colour.colour_quantiles(a)[0]
-    assert float(colour.palette_distance(a.flip(2), known)) == 0
+    known = image_metrics.color_quantiles(a)[0]
+    assert float(image_metrics.palette_distance(a.flip(2), known)) == 0
     black, white = torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 30, 10)
-    assert float(colour.palette_distance(white, colour.colour_quantiles(black)[0])) == pytest.approx(
-        100, rel=1e-3
-    )
+    assert float(
+        image_metrics.palette_distance(white, image_metrics.color_quantiles(black)[0])
+    ) == pytest.approx(100, rel=1e-3)
 
 
 def test_every_metric_has_a_meaning_and_an_unknown_one_has_none() -> None:

@@ -17,12 +17,11 @@ from job_runner import ROOT, write_picture
 from media_factory import photo, write_film
 from PIL import Image
 
+from benchmarks.smoothing_benchmark import TemporalBenchmarkConfig, compare_modes, smoothing_versions
 from nst_ops.collection.manifest import Manifest
 from nst_ops.config import ConfigError, EvaluateConfig
-from nst_ops.config.temporal_benchmark import TemporalBenchmarkConfig
-from nst_ops.evaluation.temporal.benchmark import compare_modes, smoothing_versions
-from nst_ops.evaluation.temporal.strips import Crop, busiest_crop, strip
-from nst_ops.evaluation.temporal.videos import evaluate_videos
+from nst_ops.evaluation.video_report import Crop, busiest_crop, strip
+from nst_ops.evaluation.videos import evaluate_videos
 from nst_ops.storage import Folder
 
 NUM_FRAMES = 12
@@ -102,8 +101,8 @@ def test_the_job_measures_every_video_that_can_be_read(finished: Path, judged: t
     assert calm["warping_ratio_1"] == pytest.approx(1)
     assert calm["luminance_flicker"] == pytest.approx(0, abs=0.05)
     assert calm["gram"] == pytest.approx(calm["source_gram"], rel=0.01) != 0
-    # A brightness of +12, -12, +12, ...: frames next to each other differ by 24 grey levels, those 10
-    # apart not at all, and each from the mean of its neighbours by 24.
+    # A brightness of +12, -12, +12, ...: frames next to each other differ by 24 gray levels, those 10
+    # apart not at all, and each from the mean of its neighbors by 24.
     added = restless["warping_error_1"] - restless["source_warping_error_1"]
     assert added == pytest.approx((24 / 255) ** 2, rel=0.15)
     assert restless["warping_ratio_10"] == pytest.approx(1, rel=0.3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nst_ops.losses.adversarial import Adversary, augment, r1_penalty, realness_loss, see
-from nst_ops.losses.colour import luma
+from nst_ops.losses.color import luma
 from nst_ops.losses.structure import gaussian_blur
 
 
@@ -44,9 +44,9 @@ def test_r1_of_a_linear_judge_is_the_square_of_its_slope():
 
 @pytest.mark.parametrize("kind", ["non_saturating", "least_squares"])
 def test_discriminator_loss_weighs_the_fakes(kind):
-    adversary = Adversary(kind, width=4, blurred=0.5, grey=0.25, augment=False).eval()
+    adversary = Adversary(kind, width=4, blurred=0.5, gray=0.25, augment=False).eval()
     stylized, drawings = torch.rand(2, 3, 40, 40), torch.rand(3, 3, 48, 33)
-    judge = adversary.discriminators["colour"]
+    judge = adversary.discriminators["color"]
     fakes = [(1, stylized), (0.5, gaussian_blur(drawings, 1.0)), (0.25, luma(drawings).expand(-1, 3, -1, -1))]
     expected = realness_loss(judge(drawings), True, kind) + sum(
         weight * realness_loss(judge(fake), False, kind) / 1.75 for weight, fake in fakes
@@ -56,7 +56,7 @@ def test_discriminator_loss_weighs_the_fakes(kind):
 
 @pytest.mark.parametrize("r1", [0.0, 0.1])
 def test_the_judge_learns_and_only_from_its_own_loss(r1):
-    adversary = Adversary(width=4, views=("colour", "coarse", "grey", "surface"), r1=r1)
+    adversary = Adversary(width=4, views=("color", "coarse", "gray", "surface"), r1=r1)
     stylized, drawings = torch.rand(2, 3, 64, 64, requires_grad=True), torch.rand(2, 3, 64, 64)
     adversary.discriminator_loss(stylized, drawings).backward()
     assert stylized.grad is None
@@ -65,22 +65,22 @@ def test_the_judge_learns_and_only_from_its_own_loss(r1):
         assert any(p.grad.abs().sum() > 0 for p in judge.parameters()), view
 
 
-@pytest.mark.parametrize("view", ["colour", "coarse", "grey", "surface"])
+@pytest.mark.parametrize("view", ["color", "coarse", "gray", "surface"])
 def test_every_view_reaches_every_picture(view):
     stylized = torch.rand(2, 3, 64, 64, requires_grad=True)
     Adversary(views=[view], width=4).generator_loss(stylized).backward()
     assert (stylized.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
-def test_grey_view_is_blind_to_chroma_and_coarse_view_is_half_as_large():
+def test_gray_view_is_blind_to_chroma_and_coarse_view_is_half_as_large():
     pictures = torch.rand(1, 3, 12, 10)
-    torch.testing.assert_close(see(pictures, "grey"), see(luma(pictures).expand(-1, 3, -1, -1), "grey"))
+    torch.testing.assert_close(see(pictures, "gray"), see(luma(pictures).expand(-1, 3, -1, -1), "gray"))
     assert see(pictures, "coarse").shape == (1, 3, 6, 5)
 
 
 @pytest.mark.parametrize("kind", ["non_saturating", "least_squares"])
 def test_steps_in_turn_move_a_picture_to_the_drawings(kind):
-    """Drawings are red, with a little noise; the picture is grey with as much: it must turn red."""
+    """Drawings are red, with a little noise; the picture is gray with as much: it must turn red."""
     red = torch.tensor([0.9, 0.2, 0.2]).view(1, 3, 1, 1)
     pixels = torch.nn.Parameter(0.5 + 0.02 * torch.randn(1, 3, 36, 36))
     adversary = Adversary(kind, width=8, blurred=0, augment=False)
@@ -105,7 +105,7 @@ def test_augment_is_the_same_for_the_same_seed_and_off_at_zero():
     first, again = (augment(pictures, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     torch.testing.assert_close(first, again)
     assert first.shape == pictures.shape
-    still = augment(pictures, shift=0, colour=0)
+    still = augment(pictures, shift=0, color=0)
     for before, after in zip(pictures, still, strict=True):
         assert torch.allclose(before, after, atol=1e-5) or torch.allclose(before.flip(-1), after, atol=1e-5)
 
@@ -124,8 +124,8 @@ def test_augment_shifts_by_whole_pixels_within_bounds():
 
 
 def test_views_are_checked():
-    with pytest.raises(ValueError, match="views are colour"):
-        Adversary(views=["colour", "color"])
+    with pytest.raises(ValueError, match="views are color"):
+        Adversary(views=["color", "color"])
     with pytest.raises(ValueError, match="none"):
         Adversary(views=[])
 

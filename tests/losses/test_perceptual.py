@@ -21,8 +21,8 @@ from nst_ops.losses import (
     noise_stability,
     total_variation,
 )
-from nst_ops.losses.cel import cel_shaded
-from nst_ops.losses.colour import luma
+from nst_ops.losses.color import luma
+from nst_ops.losses.structure import cel_shaded
 from nst_ops.models.vgg import VGGFeatures
 
 TAPS = ["relu1_2", "relu2_1"]
@@ -59,7 +59,7 @@ def _seed() -> None:
 
 
 class Network(nn.Module):
-    """Stands for the one that is trained: it looks at neighbours, and at one picture at a time."""
+    """Stands for the one that is trained: it looks at neighbors, and at one picture at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -309,20 +309,20 @@ def test_a_painting_too_small_is_refused_with_a_remedy(vgg):
 
 
 @pytest.mark.parametrize("term", ["content", "gram"])
-def test_a_grey_term_sees_no_colours(vgg, term):
-    """A picture and its luma differ in colour alone."""
+def test_a_gray_term_sees_no_colors(vgg, term):
+    """A picture and its luma differ in color alone."""
     config = {
-        "content": PLAIN["content"] | {"weight": float(term == "content"), "grey": True},
-        "gram": PLAIN["gram"] | {"weight": float(term == "gram"), "grey": True},
+        "content": PLAIN["content"] | {"weight": float(term == "content"), "gray": True},
+        "gram": PLAIN["gram"] | {"weight": float(term == "gram"), "gray": True},
         "variation": {"weight": 0.0},
     }
     photos = torch.rand(1, 3, 32, 32)
-    grey = luma(photos).expand_as(photos)
+    gray = luma(photos).expand_as(photos)
     blind = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
-    assert blind.judge(grey, photos).terms[term] < 1e-9
-    config[term]["grey"] = False
+    assert blind.judge(gray, photos).terms[term] < 1e-9
+    config[term]["gray"] = False
     seeing = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
-    assert seeing.judge(grey, photos).terms[term] > 1e-5
+    assert seeing.judge(gray, photos).terms[term] > 1e-5
 
 
 def test_the_drawing_may_be_what_is_to_be_kept(vgg):

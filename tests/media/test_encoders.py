@@ -1,4 +1,4 @@
-"""Every encoder keeps each frame, its time and its colour, and does what the keys of ``video`` say."""
+"""Every encoder keeps each frame, its time and its color, and does what the keys of ``video`` say."""
 
 import dataclasses
 from fractions import Fraction
@@ -75,7 +75,7 @@ def worst_psnr(one: Path, other: Path) -> float:
 def film(tmp_path_factory) -> Path:
     """A pan, its planes as computed."""
     folder = tmp_path_factory.mktemp("film")
-    return write_film(folder / "a.mp4", yuv_frames(PICTURES, BT709, LIMITED), colour=TAGS)
+    return write_film(folder / "a.mp4", yuv_frames(PICTURES, BT709, LIMITED), color=TAGS)
 
 
 # What comes out.
@@ -88,7 +88,7 @@ PIXEL_FORMATS = [
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), PIXEL_FORMATS)
-def test_every_frame_keeps_its_time_and_colour(tmp_path, film, codec, pixel_format):
+def test_every_frame_keeps_its_time_and_color(tmp_path, film, codec, pixel_format):
     config = VideoConfig(codec=codec, pixel_format=pixel_format, preset="fast")
     write(film, tmp_path / "b.mp4", config)
     frames = decoded(tmp_path / "b.mp4")
@@ -105,7 +105,7 @@ def test_every_frame_keeps_its_time_and_colour(tmp_path, film, codec, pixel_form
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
 def test_full_range_and_another_matrix_are_kept(tmp_path, codec, pixel_format):
     tags = {"colorspace": BT601, "color_range": FULL, "color_trc": BT601, "color_primaries": BT601}
-    source = write_film(tmp_path / "a.mp4", yuv_frames(PICTURES[:6], BT601, FULL), colour=tags)
+    source = write_film(tmp_path / "a.mp4", yuv_frames(PICTURES[:6], BT601, FULL), color=tags)
     write(source, tmp_path / "b.mp4", VideoConfig(codec=codec, pixel_format=pixel_format, preset="fast"))
     assert worst_psnr(source, tmp_path / "b.mp4") >= 38
     frame = decoded(tmp_path / "b.mp4")[0]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nst_ops.media.formats import likely_output, media_kind, video_output
 from nst_ops.media.video import VideoReader
-from nst_ops.media.video.frames import FramesWriter
+from nst_ops.media.video.frame_folder import FramesWriter
 
 UNEVEN = [0, 40, 55, 120, 121, 300]  # ms
 

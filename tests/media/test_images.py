@@ -1,4 +1,4 @@
-"""Pictures survive: upright, in their colours, with their transparency, in their format."""
+"""Pictures survive: upright, in their colors, with their transparency, in their format."""
 
 import io
 import struct
@@ -72,11 +72,11 @@ def test_exif_is_kept_without_the_orientation(image_format):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "CMYK", "1"])
 def test_a_tiff_is_written_anew_whatever_its_own_layout_was(mode):
-    grey = photo("coffee", 64, 48).convert("L")
+    gray = photo("coffee", 64, 48).convert("L")
     if mode == "I;16":
-        source = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+        source = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     else:
-        source = grey.convert(mode)
+        source = gray.convert(mode)
     data = saved(source, "TIFF", tiffinfo={ARTIST: "somebody", DESCRIPTION: "a cup"})
     decoded = decode_image(data, 32)
     with Image.open(io.BytesIO(encode_image(decoded.rgb_hwc, None, "TIFF", 95, decoded.exif))) as written:
@@ -101,7 +101,7 @@ def test_a_broken_exif_block_is_passed_over():
     encode_image(decoded.rgb_hwc, None, "JPEG", 95, decoded.exif)
 
 
-# Colour.
+# Color.
 
 
 def wide_gamut_profile() -> bytes:
@@ -130,7 +130,7 @@ def test_an_embedded_profile_is_converted_to_srgb(mode):
     assert (decoded.alpha_hw is not None) == (mode == "RGBA")
 
 
-def test_a_grey_profile_is_converted_too():
+def test_a_gray_profile_is_converted_too():
     xyz = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     source = photo("astronaut", 48, 48).convert("L")
     decoded = decode_image(saved(source, "JPEG", icc_profile=xyz.tobytes()))  # of another model: passed over
@@ -177,7 +177,7 @@ def test_alpha_is_kept_apart(mode, profile):
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "L", "1"])
 @pytest.mark.parametrize("profile", [None, wide_gamut_profile()])
-def test_a_transparent_colour_becomes_alpha(mode, profile):
+def test_a_transparent_color_becomes_alpha(mode, profile):
     picture = Image.new("RGB", (40, 30), "white")
     picture.paste((0, 0, 0), (0, 0, 20, 30))
     source = picture.convert(mode)
@@ -212,7 +212,7 @@ def test_a_transparent_png_named_jpg_is_written_as_png():
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
-def test_16_bit_grey_is_scaled(image_format, byte_order):
+def test_16_bit_gray_is_scaled(image_format, byte_order):
     ramp = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(byte_order)
     if byte_order == ">u2" and image_format == "TIFF":
         source = Image.frombytes("I;16B", (64, 48), ramp.tobytes())

@@ -94,7 +94,7 @@ def test_the_first_dot_of_the_base_name_ends_the_key():
 # Tars.
 
 
-def test_neighbours_with_one_key_are_a_sample(tmp_path: Path) -> None:
+def test_neighbors_with_one_key_are_a_sample(tmp_path: Path) -> None:
     members = [
         ("a.cls", b"1"),
         ("a.left.png", RED),

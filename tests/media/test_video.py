@@ -1,4 +1,4 @@
-"""Films survive a writer that changes nothing: every frame, its time, its colour and all around it."""
+"""Films survive a writer that changes nothing: every frame, its time, its color and all around it."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ from media_factory import (
     FULL,
     LIMITED,
     Sound,
-    coloured_clouds,
+    colored_clouds,
     decoded,
     moving_pictures,
     packets,
@@ -109,35 +109,35 @@ def worst_ms(one: list[Fraction], other: list[Fraction]) -> float:
     return 1000 * float(max(abs(a - b) for a, b in zip(one, other, strict=True)))
 
 
-# Colour.
+# Color.
 
 
-COLOURS = [(matrix, colour_range) for matrix in (BT601, BT709) for colour_range in (LIMITED, FULL)]
+COLOURS = [(matrix, color_range) for matrix in (BT601, BT709) for color_range in (LIMITED, FULL)]
 
 
-def tagged(matrix: int, colour_range: int) -> dict[str, int]:
-    return {"colorspace": matrix, "color_range": colour_range, "color_trc": matrix, "color_primaries": matrix}
+def tagged(matrix: int, color_range: int) -> dict[str, int]:
+    return {"colorspace": matrix, "color_range": color_range, "color_trc": matrix, "color_primaries": matrix}
 
 
-@pytest.mark.parametrize(("matrix", "colour_range"), COLOURS)
-def test_an_unchanged_film_keeps_its_colours_and_tags(tmp_path, matrix, colour_range):
-    frames = yuv_frames(PICTURES, matrix, colour_range)
-    source = write_film(tmp_path / "a.mp4", frames, colour=tagged(matrix, colour_range))
+@pytest.mark.parametrize(("matrix", "color_range"), COLOURS)
+def test_an_unchanged_film_keeps_its_colors_and_tags(tmp_path, matrix, color_range):
+    frames = yuv_frames(PICTURES, matrix, color_range)
+    source = write_film(tmp_path / "a.mp4", frames, color=tagged(matrix, color_range))
     before = planes(source)
     assert all(np.array_equal(a, f.to_ndarray()) for a, f in zip(before, frames, strict=True))  # lossless
     after = twin(source).path
     assert min(psnr(a, b) for a, b in zip(before, planes(after), strict=True)) >= 38
-    assert tags(after) == (matrix, colour_range, matrix, matrix)
+    assert tags(after) == (matrix, color_range, matrix, matrix)
 
 
-@pytest.mark.parametrize(("matrix", "colour_range"), COLOURS)
-def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, matrix, colour_range):
-    clouds = coloured_clouds(4, 96, 64)
-    frames = yuv_frames(clouds, matrix, colour_range)
-    right = write_film(tmp_path / "right.mp4", frames, colour=tagged(matrix, colour_range))
+@pytest.mark.parametrize(("matrix", "color_range"), COLOURS)
+def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, matrix, color_range):
+    clouds = colored_clouds(4, 96, 64)
+    frames = yuv_frames(clouds, matrix, color_range)
+    right = write_film(tmp_path / "right.mp4", frames, color=tagged(matrix, color_range))
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(right), strict=True)) >= 38
-    for wrong in ((BT601 + BT709 - matrix, colour_range), (matrix, LIMITED + FULL - colour_range)):
-        mistaken = write_film(tmp_path / "wrong.mp4", frames, colour=tagged(*wrong))
+    for wrong in ((BT601 + BT709 - matrix, color_range), (matrix, LIMITED + FULL - color_range)):
+        mistaken = write_film(tmp_path / "wrong.mp4", frames, color=tagged(*wrong))
         assert max(psnr(a, b) for a, b in zip(clouds, rgb_of(mistaken), strict=True)) <= 33
 
 
@@ -149,7 +149,7 @@ def test_an_untagged_film_stays_untagged(tmp_path):
 
 
 def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tmp_path):
-    clouds = coloured_clouds(2, 1280, 720)
+    clouds = colored_clouds(2, 1280, 720)
     source = write_film(tmp_path / "a.mp4", yuv_frames(clouds, BT709, LIMITED))
     small = twin(source, 320).path
     assert tags(small)[0] == BT709
@@ -164,14 +164,14 @@ def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tm
         ("yuv422.mkv", "ffv1", "yuv422p", 36),
         ("yuv444.mp4", "libx264", "yuv444p", 36),
         ("full.avi", "mjpeg", "yuvj420p", 33),
-        ("grey.mkv", "ffv1", "gray", 36),
+        ("gray.mkv", "ffv1", "gray", 36),
         ("rgb.mkv", "ffv1", "bgr0", 36),
         ("rgb.mov", "png", "rgb24", 36),
         ("palette.mov", "png", "rgba", 36),
     ],
 )
-def test_any_pixel_format_comes_in_with_its_colours(tmp_path, name, codec, pix_fmt, bound):
-    clouds = coloured_clouds(3, 96, 64)
+def test_any_pixel_format_comes_in_with_its_colors(tmp_path, name, codec, pix_fmt, bound):
+    clouds = colored_clouds(3, 96, 64)
     options = {"qp": "0"} if codec == "libx264" else {"qscale": "2"} if codec == "mjpeg" else {}
     source = write_film(tmp_path / name, clouds, codec=codec, pix_fmt=pix_fmt, options=options)
     if pix_fmt == "gray":
@@ -697,7 +697,7 @@ def test_animations_keep_their_frames_and_delays(tmp_path, extension):
     assert times(after.path) == [Fraction(sum(delays[:n]), 1000) for n in range(len(delays))]
     with av.open(str(after.path)) as container:
         assert container.duration == sum(delays) * 1000
-    bound = 24 if extension == "gif" else 30  # 256 colours
+    bound = 24 if extension == "gif" else 30  # 256 colors
     for frame, picture in zip(rgb_of(after.path), pictures, strict=True):
         assert psnr(frame, np.asarray(picture)) >= bound
 
@@ -721,7 +721,7 @@ def test_delays_that_no_browser_keeps_become_a_tenth_of_a_second(tmp_path):
 
 
 def test_the_still_for_old_viewers_is_no_frame_of_an_animated_png(tmp_path):
-    still, *frames = (Image.new("RGB", (16, 16), colour) for colour in ("black", "red", "lime"))
+    still, *frames = (Image.new("RGB", (16, 16), color) for color in ("black", "red", "lime"))
     still.save(tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100)
     with AnimationReader(str(tmp_path / "a.png")) as reader:
         assert [tuple(frame.rgb_hwc[0, 0]) for frame in reader.frames()] == [(255, 0, 0), (0, 255, 0)]

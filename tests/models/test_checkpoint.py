@@ -309,7 +309,7 @@ class SeedNet(nn.Module):
 SEEDS = {
     "plain": SeedNet(affine=False, kernel=4, bias=True, paints="transposed"),
     "affine": SeedNet(affine=True, kernel=3, bias=False, paints="convolution"),
-    "3x3 to colours": SeedNet(affine=True, kernel=3, bias=True, paints="transposed"),
+    "3x3 to colors": SeedNet(affine=True, kernel=3, bias=True, paints="transposed"),
 }
 
 

@@ -34,7 +34,7 @@ def test_a_patch_is_judged_alike_wherever_it_lies():
 
 
 @pytest.mark.parametrize("spectral", [True, False])
-def test_spectral_normalisation_bounds_every_convolution(spectral):
+def test_spectral_normalization_bounds_every_convolution(spectral):
     """However fast it learns, no layer stretches its input by more than 1 in its matrix form."""
     torch.manual_seed(0)
     judge = PatchDiscriminator(width=4, spectral=spectral)

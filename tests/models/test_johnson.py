@@ -1,4 +1,4 @@
-"""The Johnson network: shape, size, range, layout and its own normalisation."""
+"""The Johnson network: shape, size, range, layout and its own normalization."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_instance_norm_keeps_layout_and_half_precision_statistics():
 
 
 def test_layer_norm_keeps_what_instance_norm_erases():
-    """Two flat pictures of different colours: alike to instance norm, apart to layer norm."""
+    """Two flat pictures of different colors: alike to instance norm, apart to layer norm."""
     flat = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None].expand(2, 3, 32, 32)
     apart = {}
     for norm in ("instance", "layer"):

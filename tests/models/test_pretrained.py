@@ -1,4 +1,4 @@
-"""The styles that ship: they load, say where they come from, and paint without artefacts."""
+"""The styles that ship: they load, say where they come from, and paint without artifacts."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_it_is_small_and_says_where_it_comes_from(style, checkpoint):
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_a_flat_picture_stays_clean(stylize, level):
-    """Instance normalisation takes its one colour away, so one even colour comes out: no seam, no NaN."""
+    """Instance normalization takes its one color away, so one even color comes out: no seam, no NaN."""
     out = stylize(flat(level))
     assert out.isfinite().all()
     assert out.std(dim=(2, 3)).max() < 0.01
@@ -92,10 +92,10 @@ def test_finite_and_in_range(stylize):
     assert out.std() > 0.08
 
 
-def test_it_has_the_colours_of_its_painting(style, stylize):
+def test_it_has_the_colors_of_its_painting(style, stylize):
     """Nearer to its own painting than to any other that ships."""
-    colour = torch.cat([stylize(photo(seed)) for seed in range(3)]).mean(dim=(0, 2, 3))
-    distances = {name: (colour - torch.tensor(mean)).norm() for name, mean in PALETTES.items()}
+    color = torch.cat([stylize(photo(seed)) for seed in range(3)]).mean(dim=(0, 2, 3))
+    distances = {name: (color - torch.tensor(mean)).norm() for name, mean in PALETTES.items()}
     assert min(distances, key=distances.__getitem__) == style
 
 
@@ -111,11 +111,11 @@ def test_content_decides_where_the_strokes_go(stylize):
 
 
 def weave(out: Tensor, period: int) -> list[tuple[float, float]]:
-    """Down, across and both: amplitude of a grid in grey levels of 255, and how far it stands out."""
+    """Down, across and both: amplitude of a grid in gray levels of 255, and how far it stands out."""
     side = out.shape[-1]
     window = torch.hann_window(side)
-    grey = out[0].mean(0)
-    spectrum = torch.fft.fft2((grey - grey.mean()) * window[:, None] * window).abs()
+    gray = out[0].mean(0)
+    spectrum = torch.fft.fft2((gray - gray.mean()) * window[:, None] * window).abs()
     at, near = side // period, slice(side // period - 12, side // period - 3)
     places = (
         (spectrum[at, 0], spectrum[near, :12]),

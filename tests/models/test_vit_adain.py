@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nst_ops.models.adain import adain, channel_statistics, interpolate_styles
+from nst_ops.models.vgg import CheckpointError
 from nst_ops.models.vit_adain import IMAGENET_MEAN, IMAGENET_STD, SEED, ViTAdaIN
-from nst_ops.models.weights import CheckpointError
 
 TINY: dict[str, Any] = {
     "encoder": "vit_tiny_patch16_224",
@@ -166,7 +166,7 @@ def last_layer(net: ViTAdaIN) -> nn.Module:
         ("one level", [0.0] * 3, [1.0] * 3),
     ],
 )
-def test_range_of_colours(recipe: str, lowest: list[float], highest: list[float] | None) -> None:
+def test_range_of_colors(recipe: str, lowest: list[float], highest: list[float] | None) -> None:
     """Pushed to both ends, the seed's head reaches mean -+ std and ours the whole range."""
     net = network(**RECIPES[recipe])
     highest = highest or [m + s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
@@ -179,9 +179,9 @@ def test_range_of_colours(recipe: str, lowest: list[float], highest: list[float]
         )
 
 
-def test_normalisation_is_the_encoders_own_or_imagenets() -> None:
+def test_normalization_is_the_encoders_own_or_imagenets() -> None:
     assert network().encoder.mean.flatten().tolist() == [0.5] * 3
-    assert network(normalisation="imagenet").encoder.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
+    assert network(normalization="imagenet").encoder.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_everything_else_does() -> None:

@@ -15,12 +15,12 @@ STYLES = {"amber": (240, 170, 30), "moss": (60, 120, 40), "navy": (20, 30, 110)}
 
 @pytest.fixture(scope="session")
 def styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three style pictures, each of one colour with some grain."""
+    """A folder of three style pictures, each of one color with some grain."""
     folder = tmp_path_factory.mktemp("styles")
     rng = np.random.default_rng(0)
-    for name, colour in STYLES.items():
+    for name, color in STYLES.items():
         grain = rng.integers(-15, 16, (48, 40, 3))
-        Image.fromarray((grain + colour).astype(np.uint8)).save(folder / f"{name}.png")
+        Image.fromarray((grain + color).astype(np.uint8)).save(folder / f"{name}.png")
     return folder
 
 

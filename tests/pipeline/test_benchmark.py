@@ -1,4 +1,4 @@
-from nst_ops.pipeline.benchmark import benchmark
+from benchmarks.pipeline_benchmark import benchmark
 
 
 def test_the_benchmark_measures_every_figure() -> None:

@@ -11,11 +11,10 @@ from job_runner import check_invariants, visible_files
 from media_factory import Sound, moving_pictures, write_film
 from planning import units_of
 
-from nst_ops.collection.layout import SEGMENTS
+from nst_ops.collection.constants import SEGMENTS
 from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.media.video.index import read_index
-from nst_ops.media.video.segments import cut_segments
+from nst_ops.media.video.segments import cut_segments, read_index
 from nst_ops.pipeline.cutting import left_to_do
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.worker import Worker

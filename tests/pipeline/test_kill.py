@@ -23,7 +23,7 @@ from media_factory import Sound, moving_pictures, write_film
 from PIL import Image
 from planning import units_of
 
-from nst_ops.collection.pulse import Pulse
+from nst_ops.collection.run_lock import Pulse
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
 from nst_ops.pipeline.spec import new_spec

@@ -13,7 +13,7 @@ import pytest
 from job_runner import ENVIRONMENT, check_invariants, job_command, run_job, visible_files
 from media_factory import Sound, moving_pictures, write_film
 
-from nst_ops.collection.layout import SEGMENTS
+from nst_ops.collection.constants import SEGMENTS
 
 MINUTES, FRAMES_PER_SECOND, NUM_SEGMENTS, KILLS = 30, 2, 6, 3
 NUM_FRAMES = MINUTES * 60 * FRAMES_PER_SECOND

@@ -11,9 +11,9 @@ from media_factory import moving_pictures, write_film
 from ray_cluster import start_cluster
 from s3_server import S3Server, environment, reached_by
 
-from nst_ops.collection.layout import MANIFEST
+from nst_ops.collection.constants import MANIFEST
+from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.verify import verify
 from nst_ops.storage import Folder
 
 NUM_PICTURES = 80

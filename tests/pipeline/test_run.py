@@ -20,9 +20,9 @@ from job_runner import (
 )
 from media_factory import Sound, moving_pictures, write_film
 
+from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.collection.run_record import only_run
-from nst_ops.collection.verify import verify
+from nst_ops.collection.run_lock import only_run
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
 from nst_ops.pipeline import stylize_collection
 from nst_ops.storage import Folder

@@ -11,11 +11,11 @@ from media_factory import moving_pictures, write_film
 from planning import units_of
 from s3_server import S3Server, reached_by
 
+from nst_ops.collection.inputs import Source
+from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import Row
-from nst_ops.collection.run_record import write_run_record
-from nst_ops.collection.source import Source
+from nst_ops.collection.run_lock import write_run_record
 from nst_ops.collection.units import cut_unit
-from nst_ops.collection.verify import verify
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.cutting import read_segments
 from nst_ops.pipeline.spec import new_spec

@@ -23,7 +23,7 @@ from shard_factory import (
     write_tar,
 )
 
-from nst_ops.collection.discover import item_id
+from nst_ops.collection.inputs import item_id
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.media.images import UInt8Array, decode_image
@@ -33,7 +33,7 @@ from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageUnavailableError
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.styles import StylePictures
+from nst_ops.stylizers.style_images import StylePictures
 
 Row = dict[str, object]
 

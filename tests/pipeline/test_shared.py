@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from job_runner import write_picture
 
-from nst_ops.collection.run_record import write_run_record
+from nst_ops.collection.run_lock import write_run_record
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.shared import NotSharedError, check_shared
 from nst_ops.pipeline.spec import RunSpec, new_spec

@@ -22,11 +22,11 @@ from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers import Style
 from nst_ops.stylizers.gatys import GatysStylizer
-from nst_ops.stylizers.styles import StylePictures
+from nst_ops.stylizers.style_images import StylePictures
 
 
-class MeanColour:
-    """Moves the mean colour of each frame to that of its style: little, but a stylizer."""
+class MeanColor:
+    """Moves the mean color of each frame to that of its style: little, but a stylizer."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -57,8 +57,8 @@ def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker
     )
     pictures = StylePictures.open(config.style)
     choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
-    worker = Worker(RunSpec(config, "run", "mean_colour", "", "", choice, config.input, pictures))
-    worker.stylizer = MeanColour()
+    worker = Worker(RunSpec(config, "run", "mean_color", "", "", choice, config.input, pictures))
+    worker.stylizer = MeanColor()
     return worker
 
 
@@ -70,12 +70,12 @@ def stylize(worker: Worker) -> dict[str, dict[str, object]]:
     return check_invariants(Path(worker.config.output))
 
 
-def mean_colour(path: Path) -> np.ndarray:
+def mean_color(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).mean((0, 1))
 
 
-def style_colour(styles: Path, name: str) -> np.ndarray:
-    return mean_colour(styles / f"{name}.png")
+def style_color(styles: Path, name: str) -> np.ndarray:
+    return mean_color(styles / f"{name}.png")
 
 
 def relpaths(folder: Path) -> set[str]:
@@ -98,8 +98,8 @@ def test_each_style_paints_every_input_which_is_decoded_once(source, styles, mon
     table = worker.manifest.table()
     for row in table.to_pylist():
         if row["status"] == "ok":
-            painted = mean_colour(Path(row["output_uri"]))
-            np.testing.assert_allclose(painted, style_colour(styles, row["style"]), atol=2)
+            painted = mean_color(Path(row["output_uri"]))
+            np.testing.assert_allclose(painted, style_color(styles, row["style"]), atol=2)
     outcomes = Counter(zip(table["style"].to_pylist(), table["status"].to_pylist(), strict=True))
     assert outcomes == {(style, status): 3 if status == "ok" else 1 for style, status in outcomes}
     assert len(outcomes) == 6
@@ -114,8 +114,8 @@ def test_one_style_for_all_in_the_tree_of_the_input(source, styles):
     stylize(worker)
     assert relpaths(source.parent / "out") == relpaths(source)
     assert worker.manifest.table()["style"].to_pylist() == ["moss"] * 3
-    painted = mean_colour(source.parent / "out/dogs/a.png")
-    np.testing.assert_allclose(painted, style_colour(styles, "moss"), atol=2)
+    painted = mean_color(source.parent / "out/dogs/a.png")
+    np.testing.assert_allclose(painted, style_color(styles, "moss"), atol=2)
 
 
 def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
@@ -130,8 +130,8 @@ def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
     for row in table:
         relpath = Path(row["source_uri"]).relative_to(source).as_posix()
         assert (row["style"],) == worker.spec.choice.of(relpath)
-        painted = mean_colour(Path(row["output_uri"]))
-        np.testing.assert_allclose(painted, style_colour(styles, row["style"]), atol=2)
+        painted = mean_color(Path(row["output_uri"]))
+        np.testing.assert_allclose(painted, style_color(styles, row["style"]), atol=2)
 
 
 def test_films_are_painted_once_per_style(source, styles):
@@ -149,7 +149,7 @@ def test_films_are_painted_once_per_style(source, styles):
             pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert len(pictures) == row["num_frames"] == (5 if film.name == "film.mp4" else 4)
         for picture in pictures:
-            np.testing.assert_allclose(picture.mean((0, 1)), style_colour(styles, row["style"]), atol=6)
+            np.testing.assert_allclose(picture.mean((0, 1)), style_color(styles, row["style"]), atol=6)
 
 
 def test_what_is_missing_of_an_input_is_done_and_nothing_else(source, styles):
@@ -199,21 +199,21 @@ def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, style
     assert "soon_bad.png' cannot be read" in messages.pop()
 
 
-def test_the_colours_of_the_input_can_be_kept(source, styles):
-    write_picture(source / "grey.png")
-    Image.open(source / "grey.png").convert("L").save(source / "grey.png")
+def test_the_colors_of_the_input_can_be_kept(source, styles):
+    write_picture(source / "gray.png")
+    Image.open(source / "gray.png").convert("L").save(source / "gray.png")
     worker = make_worker(source, styles, "each", preserve_color=True)
     rows = stylize(worker)
     for style in ("amber", "navy"):
-        painted = np.asarray(Image.open(str(rows[f"{style}/grey.png"]["output_uri"])).convert("RGB")).astype(
+        painted = np.asarray(Image.open(str(rows[f"{style}/gray.png"]["output_uri"])).convert("RGB")).astype(
             int
         )
-        assert np.ptp(painted, axis=2).max() == 0  # grey as its source, however colourful the style
-        luma = style_colour(styles, style) @ np.array([0.299, 0.587, 0.114])
+        assert np.ptp(painted, axis=2).max() == 0  # gray as its source, however colorful the style
+        luma = style_color(styles, style) @ np.array([0.299, 0.587, 0.114])
         assert abs(painted.mean() - luma) < 2
 
 
-def test_an_optimised_picture_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
+def test_an_optimized_picture_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     features = torchvision.models.vgg19().features[:10].state_dict()
     torch.save({f"features.{key}": value for key, value in features.items()}, tmp_path / "vgg19.pth")

@@ -5,7 +5,7 @@ from pathlib import Path
 from job_runner import read_manifest, write_picture
 from planning import units_of
 
-from nst_ops.collection.pulse import Pulse
+from nst_ops.collection.run_lock import Pulse
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.waves import Waves

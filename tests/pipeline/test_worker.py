@@ -11,7 +11,7 @@ from media_factory import Sound, moving_pictures, write_film
 from PIL import Image
 from planning import units_of
 
-from nst_ops.collection.source import Source
+from nst_ops.collection.inputs import Source
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import RunSpec, new_spec

@@ -22,13 +22,13 @@ def manifest_of(*rows: tuple[Path | str, Path | str, str, str]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(names, map(str, row), strict=True)) for row in rows], schema=SCHEMA)
 
 
-def colour(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> Path:
+def color(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> Path:
     Image.new("RGB", size, rgb).save(path)
     return path
 
 
 def pictures(sheet: Path) -> list[tuple[int, int, int]]:
-    """The colour in the middle of each cell that was drawn, in reading order, pairs one after another."""
+    """The color in the middle of each cell that was drawn, in reading order, pairs one after another."""
     pixels = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
     cells = []
     row_height = FRAME + 20 + 12
@@ -47,8 +47,8 @@ def pictures(sheet: Path) -> list[tuple[int, int, int]]:
 def test_every_pair_is_drawn_before_beside_after(tmp_path, count):
     rows = []
     for n in range(count):
-        before = colour(tmp_path / f"{n:02}.png", (10 * n, 0, 0))
-        rows.append((before, colour(tmp_path / f"{n:02}_after.png", (0, 10 * n, 0)), "image", "ok"))
+        before = color(tmp_path / f"{n:02}.png", (10 * n, 0, 0))
+        rows.append((before, color(tmp_path / f"{n:02}_after.png", (0, 10 * n, 0)), "image", "ok"))
     uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path / "out")), "report/sheet.png", 12)
     assert uri == str(tmp_path / "out/report/sheet.png")
     expected = [cell for n in range(count) for cell in ((10 * n, 0, 0), (0, 10 * n, 0))]
@@ -56,14 +56,14 @@ def test_every_pair_is_drawn_before_beside_after(tmp_path, count):
 
 
 def test_no_more_pairs_than_asked_and_none_of_failed_items(tmp_path):
-    red, blue = colour(tmp_path / "red.png", (255, 0, 0)), colour(tmp_path / "blue.png", (0, 0, 255))
+    red, blue = color(tmp_path / "red.png", (255, 0, 0)), color(tmp_path / "blue.png", (0, 0, 255))
     rows = [(red, blue, "image", "ok")] * 5 + [(blue, red, "image", "failed")] * 5
     uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path)), "sheet.png", 3)
     assert pictures(Path(uri)) == [(255, 0, 0), (0, 0, 255)] * 3
 
 
 def test_what_has_gone_or_is_broken_is_left_out(tmp_path):
-    red = colour(tmp_path / "red.png", (255, 0, 0))
+    red = color(tmp_path / "red.png", (255, 0, 0))
     (tmp_path / "broken.png").write_bytes(b"words")
     rows = [
         (tmp_path / "gone.png", red, "image", "ok"),
@@ -122,7 +122,7 @@ def test_transparency_shows_the_ground_of_the_cell(tmp_path):
 
 @pytest.mark.parametrize("name", ["фильм 映画.png", "a" * 120 + ".png", "100% #1?.png"])
 def test_any_name_can_stand_above_a_pair(tmp_path, name):
-    red = colour(tmp_path / name, (255, 0, 0))
+    red = color(tmp_path / name, (255, 0, 0))
     row = (red, red, "image", "ok")
     assert write_contact_sheet(manifest_of(row), Folder(str(tmp_path)), "sheet.png", 1)
 
@@ -167,7 +167,7 @@ def test_a_sheet_shows_as_many_inputs_and_styles_as_it_has_room_for(num_files, n
 
 
 def test_the_style_picture_stands_between_before_and_after(tmp_path):
-    red, blue = colour(tmp_path / "red.png", (255, 0, 0)), colour(tmp_path / "blue.png", (0, 0, 255))
+    red, blue = color(tmp_path / "red.png", (255, 0, 0)), color(tmp_path / "blue.png", (0, 0, 255))
     table = manifest_of((red, blue, "image", "ok"))
     table = table.set_column(table.column_names.index("style"), "style", pa.array(["moss"]))
     asked = []

@@ -20,8 +20,7 @@ from nst_ops.collection.progress import Planned, Progress, Sample
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.video import Selection
-from nst_ops.report.clips import write_clip
-from nst_ops.report.run_page import write_run_page
+from nst_ops.report.run_report import write_clip, write_run_page
 from nst_ops.storage import Folder
 
 NAME = "<b>bold & 'fine'#%.mp4"
@@ -36,9 +35,9 @@ PROGRESS = Progress(
 )
 
 
-def film(path: Path, colour: int = 0) -> Path:
+def film(path: Path, color: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_film(path, [np.roll(picture, colour, axis=2) for picture in moving_pictures(30, 96, 64)])
+    return write_film(path, [np.roll(picture, color, axis=2) for picture in moving_pictures(30, 96, 64)])
 
 
 def rows_of(*pairs: tuple[str, str, str]) -> pa.Table:

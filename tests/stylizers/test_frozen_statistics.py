@@ -4,7 +4,7 @@ import torch
 
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.johnson import JohnsonStylizer
-from nst_ops.stylizers.statistics import merge
+from nst_ops.stylizers.tiles import merge
 from tests.media_factory import photo
 
 
@@ -36,7 +36,7 @@ def test_frozen_a_part_of_a_frame_does_not_answer_to_the_rest() -> None:
         assert np.array_equal(before[:, :, :16], after[:, :, :16]) == same
 
 
-def test_every_layer_is_normalised_over_the_samples_together() -> None:
+def test_every_layer_is_normalized_over_the_samples_together() -> None:
     stylizer = JohnsonStylizer(network(), "cpu")
     samples = np.concatenate([frame("chelsea"), frame("coffee"), frame("rocket")])
     frozen = stylizer.frozen(stylizer.measure(samples))

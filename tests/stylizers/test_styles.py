@@ -1,4 +1,4 @@
-"""Style pictures: found, named, checked early and read when they are needed; colours kept on demand."""
+"""Style pictures: found, named, checked early and read when they are needed; colors kept on demand."""
 
 import os
 import pickle
@@ -14,8 +14,8 @@ from PIL import Image
 
 from nst_ops.config import ConfigError
 from nst_ops.config.stylize import StyleConfig
-from nst_ops.stylizers.colour import keep_colours
-from nst_ops.stylizers.styles import StylePictures, _safe, read_styles
+from nst_ops.stylizers.preserve_color import keep_colors
+from nst_ops.stylizers.style_images import StylePictures, _safe, read_styles
 
 
 def config_of(images: Path | str, mode: str = "each", **more: object) -> StyleConfig:
@@ -137,23 +137,23 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return rgb @ np.array([0.299, 0.587, 0.114])
 
 
-def test_colours_are_the_frames_and_light_and_dark_the_styles() -> None:
+def test_colors_are_the_frames_and_light_and_dark_the_styles() -> None:
     rng = np.random.default_rng(0)
-    # Muted colours: the merged ones stay within what RGB can show.
+    # Muted colors: the merged ones stay within what RGB can show.
     frames = rng.integers(100, 156, (2, 32, 48, 3), np.uint8)
     stylized = rng.integers(80, 176, (2, 32, 48, 3), np.uint8)
-    kept = keep_colours(stylized, frames)
+    kept = keep_colors(stylized, frames)
     assert kept.dtype == np.uint8
     assert kept.shape == frames.shape
     np.testing.assert_allclose(luma(kept), luma(stylized), atol=1.01)
     for channel in (0, 2):  # Cr and Cb are scaled R - Y and B - Y
         difference = (kept[..., channel] - luma(kept)) - (frames[..., channel] - luma(frames))
         assert np.abs(difference).max() < 2.01
-    np.testing.assert_array_equal(keep_colours(frames, frames), frames)
+    np.testing.assert_array_equal(keep_colors(frames, frames), frames)
 
 
-def test_what_no_colour_can_show_stays_in_range() -> None:
+def test_what_no_color_can_show_stays_in_range() -> None:
     blue = np.full((1, 4, 4, 3), (0, 0, 255), np.uint8)
     white, black = np.full_like(blue, 255), np.zeros_like(blue)
-    assert keep_colours(white, blue)[0, 0, 0].tolist() == [226, 226, 255]
-    assert keep_colours(black, blue)[0, 0, 0].tolist() == [0, 0, 226]
+    assert keep_colors(white, blue)[0, 0, 0].tolist() == [226, 226, 255]
+    assert keep_colors(black, blue)[0, 0, 0].tolist() == [0, 0, 226]

@@ -6,7 +6,7 @@ import pytest
 
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.video import VideoReader
-from nst_ops.temporal.shots import Shot, read_samples, shot_at, survey_shots
+from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
 from tests.media_factory import decoded, photo, write_film
 
 SCENES = ("astronaut", "coffee", "rocket")

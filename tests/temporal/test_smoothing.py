@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_clips import make_clips
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.temporal.metrics import high_frequency_energy, warping_errors
 from nst_ops.temporal.smoothing import load_smoother
-from nst_ops.temporal.synthetic import make_clips
 from tests.media_factory import moving_pictures, photo
 
 MODES = ["none", "gate", "ema", "window"]
@@ -65,7 +65,7 @@ def test_a_window_is_exact_wherever_the_film_is_cut(clip, radius):
 
 
 @pytest.mark.parametrize("mode", ["gate", "ema"])
-def test_a_blend_is_exact_to_a_grey_level_wherever_the_film_is_cut(clip, mode):
+def test_a_blend_is_exact_to_a_gray_level_wherever_the_film_is_cut(clip, mode):
     source, stylized = clip
     settings = {"mode": mode, "weight": 0.3}
     lead = load_smoother(TemporalConfig.model_validate(settings), "cpu").lead

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_clips import Clip, draw_texture, make_clips
 from nst_ops.temporal.flow import DisFlow
 from nst_ops.temporal.metrics import (
     estimated_motion,
@@ -18,7 +19,6 @@ from nst_ops.temporal.metrics import (
     warping_error,
     warping_errors,
 )
-from nst_ops.temporal.synthetic import Clip, draw_texture, make_clips
 
 SIZE = (96, 64)
 
@@ -135,11 +135,11 @@ def test_a_flow_is_trusted_where_it_leads_home_and_is_smooth() -> None:
 
 
 def test_psnr_is_that_of_the_mean_square() -> None:
-    grey = np.full((3, 8, 8, 3), 100, np.uint8)
-    assert psnr(grey, grey) == math.inf
-    assert psnr(grey + np.uint8(5), grey) == pytest.approx(20 * math.log10(255 / 5))
+    gray = np.full((3, 8, 8, 3), 100, np.uint8)
+    assert psnr(gray, gray) == math.inf
+    assert psnr(gray + np.uint8(5), gray) == pytest.approx(20 * math.log10(255 / 5))
     with pytest.raises(ValueError, match="zip"):
-        psnr(grey, grey[:2])
+        psnr(gray, gray[:2])
 
 
 def test_flicker_is_the_deviation_of_a_brightness_that_jumps() -> None:

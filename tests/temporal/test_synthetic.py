@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from media_factory import photo
 
-from nst_ops.temporal.synthetic import Clip, Layer, draw_texture, make_clips
+from benchmarks.synthetic_clips import Clip, Layer, draw_texture, make_clips
 from nst_ops.temporal.warp import warp
 
 SIZE = (96, 64)
@@ -50,7 +50,7 @@ def test_a_frame_looked_up_along_the_flow_is_the_other_one(clips: dict[str, Clip
         assert valid.mean() > 0.7
         moved = warp(clip.frames_thwc[other].astype(np.float32), flow)
         wrong = np.abs(moved - clip.frames_thwc[frame])[valid]
-        assert np.sqrt(np.square(wrong).mean()) < 2.5  # grey levels, of interpolation
+        assert np.sqrt(np.square(wrong).mean()) < 2.5  # gray levels, of interpolation
     still = np.abs(clip.frames_thwc[2].astype(np.float32) - clip.frames_thwc[5])
     assert np.sqrt(np.square(still).mean()) > 3
 

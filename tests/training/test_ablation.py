@@ -9,9 +9,8 @@ import torch
 import torchvision
 from PIL import Image
 
+from benchmarks.ablation_benchmark import PHOTOGRAPHS, AblationConfig, ablate, merged
 from nst_ops.config import ConfigError
-from nst_ops.config.ablation import AblationConfig, merged
-from nst_ops.training.ablation import PHOTOGRAPHS, ablate
 
 TINY = {
     "network": {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nst_ops.training.benchmark import benchmark_training
+from benchmarks.training_benchmark import benchmark_training
 
 
 @pytest.mark.ray

@@ -13,9 +13,9 @@ from nst_ops.training.grid import png_bytes, stylize, to_pixels, validation_grid
 RED, GREEN, BLUE = ([level, *rest] for level, rest in ((1.0, [0, 0]), (0.0, [1, 0]), (0.0, [0, 1])))
 
 
-def flat(colour: list[float], *size: int) -> torch.Tensor:
-    """(B, 3, H, W) of one colour."""
-    return torch.tensor(colour).view(1, 3, 1, 1).expand(size[0], 3, *size[1:])
+def flat(color: list[float], *size: int) -> torch.Tensor:
+    """(B, 3, H, W) of one color."""
+    return torch.tensor(color).view(1, 3, 1, 1).expand(size[0], 3, *size[1:])
 
 
 def boxes(pixels: np.ndarray) -> dict[str, tuple[int, int, int, int]]:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 from PIL import Image
 
-from nst_ops.training.history import History
+from nst_ops.training.tracking import History
 
 FIGURES = {
     "total": 3.0,
@@ -114,7 +114,7 @@ def test_what_was_there_stays_if_the_plot_fails(tmp_path, monkeypatch):
         path.write_bytes(b"half a")
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("nst_ops.training.history.plot_losses", broken)
+    monkeypatch.setattr("nst_ops.training.tracking.plot_losses", broken)
     with pytest.raises(RuntimeError, match="no fonts"):
         history(5).write(tmp_path)
     assert (tmp_path / "losses.png").read_bytes() == before

@@ -14,9 +14,9 @@ import torch
 from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
 from nst_ops.training import loop
+from nst_ops.training.data import Batch, Batches, Crops, Photos
 from nst_ops.training.loop import Speed, train
-from nst_ops.training.photos import Batch, Batches, Crops, Photos
-from nst_ops.training.ranks import Ranks
+from nst_ops.training.optim import Ranks
 from nst_ops.training.step import StepFigures
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from nst_ops.config import ConfigError, TrainJohnsonConfig
-from nst_ops.training.material import read_material
+from nst_ops.training.setup import read_material
 
 LOSS: dict[str, Any] = {
     "network": "vgg16",

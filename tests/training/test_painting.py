@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from nst_ops.config import ConfigError
-from nst_ops.training.painting import read_painting
+from nst_ops.training.data import read_painting
 
 
-def saved(folder, size, mode="RGB", colour="red", name="klimt.png") -> str:
-    Image.new(mode, size, colour).save(folder / name)
+def saved(folder, size, mode="RGB", color="red", name="klimt.png") -> str:
+    Image.new(mode, size, color).save(folder / name)
     return str(folder / name)
 
 
@@ -44,10 +44,10 @@ def test_every_kind_of_picture_is_taken(mode, tmp_path):
     )
 
 
-def test_a_grey_one_is_taken_with_a_word(tmp_path, caplog):
+def test_a_gray_one_is_taken_with_a_word(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert (read_painting(saved(tmp_path, (80, 80), "L", 77), 80) == 77).all()
-    assert "klimt.png' is grey" in caplog.text
+    assert "klimt.png' is gray" in caplog.text
 
 
 def test_what_is_transparent_is_white(tmp_path, caplog):

@@ -13,12 +13,11 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.training.material import read_material
+from nst_ops.training.data import Batches, Photos
+from nst_ops.training.discriminator import Rivalry
 from nst_ops.training.networks import build_network
-from nst_ops.training.photos import Batches, Photos
-from nst_ops.training.precision import Precision
-from nst_ops.training.ranks import Ranks
-from nst_ops.training.rivalry import Rivalry
+from nst_ops.training.optim import Precision, Ranks
+from nst_ops.training.setup import read_material
 from nst_ops.training.step import PerceptualStep
 
 CPU = torch.device("cpu")
@@ -111,7 +110,7 @@ def test_fresh_frozen_encoders_are_refused(material):
         vit_config(material, {"frozen": True})
 
 
-ADVERSARIAL = {"adversarial": {"weight": 1.0, "width": 4, "views": ["colour", "grey"]}}
+ADVERSARIAL = {"adversarial": {"weight": 1.0, "width": 4, "views": ["color", "gray"]}}
 
 
 def rival_step(material: Path, **train: Any) -> PerceptualStep:
@@ -161,7 +160,7 @@ def test_a_loss_that_is_not_finite_changes_neither_network(material):
     before = copy.deepcopy({k: v for k, v in step.state().items() if k != "skips"})
     assert step(pictures(1), 2, pictures(2) * float("nan")).skipped
     after = {k: v for k, v in step.state().items() if k != "skips"}
-    # power iteration of spectral normalisation goes on at every look; all that is learned stays
+    # power iteration of spectral normalization goes on at every look; all that is learned stays
     for state in (before, after):
         state["rivalry"]["adversary"] = {
             key: value for key, value in state["rivalry"]["adversary"].items() if "original" in key
@@ -175,7 +174,7 @@ def test_a_rival_fools_nobody_it_has_learned_to_tell(material):
         data={"content": "c", "style": "s"}, output="o", loss=ADVERSARIAL | {"content": {"weight": 1.0}}
     )
     torch.manual_seed(0)
-    settings = config.loss.adversarial.model_copy(update={"blurred": 0.0, "grey": 0.0, "learning_rate": 0.01})
+    settings = config.loss.adversarial.model_copy(update={"blurred": 0.0, "gray": 0.0, "learning_rate": 0.01})
     rivalry = Rivalry(settings, config.train, Precision("fp32", CPU), Ranks())
     losses = []
     for _ in range(25):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.training.photos import Batch, Batches, Crops, Photos, Prefetcher, hold_out, square, to_tensor
+from nst_ops.training.data import Batch, Batches, Crops, Photos, Prefetcher, hold_out, square, to_tensor
 
 CPU = torch.device("cpu")
 

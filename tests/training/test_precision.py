@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst_ops.training.precision import Precision
+from nst_ops.training.optim import Precision
 
 CPU = torch.device("cpu")
 

@@ -18,9 +18,9 @@ from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.storage import StorageFullError
+from nst_ops.training.data import Batches, Photos
 from nst_ops.training.loop import train
-from nst_ops.training.photos import Batches, Photos
-from nst_ops.training.ranks import Ranks
+from nst_ops.training.optim import Ranks
 from nst_ops.training.step import PerceptualStep, StepFigures
 
 GRAM_ONLY = LossConfig(

@@ -20,12 +20,12 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training import TrainingError, train_network
+from nst_ops.training.data import Batches, Photos, hold_out, square, to_tensor
 from nst_ops.training.grid import Exhibits
 from nst_ops.training.loop import train
-from nst_ops.training.material import read_material
-from nst_ops.training.photos import Batches, Photos, hold_out, square, to_tensor
 from nst_ops.training.recorder import RunRecorder
 from nst_ops.training.run import most_workers
+from nst_ops.training.setup import read_material
 
 pytestmark = pytest.mark.ray
 

@@ -18,13 +18,11 @@ from tensorboardX.proto.event_pb2 import Event
 from nst_ops.config import TrainJohnsonConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.storage import Folder
+from nst_ops.training.checkpointing import OWN, describe, read_state
+from nst_ops.training.data import Batches, Photos, StoredPhotos
 from nst_ops.training.grid import Exhibits
-from nst_ops.training.identity import describe
-from nst_ops.training.ingest import StoredPhotos
 from nst_ops.training.loop import Speed, train
-from nst_ops.training.photos import Batches, Photos
 from nst_ops.training.recorder import RunRecorder
-from nst_ops.training.state import OWN, read_state
 
 LOSS = {
     "network": "vgg16",

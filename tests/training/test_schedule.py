@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from nst_ops.config.training import TrainConfig
-from nst_ops.training.schedule import learning_rate
+from nst_ops.training.optim import learning_rate
 
 
 def rates(**train: object) -> list[float]:

@@ -9,7 +9,7 @@ import torch
 
 from nst_ops.config import ConfigError
 from nst_ops.storage import Folder, StorageFullError, storage_full
-from nst_ops.training.state import OWN, STATE, read_state, write_state
+from nst_ops.training.checkpointing import OWN, STATE, read_state, write_state
 
 KEPT = {"done": 7, "best": float("inf"), "stopped": False, "history": "{}", "step": {"model": {"a": 1.5}}}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nst_ops.training.schedule import learning_rate
+from nst_ops.training.optim import learning_rate
 from nst_ops.training.step import DivergedError
 
 GRAM_ONLY = {"content": {"weight": 0.0}, "variation": {"weight": 0.0}}

@@ -15,11 +15,10 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.training.sweep import SweepResult, sweep
-from nst_ops.training.sweep.sheet import sweep_sheet
-from nst_ops.training.sweep.trial import METRICS, Trial, measure
+from nst_ops.training.sweep import METRICS, SweepResult, Trial, measure, sweep
+from nst_ops.training.sweep_sheet import sweep_sheet
 
-RED, GREEN, BLUE = (np.array(colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255]))
+RED, GREEN, BLUE = (np.array(color, np.uint8) for color in ([255, 0, 0], [0, 255, 0], [0, 0, 255]))
 
 
 def settings(material: Path, output: Path, **trials: object) -> dict[str, object]:
@@ -155,12 +154,12 @@ def test_metrics_do_not_depend_on_the_weights_of_the_training(material, tmp_path
     assert metrics["gram"] == pytest.approx(float(terms["gram"]), rel=1e-4)
 
 
-def flat(colour: np.ndarray, side: int) -> np.ndarray:
-    return np.full((side, side, 3), colour, np.uint8)
+def flat(color: np.ndarray, side: int) -> np.ndarray:
+    return np.full((side, side, 3), color, np.uint8)
 
 
-def areas(sheet: np.ndarray, colour: np.ndarray) -> int:
-    return int((sheet == colour).all(axis=2).sum())
+def areas(sheet: np.ndarray, color: np.ndarray) -> int:
+    return int((sheet == color).all(axis=2).sum())
 
 
 def trials(gram: list[float], noise: list[float], side: int = 32, count: int = 4):

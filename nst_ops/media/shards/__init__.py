@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from nst_ops.media.formats import shard_format
 from nst_ops.media.shards.parquet import ParquetShard, ParquetWriter
-from nst_ops.media.shards.rows import RowSample, file_samples
-from nst_ops.media.shards.sample import Layout, Member, Picture, Sample, Stylized, TakenNames
+from nst_ops.media.shards.sample import (
+    Layout,
+    Member,
+    Picture,
+    RowSample,
+    Sample,
+    Stylized,
+    TakenNames,
+    file_samples,
+)
 from nst_ops.media.shards.tar import TarShard, TarWriter
 
 __all__ = [

@@ -14,9 +14,7 @@ from PIL import Image
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
-from nst_ops.media.shards.columns import is_bytes
-from nst_ops.media.shards.rows import Keys, RowSample
-from nst_ops.media.shards.sample import Layout, Picture, RowNames, Sample, Stylized
+from nst_ops.media.shards.sample import Keys, Layout, Picture, RowNames, RowSample, Sample, Stylized, is_bytes
 
 _ROWS_READ = 16
 """Rows in memory while a shard is read: images are large."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import posixpath
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from nst_ops.media.errors import MediaError, OutputCollisionError
+from nst_ops.media.formats import media_kind
 
 
 @dataclass(frozen=True)
@@ -149,3 +154,180 @@ def split_name(name: str) -> tuple[str, str]:
     folder, base = posixpath.split(name)
     stem, _, field = base.partition(".")
     return posixpath.join(folder, stem), field
+
+
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""Of an image in the datasets of Hugging Face."""
+
+ROWS_PER_GROUP = 100
+"""Of shards that come from no Parquet: what Hugging Face writes for images."""
+
+_LABELS = ("label", "cls", "class")
+_FIRST_TYPES = {
+    # last extension of a label's file: type of its column, if its content allows
+    "cls": pa.int64(),
+    **dict.fromkeys(("txt", "text", "caption", "json", "csv", "html", "md"), pa.string()),
+}
+_INT64 = range(-(2**63), 2**63)
+
+
+def image_layout(image_column: str, others: pa.Schema) -> Layout:
+    """Columns of a new Parquet shard, which Hugging Face's readers take for one of images."""
+    schema = others.insert(0, pa.field(image_column, IMAGE_TYPE))
+    features = {"info": {"features": {image_column: {"_type": "Image"}}}}
+    return Layout(schema.with_metadata({"huggingface": json.dumps(features)}), image_column, ROWS_PER_GROUP)
+
+
+class Survey:
+    """Finds the types of the columns that the labels of a tar become."""
+
+    def __init__(self, image_column: str) -> None:
+        self._image_column = image_column
+        self._types: dict[str, pa.DataType] = {}
+
+    def add(self, labels: Mapping[str, bytes]) -> None:
+        """Take the labels of another sample into account."""
+        for column, data in labels.items():
+            first = _FIRST_TYPES.get(column.rsplit(".", 1)[-1].lower(), pa.binary())
+            wanted = self._types.get(column, first)
+            while not _fits(data, wanted):
+                wanted = pa.string() if pa.types.is_integer(wanted) else pa.binary()
+            self._types[column] = wanted
+
+    def layout(self) -> Layout:
+        """The columns for all labels so far."""
+        columns = [("__key__", pa.string()), *sorted(self._types.items())]
+        return image_layout(self._image_column, pa.schema(columns))
+
+
+def parse_label(data: bytes, wanted: pa.DataType) -> Any:
+    """The content of a label's file as a value of a column.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if pa.types.is_integer(wanted):
+        return int(data)
+    return data.decode() if pa.types.is_string(wanted) else data
+
+
+def label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
+    """The columns of one row as files, each with its extension.
+
+    Bytes get a file of their own, an integer label a ``cls``, and all the rest a ``json``.
+    """
+    taken = {"json"}
+    rest = {}
+    for name, kind in zip(row.schema.names, row.schema.types, strict=True):
+        value = row[name][0].as_py()
+        if is_bytes(kind):
+            extension = re.sub(r"[^\w-]", "_", name)
+            while extension in taken or media_kind(f"a.{extension}") != "other":
+                extension += "_"
+            taken.add(extension)
+            if value is not None:
+                yield extension, value
+        elif pa.types.is_integer(kind) and name.lower() in _LABELS and "cls" not in taken:
+            taken.add("cls")
+            if value is not None:
+                yield "cls", str(value).encode()
+        else:
+            rest[name] = value
+    if rest:
+        yield "json", json.dumps(rest, ensure_ascii=False, default=_json_value).encode()
+
+
+def label_column(values: Sequence[Any]) -> pa.Array:
+    """A column of values as JSON knows them; as JSON text where they are of no one type."""
+    try:
+        column = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+        return pa.array(texts, pa.string())
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes."""
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _fits(data: bytes, wanted: pa.DataType) -> bool:
+    try:
+        value = parse_label(data, wanted)
+    except ValueError:
+        return False
+    return not isinstance(value, int) or value in _INT64
+
+
+def _json_value(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """A row with an image: of a Parquet shard, or of an image file and its labels."""
+
+    key: str
+    """What its files are called in a tar, without extension."""
+    picture: Picture
+    path: str | None
+    others: pa.RecordBatch
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The one image."""
+        return (self.picture,)
+
+    def members(self, stylized: Mapping[str, Stylized]) -> list[Member]:
+        """The image and its labels as files of one key."""
+        image = stylized[self.picture.member]
+        extension = posixpath.splitext(image.name)[1]
+        labels = [Member(f"{self.key}.{field}", data) for field, data in label_files(self.others)]
+        return [Member(self.key + extension, image.data, self.picture), *labels]
+
+    def rows(self, stylized: Mapping[str, Stylized], layout: Layout) -> list[TableRow]:
+        """The row with another image."""
+        image = stylized[self.picture.member]
+        path = image.name if self.path and image.name != self.picture.name else self.path
+        return [TableRow(self.picture, path, image.data, self.others)]
+
+
+def file_samples(
+    relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
+) -> tuple[list[RowSample], Layout]:
+    """Image files as samples that are yet without bytes, and the columns of a table of them.
+
+    Args:
+        relpaths: of the files, which also name them.
+        labels: what is known of each.
+        image_column: what the column of images is to be called.
+    """
+    columns = {name: None for row in labels for name in row if name != image_column}
+    arrays = {name: label_column([row.get(name) for row in labels]) for name in columns}
+    fields = [(name, array.type) for name, array in arrays.items()]
+    keys = Keys()
+    samples = []
+    for index, relpath in enumerate(relpaths):
+        others = pa.RecordBatch.from_arrays(
+            [array.slice(index, 1) for array in arrays.values()], schema=pa.schema(fields)
+        )
+        samples.append(RowSample(keys.next(relpath), Picture(relpath, relpath, b""), relpath, others))
+    return samples, image_layout(image_column, pa.schema(fields))
+
+
+class Keys:
+    """Keys of the samples of a tar, from the paths of images."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def next(self, path: str) -> str:
+        """A key that no other path got; dots end a key, so there are none in it."""
+        folder, base = posixpath.split(safe_name(posixpath.normpath(path)))
+        key = posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
+        if key in self._taken:
+            key += "-" + hashlib.sha256(path.encode()).hexdigest()[:8]
+        self._taken.add(key)
+        return key

@@ -1,4 +1,4 @@
-"""WebDataset tars: neighbours with the same key are a sample."""
+"""WebDataset tars: neighbors with the same key are a sample."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import pyarrow as pa
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
-from nst_ops.media.shards.columns import Survey, parse_label
 from nst_ops.media.shards.sample import (
     Layout,
     Member,
     Picture,
     Sample,
     Stylized,
+    Survey,
     TableRow,
     TakenNames,
+    parse_label,
     printable,
     safe_name,
     split_name,

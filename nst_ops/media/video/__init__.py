@@ -1,7 +1,7 @@
 """Videos to uint8 frames and back, with PyAV, frame by frame.
 
 Kept: the number of frames, each frame's own PTS in the source's time base, rotation, sample
-aspect ratio, colour matrix, range, transfer and primaries, audio and subtitle streams
+aspect ratio, color matrix, range, transfer and primaries, audio and subtitle streams
 (copied packet by packet), chapters and metadata. A long film can be read and written in
 segments that are joined without encoding again.
 """
@@ -16,11 +16,10 @@ from nst_ops.media.video.container import (
     even_size,
     read_header,
 )
-from nst_ops.media.video.frames import FramesWriter
-from nst_ops.media.video.index import PacketIndex, read_index
+from nst_ops.media.video.frame_folder import FramesWriter
 from nst_ops.media.video.join import join_segments
 from nst_ops.media.video.reader import VideoReader
-from nst_ops.media.video.segments import Segment, Selection, cut_segments
+from nst_ops.media.video.segments import PacketIndex, Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.writer import VideoWriter
 
 __all__ = [

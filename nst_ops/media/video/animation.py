@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nst_ops.media.errors import UnreadableImageError
-from nst_ops.media.video.colour import LIMITED, Colour
+from nst_ops.media.video.color import LIMITED, Color
 from nst_ops.media.video.container import Frame, VideoInfo, even_size
 
 _DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
@@ -48,7 +48,7 @@ class AnimationReader:
             duration_s=total_ms / 1000,
             rotation=0,
             sample_aspect_ratio=None,
-            colour=Colour(matrix=1, range=LIMITED),
+            color=Color(matrix=1, range=LIMITED),
             video_codec=str(self._image.format).lower(),
             audio_codecs=(),
         )

@@ -1,8 +1,9 @@
-"""What readers and writers of videos share: frames, descriptions, and how files are opened."""
+"""Where a file should end, by its own account: a cut-off one is seen before hours go into it."""
 
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,8 +15,85 @@ from av.stream import Discard, Disposition, Stream
 
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.images import UInt8Array, fit_size
-from nst_ops.media.video.colour import Colour
+from nst_ops.media.video.color import Color
 from nst_ops.media.video.source import MediaSource, RangeInput
+
+
+def promised_bytes(source: MediaSource, container: InputContainer, stream: Any) -> int:
+    """Where the file should end, by its own account; 0 if it does not say."""
+    name = container.format.name
+    if "mp4" in name:
+        entries = stream.index_entries
+        ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
+        return max(ends, default=0)
+    file = RangeInput(source)
+    if "matroska" in name:
+        return _matroska_end(file)
+    head = file.read(8)
+    # A RIFF says how much follows its first 8 bytes; some writers count these, too.
+    promised = int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
+    return 0 if promised == 0xFFFFFFFF else promised  # a recorder that never came back to fill it in
+
+
+def _matroska_end(file: RangeInput) -> int:
+    """The byte at which the segment ends, or 0 for a live recording, which does not know."""
+    for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML header, segment
+        if file.read(4) != element:
+            return 0
+        first = file.read(1)
+        length = 9 - int.from_bytes(first, "big").bit_length()  # a leading 1 says how many bytes
+        if not 1 <= length <= 8:
+            return 0
+        unknown = (1 << 7 * length) - 1
+        size = int.from_bytes(first + file.read(length - 1), "big") & unknown
+        if element == b"\x18\x53\x80\x67":
+            return 0 if size == unknown else file.tell() + size
+        file.seek(size, os.SEEK_CUR)
+    return 0
+
+
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+
+
+class SampleTable(RangeInput):
+    """A file of which the media data read as zeros and cost nothing; all other boxes are true.
+
+    Of an hour of film that is a megabyte or two, at the front or at the end. ``is_whole`` says whether
+    it tells of every packet: of other containers and of fragmented files it does not.
+    """
+
+    def __init__(self, source: MediaSource) -> None:
+        super().__init__(source)
+        self._media_data: list[range] = []
+        self.is_whole = self._find_media_data()
+        self.seek(0)
+
+    def _find_media_data(self) -> bool:
+        """Go from box to box; whether all of them are those of an MP4 without fragments."""
+        start = 0
+        while start < self.num_bytes:
+            self.seek(start)
+            head = self.read(16)
+            num_bytes, kind, head_bytes = int.from_bytes(head[:4]), head[4:8], 8
+            if num_bytes == 0:  # up to the end
+                num_bytes = self.num_bytes - start
+            elif num_bytes == 1:
+                num_bytes, head_bytes = int.from_bytes(head[8:]), 16
+            if num_bytes < head_bytes or kind == b"moof" or (start == 0 and kind not in _FIRST_BOXES):
+                return False
+            if kind == b"mdat":
+                self._media_data.append(range(start + head_bytes, start + num_bytes))
+            start += num_bytes
+        return bool(self._media_data)
+
+    def _piece(self, start: int, num_bytes: int) -> bytes:
+        for data in self._media_data:
+            if start in data:
+                return bytes(min(num_bytes, min(data.stop, self.num_bytes) - start))
+            if start < data.start:
+                num_bytes = min(num_bytes, data.start - start)
+        return super()._piece(start, num_bytes)
+
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
 
@@ -56,7 +134,7 @@ class VideoInfo:
     rotation: int
     """Degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``."""
     sample_aspect_ratio: Fraction | None
-    colour: Colour
+    color: Color
     video_codec: str
     audio_codecs: tuple[str, ...]
     notes: tuple[str, ...] = ()

@@ -9,9 +9,8 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
-from nst_ops.media.video.container import open_input, picture_alone
+from nst_ops.media.video.container import open_input, picture_alone, promised_bytes
 from nst_ops.media.video.source import MediaSource, size_of
-from nst_ops.media.video.truncation import promised_bytes
 
 # Seconds before a picture to which to seek: to the keyframe before it, or to an earlier one if decoding
 # from there did not show it whole (a gradual refresh, a container whose index is off).

@@ -97,7 +97,7 @@ _SOFTWARE = {
         codec="av1",
         default_crf=24,
         pixel_formats={name: name for name in _SUBSAMPLED},
-        presets=_efforts("9", "8", "7", "6", "4", "2"),  # faster ones show artefacts, it warns itself
+        presets=_efforts("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
         options={"g": "250"},
         bitrate_options={"svtav1-params": "lp=1"},
         max_frame_rate=Fraction(240),

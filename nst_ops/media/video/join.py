@@ -14,8 +14,8 @@ from av.error import FFmpegError
 
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, picture_stream
-from nst_ops.media.video.copier import StreamCopier
 from nst_ops.media.video.source import MediaSource
+from nst_ops.media.video.stream_copy import StreamCopier
 
 
 def join_segments(
@@ -72,7 +72,7 @@ def join_segments(
 
 
 def _add_picture(output: OutputContainer, first_path: str, info: VideoInfo) -> Any:
-    """The picture stream, with size, codec, colour, shape and rotation of the first segment's."""
+    """The picture stream, with size, codec, color, shape and rotation of the first segment's."""
     with open_input(first_path) as segment:
         template = picture_stream(segment)
         stream: Any = output.add_stream_from_template(template, opaque=True)

@@ -16,11 +16,10 @@ from av.video.reformatter import VideoReformatter
 
 from nst_ops.media.errors import EmptyFileError, UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.colour import FULL, LIMITED, TO_RGB, Colour, known, sws_matrix
+from nst_ops.media.video.color import FULL, LIMITED, TO_RGB, Color, known, sws_matrix
 from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size
 from nst_ops.media.video.decoder import PictureDecoder
-from nst_ops.media.video.index import read_index
-from nst_ops.media.video.segments import Segment, Selection, cut_segments
+from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource, size_of
 
 EVERYTHING = Selection()
@@ -201,7 +200,7 @@ class VideoReader:
         else:
             duration_s = (container.duration or 0) / av.time_base
         is_rgb = first.format.is_rgb or first.format.has_palette
-        colour = Colour(
+        color = Color(
             1 if is_rgb else known(first.colorspace),
             LIMITED if is_rgb else int(first.color_range or 0),
             known(first.color_trc),
@@ -221,7 +220,7 @@ class VideoReader:
             duration_s=duration_s,
             rotation=first.rotation,
             sample_aspect_ratio=aspect or None,
-            colour=colour,
+            color=color,
             video_codec=codec_name(stream),
             audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
             notes=tuple(notes),
@@ -231,7 +230,7 @@ class VideoReader:
         width, height = self.info.width, self.info.height  # the size may change midway, the output's not
         if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
             width, height = self.output_size
-        matrix = sws_matrix(self.info.colour.matrix, self.info.height)
+        matrix = sws_matrix(self.info.color.matrix, self.info.height)
         rgb = self._reformatter.reformat(
             frame,
             width=width,

@@ -18,10 +18,10 @@ from av.video.reformatter import VideoReformatter
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.colour import FULL, LIMITED, SWS_MATRIX, TO_YUV, UNSPECIFIED, Colour, sws_matrix
+from nst_ops.media.video.color import FULL, LIMITED, SWS_MATRIX, TO_YUV, UNSPECIFIED, Color, sws_matrix
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
-from nst_ops.media.video.copier import Span, StreamCopier
 from nst_ops.media.video.encoders import choose_encoder
+from nst_ops.media.video.stream_copy import Span, StreamCopier
 
 
 class VideoWriter:
@@ -62,7 +62,7 @@ class VideoWriter:
         self.notes = list(info.notes)
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._reformatter = VideoReformatter()
-        self._matrix, self._colour = self._output_colour()
+        self._matrix, self._color = self._output_color()
         self._encoder = choose_encoder(config)
         self._pixel_format = self._encoder.pixel_formats[config.pixel_format]
         options = muxer_options(container, None if source_path else info.time_base)
@@ -98,14 +98,14 @@ class VideoWriter:
             src_colorspace=self._matrix,
             dst_colorspace=self._matrix,
             src_color_range=FULL,
-            dst_color_range=FULL if self._colour.range == FULL else LIMITED,
+            dst_color_range=FULL if self._color.range == FULL else LIMITED,
             interpolation=TO_YUV,
         )
         encoded.pts = frame.pts - self._shift
         encoded.duration = frame.duration
         encoded.time_base = self._info.time_base
-        encoded.colorspace = self._colour.matrix
-        encoded.color_range = self._colour.range
+        encoded.colorspace = self._color.matrix
+        encoded.color_range = self._color.range
         self._durations[encoded.pts] = frame.duration
         self._mux(self._stream.encode(encoded))
 
@@ -122,19 +122,19 @@ class VideoWriter:
                 self._copier.copy_until(float(packet.dts * packet.time_base))
             self._output.mux(packet)
 
-    def _output_colour(self) -> tuple[int, Colour]:
+    def _output_color(self) -> tuple[int, Color]:
         """The swscale matrix to encode with, and the tags to write.
 
         An untagged source stays untagged, unless shrinking it would change what a player
         guesses from its size.
         """
-        colour = self._info.colour
-        matrix = sws_matrix(colour.matrix, self._info.height)
-        if colour.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, self._size[1]) != matrix:
-            colour = replace(colour, matrix=1 if matrix == SWS_MATRIX[1] else 6)
-        if colour.matrix == 10:  # constant luminance is decoded like 9 and so must be written as 9
-            colour = replace(colour, matrix=9)
-        return matrix, colour
+        color = self._info.color
+        matrix = sws_matrix(color.matrix, self._info.height)
+        if color.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, self._size[1]) != matrix:
+            color = replace(color, matrix=1 if matrix == SWS_MATRIX[1] else 6)
+        if color.matrix == 10:  # constant luminance is decoded like 9 and so must be written as 9
+            color = replace(color, matrix=9)
+        return matrix, color
 
     def _add_video(self, container: str, config: VideoConfig) -> Any:
         info, encoder = self._info, self._encoder
@@ -153,8 +153,8 @@ class VideoWriter:
             context.sample_aspect_ratio = info.sample_aspect_ratio
             if (encoder.codec, container) == ("av1", "matroska"):  # the others say it in their own stream
                 self.notes.append("the shape of its pixels is lost: av1 keeps it only in video.container mp4")
-        context.colorspace, context.color_range = self._colour.matrix, self._colour.range
-        context.color_trc, context.color_primaries = self._colour.transfer, self._colour.primaries
+        context.colorspace, context.color_range = self._color.matrix, self._color.range
+        context.color_trc, context.color_primaries = self._color.transfer, self._color.primaries
         if info.rotation:
             stream.set_display_rotation(info.rotation)
         try:

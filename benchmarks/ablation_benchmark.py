@@ -1,0 +1,266 @@
+"""Configuration of ``jobs/ablate_vit_adain.py``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from nst_ops.config import ConfigError
+from nst_ops.config.base import JobConfig
+from nst_ops.config.training import DataConfig, TrainVitAdainConfig
+from nst_ops.evaluation.distribution import load_judge
+from nst_ops.evaluation.evaluator import Taps, judge, pairs_of
+from nst_ops.evaluation.image_report import Report
+from nst_ops.media.errors import MediaError
+from nst_ops.media.formats import media_kind
+from nst_ops.media.images import decode_image
+from nst_ops.storage import Folder
+from nst_ops.stylizers import Style
+from nst_ops.training.data import Batches, Photos, UInt8Array, square, to_tensor
+from nst_ops.training.grid import png_bytes, sheet, stylize
+from nst_ops.training.loop import Speed, train
+from nst_ops.training.progress import TrainingProgress
+from nst_ops.training.setup import read_material
+from nst_ops.training.step import StepFigures
+from nst_ops.training.tracking import History
+
+_EPILOG = """\
+example:
+  python jobs/ablate_vit_adain.py --config configs/ablation.yaml --data.content faces --data.style anime \\
+      --test other_faces --vgg_weights vgg19.safetensors --output runs/ablation
+
+OUTPUT/ablation.md is the table, OUTPUT/ablation.png the same faces by every recipe; both grow with each.
+exit codes: 0 done, 2 bad configuration, data or output, 1 diverged or fatal.
+"""
+
+
+class AblationConfig(JobConfig):
+    """Train recipes of ViT-AdaIN on the same data for the same steps, and judge them alike."""
+
+    epilog: ClassVar[str] = _EPILOG
+
+    data: DataConfig
+    """What all recipes learn from; the pictures of data.style are also what they are held against."""
+    test: str = Field(min_length=1)
+    """Folder of photographs that no recipe has seen, a path or a URI."""
+    test_limit: PositiveInt = 100
+    """Of those, the number that is judged; of more, an evenly spread choice."""
+    references: PositiveInt = 128
+    """Pictures of data.style that outputs are held against; of more, an evenly spread choice."""
+    output: str = Field(min_length=1)
+    """Folder to write: ablation.md, ablation.json, ablation.png."""
+    vgg_weights: str | None = None
+    """File with the weights of the VGG19 that trains and judges. Default: torchvision's."""
+    base: dict[str, Any] = Field(default={})
+    """Sections of the first recipe, keys as in configs/train_vit_adain.yaml."""
+    recipes: dict[str, dict[str, Any]] = Field(min_length=1)
+    """By name what each changes of the recipe before it."""
+    threads: PositiveInt | None = None
+    """CPU threads. Default: all cores."""
+
+    def runs(self) -> dict[str, TrainVitAdainConfig]:
+        """The training of each recipe."""
+        common = {
+            "data": self.data.model_dump(),
+            "loss": {"weights": self.vgg_weights},
+            "output": self.output,
+        }
+        recipe, runs = merged(self.base, common), {}
+        for name, changes in self.recipes.items():
+            recipe = merged(recipe, changes)
+            runs[name] = TrainVitAdainConfig.model_validate(recipe)
+        return runs
+
+    @model_validator(mode="after")
+    def _recipes_are_valid(self) -> Self:
+        try:
+            sizes = {run.train.image_size for run in self.runs().values()}
+        except ValidationError as error:
+            reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"recipes: {reasons}") from error
+        if len(sizes) > 1:
+            raise ValueError("recipes: all must have one train.image_size, or they cannot be compared")
+        return self
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` laid on ``base``; of what is no section, such as taps, the whole is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        section = isinstance(old, dict) and isinstance(value, dict) and key not in ("taps", "scales")
+        result[key] = merged(old, value) if section else value  # type: ignore[arg-type]
+    return result
+
+
+_log = logging.getLogger(__name__)
+
+TABLE, FIGURES, PICTURE = "ablation.md", "ablation.json", "ablation.png"
+PHOTOGRAPHS = "the photographs themselves"
+_SHOWN = 8
+_METRICS = {"gram": "Gram error ↓", "palette": "palette ↓", "content_relu3_1": "content ↓", "ssim": "SSIM ↑"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A recipe, and what it came to on the photographs of the test.
+
+    Attributes:
+        recipe: its name.
+        metrics: by name, means over the photographs, and ``frechet_<tap>`` of the set.
+        images_per_s: of its training.
+        parameters: of its network.
+    """
+
+    recipe: str
+    metrics: dict[str, float]
+    images_per_s: float
+    parameters: int
+
+
+def ablate(config: AblationConfig) -> str:
+    """Train and judge every recipe of ``config``.
+
+    Returns:
+        The table, as Markdown; it is in the output too, with the figures and a picture, after every recipe.
+
+    Raises:
+        ConfigError: data, weights or output that cannot be used.
+        nst_ops.training.step.DivergedError: a recipe's losses stayed non-finite.
+    """
+    runs, output = config.runs(), Folder(config.output)
+    first = next(iter(runs.values()))
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    photos = _photos(config.data.content, first.resize, config.data.limit, "data.content")
+    styles = _photos(config.data.style or "", first.style_resize, config.data.limit, "data.style")
+    side = first.train.image_size
+    tested = to_tensor(np.stack(list(_squares(config.test, side, config.test_limit, "test").values())))
+    pictures = _squares(config.data.style or "", side, config.references, "data.style")
+    references = [Style(name, picture) for name, picture in pictures.items()]
+    drawn = np.random.default_rng(0).integers(len(references), size=len(tested))
+    shown_styles = to_tensor(np.stack([references[index].pixels_hwc for index in drawn]))
+    try:
+        vgg, lacking = load_judge(Taps().all(), config.vgg_weights)
+    except FileNotFoundError as error:
+        raise ConfigError(f"vgg_weights: {error}") from error
+
+    def figures(stylized: Tensor) -> dict[str, float]:
+        found = judge(pairs_of(tested, stylized), references, vgg, lacking=lacking, device=device)
+        return _figures(found)
+
+    results = [Result(PHOTOGRAPHS, figures(tested), 0.0, 0)]
+    rows: dict[str, Tensor] = {"content": tested[:_SHOWN], "style": shown_styles[:_SHOWN]}
+    for name, run in runs.items():
+        _log.info("recipe '%s'", name)
+        stylized, speed, parameters = _train(run, photos, styles, tested, shown_styles, device)
+        results.append(Result(name, figures(stylized), speed, parameters))
+        rows[name] = stylized[:_SHOWN]
+        output.write_bytes(PICTURE, png_bytes(sheet(rows)))
+        output.write_bytes(FIGURES, json.dumps([vars(result) for result in results], indent=2).encode())
+        output.write_bytes(TABLE, table(results).encode())
+    return table(results)
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each recipe, in Markdown."""
+    frechet = [name for name in results[0].metrics if name.startswith("frechet_")]
+    measured = [name for name in _METRICS if name in results[0].metrics]
+    heads = [f"Fréchet {name.removeprefix('frechet_')} ↓" for name in frechet]
+    heads += [_METRICS[name] for name in measured]
+    lines = [f"| recipe | {' | '.join(heads)} | parameters | images/s |"]
+    lines.append("|---|" + "---:|" * (len(heads) + 2))
+    for result in results:
+        cells = [f"{result.metrics[name]:.3g}" for name in (*frechet, *measured)]
+        cells += [f"{result.parameters / 1e6:.2f} M", f"{result.images_per_s:.1f}"]
+        if not result.parameters:
+            cells[-2:] = ["", ""]
+        lines.append(f"| {result.recipe} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _train(
+    run: TrainVitAdainConfig,
+    photos: Photos,
+    styles: Photos,
+    tested: Tensor,
+    shown_styles: Tensor,
+    device: torch.device,
+) -> tuple[Tensor, float, int]:
+    """The test's photographs by the trained recipe, (N, 3, H, W); its speed; its parameters."""
+    step = read_material(run).step(run, device, styles=styles)
+    settings = run.train
+    batches = Batches(
+        photos, settings.batch_size, settings.image_size, settings.seed, styles=styles, zoom=run.data.zoom
+    )
+    watch = _Watch()
+    with TrainingProgress(settings.steps, settings.batch_size, watch.get):
+        speed = train(step, batches, settings, watch)
+    pairs = zip(tested.split(8), shown_styles.split(8), strict=True)
+    stylized = torch.cat([stylize(step.averaged, *pair) for pair in pairs])
+    return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.model.parameters())
+
+
+class _Watch:
+    """The recorder of a recipe: says how far it is, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self._history = History()
+        self._latest: dict[str, Any] = {}
+
+    def get(self) -> dict[str, Any]:
+        """For the progress bar; empty before the first step."""
+        return self._latest
+
+    def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
+        """A step is done."""
+        self._history.append(number, figures.flat())
+        losses = {term: self._history.recent(term) for term in figures.terms}
+        self._latest = {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
+
+    def validate(self, number: int) -> float:
+        """Judged after the last step, by what all recipes have in common."""
+        return 0.0
+
+    def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
+        """Nothing to go on from: a recipe is short."""
+
+
+def _figures(report: Report) -> dict[str, float]:
+    frechet = {f"frechet_{tap}": distance.outputs for tap, distance in report.distribution.items()}
+    means = {name: report.spread(name).mean for name in _METRICS if name in report.metrics()}
+    return {name: float(f"{value:.5g}") for name, value in (frechet | means).items()}
+
+
+def _photos(uri: str, side: int, limit: int, key: str) -> Photos:
+    block = np.stack(list(_squares(uri, side, limit, key).values()))
+    return Photos([block], [(0, row) for row in range(len(block))])
+
+
+def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]:
+    """By name the middle squares, uint8 (side, side, 3), of at most ``limit`` readable pictures."""
+    folder = Folder(uri)
+    if not folder.exists():
+        raise ConfigError(f"{key}: there is no folder '{folder.uri()}'")
+    names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
+    chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(limit, len(names))).astype(int)]
+    pictures: dict[str, Any] = {}
+    console = Console(stderr=True)
+    for name in track(chosen, f"reading {key}", console=console, disable=not console.is_terminal):
+        try:
+            pictures[name] = square(decode_image(folder.read_bytes(name)).rgb_hwc, side)
+        except (MediaError, OSError) as error:
+            _log.warning("%s: skipped %s: %s", key, name, error)
+    if not pictures:
+        raise ConfigError(f"{key}: no readable pictures in '{folder.uri()}'")
+    return pictures

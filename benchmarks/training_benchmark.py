@@ -1,0 +1,137 @@
+"""What training costs: Ray Train against the bare loop, two workers against one, in one run.
+
+Every case trains the same network on the same pictures made here, with a judge of random
+weights: speed does not depend on their values.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import vgg
+
+from nst_ops.config import LossConfig, TrainJohnsonConfig
+from nst_ops.models.vgg import tap_indices
+from nst_ops.ray_connection import connected, num_gpus
+from nst_ops.training.data import Batches, Photos
+from nst_ops.training.loop import train
+from nst_ops.training.run import train_network
+from nst_ops.training.setup import read_material
+
+Figures = dict[str, float]
+
+_PHOTOS = 64
+_GOAL_VIEWS = 160_000
+"""Photographs that a whole training looks at: 40,000 steps of 4 in Johnson et al. 2016."""
+
+
+def benchmark_training(
+    image_size: int, batch_size: int, steps: int, threads: int, rounds: int, workers: int = 2
+) -> dict[str, Figures]:
+    """Measure photographs per second, without the start of processes, the first steps and checkpoints.
+
+    Args:
+        image_size: side of the crops in pixels.
+        batch_size: photographs per step and worker.
+        steps: of each measurement.
+        threads: CPU threads of each worker, where there is no GPU.
+        rounds: times that every case is measured, in turn; the fastest counts, as noise only slows.
+        workers: at most so many are measured together, one or two.
+
+    Returns:
+        ``images_per_s``: of the bare loop, of one worker, and, where there are two devices, of two.
+        ``ratios``: one worker to the bare loop, two to one, and the share of time that one worker
+        waited for photographs.
+        ``whole_training``: minutes for 160,000 photographs at one worker's speed.
+    """
+    cases: dict[str, list[Figures]] = {"bare_loop": [], "one_worker": [], "two_workers": []}
+    with TemporaryDirectory() as scratch, connected("local"):
+        device = "cuda" if num_gpus() else "cpu"
+        two_devices = workers > 1 and num_gpus() != 1
+        for index in range(rounds):
+            folder = Path(scratch, str(index))
+            config = _config(_material(folder), folder, image_size, batch_size, steps, threads)
+            cases["bare_loop"].append(_apart(config, device))
+            cases["one_worker"].append(_with_ray(config, 1))
+            if two_devices:
+                cases["two_workers"].append(_with_ray(config, 2))
+    best = {name: max(runs, key=lambda run: run["images_per_s"]) for name, runs in cases.items() if runs}
+    speeds = {name: figures["images_per_s"] for name, figures in best.items()}
+    ratios = {"one_worker_to_bare_loop": speeds["one_worker"] / speeds["bare_loop"]}
+    if two_devices:
+        ratios["two_workers_to_one"] = speeds["two_workers"] / speeds["one_worker"]
+    ratios["data_wait_share"] = best["one_worker"]["data_wait_share"]
+    minutes = _GOAL_VIEWS / speeds["one_worker"] / 60
+    return {"images_per_s": speeds, "ratios": ratios, "whole_training": {"minutes_for_160k_views": minutes}}
+
+
+def _material(folder: Path) -> Path:
+    """Photographs, a painting and a judge, all of noise."""
+    (folder / "photos").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(_PHOTOS):
+        leaves = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
+        leaves.resize((400, 320), Image.Resampling.BICUBIC).save(folder / f"photos/{index}.jpg", quality=90)
+    leaves.resize((512, 512), Image.Resampling.BICUBIC).save(folder / "style.jpg")
+    loss = LossConfig()
+    deepest = max(tap_indices(loss.network)[tap] for tap in loss.taps())
+    torch.manual_seed(0)
+    layers = vgg.make_layers(vgg.cfgs["E"])[: deepest + 1]  # E: VGG-19 in the table of its paper
+    save_file(
+        {f"features.{key}": value for key, value in layers.state_dict().items()}, folder / "vgg.safetensors"
+    )
+    return folder
+
+
+def _config(
+    material: Path, folder: Path, image_size: int, batch_size: int, steps: int, threads: int
+) -> TrainJohnsonConfig:
+    return TrainJohnsonConfig.model_validate(
+        {
+            "data": {"content": str(material / "photos")},
+            "style": str(material / "style.jpg"),
+            "output": str(folder / "out"),
+            "loss": {"weights": str(material / "vgg.safetensors")},
+            "train": {
+                "image_size": image_size,
+                "batch_size": batch_size,
+                "steps": steps,
+                "save_every": steps,
+            },
+            "workers": {"threads": threads},
+        }
+    )
+
+
+def _with_ray(config: TrainJohnsonConfig, workers: int) -> Figures:
+    train_section = config.train.model_copy(update={"batch_size": config.train.batch_size * workers})
+    config = config.model_copy(
+        update={
+            "output": f"{config.output}-{workers}",
+            "train": train_section,
+            "workers": config.workers.model_copy(update={"count": workers}),
+        }
+    )
+    facts = train_network(config)
+    return {key: float(facts[key]) for key in ("images_per_s", "data_wait_share")}
+
+
+def _apart(config: TrainJohnsonConfig, device: str) -> Figures:
+    """The bare loop in a process of its own, as a worker is one."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_bare_loop, (config, device))
+
+
+def _bare_loop(config: TrainJohnsonConfig, device: str) -> Figures:
+    torch.set_num_threads(config.workers.threads or torch.get_num_threads())
+    pixels = np.random.default_rng(0).integers(0, 256, (_PHOTOS, config.resize, config.resize, 3), np.uint8)
+    photos = Photos([pixels], [(0, row) for row in range(_PHOTOS)])
+    batches = Batches(photos, config.train.batch_size, config.train.image_size, config.train.seed)
+    speed = train(read_material(config).step(config, torch.device(device)), batches, config.train)
+    return {"images_per_s": speed.images_per_s, "data_wait_share": speed.data_wait_share}

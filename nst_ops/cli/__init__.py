@@ -1,0 +1,1 @@
+"""The commands of `nst-ops`: parse, run, print, and an exit code."""

@@ -1,0 +1,276 @@
+"""One run for one output: ``run.json``, the lock, and the heartbeat that keeps other drivers out.
+
+Storage has no locks, and clocks of two machines differ. So a driver that finds a record of a
+running driver watches whether it still changes before it takes the output over, and each looks
+before every write whether the record is still its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nst_ops.collection.constants import RUN_FILE
+from nst_ops.collection.progress import PROGRESS_FILE, State, Tally, read_progress
+from nst_ops.storage import Folder
+
+_PACKAGES = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
+
+
+class OutputInUseError(ValueError):
+    """The output holds another run, or one is writing to it; the message names the difference."""
+
+
+def write_run_record(
+    output: Folder, run_id: str, config: dict[str, Any], fingerprint: dict[str, Any]
+) -> None:
+    """Write ``run.json``.
+
+    Args:
+        output: where the run writes.
+        run_id: of this run.
+        config: the whole configuration.
+        fingerprint: all that shapes the outputs: two runs may share a folder only if it is the same.
+    """
+    record = {
+        "run_id": run_id,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config,
+        "fingerprint": fingerprint,
+        "versions": {name: _version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
+        "git_revision": _git_revision(),
+    }
+    with output.atomic_write(RUN_FILE) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
+    """Refuse an output that was made with another fingerprint, or by somebody else.
+
+    Raises:
+        OutputInUseError: with the difference.
+    """
+    if not output.exists(RUN_FILE):
+        # A run that was killed while it planned leaves its sign of life there.
+        if not output.is_empty() and not output.exists(PROGRESS_FILE):
+            raise OutputInUseError(
+                f"'{output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
+                "or --overwrite what has the same names"
+            )
+        return
+    try:
+        earlier = dict(json.loads(output.read_bytes(RUN_FILE))["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputInUseError(f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
+    differences = [
+        f"{key} was {earlier.get(key)!r}, is now {fingerprint.get(key)!r}"
+        for key in sorted({*earlier, *fingerprint})
+        if earlier.get(key) != fingerprint.get(key)
+    ]
+    if differences:
+        raise OutputInUseError(
+            f"'{output.uri()}' holds another run: {'; '.join(differences)}. "
+            "Take another output, or --overwrite"
+        )
+
+
+@contextlib.contextmanager
+def only_run(output: Folder) -> Iterator[None]:
+    """Keep a second run out of a local output; the system frees the lock of a killed one.
+
+    Other storage has no locks: see ``pulse.live_run``.
+
+    Raises:
+        OutputInUseError: another run holds it.
+    """
+    if not output.is_local:
+        yield
+        return
+    name = f"nst-ops-{hashlib.sha256(output.root.encode(errors='surrogateescape')).hexdigest()[:16]}.lock"
+    lock = FileLock(os.path.join(tempfile.gettempdir(), name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputInUseError(
+            f"another run is writing to '{output.uri()}': wait for it or stop it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _git_revision() -> str | None:
+    """The commit this code stands at, if it stands in a checkout."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return None
+
+
+EVERY_S = 10.0
+"""Seconds between two writes: on S3 360 small PUT requests an hour."""
+PATIENCE = 3
+"""Writes that may fail to come before a run is taken for dead."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def live_run(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Pulse]:
+    """Be the only run that writes to ``output``, and show there that it lives and how far it is.
+
+    Args:
+        output: where the run writes; what it holds must have been looked at before.
+        run_id: of this run.
+        every_s: seconds between two signs of life.
+
+    Raises:
+        OutputInUseError: another run writes there.
+    """
+    with only_run(output):
+        refuse_living(output)
+        pulse = Pulse(output, run_id, every_s)
+        pulse.start()
+        try:
+            yield pulse
+        except Exception as error:
+            pulse.end("failed", str(error))
+            raise
+        except BaseException:
+            pulse.end("stopped")
+            raise
+        pulse.end("finished")
+        output.remove_scratch()
+
+
+def refuse_living(output: Folder) -> None:
+    """Wait as long as it takes to see whether the run in ``output`` is alive.
+
+    Raises:
+        OutputInUseError: it is.
+    """
+    earlier = read_progress(output)
+    if earlier is None or earlier.state != "running":
+        return
+    if output.is_local and earlier.host == platform.node():
+        return  # the lock of this machine has settled it
+    wait_s = PATIENCE * earlier.every_s
+    _log.info("%s may be in use by a run on %s: watching it for %.0f s", output.uri(), earlier.host, wait_s)
+    until = time.monotonic() + wait_s
+    while time.monotonic() < until:
+        time.sleep(earlier.every_s / 5)
+        now = read_progress(output)
+        if now is None or now.state != "running":
+            return
+        if (now.run_id, now.beat) != (earlier.run_id, earlier.beat):
+            raise OutputInUseError(
+                f"another run is writing to '{output.uri()}', from {now.host}: wait for it or stop it"
+            )
+
+
+class Pulse(Tally):
+    """A tally that a thread of its own writes into the output.
+
+    Args:
+        output: where the run writes.
+        run_id: of this run.
+        every_s: seconds between two writes.
+    """
+
+    def __init__(self, output: Folder, run_id: str, every_s: float = EVERY_S) -> None:
+        super().__init__(run_id, every_s)
+        self._output = output
+        self._beat = 0
+        self._taken_over_from: str | None = None
+        self._warned = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Give the first sign of life, and go on.
+
+        Raises:
+            OutputInUseError: another run has begun at the same time.
+        """
+        self._write("running")
+        if not self._output.is_local:
+            time.sleep(self.every_s / 5)  # of two that begin at once, the last to write stays
+            self._look()
+            self.check()
+        self._thread.start()
+
+    def check(self) -> None:
+        """Stop where another run has taken the output over, because this one seemed dead.
+
+        Raises:
+            OutputInUseError: one has.
+        """
+        if self._taken_over_from is not None:
+            uri, host = self._output.uri(), self._taken_over_from
+            raise OutputInUseError(f"'{uri}' was taken over by a run on {host}: let that one go on")
+
+    def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
+        """Count rows that are settled, as ``Tally`` does.
+
+        Raises:
+            OutputInUseError: another run has taken the output over.
+        """
+        self.check()
+        super().count(statuses, num_images)
+
+    def end(self, state: State, reason: str = "") -> None:
+        """Give the last sign of life."""
+        self._stop.set()
+        self._thread.join()
+        self._write(state, reason)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every_s) and self._taken_over_from is None:
+            self.measure()
+            self._write("running")
+
+    def _look(self) -> None:
+        """See whether the record is still this run's."""
+        found = read_progress(self._output) if self._beat else None
+        if found and found.run_id != self.run_id:
+            self._taken_over_from = found.host
+
+    def _write(self, state: State, reason: str = "") -> None:
+        """Write the record; a failure is no reason to stop the work."""
+        # Before that there is nothing to see, and a bad configuration should leave no folder behind.
+        if self._output.is_local and not self._output.exists(RUN_FILE):
+            return
+        try:
+            self._look()
+            if self._taken_over_from is not None:
+                return
+            record = self.progress(state, reason, self._beat + 1)
+            self._output.write_bytes(PROGRESS_FILE, record.model_dump_json(indent=1).encode())
+            self._beat += 1
+        except Exception as error:  # of any storage; the work itself will say if nothing can be written
+            if not self._warned:
+                _log.warning("cannot write %s: %s", self._output.uri(PROGRESS_FILE), error)
+            self._warned = True

@@ -1,0 +1,306 @@
+"""Metrics of a stylized image against its source and its style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nst_ops.losses import channel_statistics, content_loss, gram_loss, gram_matrix, mean_std_loss
+from nst_ops.losses.color import luma
+from nst_ops.losses.structure import gaussian_blur
+
+_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_WHITE = (0.95047, 1.0, 1.08883)  # D65, 2 degrees
+_NUM_DIRECTIONS = 48  # whole frames of three
+
+
+def rgb_to_lab(pictures: Tensor) -> Tensor:
+    """Convert sRGB in [0, 1] to CIE 1976 L*a*b* of D65 (IEC 61966-2-1, ISO 11664-4): both (B, 3, H, W).
+
+    L is in [0, 100]; a and b are about in [-110, 100].
+    """
+    rgb = pictures.float()
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+    xyz = torch.einsum("kc,bchw->bkhw", rgb.new_tensor(_TO_XYZ), linear)
+    xyz = xyz / rgb.new_tensor(_WHITE).view(1, 3, 1, 1)
+    f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = f.unbind(dim=1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def color_difference(stylized: Tensor, photos: Tensor) -> Tensor:
+    """Mean distance of the pixels in Lab, the CIE 1976 color difference: (B, 3, H, W) twice to (B,)."""
+    return (rgb_to_lab(stylized) - rgb_to_lab(photos)).square().sum(dim=1).sqrt().mean(dim=(1, 2))
+
+
+def color_quantiles(pictures: Tensor, seed: int = 0) -> Tensor:
+    """What ``palette_distance`` needs of a style: (B, 3, H, W) to (B, P, Q) of its Lab colors."""
+    colors = sample(rgb_to_lab(pictures), seed)
+    return quantiles(colors, directions(3, _NUM_DIRECTIONS, seed, pictures.device))
+
+
+def palette_distance(pictures: Tensor, style_quantiles: Tensor, seed: int = 0) -> Tensor:
+    """Sliced Wasserstein distance between the colors of a picture and of a style, wherever they are.
+
+    ``sqrt(3 SW^2)``, so that a palette shifted by a vector d is |d| away.
+
+    Args:
+        pictures: (B, 3, H, W).
+        style_quantiles: (P, Q), as of ``color_quantiles`` with the same ``seed``.
+        seed: of the directions.
+
+    Returns:
+        (B,), in units of Lab, at least 0.
+    """
+    return (3 * squared_distance(color_quantiles(pictures, seed), style_quantiles)).sqrt()
+
+
+SMALLEST = 16
+"""Pixels of a side below which a picture has too little structure, and too few VGG positions, to judge."""
+
+_SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5
+_EDGE_SIGMA = 1.0
+_EDGE_CONTRAST = 0.05
+"""Least slope of an edge, in luma per pixel: that of a step of about 0.2, blurred as above."""
+
+
+def content_error(features: Tensor, target: Tensor) -> Tensor:
+    """Relative content distance of each picture, as of ``losses.content_loss``.
+
+    Args:
+        features: (B, C, H, W) of the stylized pictures.
+        target: (B, C, H, W) of the photographs.
+
+    Returns:
+        (B,), at least 0: 0 is the photograph, 1 an empty picture.
+    """
+    pairs = zip(features, target, strict=True)
+    return torch.stack([content_loss(one[None], wanted[None]) for one, wanted in pairs])
+
+
+def ssim(stylized: Tensor, photos: Tensor) -> Tensor:
+    """Structural similarity of the luma: Z. Wang et al., IEEE TIP 2004, with its constants.
+
+    Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, range 1; averaged
+    over the positions where the window fits.
+
+    Args:
+        stylized: (B, 3, H, W), H and W at least 11.
+        photos: (B, 3, H, W).
+
+    Returns:
+        (B,) in [-1, 1]; 1 is the same picture.
+    """
+    x, y = luma(stylized.double()), luma(photos.double())  # variances are small differences of squares
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variance_x = _window_mean(x * x) - mean_x.square()
+    variance_y = _window_mean(y * y) - mean_y.square()
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    of_light = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    of_structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (of_light * of_structure).mean(dim=(1, 2, 3)).float()
+
+
+def _window_mean(x_b1hw: Tensor) -> Tensor:
+    offsets = torch.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1, device=x_b1hw.device, dtype=x_b1hw.dtype)
+    weights = torch.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
+    weights = weights / weights.sum()
+    return F.conv2d(F.conv2d(x_b1hw, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+
+
+def edges(pictures: Tensor) -> Tensor:
+    """Thin edges of the luma: J. Canny, PAMI 1986, with one threshold instead of two.
+
+    Smoothed, the gradient by Sobel's operator, its local maxima across the edge, and of these
+    the ones steeper than 0.05 of luma per pixel.
+
+    Args:
+        pictures: (B, 3, H, W).
+
+    Returns:
+        bool (B, 1, H, W).
+    """
+    smooth = F.pad(gaussian_blur(luma(pictures.float()), _EDGE_SIGMA), (1, 1, 1, 1), mode="replicate")
+    across = smooth.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).div(8)[None, None]
+    dx, dy = F.conv2d(smooth, across), F.conv2d(smooth, across.transpose(2, 3))
+    slope = (dx.square() + dy.square()).sqrt()
+    around = F.pad(slope, (1, 1, 1, 1))
+    height, width = slope.shape[2:]
+
+    def shifted(down: int, right: int) -> Tensor:
+        return around[:, :, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+
+    # The neighbors along the gradient, which is put into one of four directions of 45 degrees.
+    direction = torch.round(torch.atan2(dy, dx) / (torch.pi / 4)).long() % 4
+    before = torch.stack([shifted(0, -1), shifted(-1, -1), shifted(-1, 0), shifted(-1, 1)])
+    after = torch.stack([shifted(0, 1), shifted(1, 1), shifted(1, 0), shifted(1, -1)])
+    before, after = before.gather(0, direction[None])[0], after.gather(0, direction[None])[0]
+    return (slope >= before) & (slope > after) & (slope >= _EDGE_CONTRAST)
+
+
+def edge_f1(stylized: Tensor, photos: Tensor, tolerance_px: int = 1) -> Tensor:
+    """How well the edges of the stylized pictures are those of the photographs.
+
+    Precision is the share of their edge pixels that have one of the photograph within
+    ``tolerance_px``, recall the share of the photograph's that are found again; F1 is their
+    harmonic mean, after the boundary benchmark of D. Martin et al., PAMI 2004. Two photographs
+    that have nothing to do with each other come to about 0.2, with brush strokes to 0.3.
+
+    Args:
+        stylized: (B, 3, H, W).
+        photos: (B, 3, H, W).
+        tolerance_px: across and down; diagonals count as one.
+
+    Returns:
+        (B,) in [0, 1]; 1 is all edges and no others. Of two pictures without edges it is 1.
+    """
+    found, wanted = edges(stylized).float(), edges(photos).float()
+    window = 2 * tolerance_px + 1
+    near_found, near_wanted = (F.max_pool2d(mask, window, 1, tolerance_px) for mask in (found, wanted))
+    num_found, num_wanted = found.sum(dim=(1, 2, 3)), wanted.sum(dim=(1, 2, 3))
+    precision = (found * near_wanted).sum(dim=(1, 2, 3)) / num_found.clamp_min(1)
+    recall = (wanted * near_found).sum(dim=(1, 2, 3)) / num_wanted.clamp_min(1)
+    f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
+    return torch.where((num_found == 0) & (num_wanted == 0), torch.ones_like(f1), f1)
+
+
+MAX_POINTS = 16_384
+"""Points of a picture that ``sample`` keeps."""
+
+
+def directions(channels: int, count: int, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
+    """Random unit vectors, fp32 (``count``, ``channels``), the same for the same seed.
+
+    They come in orthonormal frames: with ``count`` a multiple of ``channels`` the mean of
+    ``(d . u)^2`` is exactly ``|d|^2 / channels`` for every vector d.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(math.ceil(count / channels), channels, channels, generator=generator)
+    orthonormal: Tensor = torch.linalg.qr(frames.double()).Q.transpose(1, 2)
+    return orthonormal.reshape(-1, channels)[:count].float().to(device)
+
+
+def sample(maps: Tensor, seed: int = 0) -> Tensor:
+    """The points of a map, of large maps ``MAX_POINTS`` drawn at random: (B, C, H, W) to (B, N, C)."""
+    points = maps.flatten(2).transpose(1, 2)
+    if points.shape[1] <= MAX_POINTS:
+        return points
+    drawn = torch.randperm(points.shape[1], generator=torch.Generator().manual_seed(seed))[:MAX_POINTS]
+    return points[:, drawn.to(points.device)]
+
+
+def quantiles(points: Tensor, directions_pc: Tensor, count: int = 256) -> Tensor:
+    """What stays of a cloud of points: its quantiles along each direction.
+
+    Args:
+        points: (B, N, C), any float type, N at least 1.
+        directions_pc: (P, C).
+        count: quantiles kept, at the middles of ``count`` equal shares. With N = ``count``
+            these are all points.
+
+    Returns:
+        (B, P, ``count``) in fp32, rising along the last axis.
+    """
+    num_points = points.shape[1]
+    ordered: Tensor = (points.float() @ directions_pc.T).transpose(1, 2).sort(dim=2).values
+    middles = (torch.arange(count, device=points.device, dtype=torch.float64) + 0.5) / count
+    return ordered[:, :, (middles * num_points).long()]
+
+
+def pool(quantiles_bpq: Tensor) -> Tensor:
+    """Quantiles of all B clouds taken as one, each with the same weight: (P, Q)."""
+    batch, _, count = quantiles_bpq.shape
+    together = quantiles_bpq.permute(1, 0, 2).flatten(1).sort(dim=1).values
+    return together.reshape(-1, count, batch)[:, :, batch // 2]
+
+
+def squared_distance(quantiles_bpq: Tensor, target_pq: Tensor) -> Tensor:
+    """Squared 2-Wasserstein distance, averaged over the directions (Heitz et al., eq. 3).
+
+    Times C it is ``|d|^2`` for a cloud and the same one shifted by d, if the directions are
+    whole frames.
+
+    Args:
+        quantiles_bpq: (B, P, Q), as of ``quantiles``.
+        target_pq: (P, Q), along the same directions.
+
+    Returns:
+        (B,), in the squared units of the points, at least 0.
+    """
+    return (quantiles_bpq - target_pq).square().mean(dim=(1, 2))
+
+
+NUM_DIRECTIONS = 64
+
+
+@dataclass(frozen=True)
+class StyleStatistics:
+    """What is known of a style, or of a set of styles, at one tap.
+
+    Attributes:
+        gram: (1, C, C).
+        mean, std: (1, C).
+        quantiles: (P, Q), of the features at all positions.
+    """
+
+    gram: Tensor
+    mean: Tensor
+    std: Tensor
+    quantiles: Tensor
+
+
+def style_statistics(features: Tensor, seed: int = 0) -> StyleStatistics:
+    """Statistics of a style picture from its features (1, C, H, W)."""
+    mean, std = channel_statistics(features)
+    return StyleStatistics(gram_matrix(features), mean, std, feature_quantiles(features, seed)[0])
+
+
+def average(statistics: Sequence[StyleStatistics]) -> StyleStatistics:
+    """The style of a set: mean Gram matrix, mean of means and deviations, all features as one cloud."""
+    return StyleStatistics(
+        torch.stack([each.gram for each in statistics]).mean(dim=0),
+        torch.stack([each.mean for each in statistics]).mean(dim=0),
+        torch.stack([each.std for each in statistics]).mean(dim=0),
+        pool(torch.stack([each.quantiles for each in statistics])),
+    )
+
+
+def gram_error(features: Tensor, style: StyleStatistics) -> Tensor:
+    """Relative Gram error of each picture, as of ``losses.gram_loss``: (B, C, H, W) to (B,)."""
+    return torch.stack([gram_loss(one[None], style.gram) for one in features])
+
+
+def mean_std_error(features: Tensor, style: StyleStatistics) -> Tensor:
+    """Relative error of channel means and deviations, as of ``losses.mean_std_loss``: to (B,)."""
+    return torch.stack([mean_std_loss(one[None], style.mean, style.std) for one in features])
+
+
+def sliced_wasserstein(features: Tensor, style: StyleStatistics, seed: int = 0) -> Tensor:
+    """Squared sliced 2-Wasserstein distance of the features over the mean square of the style's.
+
+    E. Heitz et al., CVPR 2021 (eq. 3), with quantiles for different numbers of positions. It
+    sees the whole distribution of the features where a Gram matrix sees its second moments.
+
+    Args:
+        features: (B, C, H, W), any float type.
+        style: statistics with the same ``seed``.
+        seed: of directions and positions.
+
+    Returns:
+        (B,), at least 0.
+    """
+    distance = squared_distance(feature_quantiles(features, seed), style.quantiles)
+    return distance / style.quantiles.square().mean().clamp_min(1e-12)
+
+
+def feature_quantiles(features: Tensor, seed: int = 0) -> Tensor:
+    """(B, C, H, W) to the quantiles of the features along random directions: (B, P, Q)."""
+    return quantiles(
+        sample(features, seed), directions(features.shape[1], NUM_DIRECTIONS, seed, features.device)
+    )

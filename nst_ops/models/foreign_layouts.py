@@ -1,0 +1,216 @@
+"""Checkpoints in the layouts of other projects, renamed to ours."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.vgg import STATISTICS, CheckpointError, load_strictly
+from nst_ops.models.vit_adain import IMAGENET_MEAN, IMAGENET_STD, SEED, ViTAdaIN
+
+
+def build_johnson(path: Path, weights: Mapping[str, Tensor]) -> tuple[JohnsonNet, str]:
+    """The network that foreign weights describe, and the name of their layout.
+
+    Raises:
+        CheckpointError: no layout that is known, or not all of a network.
+    """
+    for layout, (marker, rename, options) in _LAYOUTS.items():
+        if marker in weights:
+            renamed = {new: value for key, value in weights.items() if (new := rename(key)) is not None}
+            model = JohnsonNet(
+                width=weights[marker].shape[0],
+                num_blocks=_count_blocks(renamed),
+                **options,  # type: ignore[arg-type]
+            )
+            if layout == "pytorch-examples":
+                _fold_pixel_range(renamed)
+            load_strictly(path, model, renamed)
+            return model, layout
+    shown = ", ".join(sorted(weights)[:5])
+    raise CheckpointError(
+        f"{path}: not a network known here: {len(weights)} tensors, first keys: {shown or 'none'}. "
+        "Known layouts: nst-ops, pytorch/examples fast_neural_style, clipmorph, ViT-AdaIN on timm"
+    )
+
+
+def _fold_pixel_range(weights: dict[str, Tensor]) -> None:
+    """Turn a network on pixels 0..255 into the same network on [0, 1], in place."""
+    weights["encoder.0.conv.conv.weight"] = weights["encoder.0.conv.conv.weight"] * 255.0
+    for name in ("weight", "bias"):
+        key = f"decoder.2.conv.{name}"
+        if key in weights:
+            weights[key] = weights[key] / 255.0
+
+
+def _count_blocks(weights: Mapping[str, Tensor]) -> int:
+    return len({key.split(".")[1] for key in weights if key.startswith("residuals.")})
+
+
+def _rename_residual(key: str) -> str:
+    return key.replace(".conv2d.", ".conv.").replace(".in1.", ".norm1.").replace(".in2.", ".norm2.")
+
+
+def _rename_pytorch_examples(key: str) -> str | None:
+    """conv1..3, in1..5, res1..5, deconv1..3; None for statistics that instance norm ignores."""
+    if key.endswith(STATISTICS):
+        return None
+    if match := re.match(r"res(\d+)\.(.*)", key):
+        return f"residuals.{int(match[1]) - 1}." + _rename_residual(f".{match[2]}").lstrip(".")
+    if match := re.match(r"(conv|in|deconv)(\d)\.(?:conv2d\.)?(weight|bias)$", key):
+        kind, index, name = match[1], int(match[2]), match[3]
+        if kind == "conv":
+            return f"encoder.{index - 1}.conv.conv.{name}"
+        if kind == "in":
+            return f"encoder.{index - 1}.norm.{name}" if index <= 3 else f"decoder.{index - 4}.norm.{name}"
+        return f"decoder.{index - 1}.conv.conv.{name}" if index <= 2 else f"decoder.2.conv.{name}"
+    return key
+
+
+def _rename_clipmorph(key: str) -> str | None:
+    """convBlock.*, residualBlock.*, convTransBlock.*; ``normalization`` is never used there."""
+    if key.startswith("normalization.") or key.endswith(STATISTICS):
+        return None
+    if match := re.match(r"residualBlock\.(\d+)\.(.*)", key):
+        return f"residuals.{match[1]}." + _rename_residual(f".{match[2]}").lstrip(".")
+    if match := re.match(r"conv(Trans)?Block\.(\d+)\.(?:(?:conv2d|convTrans)\.)?(weight|bias)$", key):
+        room = "decoder" if match[1] else "encoder"
+        layer, part = divmod(int(match[2]), 3)
+        if room == "decoder" and layer == 2:
+            return f"decoder.2.conv.{match[3]}"
+        return f"{room}.{layer}.{'norm' if part else 'conv.conv'}.{match[3]}"
+    return key
+
+
+_LAYOUTS = {
+    # name: (a key only it has, how its keys map to ours, the network it is)
+    "pytorch-examples": (
+        "conv1.conv2d.weight",
+        _rename_pytorch_examples,
+        {"upsampling": "nearest", "norm": "instance", "head": "linear"},
+    ),
+    "clipmorph": (
+        "convBlock.0.conv2d.weight",
+        _rename_clipmorph,
+        {"upsampling": "transposed", "norm": "instance", "head": "sigmoid"},
+    ),
+}
+
+
+_MARKER = "patch_embed.proj.weight"
+_SIZES = {192: ("tiny", 12), 384: ("small", 12), 768: ("base", 12), 1024: ("large", 24)}
+
+
+def build_seed(path: Path, weights: dict[str, Tensor]) -> tuple[ViTAdaIN, tuple[str, ...]]:
+    """The network that the weights describe, and the keys that are no part of it.
+
+    Those are the classification head, constants of the color normalization, groups that
+    hold a VGG and running statistics, which instance normalization does not use.
+
+    Raises:
+        CheckpointError: not such a network, or not all of it; keys that do not fit are named.
+    """
+    while _MARKER not in weights and len({key.split(".")[0] for key in weights}) == 1:
+        weights = {key.partition(".")[2]: value for key, value in weights.items()}  # out of one more module
+    encoder = next(key for key in weights if key.endswith(_MARKER)).removesuffix(_MARKER)
+    dropped = tuple(key for key in weights if _is_beside(key, weights, encoder))
+    own = {key: value for key, value in weights.items() if key not in dropped}
+    vit = {key.removeprefix(encoder): value for key, value in own.items() if key.startswith(encoder)}
+    painter = {key: value for key, value in own.items() if not key.startswith(encoder)}
+    if not encoder or _MARKER not in vit or vit.get("pos_embed", torch.empty(0)).dim() != 3:
+        raise CheckpointError(
+            f"{path}: not a ViT-AdaIN network: a Vision Transformer and no decoder beside it"
+        )
+    try:
+        model = ViTAdaIN(**SEED | _encoder_arguments(vit) | _decoder_arguments(painter))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not the seed recipe of ViT-AdaIN: {error}") from error
+    renamed = {f"encoder.network.{key}": value for key, value in vit.items()}
+    load_strictly(path, model, renamed | _rename_decoder(model.decoder, painter))
+    return model, dropped
+
+
+def _is_beside(key: str, weights: dict[str, Tensor], encoder: str) -> bool:
+    """Whether ``key`` is no part of encoder or decoder."""
+    if key.startswith(encoder):
+        return key.removeprefix(encoder).startswith("head.")
+    value = weights[key]
+    if any(value.numel() == 3 and _equal(value, color) for color in (IMAGENET_MEAN, IMAGENET_STD)):
+        return True
+    group = key.split(".")[0] + "."
+    return key.endswith(STATISTICS) or (not encoder.startswith(group) and _is_vgg(group, weights))
+
+
+def _equal(value: Tensor, color: tuple[float, ...]) -> bool:
+    return torch.allclose(value.flatten().float(), torch.tensor(color), atol=1e-3)
+
+
+def _is_vgg(group: str, weights: dict[str, Tensor]) -> bool:
+    """Whether a group of keys has the first two layers of a VGG: 3 to 64 to 64 channels, 3x3."""
+    shapes = {tuple(value.shape) for key, value in weights.items() if key.startswith(group)}
+    return {(64, 3, 3, 3), (64, 64, 3, 3)} <= shapes
+
+
+def _encoder_arguments(vit: dict[str, Tensor]) -> dict[str, object]:
+    width, _, patch, _ = vit[_MARKER].shape
+    if width not in _SIZES:
+        raise ValueError(f"no ViT of timm has {width} channels, those there are have {list(_SIZES)}")
+    size, usual_depth = _SIZES[width]
+    depth = len({key.split(".")[1] for key in vit if key.startswith("blocks.")})
+    options = {} if depth == usual_depth else {"depth": depth}
+    if patch != 16:
+        options["patch_size"] = patch
+    side = math.isqrt(vit["pos_embed"].shape[1] - 1) * patch
+    return {
+        "encoder": f"vit_{size}_patch16_224",
+        "encoder_options": options,
+        "image_size": side,
+    }
+
+
+def _decoder_arguments(painter: dict[str, Tensor]) -> dict[str, object]:
+    """Of transposed convolutions, (in, out, k, k) each, and maybe a convolution to colors at the end."""
+    layers = [value.shape for value in painter.values() if value.dim() == 4]
+    if not layers:
+        raise ValueError("it has no decoder")
+    ends_in_convolution = layers[-1][0] == 3
+    doublings = layers[:-1] if ends_in_convolution else layers
+    widths = [shape[1] for shape in doublings]
+    widths = widths if ends_in_convolution else widths[:-1]
+    norms = [key for key, value in painter.items() if key.endswith(".weight") and value.dim() == 1]
+    return {"widths": widths, "kernel": layers[0][-1], "affine": len(norms) == len(widths)}
+
+
+def _rename_decoder(decoder: nn.Module, painter: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of our decoder for those of the file, convolutions and norms each in their order.
+
+    Keys for which ours has no place stay as they are, for the strict loading to name.
+    """
+    ours = {
+        dims: [name for name, layer in decoder.named_modules() if _weight_dims(layer) == dims]
+        for dims in (4, 1)
+    }
+    places: dict[str, str] = {}
+    for key, value in painter.items():
+        if key.endswith(".weight") and ours.get(value.dim()):
+            places[key.removesuffix(".weight")] = f"decoder.{ours[value.dim()].pop(0)}"
+    renamed = {}
+    for key, value in painter.items():
+        layer, _, name = key.rpartition(".")
+        renamed[f"{places[layer]}.{name}" if layer in places else key] = value
+    for name, value in decoder.state_dict().items():
+        # A bias before an InstanceNorm changes nothing: it may have been left out.
+        if name.endswith("bias") and f"decoder.{name.removesuffix('bias')}weight" in renamed:
+            renamed.setdefault(f"decoder.{name}", torch.zeros_like(value))
+    return renamed
+
+
+def _weight_dims(layer: nn.Module) -> int:
+    weight = getattr(layer, "weight", None)
+    return weight.dim() if isinstance(weight, Tensor) else 0

@@ -1,0 +1,97 @@
+"""Files on a disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
+
+from nst_ops.storage.base import FileInfo, Tree
+
+SCRATCH = ".tmp"
+"""Folder under an output that holds unfinished local writes; on the same disk, so a rename is atomic."""
+
+
+class LocalTree(Tree):
+    """A folder on a disk: unfinished files lie in a scratch folder beside the finished ones."""
+
+    def __init__(self, path: str) -> None:
+        # No fsspec URL parsing for plain paths: '::', '*' and '#' are letters there.
+        super().__init__(LocalFileSystem(), os.path.abspath(os.path.expanduser(path)))
+        self.scratch: str | None = self.path(SCRATCH)
+
+    def uri(self, relpath: str) -> str:
+        """The plain absolute path."""
+        return self.path(relpath).rstrip("/") or "/"
+
+    def exists(self, relpath: str) -> bool:
+        """Whether there is such a file or folder."""
+        return os.path.exists(self.path(relpath))
+
+    def is_file(self) -> bool:
+        """Whether the root is a file."""
+        return os.path.isfile(self.root)
+
+    def file(self, relpath: str) -> FileInfo:
+        """One file, as ``files`` lists it."""
+        path = self.path(relpath)
+        try:
+            stat = os.stat(path)
+        except OSError:  # a link to nothing, or a file that has just gone
+            return FileInfo(relpath, 0, "", regular=False)
+        return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
+
+    def files(self) -> Iterator[FileInfo]:
+        """Every file."""
+
+        def refuse(error: OSError) -> None:
+            raise error
+
+        for folder, folders, names in os.walk(self.root, onerror=refuse, followlinks=False):
+            # Links to folders could lead in a circle: they are not followed, but not forgotten either.
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for name in names + links:
+                yield self.file(os.path.relpath(os.path.join(folder, name), self.root))
+
+    def names(self, relpath: str) -> Iterator[str]:
+        """Names in one folder."""
+        try:
+            with os.scandir(self.path(relpath)) as entries:
+                yield from (entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The file, or a part of it."""
+        with open(self.path(relpath), "rb") as file:
+            file.seek(start or 0)
+            return file.read() if end is None else file.read(end - (start or 0))
+
+    def place(self, temporary: Path, relpath: str) -> None:
+        """Rename a file or folder of the scratch folder to its name."""
+        if temporary.is_dir():
+            self.remove(relpath)
+        self._rename(str(temporary), relpath)
+
+    def publish(self, source: str, target: str) -> None:
+        """Rename a file."""
+        self._rename(self.path(source), target)
+
+    def _rename(self, path: str, relpath: str) -> None:
+        os.makedirs(os.path.dirname(self.path(relpath)), exist_ok=True)
+        os.replace(path, self.path(relpath))
+
+    def remove(self, relpath: str) -> None:
+        """Delete a file or folder if it is there."""
+        path = self.path(relpath)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.remove(path)
+
+    def remove_scratch(self) -> None:
+        """Drop the scratch folder."""
+        shutil.rmtree(self.path(SCRATCH), ignore_errors=True)

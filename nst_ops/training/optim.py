@@ -1,0 +1,95 @@
+"""Optimization over one worker or several: learning rate, precision, what ranks agree on."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nst_ops.config.training import TrainConfig
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Rate of ``step``, counted from 1: a linear rise over the warm-up, then the schedule.
+
+    ``cosine`` falls to nearly 0 (I. Loshchilov, F. Hutter, ICLR 2017, without restarts),
+    ``step`` to a tenth at half and again at three quarters of all steps.
+    """
+    warmup = round(config.warmup * config.steps)
+    if step <= warmup:
+        return config.learning_rate * step / warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "step":
+        drops = (step > config.steps / 2) + (step > config.steps * 3 / 4)
+        return float(config.learning_rate * 0.1**drops)
+    done = (step - warmup - 1) / max(1, config.steps - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Autocast and gradient scaling for one device.
+
+    Args:
+        name: ``fp32``, ``bf16``, ``fp16``, or ``auto``: bf16 where the hardware has it
+            (Ampere and later, CPUs with AMX or AVX512-BF16), fp16 on older GPUs, else fp32.
+        device: where the training runs.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name = _fastest(device) if name == "auto" else name
+        self.device = device
+        # fp16 gradients of small losses underflow; 2^12 is far from overflow, so few steps are lost
+        # until the scale has settled (P. Micikevicius et al., ICLR 2018).
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=self.name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Convolutions in the type, reductions and losses in fp32."""
+        return torch.autocast(self.device.type, _TYPES[self.name], enabled=self.name != "fp32")
+
+
+def _fastest(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This worker's place among ``world`` workers."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker is the one that reads, writes and reports."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all workers; the same on each. NaN anywhere is NaN everywhere."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def share(self, value: Any) -> Any:
+        """What the first worker has; other workers' values do not matter. Waits for all."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=_device())
+        return box[0]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
