@@ -18,7 +18,7 @@ from torchvision.models import vgg
 
 from nst_ops.config import LossConfig, TrainJohnsonConfig
 from nst_ops.models.vgg import tap_indices
-from nst_ops.ray_connection import connected, num_gpus
+from nst_ops.ray_cluster import connected, num_gpus
 from nst_ops.training.data import Batches, Photos
 from nst_ops.training.loop import train
 from nst_ops.training.run import train_network

@@ -1,7 +1,8 @@
 """Typed, strict configurations: every key of every job, with its meaning."""
 
-from nst_ops.config.base import ConfigError, JobConfig
+from nst_ops.config.base import JobConfig
 from nst_ops.config.cli import parse_config
+from nst_ops.config.errors import ConfigError, FatalError
 from nst_ops.config.evaluate import EvaluateConfig
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
@@ -10,6 +11,7 @@ from nst_ops.config.training import TrainingConfig, TrainJohnsonConfig, TrainVit
 __all__ = [
     "ConfigError",
     "EvaluateConfig",
+    "FatalError",
     "JobConfig",
     "LossConfig",
     "ModelConfig",

@@ -8,10 +8,6 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 
-class ConfigError(ValueError):
-    """A configuration, input or output that cannot be run; the message is for a person."""
-
-
 class StrictModel(BaseModel):
     """A section of a configuration in which an unknown key is an error."""
 

@@ -17,7 +17,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import CliSettingsSource
 
-from nst_ops.config.base import ConfigError, JobConfig
+from nst_ops.config.base import JobConfig
+from nst_ops.config.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 

@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nst_ops.collection.progress import Sample
-from nst_ops.ray_connection import nodes
+from nst_ops.ray_cluster import nodes
 
 _ANSWER_S = 10.0
 """Seconds that the board has for an answer: a lost cluster must not keep the driver from saying so."""

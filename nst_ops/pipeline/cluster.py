@@ -19,7 +19,7 @@ from nst_ops.pipeline.pool import Pool, plan_pool
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.unit_actor import _UnitActor
 from nst_ops.pipeline.worker import UnitResult
-from nst_ops.ray_connection import nodes
+from nst_ops.ray_cluster import nodes
 
 
 def pool_size(config: StylizeConfig) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.ray_connection import Node
+from nst_ops.ray_cluster import Node
 
 _FINEST = 100
 """Parts into which a core or a GPU is divided at the finest."""

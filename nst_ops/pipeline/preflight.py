@@ -28,7 +28,7 @@ from nst_ops.pipeline.pool import wants_gpu
 from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.summary import render
 from nst_ops.pipeline.workbench import Workbench
-from nst_ops.ray_connection import num_gpus
+from nst_ops.ray_cluster import num_gpus
 from nst_ops.storage import Folder
 
 _PROBES = 48

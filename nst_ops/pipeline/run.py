@@ -21,7 +21,7 @@ from nst_ops.pipeline.preflight import preflight
 from nst_ops.pipeline.spec import RunSpec, fingerprint, manifest_row, new_spec
 from nst_ops.pipeline.summary import Summary
 from nst_ops.pipeline.waves import FatalError, Waves
-from nst_ops.ray_connection import connected
+from nst_ops.ray_cluster import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.report.run_report import write_run_page
 from nst_ops.storage import Folder, StorageError, configure_storage

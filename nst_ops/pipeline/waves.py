@@ -20,7 +20,7 @@ from nst_ops.pipeline.preflight import estimate_frames
 from nst_ops.pipeline.progress import ProgressDisplay
 from nst_ops.pipeline.spec import RunSpec, manifest_row
 from nst_ops.pipeline.worker import UnitResult
-from nst_ops.ray_connection import num_gpus
+from nst_ops.ray_cluster import num_gpus
 
 _WAVE = 5_000
 """Units of one execution of Ray Data: each starts workers of its own, and its last one waits alone."""

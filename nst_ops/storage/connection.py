@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 
-from nst_ops.config.base import ConfigError
+from nst_ops.config.errors import ConfigError
 from nst_ops.config.storage import StorageConfig
 
 S3_SCHEMES = ("s3", "s3a")

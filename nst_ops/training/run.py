@@ -13,7 +13,7 @@ from ray.train.torch import TorchTrainer
 
 from nst_ops.collection.run_lock import OutputInUseError, only_run
 from nst_ops.config import ConfigError, TrainingConfig
-from nst_ops.ray_connection import (
+from nst_ops.ray_cluster import (
     connected,
     cores_per_node,
     num_cpus,

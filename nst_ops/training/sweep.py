@@ -28,7 +28,7 @@ from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.losses import PerceptualLoss, add_noise, noise_stability
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.ray_connection import connected, cores_per_node, num_gpus, num_nodes, pyarrow_filesystem
+from nst_ops.ray_cluster import connected, cores_per_node, num_gpus, num_nodes, pyarrow_filesystem
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.checkpointing import absolute, claim_output, fingerprint
 from nst_ops.training.data import Batches, StoredPhotos, UInt8Array, ingest, list_pictures, to_tensor

@@ -4,7 +4,7 @@ import pytest
 
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline.pool import Pool, plan_pool
-from nst_ops.ray_connection import Node
+from nst_ops.ray_cluster import Node
 
 
 def cluster(*nodes: tuple[float, float]) -> list[Node]:
