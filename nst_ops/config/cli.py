@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import CliSettingsSource
 
-from nst_ops.config.base import JobConfig
+from nst_ops.config.base import JobConfig, former_names, rename_keys, section_of
 from nst_ops.config.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
@@ -47,7 +47,7 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None)
     )
     try:
         path = _config_path(argv)
-        from_file = _read_yaml(Path(path)) if path else {}
+        from_file = _read_yaml(Path(path), config_class) if path else {}
         return config_class(**_merge(from_file, cli()))
     except (ConfigError, ValidationError) as error:
         message = explain(error, config_class) if isinstance(error, ValidationError) else str(error)
@@ -67,7 +67,8 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
                 parts.append(f"'{needed}' is required: give --{needed} or put it into the file")
         else:
             what = item["msg"].removeprefix("Value error, ")
-            parts.append(f"'{key}': {what[0].lower()}{what[1:]} (got {item['input']!r})")
+            given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
+            parts.append((f"'{key}': {what[0].lower()}{what[1:]}" if key else what) + given)
     return "; ".join(parts)
 
 
@@ -101,7 +102,7 @@ def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
         if arg.startswith("--") and arg != "--":
             prefix, head = ("--no-", arg[5:]) if arg.startswith("--no-") else ("--", arg[2:])
             head, equals, value = head.partition("=")
-            option = prefix + head.replace("-", "_")
+            option = prefix + _present_name(head.replace("-", "_"), config_class)
             if option in switches and equals:
                 normal.append(_switched(option, value) or arg)
             else:
@@ -111,6 +112,15 @@ def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
         else:
             normal.append(arg)
     return normal
+
+
+def _present_name(key: str, config_class: type[BaseModel]) -> str:
+    """The dotted ``key`` with every former name in it replaced."""
+    names, section = [], config_class
+    for name in key.split("."):
+        names.append(former_names(section).get(name, name))
+        section = section_of(section, names[-1]) or BaseModel
+    return ".".join(names)
 
 
 def _switched(option: str, value: str) -> str | None:
@@ -124,7 +134,7 @@ def _config_path(argv: list[str]) -> str | None:
     return path
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, config_class: type[BaseModel]) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -135,7 +145,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}") from error
     if loaded is not None and not isinstance(loaded, dict):
         raise ConfigError(f"'{path}' must hold keys and values, not a {type(loaded).__name__}")
-    return loaded or {}
+    try:
+        return dict(rename_keys(config_class, loaded or {}))
+    except ValueError as error:
+        raise ConfigError(f"'{path}': {error}") from error
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -290,6 +290,9 @@ class StylizeConfig(JobConfig):
     storage: StorageConfig = StorageConfig()
     workers: WorkersConfig = WorkersConfig()
     report: ReportConfig = ReportConfig()
+    executor: Literal["auto", "local", "ray"] = "auto"
+    """What runs the workers. local: processes on this machine, without Ray; ray: a Ray cluster; auto: Ray
+    where a cluster is at hand (ray_address, RAY_ADDRESS, a running head, ray job submit), else local."""
     ray_address: str = "auto"
     """auto joins the cluster at hand or starts Ray on this machine; local always starts one."""
     dry_run: bool = False

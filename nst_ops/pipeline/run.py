@@ -15,12 +15,12 @@ from nst_ops.collection.planner import Plan, Rules
 from nst_ops.collection.results import Results
 from nst_ops.collection.run_lock import OutputInUseError, Pulse, live_run, refuse_other_run, write_run_record
 from nst_ops.collection.segments import forget_films, tidy
-from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.config import ConfigError, FatalError, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline.preflight import preflight
 from nst_ops.pipeline.spec import RunSpec, fingerprint, manifest_row, new_spec
 from nst_ops.pipeline.summary import Summary
-from nst_ops.pipeline.waves import FatalError, Waves
+from nst_ops.pipeline.waves import Waves
 from nst_ops.ray_cluster import connected
 from nst_ops.report.contact_sheet import write_contact_sheet
 from nst_ops.report.run_report import write_run_page

@@ -12,6 +12,7 @@ from nst_ops.collection.progress import Planned
 from nst_ops.collection.run_lock import OutputInUseError, Pulse
 from nst_ops.collection.segments import forget_films
 from nst_ops.collection.units import WorkUnit, in_each_style, split_unit, without
+from nst_ops.config import FatalError
 from nst_ops.pipeline import cluster
 from nst_ops.pipeline.board import Board
 from nst_ops.pipeline.cutting import cut_films, left_to_do
@@ -24,10 +25,6 @@ from nst_ops.ray_cluster import num_gpus
 
 _WAVE = 5_000
 """Units of one execution of Ray Data: each starts workers of its own, and its last one waits alone."""
-
-
-class FatalError(RuntimeError):
-    """Why a run cannot go on; no file's fault. What is finished stays."""
 
 
 @dataclass
