@@ -108,7 +108,6 @@ def test_null_takes_a_value_of_the_file_back(yaml_file):
         (["--video.crf", "high"], "'video.crf': input should be a valid integer"),
         (["--video.crf", "52"], "'video.crf': input should be less than or equal to 51 (got '52')"),
         (["--video.preset", "placebo"], "'ultrafast', 'veryfast'"),
-        (["--model.kind", "vgg"], "'johnson'"),
         (["--style.mode", "all"], "'one', 'each' or 'random'"),
         (["--style.alpha", "1.5"], "'style.alpha': input should be less than or equal to 1"),
         (["--style.image", "x"], "unknown option '--style.image', did you mean '--style.images'?"),

@@ -71,10 +71,10 @@ class GatysConfig(StrictModel):
 class ModelConfig(StrictModel):
     """The network that paints."""
 
-    kind: Literal["johnson", "vit_adain", "gatys", "identity"] = "johnson"
+    kind: str = "johnson"
     """johnson: a trained network of one style; vit_adain: a trained network that takes any style from
     style.images; gatys: the slow optimization that needs no training, style from style.images;
-    identity: no change, to measure the pipeline alone."""
+    identity: no change, to measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
     """A shipped style by name, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"

@@ -17,8 +17,9 @@ from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig
 from nst_ops.media.video.encoders import check_encoder, encoder_for
+from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 from nst_ops.storage import Folder
-from nst_ops.stylizers import PRETRAINED, load_stylizer, resolve_checkpoint
+from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.style_images import StylePictures
 from nst_ops.temporal.smoothing import load_smoother
 

@@ -1,9 +1,6 @@
-"""Inference: uint8 frames in, uint8 frames out.
+"""Inference: uint8 frames in, uint8 frames out; ``registry`` lists the kinds of models there are."""
 
-To add one: a class with the ``Stylizer`` call and a line in ``load_stylizer``.
-"""
-
-from nst_ops.stylizers.base import PRETRAINED, Stylizer, load_stylizer, resolve_checkpoint
+from nst_ops.stylizers.registry import KINDS, ModelKind, Stylizer, load_stylizer, model_kind, register
 from nst_ops.stylizers.style_images import Style
 
-__all__ = ["PRETRAINED", "Style", "Stylizer", "load_stylizer", "resolve_checkpoint"]
+__all__ = ["KINDS", "ModelKind", "Style", "Stylizer", "load_stylizer", "model_kind", "register"]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
+from nst_ops.media.images import UInt8Array
 from nst_ops.models.vgg import VGGFeatures, WeightsError
-from nst_ops.stylizers.base import UInt8Array
 from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
 from nst_ops.stylizers.style_images import Style
 

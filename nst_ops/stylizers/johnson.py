@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from nst_ops.media.images import UInt8Array
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.stylizers.base import UInt8Array
 from nst_ops.stylizers.device import (
     choose_device,
     frames_that_fit,

@@ -8,9 +8,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from nst_ops.media.images import UInt8Array
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.stylizers.base import UInt8Array
 from nst_ops.stylizers.device import (
     choose_device,
     frames_that_fit,

@@ -16,8 +16,8 @@ import torch
 from nst_ops.collection.constants import RUN_FILE
 from nst_ops.collection.run_lock import refuse_other_run, write_run_record
 from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig
+from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.storage import Folder, StorageFullError
-from nst_ops.stylizers import resolve_checkpoint
 from nst_ops.training.data import StoredPhotos
 from nst_ops.training.setup import Material
 

@@ -8,9 +8,9 @@ import torch
 
 from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.models.checkpoint import load_checkpoint
+from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.stylizers import resolve_checkpoint
 
 Network = JohnsonNet | ViTAdaIN
 

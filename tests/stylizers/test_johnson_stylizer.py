@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nst_ops.config import ModelConfig
+from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.storage import Folder
-from nst_ops.stylizers import load_stylizer, resolve_checkpoint
-from nst_ops.stylizers.base import PRETRAINED
+from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.johnson import JohnsonStylizer
 
 

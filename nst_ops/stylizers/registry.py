@@ -1,0 +1,214 @@
+"""The contract of a stylizer, and the table of the kinds of models that ``model.kind`` may name.
+
+To add a kind: write a class with the ``Stylizer`` call and ``register`` a ``ModelKind`` that loads it.
+Everything that differs between kinds is a field of their entry: nothing else asks for a kind's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nst_ops.config import ModelConfig
+from nst_ops.media.images import UInt8Array
+from nst_ops.models.checkpoint_files import resolve_checkpoint
+from nst_ops.stylizers.style_images import Style
+
+
+class Stylizer(Protocol):
+    """What a worker calls on every batch of frames."""
+
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+        """Stylize a batch.
+
+        Args:
+            frames_nhwc: uint8 sRGB, (N, H, W, 3), any H and W from 1 on.
+            styles: the style of each frame, N of them, for a kind that ``takes_style_images``;
+                others leave them unread. The same ``Style`` object comes again and again: keep
+                what is computed from it.
+
+        Returns:
+            uint8 sRGB of the same shape.
+
+        Raises:
+            MemoryError: one frame does not fit into the device's memory, nor in tiles where those serve.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """One kind of model and everything that a run asks about it. It is pickled to the workers."""
+
+    name: str
+    """Value of ``model.kind``."""
+    load: Callable[[ModelConfig, float], Stylizer]
+    """Make the stylizer of a ``model`` section and ``style.alpha``. It imports torch inside, if at all:
+    runs of other kinds then start without it. Raises FileNotFoundError for weights that do not exist and
+    ValueError for anything else that is wrong with the configuration."""
+    summary: str = ""
+    """One line for a person who chooses between the kinds."""
+    weights_key: str = ""
+    """Key under ``model`` that names the file of the weights: ``checkpoint`` or ``<own_section>.weights``;
+    empty where there is none. Weights count in a run's fingerprint by their hash, not by this key."""
+    own_section: str = ""
+    """Section under ``model`` that no other kind reads: only this one's fingerprint holds it."""
+    takes_style_images: bool = False
+    """Whether the style comes with each frame, from ``style.images``."""
+    takes_alpha: bool = False
+    """Whether ``style.alpha`` is the strength of the style."""
+    strength_key: str = ""
+    """Key that sets the strength of the style in the place of ``style.alpha``, for the message."""
+    can_freeze: bool = False
+    """Whether the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
+    uses_device: bool = True
+    """Whether it runs on ``model.device`` and in torch's threads."""
+    smooths: bool = True
+    """Whether its videos flicker, so that they are smoothed over time."""
+    warms_up: bool = True
+    """Whether a first call on a small frame is worth its time, before anything is measured."""
+    has_losses: bool = False
+    """Whether the stylizer has ``last_losses``, rows of figures of each frame that it was called with
+    last, to be drawn as curves: one image at a time."""
+    train_command: str | None = None
+    """Command of ``nst-ops`` that trains such a model."""
+
+    def weights_file(self, model: ModelConfig) -> Path | None:
+        """Return the local file of the weights; None for a kind without them or with downloaded ones.
+
+        Raises:
+            FileNotFoundError: ``model.checkpoint`` is neither a file nor a shipped style.
+            ValueError: ``model.checkpoint`` is a URI of an unknown file system.
+        """
+        if self.weights_key == "checkpoint":
+            return resolve_checkpoint(model.checkpoint)
+        section, _, key = self.weights_key.rpartition(".")
+        named = getattr(getattr(model, section), key) if section else None
+        return Path(named) if named else None
+
+    def with_weights_file(self, model: ModelConfig, path: str | Path) -> ModelConfig:
+        """Return ``model`` with ``path`` as the file of its weights."""
+        section, _, key = self.weights_key.rpartition(".")
+        if not section:
+            return model.model_copy(update={key: str(path)} if key else {})
+        inner = getattr(model, section).model_copy(update={key: str(path)})
+        return model.model_copy(update={section: inner})
+
+
+KINDS: dict[str, ModelKind] = {}
+"""The known kinds by name."""
+
+
+def register(kind: ModelKind) -> ModelKind:
+    """Make ``kind`` known to ``model.kind``, in the place of one of the same name; returns it."""
+    KINDS[kind.name] = kind
+    return kind
+
+
+def model_kind(name: str) -> ModelKind:
+    """Return the kind of this name.
+
+    Raises:
+        ValueError: there is none; the message names those there are, and the one that was meant.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.5)
+    meant = f", did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"'model.kind': no model of kind '{name}'{meant} Known: {', '.join(sorted(KINDS))}")
+
+
+def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
+    """Make the stylizer that ``model`` describes.
+
+    Args:
+        model: kind, weights, device, precision and tile.
+        alpha: strength of the style in [0, 1], for kinds that take it.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: no such kind or device; or, as ``nst_ops.models.checkpoint.CheckpointError``, the
+            checkpoint cannot be used or holds another kind of network.
+    """
+    return model_kind(model.kind).load(model, alpha)
+
+
+def _load_johnson(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.models.checkpoint import load_checkpoint
+    from nst_ops.models.johnson import JohnsonNet
+    from nst_ops.stylizers.johnson import JohnsonStylizer
+
+    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(JohnsonNet)
+    return JohnsonStylizer(network, model.device, model.precision, model.tile)
+
+
+def _load_vit_adain(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.models.checkpoint import load_checkpoint
+    from nst_ops.models.vit_adain import ViTAdaIN
+    from nst_ops.stylizers.vit_adain import VitAdainStylizer
+
+    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(ViTAdaIN)
+    return VitAdainStylizer(network, model.device, model.precision, alpha)
+
+
+def _load_gatys(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.stylizers.gatys import GatysStylizer
+
+    return GatysStylizer(model.gatys, model.device, model.precision)
+
+
+def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
+    return _unchanged
+
+
+def _unchanged(frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+    return frames_nhwc
+
+
+register(
+    ModelKind(
+        "johnson",
+        _load_johnson,
+        summary="a trained network of one style, one forward pass",
+        weights_key="checkpoint",
+        can_freeze=True,
+        train_command="train-johnson",
+    )
+)
+register(
+    ModelKind(
+        "vit_adain",
+        _load_vit_adain,
+        summary="a trained network that takes any style from style.images, one forward pass",
+        weights_key="checkpoint",
+        takes_style_images=True,
+        takes_alpha=True,
+        train_command="train-vit-adain",
+    )
+)
+register(
+    ModelKind(
+        "gatys",
+        _load_gatys,
+        summary="the slow optimization that needs no training, style from style.images",
+        weights_key="gatys.weights",
+        own_section="gatys",
+        takes_style_images=True,
+        strength_key="model.gatys.gram.weight",
+        warms_up=False,  # its shortest call runs for seconds
+        has_losses=True,
+    )
+)
+register(
+    ModelKind(
+        "identity",
+        _load_identity,
+        summary="no change, to measure the pipeline alone",
+        uses_device=False,
+        smooths=False,
+        warms_up=False,
+    )
+)
