@@ -15,14 +15,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from nst_ops.collection.constants import MANIFEST, RUN_FILE
+from nst_ops.collection.constants import MANIFEST, REPORT_PAGE, RUN_FILE
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.progress import PROGRESS_FILE, Progress, Rates, read_progress
+from nst_ops.collection.progress import PROGRESS_FILE, Progress, read_progress
 from nst_ops.collection.results import ErrorGroup, Results
 from nst_ops.collection.run_lock import PATIENCE
+from nst_ops.report.text import counted, duration, errors_table, pace
 from nst_ops.storage import Folder
-
-STATUSES = ("ok", "failed", "crashed", "skipped")
 
 
 @dataclass(frozen=True)
@@ -69,37 +68,6 @@ def tables(status: Status) -> list[Table]:
         if text:
             table.add_row(name, text)
     return [table, *errors_table(status.errors)]
-
-
-def errors_table(errors: Sequence[ErrorGroup]) -> list[Table]:
-    """A table of the errors, if there are any."""
-    if not errors:
-        return []
-    table = Table(title="top errors", title_justify="left")
-    for column in ("rows", "error", "message", "for example"):
-        table.add_column(column, overflow="fold")
-    for error in errors:
-        table.add_row(f"{error.num_rows:,}", error.error_type, error.message, error.example)
-    return [table]
-
-
-def counted(counts: Mapping[str, int]) -> str:
-    """Rows by status, in words."""
-    return ", ".join(f"{counts.get(status, 0):,} {status}" for status in STATUSES)
-
-
-def duration(seconds: float) -> str:
-    """A time as a person would say it."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{hours:.1f} h"
-
-
-def pace(speed: Rates) -> str:
-    """How fast it goes, in words."""
-    frames = f", {speed.frames_per_s:,.1f} frames/s" if speed.frames_per_s else ""
-    return f"{speed.rows_per_s:,.1f} rows/s{frames}"
 
 
 def _lines(status: Status) -> dict[str, str]:
@@ -163,8 +131,6 @@ def _of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}{f', {part / whole:.1%}' if whole else ''}"
 
 
-PAGE = "report/index.html"
-
 _EVERY_S = 2.0
 _TOP_ERRORS = 5
 _DESCRIPTION = """\
@@ -223,7 +189,7 @@ class Watcher:
     def look(self) -> Status:
         """How far the run is now."""
         progress = read_progress(self._output)
-        page = self._output.uri(PAGE) if self._output.exists(PAGE) else None
+        page = self._output.uri(REPORT_PAGE) if self._output.exists(REPORT_PAGE) else None
         if progress is None:  # of an earlier version, or killed before its first sign of life
             rows = Results(Manifest(self._output))
             return Status(self._output.uri(), None, rows.statuses(), rows.errors(_TOP_ERRORS), page=page)

@@ -11,6 +11,10 @@ COMPACTING = ".compacting"
 SEGMENTS = ".segments"
 """Finished segments of films that are not finished."""
 REPORT = "report"
+REPORT_PAGE = f"{REPORT}/index.html"
+
+STATUSES = ("ok", "failed", "crashed", "skipped")
+"""Values of the manifest's column ``status``."""
 
 RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, REPORT, SCRATCH})
 """No output of a source may lie there."""

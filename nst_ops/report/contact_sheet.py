@@ -1,4 +1,4 @@
-"""Before and after, side by side, on one PNG."""
+"""Images and videos before and after, side by side, on one PNG."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,10 +22,10 @@ _CELL = 256
 _GAP = 12
 _LABEL = 20
 _ENLARGING = Image.Resampling.BICUBIC
-_FRAME_OF_FILM = 24  # a second or so in: first frames are often black
+_VIDEO_FRAME = 24  # a second or so in: first frames are often black
 
 Strip = tuple[str, list[Image.Image]]
-"""A label, and the pictures of an item: before, the style where there are several, after."""
+"""A label, and the thumbnails of an item: source, the style image where there are several, output."""
 
 
 def write_contact_sheet(
@@ -34,95 +35,113 @@ def write_contact_sheet(
     num_pairs: int,
     read_style: Callable[[str], UInt8Array] | None = None,
 ) -> str | None:
-    """Draw up to ``num_pairs`` finished items, films first, evenly spread over collection and styles.
+    """Draw up to ``num_pairs`` finished items, videos first.
 
     Args:
         manifest: rows to choose from.
         output: folder to write to.
         relpath: file of the sheet in it.
         num_pairs: pairs to draw.
-        read_style: a style picture by name, uint8 sRGB (H, W, 3), where there are several: each stands
-            between before and after.
+        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several: each stands
+            between source and output.
 
     Returns:
         The sheet's URI, or None if there is nothing to draw.
     """
     strips = read_strips(manifest, num_pairs, read_style)
-    if not strips:
-        return None
+    return draw_contact_sheet(strips, output, relpath) if strips else None
+
+
+def draw_contact_sheet(strips: list[Strip], output: Folder, relpath: str) -> str:
+    """Write ``strips``, at least one, as the PNG ``relpath`` of ``output``; returns its URI."""
     buffer = io.BytesIO()
-    _draw(strips).save(buffer, "PNG")
-    with output.atomic_write(relpath) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    _draw(strips).save(buffer, "PNG", compress_level=1)
+    output.write_bytes(relpath, buffer.getvalue())
     return output.uri(relpath)
 
 
 def read_strips(
     manifest: pa.Table, num_pairs: int, read_style: Callable[[str], UInt8Array] | None = None
 ) -> list[Strip]:
-    """The pictures of some finished items, small, as ``write_contact_sheet`` draws them.
+    """Read thumbnails of some finished items; a file that cannot be read any more is left out.
 
-    A file that cannot be read any more is left out.
+    Args:
+        manifest: rows to choose from.
+        num_pairs: items to read.
+        read_style: as for ``write_contact_sheet``.
     """
     strips = []
-    for row in _choose(manifest, num_pairs):
+    for row in choose_rows(manifest, num_pairs):
         try:
-            pictures = [_thumbnail(row[uri], row["kind"]) for uri in ("source_uri", "output_uri")]
+            thumbnails = [_thumbnail(row[uri], row["kind"]) for uri in ("source_uri", "output_uri")]
             label = row["source_uri"].rsplit("/", 1)[1]
             if read_style:
-                pictures.insert(1, _fitted(read_style(row["style"])))
+                style = Image.fromarray(read_style(row["style"]))
+                style.thumbnail((_CELL, _CELL))
+                thumbnails.insert(1, style)
                 label = f"{label}, {row['style']}"
         except Exception:  # a source that has gone since is no reason to fail a finished run
             continue
-        strips.append((label, pictures))
+        strips.append((label, thumbnails))
     return strips
 
 
-def _choose(manifest: pa.Table, count: int) -> list[dict[str, str]]:
-    # Not of shards: each would have to be fetched whole for one small picture.
+def choose_rows(manifest: pa.Table, count: int) -> list[dict[str, str]]:
+    """Choose up to ``count`` finished files: all styles first, then half videos, evenly spread.
+
+    Members of shards are left out: a whole shard would have to be fetched for one thumbnail.
+
+    Returns:
+        Rows with ``source_uri``, ``output_uri``, ``kind`` and ``style``; videos first, then by source.
+    """
     files = pc.and_(pc.is_null(manifest["source_member"]), pc.is_null(manifest["output_member"]))
     done = manifest.filter(pc.and_(files, pc.equal(manifest["status"], "ok")))
-    done = done.sort_by([("source_uri", "ascending"), ("style", "ascending")])
-    rows = _turned(done.select(["source_uri", "output_uri", "kind", "style"]).to_pylist())
-    films, images = ([row for row in rows if row["kind"] == kind] for kind in ("video", "image"))
-    num_films = min(len(films), max(math.ceil(count / 2), count - len(images)))
-    return _spread(films, num_films) + _spread(images, count - num_films)
+    done = done.sort_by([("source_uri", "ascending"), ("style", "ascending"), ("output_uri", "ascending")])
+    rows = done.select(["source_uri", "output_uri", "kind", "style"]).to_pylist()
+    num_images = sum(row["kind"] == "image" for row in rows)
+    num_videos = min(len(rows) - num_images, max(math.ceil(count / 2), count - num_images))
+    wanted = {"video": num_videos, "image": count - num_videos}
+    sources = {
+        kind: dict.fromkeys(row["source_uri"] for row in rows if row["kind"] == kind) for kind in wanted
+    }
+    ranks = {kind: {uri: rank for rank, uri in enumerate(uris)} for kind, uris in sources.items()}
+    kinds, styles, uses = Counter[str](), Counter[str | None](), Counter[str]()
 
+    def priority(row: dict[str, str]) -> tuple[int, bool, int, float]:
+        """Lowest for a style, a kind and a source that are short, near the next of evenly spread places."""
+        kind, uri = row["kind"], row["source_uri"]
+        num_sources = len(ranks[kind])
+        step = num_sources / max(1, min(wanted[kind], num_sources))
+        far = abs(ranks[kind][uri] - kinds[kind] * step % num_sources)
+        return styles[row["style"]], kinds[kind] >= wanted[kind], uses[uri], far
 
-def _turned(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Each source's rows begin with another style: every third of three styles would be the same."""
-    turned: list[dict[str, str]] = []
-    for number, (_, group) in enumerate(itertools.groupby(rows, key=lambda row: row["source_uri"])):
-        of_source = list(group)
-        first = number % len(of_source)
-        turned += of_source[first:] + of_source[:first]
-    return turned
-
-
-def _spread(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
-    if len(rows) <= count:
-        return rows
-    return [rows[i * len(rows) // count] for i in range(count)]
+    chosen: list[dict[str, str]] = []
+    for _ in range(min(count, len(rows))):
+        rows.remove(row := min(rows, key=priority))
+        for counter, key in ((kinds, "kind"), (styles, "style"), (uses, "source_uri")):
+            counter[row[key]] += 1
+        chosen.append(row)
+    return sorted(chosen, key=lambda row: (row["kind"] != "video", row["source_uri"]))
 
 
 def _thumbnail(uri: str, kind: str) -> Image.Image:
+    """An image, or a frame of a video, upright, of at most ``_CELL`` pixels a side."""
     parent, name = uri.rsplit("/", 1)
     folder = Folder(parent)
-    if kind == "image":
-        decoded = decode_image(folder.read_bytes(name), _CELL)
-        picture = Image.fromarray(decoded.rgb_hwc)
-        if decoded.alpha_hw is not None:
-            picture.putalpha(Image.fromarray(decoded.alpha_hw))
-    else:
-        with _open_film(folder, name) as reader:
-            frames = list(itertools.islice(reader.frames(), _FRAME_OF_FILM))
+    if kind == "video":
+        with _open_video(folder, name) as reader:
+            *_, frame = itertools.islice(reader.frames(), _VIDEO_FRAME)
             # Quarter turns only: np.rot90 counts them counter-clockwise, as ``rotation`` does.
-            picture = Image.fromarray(np.rot90(frames[-1].rgb_hwc, round(reader.info.rotation / 90) % 4))
-    return picture
+            return Image.fromarray(np.rot90(frame.rgb_hwc, round(reader.info.rotation / 90) % 4))
+    decoded = decode_image(folder.read_bytes(name), _CELL)
+    image = Image.fromarray(decoded.rgb_hwc)
+    if decoded.alpha_hw is not None:
+        image.putalpha(Image.fromarray(decoded.alpha_hw))
+    return image
 
 
 @contextlib.contextmanager
-def _open_film(folder: Folder, name: str) -> Iterator[AnimationReader | VideoReader]:
+def _open_video(folder: Folder, name: str) -> Iterator[AnimationReader | VideoReader]:
     """A reader of small frames; of a remote video only the beginning is fetched."""
     if name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif")):
         with folder.local_copy(name) as path, AnimationReader(path, _CELL) as animation:
@@ -130,12 +149,6 @@ def _open_film(folder: Folder, name: str) -> Iterator[AnimationReader | VideoRea
     else:
         with VideoReader(folder.media(name), _CELL, keep_damaged=True) as video:
             yield video
-
-
-def _fitted(pixels_hwc: UInt8Array) -> Image.Image:
-    picture = Image.fromarray(pixels_hwc)
-    picture.thumbnail((_CELL, _CELL))
-    return picture
 
 
 def _draw(strips: list[Strip]) -> Image.Image:
@@ -148,17 +161,17 @@ def _draw(strips: list[Strip]) -> Image.Image:
         "RGB", (columns * (strip_width + _GAP) + _GAP, rows * (strip_height + _GAP) + _GAP), (250, 250, 250)
     )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for index, (name, pictures) in enumerate(strips):
+    for index, (name, thumbnails) in enumerate(strips):
         x = _GAP + index % columns * (strip_width + _GAP)
         y = _GAP + index // columns * (strip_height + _GAP)
         label = name.encode("latin-1", "replace").decode("latin-1")
         pen.text((x, y), label if len(label) <= 60 else label[:57] + "...", fill=(60, 60, 60), font=font)
-        for number, picture in enumerate(pictures):
-            times = _CELL // max(picture.size)  # tiny ones a whole number of times
+        for number, thumbnail in enumerate(thumbnails):
+            times = _CELL // max(thumbnail.size)  # tiny ones a whole number of times
             if times > 1:
-                picture = picture.resize((picture.width * times, picture.height * times), _ENLARGING)
+                thumbnail = thumbnail.resize((thumbnail.width * times, thumbnail.height * times), _ENLARGING)
             cell = Image.new("RGB", (_CELL, _CELL), (232, 232, 232))
-            at = ((_CELL - picture.width) // 2, (_CELL - picture.height) // 2)
-            cell.paste(picture, at, picture if picture.mode == "RGBA" else None)
+            at = ((_CELL - thumbnail.width) // 2, (_CELL - thumbnail.height) // 2)
+            cell.paste(thumbnail, at, thumbnail if thumbnail.mode == "RGBA" else None)
             sheet.paste(cell, (x + number * step, y + _LABEL))
     return sheet

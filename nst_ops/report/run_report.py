@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nst_ops.cli.status import PAGE, STATUSES, duration, pace
-from nst_ops.collection.constants import MANIFEST
+from nst_ops.collection.constants import MANIFEST, REPORT, REPORT_PAGE, STATUSES
 from nst_ops.collection.progress import Progress, Rates, Sample, rates
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
@@ -29,6 +27,7 @@ from nst_ops.media.video import Frame, Selection, VideoReader, VideoWriter
 from nst_ops.media.video.source import MediaSource
 from nst_ops.report.contact_sheet import Strip, read_strips
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
+from nst_ops.report.text import duration, pace
 from nst_ops.storage import Folder
 
 CLIP_S = 5.0
@@ -228,7 +227,7 @@ def write_run_page(
     Returns:
         The URI of the page.
     """
-    folder = posixpath.dirname(PAGE)
+    folder = REPORT
     output.remove(f"{folder}/clips")  # of an earlier run
     strips = read_strips(rows, config.report.pairs, read_style) if config.report.pairs else []
     players = make_players(rows, output, folder, config.video, _NUM_PLAYERS)
@@ -242,8 +241,8 @@ def write_run_page(
         *_pictures(strips),
         *_videos(players),
     ]
-    output.write_bytes(PAGE, page(title, body, _STYLE).encode("utf-8", "replace"))
-    return output.uri(PAGE)
+    output.write_bytes(REPORT_PAGE, page(title, body, _STYLE).encode("utf-8", "replace"))
+    return output.uri(REPORT_PAGE)
 
 
 def _tiles(counts: Mapping[str, int]) -> str:

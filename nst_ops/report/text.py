@@ -1,0 +1,62 @@
+"""Tables and phrases for a terminal or a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from nst_ops.collection.constants import STATUSES
+from nst_ops.collection.progress import Rates
+from nst_ops.collection.results import ErrorGroup
+
+
+def console() -> Console:
+    """A console on standard output: as wide as the terminal, or 120 columns in a log."""
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
+
+
+def render(*tables: Table) -> str:
+    """Tables as plain text, as wide as the terminal, or 120 columns in a log."""
+    printer = console()
+    with printer.capture() as capture:
+        printer.print(*tables)
+    return capture.get().rstrip("\n")
+
+
+def errors_table(errors: Sequence[ErrorGroup], rows: str = "rows") -> list[Table]:
+    """A table of the errors, or an empty list where there are none.
+
+    Args:
+        errors: the most frequent first.
+        rows: the word for what an error is counted in: ``rows`` or ``files``.
+    """
+    if not errors:
+        return []
+    table = Table(title="top errors", title_justify="left")
+    for column in (rows, "error", "message", "for example"):
+        table.add_column(column, overflow="fold")
+    for error in errors:
+        table.add_row(f"{error.num_rows:,}", error.error_type, error.message, error.example)
+    return [table]
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Rows by status, such as ``12 ok, 1 failed, 0 crashed, 0 skipped``."""
+    return ", ".join(f"{counts.get(status, 0):,} {status}" for status in STATUSES)
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that a person would take: ``90 s``, ``14 min``, ``3.2 h``."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{hours:.1f} h"
+
+
+def pace(speed: Rates) -> str:
+    """Rows and, where there are any, video frames per second."""
+    frames = f", {speed.frames_per_s:,.1f} frames/s" if speed.frames_per_s else ""
+    return f"{speed.rows_per_s:,.1f} rows/s{frames}"
