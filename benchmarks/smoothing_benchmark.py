@@ -34,7 +34,7 @@ from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.device import choose_device
 from nst_ops.stylizers.style_images import read_styles
-from nst_ops.temporal.metrics import Paint, noise_gain, psnr, shift_error
+from nst_ops.temporal.metrics import StylizeFrames, noise_gain, psnr, shift_error
 from nst_ops.temporal.smoothing import load_smoother
 
 _EPILOG = """\
@@ -336,7 +336,10 @@ def _strip(excerpt: Excerpt, versions: dict[str, UInt8Array], default: str) -> b
 
 
 def _measure_cost(
-    config: TemporalBenchmarkConfig, paint: Paint, versions: dict[str, TemporalConfig], into: Comparison
+    config: TemporalBenchmarkConfig,
+    paint: StylizeFrames,
+    versions: dict[str, TemporalConfig],
+    into: Comparison,
 ) -> None:
     """Seconds for a frame of the network and of every smoother, one after the other."""
     clip = next(c for c in make_clips(None, config.cost_size, _COST_FRAMES) if c.name == "sprites")

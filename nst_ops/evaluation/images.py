@@ -20,7 +20,7 @@ from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.style_images import StylePictures
+from nst_ops.stylizers.style_images import StyleImages
 
 SMALLEST_STYLE, _LARGEST_STYLE = 32, 512
 
@@ -40,7 +40,7 @@ def read_styles(uri: str, short_side: int | None, limit: int, used: set[str]) ->
         ConfigError: there is none, or one cannot be read.
     """
     try:
-        pictures = StylePictures.open(StyleConfig(images=uri, mode="random", side=SMALLEST_STYLE))
+        pictures = StyleImages.open(StyleConfig(images=uri, mode="random", side=SMALLEST_STYLE))
     except ConfigError as error:
         raise ConfigError(str(error).replace("style.images", "style")) from error
     names = [name for name in pictures.names if name in used] or list(pictures.names)

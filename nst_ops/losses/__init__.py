@@ -1,6 +1,6 @@
 """Losses: what it means to keep the content, to carry the style, to be smooth and to hold still."""
 
-from nst_ops.losses.adversarial import Adversary
+from nst_ops.losses.adversarial import AdversarialLoss
 from nst_ops.losses.color import brighten, color_loss, luma
 from nst_ops.losses.perceptual import LossTerms, PerceptualLoss, Views
 from nst_ops.losses.structure import cel_target, feature_l1
@@ -23,7 +23,7 @@ from nst_ops.losses.temporal import (
 )
 
 __all__ = [
-    "Adversary",
+    "AdversarialLoss",
     "LossTerms",
     "PerceptualLoss",
     "Views",

@@ -23,14 +23,14 @@ AdversarialKind = Literal["non_saturating", "least_squares"]
 View = Literal["color", "coarse", "gray", "surface"]
 
 
-class Adversary(nn.Module):
+class AdversarialLoss(nn.Module):
     """Discriminators of drawings, and the losses of both sides.
 
     Real drawings stand against stylized photographs and, after Y. Chen et al., "CartoonGAN",
     CVPR 2018, against blurred drawings, or lines would not count; after J. Chen et al.,
     "AnimeGAN", ISICA 2019, also against gray ones, or colors would not.
 
-        adversary = Adversary()
+        adversary = AdversarialLoss()
         judge_optimizer = torch.optim.Adam(adversary.parameters(), 4e-4, betas=(0.5, 0.99))
 
         adversary.discriminator_loss(stylized.detach(), drawings).backward()   # one step of the judge

@@ -138,7 +138,7 @@ class PerceptualLoss(nn.Module):
             self.register_buffer(_buffer(*key), mean, persistent=False)
 
     @property
-    def kept(self) -> Targets | None:
+    def style_targets(self) -> Targets | None:
         """The painting's statistics; None if every photograph has its own."""
         return None if self._kept is None else {key: self.get_buffer(_buffer(*key)) for key in self._kept}
 
@@ -180,7 +180,7 @@ class PerceptualLoss(nn.Module):
             terms["identity"] = F.l1_loss(of["own"].float(), views.photos)
         return self._weigh(terms)
 
-    def judge(self, stylized: Tensor, photos: Tensor, styles: Tensor | None = None) -> LossTerms:
+    def score(self, stylized: Tensor, photos: Tensor, styles: Tensor | None = None) -> LossTerms:
         """Judge stylized photographs, both (B, 3, H, W) in [0, 1], by what can be seen of one picture.
 
         All terms but noise, motion, identity and the adversarial one. ``styles`` as of ``views``.
@@ -191,7 +191,7 @@ class PerceptualLoss(nn.Module):
         self, stylized: Tensor, photos: Tensor, styles: Tensor | None, drawn: Tensor | None = None
     ) -> dict[str, Tensor]:
         config = self.config
-        targets = self.kept if styles is None else self._targets(styles)
+        targets = self.style_targets if styles is None else self._targets(styles)
         if targets is None:
             raise ValueError("a loss without a painting needs the style picture of each photograph")
         if config.cel.weight and drawn is None:

@@ -216,7 +216,7 @@ class JohnsonNet(nn.Module):
         # The inverse of the sigmoid, bounded so that black and white can still be left.
         return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
 
-    def twin(self) -> Self:
+    def shared_copy(self) -> Self:
         """A network of the same weights, not copied, with statistics of its own."""
         weights = chain(self.parameters(), self.buffers())
         return copy.deepcopy(self, {id(weight): weight for weight in weights})

@@ -20,7 +20,7 @@ from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
-from nst_ops.stylizers.style_images import StylePictures
+from nst_ops.stylizers.style_images import StyleImages
 from nst_ops.temporal.smoothing import load_smoother
 
 FROM_PICTURES = ("vit_adain", "gatys")
@@ -39,7 +39,7 @@ class RunSpec:
     choice: StyleChoice
     source_root: str
     """What the URIs of all sources begin with, up to their paths."""
-    pictures: StylePictures | None = None
+    pictures: StyleImages | None = None
     """None for a network that has its own style."""
 
     @property
@@ -120,7 +120,7 @@ def _with_weights(model: ModelConfig, path: str) -> ModelConfig:
     return model.model_copy(update={"checkpoint": path})
 
 
-def _pictures(config: StylizeConfig) -> StylePictures | None:
+def _pictures(config: StylizeConfig) -> StyleImages | None:
     """The style pictures that the model needs; a setting that it would not heed is an error."""
     kind, style = config.model.kind, config.style
     if kind not in FROM_PICTURES:
@@ -136,7 +136,7 @@ def _pictures(config: StylizeConfig) -> StylePictures | None:
         )
     if kind == "gatys" and style.alpha != 1:
         raise ConfigError("model.kind gatys takes no style.alpha: its strength is model.gatys.gram.weight")
-    pictures = StylePictures.open(style)
+    pictures = StyleImages.open(style)
     if style.mode == "each" and (taken := RESERVED & set(pictures.names)):
         raise ConfigError(
             f"style picture '{pictures.relpaths[min(taken)]}' would get the folder '{min(taken)}', where the "

@@ -22,7 +22,13 @@ from nst_ops.stylizers.device import (
     too_large,
 )
 from nst_ops.stylizers.style_images import Style
-from nst_ops.stylizers.tiles import Statistics, frozen_twin, kept_statistics, measuring_twin, paint_in_tiles
+from nst_ops.stylizers.tiles import (
+    Statistics,
+    frozen_copy,
+    measured_statistics,
+    measuring_copy,
+    stylize_in_tiles,
+)
 
 # Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
@@ -75,9 +81,9 @@ class JohnsonStylizer:
         Raises:
             MemoryError: they do not fit into the device's memory together, not even in tiles.
         """
-        twin = measuring_twin(self.model)
+        twin = measuring_copy(self.model)
         self._paint(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), twin)
-        return kept_statistics(twin)
+        return measured_statistics(twin)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
         """A stylizer of the same weights that normalizes every frame by ``statistics``.
@@ -85,7 +91,7 @@ class JohnsonStylizer:
         A pixel's result then depends on what is near it alone, not on the rest of the frame.
         """
         stylizer = copy.copy(self)
-        stylizer.model = frozen_twin(self.model, statistics)
+        stylizer.model = frozen_copy(self.model, statistics)
         return stylizer
 
     @torch.inference_mode()
@@ -94,7 +100,7 @@ class JohnsonStylizer:
         _, height, width, _ = frames_nhwc.shape
         x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), JohnsonNet.stride, _MARGIN)
         if tile:
-            y_bchw = paint_in_tiles(twin or self.model.twin(), x_bchw, tile)
+            y_bchw = stylize_in_tiles(twin or self.model.shared_copy(), x_bchw, tile)
         else:
             y_bchw = (twin or self.model)(x_bchw)
         return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])

@@ -37,7 +37,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class StylePictures:
+class StyleImages:
     """The style pictures of a run by name, each read when it is needed: there may be 50,000.
 
     Attributes:
@@ -53,7 +53,7 @@ class StylePictures:
     fingerprint: str
 
     @classmethod
-    def open(cls, config: StyleConfig) -> StylePictures:
+    def open(cls, config: StyleConfig) -> StyleImages:
         """List the pictures of ``style.images``, and read a few of them to fail early.
 
         Raises:
@@ -102,9 +102,9 @@ def read_styles(config: StyleConfig) -> list[Style]:
     """All pictures of ``style.images``, sorted by name.
 
     Raises:
-        ConfigError: see ``StylePictures``.
+        ConfigError: see ``StyleImages``.
     """
-    pictures = StylePictures.open(config)
+    pictures = StyleImages.open(config)
     return [pictures.read(name) for name in pictures.names]
 
 

@@ -18,28 +18,28 @@ Statistics = tuple[Moments, ...]
 """Of every normalizing layer, in the order of the pass; none for norm ``batch`` and ``none``."""
 
 
-def frozen_twin(model: JohnsonNet, statistics: Statistics) -> JohnsonNet:
+def frozen_copy(model: JohnsonNet, statistics: Statistics) -> JohnsonNet:
     """A network of the same weights that normalizes every picture by ``statistics``."""
-    twin = model.twin()
+    twin = model.shared_copy()
     for norm, moments in zip(twin.norms(), statistics, strict=True):
         norm.statistics = moments
     return twin
 
 
-def measuring_twin(model: JohnsonNet) -> JohnsonNet:
+def measuring_copy(model: JohnsonNet) -> JohnsonNet:
     """A network of the same weights that keeps the statistics of the first pictures it paints.
 
     All of them count as one large picture, so every layer is measured on what it will see once the
     layers before it are frozen.
     """
-    twin = model.twin()
+    twin = model.shared_copy()
     for norm in twin.norms():
         norm.dims = (0, *norm.dims)
         norm.register_forward_hook(_keep)
     return twin
 
 
-def kept_statistics(twin: JohnsonNet) -> Statistics:
+def measured_statistics(twin: JohnsonNet) -> Statistics:
     """What a measuring twin has kept."""
     return tuple(norm.statistics for norm in twin.norms() if norm.statistics)
 
@@ -131,7 +131,7 @@ def cut(height: int, width: int, side: int) -> list[Tile]:
     ]
 
 
-def paint_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
+def stylize_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
     """What ``model`` makes of pictures, but for rounding.
 
     Args:

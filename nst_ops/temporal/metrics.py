@@ -24,7 +24,7 @@ Motion = Callable[[int, int], tuple[Flow, Mask]]
 """Motion between frames by number: flow (H, W, 2) in pixels, x before y, from the first to where it
 is found in the second; and a mask (H, W), False where it cannot be found there."""
 
-Paint = Callable[[UInt8Array], UInt8Array]
+StylizeFrames = Callable[[UInt8Array], UInt8Array]
 """A stylizer of frames (N, H, W, 3), its style being settled."""
 
 _EROSION_PX = 7
@@ -155,7 +155,7 @@ def high_frequency_energy(frames_thwc: UInt8Array) -> float:
     return float(np.mean(energies))
 
 
-def noise_gain(paint: Paint, frames_nhwc: UInt8Array, sigma: float = 2.0, seed: int = 0) -> float:
+def noise_gain(paint: StylizeFrames, frames_nhwc: UInt8Array, sigma: float = 2.0, seed: int = 0) -> float:
     """How much a stylizer magnifies noise: ``|S(x + n) - S(x)| / |n|``, Euclidean norms over all frames.
 
     Args:
@@ -173,7 +173,7 @@ def noise_gain(paint: Paint, frames_nhwc: UInt8Array, sigma: float = 2.0, seed: 
 
 
 def shift_error(
-    paint: Paint,
+    paint: StylizeFrames,
     picture_hwc: UInt8Array,
     shifts_px: Sequence[tuple[int, int]] = ((1, 0), (0, 1), (2, 2), (3, 5)),
     margin_px: int = 32,

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 
 from nst_ops.config.losses import AdversarialConfig
 from nst_ops.config.training import TrainConfig
-from nst_ops.losses.adversarial import Adversary
+from nst_ops.losses.adversarial import AdversarialLoss
 from nst_ops.training.optim import Precision, Ranks
 
 
@@ -30,7 +30,7 @@ class Rivalry:
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)  # alike on every worker
-            adversary = Adversary(
+            adversary = AdversarialLoss(
                 config.kind,
                 config.views,
                 config.width,

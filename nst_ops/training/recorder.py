@@ -112,7 +112,7 @@ class RunRecorder:
         stylized = stylize(self.trained.averaged, shown.photos, styles)
         with torch.no_grad():
             styles = styles.to(device) if styles is not None else None
-            terms = self.trained.loss.judge(stylized.to(device), shown.photos.to(device), styles)
+            terms = self.trained.loss.score(stylized.to(device), shown.photos.to(device), styles)
         values = {name: float(value) for name, value in terms.terms.items()}
         self._validation = {"total": float(terms.total), **values}
         self.history.validate(number, self._validation)

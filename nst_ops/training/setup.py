@@ -84,7 +84,7 @@ def read_material(config: TrainingConfig) -> Material:
         # Has the painting enough pixels, and have the crops?
         loss = PerceptualLoss(vgg, crop if painting is None else to_tensor(painting), config.loss)
         with torch.no_grad():
-            loss.judge(crop, crop)
+            loss.score(crop, crop)
         return Material(build_network(config), vgg, painting)
     except (FileNotFoundError, CheckpointError, WeightsError, ValueError) as error:
         raise ConfigError(str(error)) from error

@@ -95,7 +95,7 @@ class PerceptualStep:
             Rivalry(adversarial, config, self.precision, self.ranks) if adversarial.weight else None
         )
         self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else model
-        self.takes_styles = loss.kept is None
+        self.takes_styles = loss.style_targets is None
         """Whether the network is handed a style picture with each photograph."""
         self._skips = 0
 

@@ -169,7 +169,7 @@ def measure(
     noisy = add_noise(photos, noise.amplitude, noise.share, torch.Generator().manual_seed(config.train.seed))
     stylized, of_noisy = stylize(network, photos), stylize(network, noisy)
     with torch.no_grad():
-        terms = loss.judge(stylized.to(painting.device), photos.to(painting.device)).terms
+        terms = loss.score(stylized.to(painting.device), photos.to(painting.device)).terms
     terms |= {"temporal": noise_stability(stylized, of_noisy)}
     return stylized, {name: float(f"{float(terms[name]):.5g}") for name in METRICS}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.losses.adversarial import Adversary, augment, r1_penalty, realness_loss, see
+from nst_ops.losses.adversarial import AdversarialLoss, augment, r1_penalty, realness_loss, see
 from nst_ops.losses.color import luma
 from nst_ops.losses.structure import gaussian_blur
 
@@ -44,7 +44,7 @@ def test_r1_of_a_linear_judge_is_the_square_of_its_slope():
 
 @pytest.mark.parametrize("kind", ["non_saturating", "least_squares"])
 def test_discriminator_loss_weighs_the_fakes(kind):
-    adversary = Adversary(kind, width=4, blurred=0.5, gray=0.25, augment=False).eval()
+    adversary = AdversarialLoss(kind, width=4, blurred=0.5, gray=0.25, augment=False).eval()
     stylized, drawings = torch.rand(2, 3, 40, 40), torch.rand(3, 3, 48, 33)
     judge = adversary.discriminators["color"]
     fakes = [(1, stylized), (0.5, gaussian_blur(drawings, 1.0)), (0.25, luma(drawings).expand(-1, 3, -1, -1))]
@@ -56,7 +56,7 @@ def test_discriminator_loss_weighs_the_fakes(kind):
 
 @pytest.mark.parametrize("r1", [0.0, 0.1])
 def test_the_judge_learns_and_only_from_its_own_loss(r1):
-    adversary = Adversary(width=4, views=("color", "coarse", "gray", "surface"), r1=r1)
+    adversary = AdversarialLoss(width=4, views=("color", "coarse", "gray", "surface"), r1=r1)
     stylized, drawings = torch.rand(2, 3, 64, 64, requires_grad=True), torch.rand(2, 3, 64, 64)
     adversary.discriminator_loss(stylized, drawings).backward()
     assert stylized.grad is None
@@ -68,7 +68,7 @@ def test_the_judge_learns_and_only_from_its_own_loss(r1):
 @pytest.mark.parametrize("view", ["color", "coarse", "gray", "surface"])
 def test_every_view_reaches_every_picture(view):
     stylized = torch.rand(2, 3, 64, 64, requires_grad=True)
-    Adversary(views=[view], width=4).generator_loss(stylized).backward()
+    AdversarialLoss(views=[view], width=4).generator_loss(stylized).backward()
     assert (stylized.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
@@ -83,7 +83,7 @@ def test_steps_in_turn_move_a_picture_to_the_drawings(kind):
     """Drawings are red, with a little noise; the picture is gray with as much: it must turn red."""
     red = torch.tensor([0.9, 0.2, 0.2]).view(1, 3, 1, 1)
     pixels = torch.nn.Parameter(0.5 + 0.02 * torch.randn(1, 3, 36, 36))
-    adversary = Adversary(kind, width=8, blurred=0, augment=False)
+    adversary = AdversarialLoss(kind, width=8, blurred=0, augment=False)
     judge = torch.optim.Adam(adversary.parameters(), 2e-3, betas=(0.5, 0.99))
     painter = torch.optim.Adam([pixels], 2e-2, betas=(0.5, 0.99))
     for _ in range(60):
@@ -125,13 +125,13 @@ def test_augment_shifts_by_whole_pixels_within_bounds():
 
 def test_views_are_checked():
     with pytest.raises(ValueError, match="views are color"):
-        Adversary(views=["color", "color"])
+        AdversarialLoss(views=["color", "color"])
     with pytest.raises(ValueError, match="none"):
-        Adversary(views=[])
+        AdversarialLoss(views=[])
 
 
 def test_least_squares_and_augment_survive_bf16():
-    adversary = Adversary("least_squares", width=4)
+    adversary = AdversarialLoss("least_squares", width=4)
     with torch.autocast("cpu", torch.bfloat16):
         loss = adversary.discriminator_loss(torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 40))
     assert loss.dtype == torch.float32

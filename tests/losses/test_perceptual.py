@@ -80,7 +80,7 @@ def test_terms_are_weighted_over_taps_and_scales_by_their_units(vgg, units):
     config["gram"]["units"], config["content"]["units"], config["mean_std"]["units"] = units, others, others
     config["variation"]["units"] = "mean" if units == "relative" else "sum"
     style, got, photos = torch.rand(1, 3, 32, 40), torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24)
-    found = PerceptualLoss(vgg, style, LossConfig.model_validate(config)).judge(got, photos)
+    found = PerceptualLoss(vgg, style, LossConfig.model_validate(config)).score(got, photos)
 
     def at(picture: Tensor, scale: float) -> dict[str, Tensor]:
         return vgg(
@@ -140,7 +140,7 @@ def test_one_forward_for_all_views_gives_what_separate_ones_give(vgg):
     torch.testing.assert_close(
         found.terms["motion"], motion_equivariance(clean, network(views.moved), views.theta)
     )
-    judged = loss.judge(clean, photos)
+    judged = loss.score(clean, photos)
     assert list(judged.terms) == ["content", "gram", "mean_std", "variation"]
     for name, term in judged.terms.items():
         torch.testing.assert_close(found.terms[name], term)
@@ -187,7 +187,7 @@ def test_each_pass_goes_no_deeper_than_it_must(vgg, monkeypatch):
     )
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(config))
     assert passes == ["relu2_1"] * 2  # the painting: once per scale, for both terms
-    loss.judge(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 24, 24))
+    loss.score(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 24, 24))
     assert passes[2:] == ["relu2_1", "relu2_1", "relu1_2"]  # the photograph only for its content
 
 
@@ -238,7 +238,7 @@ def test_the_painting_itself_has_no_style_loss_at_any_scale(vgg):
     style = torch.rand(1, 3, 32, 32)
     config = PLAIN | {"mean_std": {"weight": 1.0, "taps": {"relu2_1": 1.0}}}
     config["gram"] = {"taps": {"relu1_2": 1.0}, "scales": {1.0: 1.0, 0.5: 1.0, 0.25: 0.5}}
-    terms = PerceptualLoss(vgg, style, LossConfig.model_validate(config)).judge(style, style).terms
+    terms = PerceptualLoss(vgg, style, LossConfig.model_validate(config)).score(style, style).terms
     for name in ("content", "gram", "mean_std"):
         assert terms[name].item() == pytest.approx(0, abs=1e-9)
 
@@ -280,7 +280,7 @@ def test_taps_go_by_name_in_either_network(tmp_path):
         assert list(vgg.taps.values()) == [*TAPS, "relu4_1"]
         assert len(vgg.features) == {"vgg16": 19, "vgg19": 21}[name]
         loss = PerceptualLoss(vgg, style, LossConfig.model_validate(config | {"network": name}))
-        found[name] = loss.judge(style, photo).terms["content"].item()
+        found[name] = loss.score(style, photo).terms["content"].item()
         expected = content_loss(vgg(style)["relu4_1"], vgg(photo)["relu4_1"]).item()
         assert found[name] == pytest.approx(expected, rel=1e-5)
 
@@ -301,11 +301,11 @@ def test_a_painting_too_small_is_refused_with_a_remedy(vgg):
     with pytest.raises(ValueError, match=message):
         PerceptualLoss(vgg, torch.rand(1, 3, 15, 40), config)
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 16, 40), config)
-    loss.judge(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
+    loss.score(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
     with pytest.raises(
         ValueError, match=r"the picture of 12 x 12 pixels .* raise image_size or drop the scale"
     ):
-        loss.judge(torch.rand(1, 3, 12, 12), torch.rand(1, 3, 12, 12))
+        loss.score(torch.rand(1, 3, 12, 12), torch.rand(1, 3, 12, 12))
 
 
 @pytest.mark.parametrize("term", ["content", "gram"])
@@ -319,10 +319,10 @@ def test_a_gray_term_sees_no_colors(vgg, term):
     photos = torch.rand(1, 3, 32, 32)
     gray = luma(photos).expand_as(photos)
     blind = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
-    assert blind.judge(gray, photos).terms[term] < 1e-9
+    assert blind.score(gray, photos).terms[term] < 1e-9
     config[term]["gray"] = False
     seeing = PerceptualLoss(vgg, photos, LossConfig.model_validate(config))
-    assert seeing.judge(gray, photos).terms[term] > 1e-5
+    assert seeing.score(gray, photos).terms[term] > 1e-5
 
 
 def test_the_drawing_may_be_what_is_to_be_kept(vgg):
@@ -335,5 +335,5 @@ def test_the_drawing_may_be_what_is_to_be_kept(vgg):
     loss = PerceptualLoss(vgg, None, LossConfig.model_validate(config))
     photos = torch.rand(1, 3, 32, 32)
     drawn = cel_shaded(photos, loss.config.cel)
-    assert all(value < 1e-6 for value in loss.judge(drawn, photos, photos).terms.values())
-    assert all(value > 1e-2 for value in loss.judge(photos, photos, photos).terms.values())
+    assert all(value < 1e-6 for value in loss.score(drawn, photos, photos).terms.values())
+    assert all(value > 1e-2 for value in loss.score(photos, photos, photos).terms.values())

@@ -33,7 +33,7 @@ from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageUnavailableError
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.style_images import StylePictures
+from nst_ops.stylizers.style_images import StyleImages
 
 Row = dict[str, object]
 
@@ -44,7 +44,7 @@ def make_worker(source: Path, styles: Path | None = None, **sections: object) ->
     output = str(source.parent / "out")
     model = {"kind": "identity"}
     config = StylizeConfig(input=str(source), output=output, **{"model": model, **sections})
-    pictures = StylePictures.open(config.style) if styles else None
+    pictures = StyleImages.open(config.style) if styles else None
     choice = StyleChoice(pictures.names, "each") if pictures else StyleChoice(("identity",))
     return Worker(RunSpec(config, "run", "identity", "", "", choice, config.input, pictures))
 

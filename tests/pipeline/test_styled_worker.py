@@ -22,7 +22,7 @@ from nst_ops.pipeline.spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers import Style
 from nst_ops.stylizers.gatys import GatysStylizer
-from nst_ops.stylizers.style_images import StylePictures
+from nst_ops.stylizers.style_images import StyleImages
 
 
 class MeanColor:
@@ -55,7 +55,7 @@ def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker
     config = StylizeConfig(
         input=str(source), output=str(source.parent / "out"), model={"kind": "identity"}, style=style
     )
-    pictures = StylePictures.open(config.style)
+    pictures = StyleImages.open(config.style)
     choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
     worker = Worker(RunSpec(config, "run", "mean_color", "", "", choice, config.input, pictures))
     worker.stylizer = MeanColor()

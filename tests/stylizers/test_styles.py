@@ -15,7 +15,7 @@ from PIL import Image
 from nst_ops.config import ConfigError
 from nst_ops.config.stylize import StyleConfig
 from nst_ops.stylizers.preserve_color import keep_colors
-from nst_ops.stylizers.style_images import StylePictures, _safe, read_styles
+from nst_ops.stylizers.style_images import StyleImages, _safe, read_styles
 
 
 def config_of(images: Path | str, mode: str = "each", **more: object) -> StyleConfig:
@@ -61,11 +61,11 @@ def test_transparent_parts_are_white(tmp_path: Path) -> None:
 def test_names_that_meet_keep_their_extension(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
         write_picture(tmp_path / name)
-    assert StylePictures.open(config_of(tmp_path)).names == ("a.jpg", "a.png", "b")
+    assert StyleImages.open(config_of(tmp_path)).names == ("a.jpg", "a.png", "b")
     write_picture(tmp_path / "a_b.png")
     write_picture(tmp_path / "a" / "b.png")
     with pytest.raises(ConfigError, match=r"two style pictures would be named 'a_b\.png': rename one"):
-        StylePictures.open(config_of(tmp_path))
+        StyleImages.open(config_of(tmp_path))
 
 
 @given(st.text(st.characters(), min_size=1))
@@ -80,48 +80,48 @@ def test_a_name_is_one_visible_part_of_a_path(relpath):
 
 def test_what_cannot_be_a_style_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no style pictures: give --style\.images"):
-        StylePictures.open(StyleConfig())
+        StyleImages.open(StyleConfig())
     with pytest.raises(ConfigError, match="nowhere' does not exist"):
-        StylePictures.open(config_of(tmp_path / "nowhere"))
+        StyleImages.open(config_of(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="holds no pictures"):
-        StylePictures.open(config_of(tmp_path))
+        StyleImages.open(config_of(tmp_path))
     with pytest.raises(ConfigError, match="nosuchscheme"):
-        StylePictures.open(config_of("nosuchscheme://styles"))
+        StyleImages.open(config_of("nosuchscheme://styles"))
     write_picture(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"words")
     with pytest.raises(ConfigError, match=r"bad\.png' cannot be read"):
-        StylePictures.open(config_of(tmp_path))
+        StyleImages.open(config_of(tmp_path))
     with pytest.raises(ConfigError, match=r"bad\.png' cannot be read"):
-        StylePictures.open(config_of(tmp_path / "bad.png", "one"))
+        StyleImages.open(config_of(tmp_path / "bad.png", "one"))
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"bad\.png' is empty"):
-        StylePictures.open(config_of(tmp_path))
+        StyleImages.open(config_of(tmp_path))
 
 
 def test_several_pictures_are_not_one_style(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         write_picture(tmp_path / name)
     with pytest.raises(ConfigError, match=r"holds 2 pictures.*--style\.mode each .* or random"):
-        StylePictures.open(config_of(tmp_path, "one"))
-    assert StylePictures.open(config_of(tmp_path / "a.png", "one")).names == ("a",)
+        StyleImages.open(config_of(tmp_path, "one"))
+    assert StyleImages.open(config_of(tmp_path / "a.png", "one")).names == ("a",)
 
 
 def test_a_fingerprint_stands_for_the_pictures_and_costs_no_reading_of_all(tmp_path: Path) -> None:
     for index in range(200):
         write_picture(tmp_path / f"{index:03}.png", seed=index)
-    pictures = StylePictures.open(config_of(tmp_path))
+    pictures = StyleImages.open(config_of(tmp_path))
     assert pictures.fingerprint.startswith("200 pictures, ")
-    assert StylePictures.open(config_of(tmp_path, "random", seed=3)).fingerprint == pictures.fingerprint
+    assert StyleImages.open(config_of(tmp_path, "random", seed=3)).fingerprint == pictures.fingerprint
     assert len(pickle.dumps(pictures)) < 200 * 40  # names travel to the workers, pixels do not
 
     (tmp_path / "001.png").write_bytes(b"damaged, and not among those that are looked at")
-    changed = StylePictures.open(config_of(tmp_path))
+    changed = StyleImages.open(config_of(tmp_path))
     with pytest.raises(ConfigError, match=r"001\.png' cannot be read"):
         changed.read("001")
     (tmp_path / "001.png").rename(tmp_path / "200.png")
-    renamed = StylePictures.open(config_of(tmp_path))
+    renamed = StyleImages.open(config_of(tmp_path))
     (tmp_path / "200.png").unlink()
-    fewer = StylePictures.open(config_of(tmp_path))
+    fewer = StyleImages.open(config_of(tmp_path))
     assert len({each.fingerprint for each in (pictures, changed, renamed, fewer)}) == 4
 
 

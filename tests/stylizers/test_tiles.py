@@ -9,7 +9,7 @@ from nst_ops.config import ModelConfig
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.johnson import JohnsonStylizer
-from nst_ops.stylizers.tiles import cut, paint_in_tiles
+from nst_ops.stylizers.tiles import cut, stylize_in_tiles
 from tests.media_factory import photo
 
 NETWORKS = list(
@@ -51,7 +51,7 @@ def test_tiles_give_the_picture_of_one_piece(upsampling: str, norm: str, skips: 
     x_bchw = torch.from_numpy(picture(180, 132)).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         whole = model(x_bchw)
-        tiled = paint_in_tiles(model.twin(), x_bchw, 40)
+        tiled = stylize_in_tiles(model.shared_copy(), x_bchw, 40)
     assert (tiled - whole).abs().max() < 1e-5
     assert whole.std() > 1e-3  # something is painted
 
@@ -78,7 +78,7 @@ def test_a_frame_that_does_not_fit_is_tiled_and_one_beyond_that_is_refused(
         sides.append(side)
         return x_bchw
 
-    monkeypatch.setattr("nst_ops.stylizers.johnson.paint_in_tiles", remember)
+    monkeypatch.setattr("nst_ops.stylizers.johnson.stylize_in_tiles", remember)
     for available in (6 * one_map, 6 * one_map - 1, 2 * one_map + smallest_tile):
         give_memory(monkeypatch, available)
         stylizer(frames)

@@ -165,7 +165,7 @@ def test_the_average_is_judged_on_the_held_out_photographs(material, tmp_path, n
     run = Run(configuration(material, str(tmp_path / "klimt"), ema_decay=0.9), new_step)
     network = run.step.averaged.eval()
     with torch.no_grad():
-        expected = run.step.loss.judge(network(run.judged), run.judged)
+        expected = run.step.loss.score(network(run.judged), run.judged)
     (*_, last) = losses(Folder(str(tmp_path / "klimt")))["validation"]
     assert last["total"] == pytest.approx(expected.total.item(), rel=1e-3)
     assert last["gram"] == pytest.approx(expected.terms["gram"].item(), rel=1e-3)

@@ -150,7 +150,7 @@ def test_metrics_do_not_depend_on_the_weights_of_the_training(material, tmp_path
     still = config.loss.noise.model_copy(update={"amplitude": 0.0})
     calm = config.model_copy(update={"loss": config.loss.model_copy(update={"noise": still})})
     assert measure(network, photos, painting, vgg, calm)[1]["temporal"] == 0
-    terms = PerceptualLoss(vgg, painting, config.loss).judge(stylized, photos).terms
+    terms = PerceptualLoss(vgg, painting, config.loss).score(stylized, photos).terms
     assert metrics["gram"] == pytest.approx(float(terms["gram"]), rel=1e-4)
 
 
