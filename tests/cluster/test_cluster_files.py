@@ -1,4 +1,4 @@
-"""The files of cluster/ fit the schemas of what reads them, each other, and the job they start."""
+"""The files of cluster/ fit the schemas of their readers, each other, and the job that they start."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from nst_ops.config import StylizeConfig, parse_config
 CLUSTER = ROOT / "cluster"
 RAY_UP = ["aws-g4dn.yaml", "gcp-n1-2xt4.yaml"]
 KUBERNETES = "1.33"
-# Of ray.io/v1, KubeRay 1.5.1: the API server would refuse other keys.
+# Keys of ray.io/v1 in KubeRay 1.5.1; the API server would refuse others.
 RAY_JOB = {
     "activeDeadlineSeconds", "backoffLimit", "entrypoint", "entrypointNumCpus", "metadata", "rayClusterSpec",
     "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig", "submitterPodTemplate",
@@ -52,7 +52,7 @@ def groups() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", RAY_UP)
-def test_ray_up_takes_the_file(name):
+def test_ray_up_accepts_the_file(name):
     config = load(name)
     prepared = prepare_config(config)
     validate_config(prepared)
@@ -64,7 +64,7 @@ def test_ray_up_takes_the_file(name):
     assert prepared["available_node_types"][prepared["head_node_type"]]["resources"] == {"CPU": 0}
 
 
-def test_the_resources_of_nodes_are_those_of_their_machines():
+def test_node_resources_are_those_of_their_machine_type():
     aws = load("aws-g4dn.yaml")["available_node_types"]
     shapes = {kind["node_config"]["InstanceType"]: kind["resources"] for kind in aws.values()}
     assert shapes["g4dn.xlarge"] == {"CPU": 4, "GPU": 1}
@@ -75,7 +75,7 @@ def test_the_resources_of_nodes_are_those_of_their_machines():
     assert cards == {"acceleratorType": "nvidia-tesla-t4", "acceleratorCount": google["resources"]["GPU"]}
 
 
-def test_a_ray_job_has_only_keys_that_kuberay_knows():
+def test_the_ray_job_has_only_keys_that_kuberay_knows():
     job = load("rayjob-stylize.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     spec = ray_job()
@@ -90,7 +90,7 @@ def test_a_ray_job_has_only_keys_that_kuberay_knows():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
-def test_its_pods_are_pods():
+def test_pods_of_the_ray_job_fit_the_kubernetes_schema():
     for template in [ray_job()["submitterPodTemplate"], *(group["template"] for group in groups())]:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **template}
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
@@ -99,7 +99,7 @@ def test_its_pods_are_pods():
         assert {mount["name"] for mount in container.get("volumeMounts", [])} == volumes
 
 
-def test_ray_is_told_of_the_gpus_and_cores_that_a_pod_gets():
+def test_ray_gets_the_gpus_and_cores_of_its_pod():
     head, *workers = groups()
     assert head["rayStartParams"]["num-cpus"] == "0"
     for group in workers:
@@ -110,7 +110,7 @@ def test_ray_is_told_of_the_gpus_and_cores_that_a_pod_gets():
         assert requests["memory"] == limits["memory"]
 
 
-def test_all_nodes_run_one_image_and_the_ray_of_the_lock_file():
+def test_all_nodes_run_one_image_and_the_locked_ray():
     images = {
         container["image"] for group in groups() for container in group["template"]["spec"]["containers"]
     }
@@ -124,14 +124,14 @@ def test_all_nodes_run_one_image_and_the_ray_of_the_lock_file():
     assert ray_job()["rayClusterSpec"]["rayVersion"] == locked[1]
 
 
-def test_no_secret_stands_in_a_file():
+def test_no_file_holds_a_secret():
     for path in CLUSTER.iterdir():
         assert not re.search(
             r"AKIA[0-9A-Z]{16}|(SECRET_ACCESS_KEY|AUTH_TOKEN)\s*[=:]\s*['\"]?\w{16}", path.read_text()
         )
 
 
-def test_what_the_image_copies_is_there_and_hadolint_is_content():
+def test_the_image_copies_files_that_exist_and_passes_hadolint():
     copied = []
     for step in DockerfileParser(path=str(CLUSTER)).structure:
         if step["instruction"] == "COPY":
@@ -142,14 +142,14 @@ def test_what_the_image_copies_is_there_and_hadolint_is_content():
     lint(["hadolint", str(CLUSTER / "Dockerfile")])
 
 
-def test_the_slurm_script_is_sound():
+def test_the_slurm_script_passes_shellcheck():
     script = str(CLUSTER / "slurm-stylize.sh")
     subprocess.run(["bash", "-n", script], check=True)
     lint(["shellcheck", script])
 
 
 def commands(text: str) -> list[list[str]]:
-    """Arguments of every call of the job in ``text``: YAML, shell, Markdown or comments."""
+    """Return the arguments of every call of the job in YAML, shell, Markdown or comments."""
     text = re.sub(r"^ *#", "", text, flags=re.MULTILINE)
     text = re.sub(r"\\\n|\n +(?=--)", " ", text)
     found = re.findall(r"(?:jobs/stylize_dataset\.py|sbatch cluster/slurm-stylize\.sh) (--[^\n`]*)", text)
@@ -157,7 +157,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["rayjob-stylize.yaml", "slurm-stylize.sh", "README.md"])
-def test_every_command_in_the_files_is_one_that_the_job_takes(name, monkeypatch):
+def test_every_command_in_a_file_is_one_that_the_job_accepts(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = commands((CLUSTER / name).read_text())
     assert found
@@ -167,7 +167,7 @@ def test_every_command_in_the_files_is_one_that_the_job_takes(name, monkeypatch)
         assert config.output
 
 
-def test_every_file_that_the_page_names_is_there():
+def test_every_file_named_by_the_readme_exists():
     text = (CLUSTER / "README.md").read_text()
     for name in re.findall(r"\b(?:cluster|configs|jobs)/[\w.-]+\.\w+", text):
         assert (ROOT / name).is_file(), name

@@ -1,4 +1,4 @@
-"""The commands of cluster/README.md, against a Ray started as it says: submit, look, stop, go on."""
+"""The commands of cluster/README.md on a Ray started as it says: submit, watch, stop, resume."""
 
 import contextlib
 import random
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, write_picture
 
-NUM_PICTURES = 60
+NUM_IMAGES = 60
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "cluster/README.md").read_text().replace("\\\n", " ")
 HOOK = re.search(r"^export (RAY_JOB_SUBMIT_HOOK)=(\S+)", PAGE, re.MULTILINE)
@@ -25,7 +25,7 @@ HOOK = re.search(r"^export (RAY_JOB_SUBMIT_HOOK)=(\S+)", PAGE, re.MULTILINE)
 
 @pytest.fixture
 def head() -> Iterator[dict[str, str]]:
-    """A head of its own ports and folder; the environment in which its commands find it."""
+    """Start a head on ports and in a folder of its own; yield the environment that leads commands to it."""
     assert HOOK is not None
     ports = free_ports(4)
     url = f"http://127.0.0.1:{ports[1]}"
@@ -55,10 +55,11 @@ def head() -> Iterator[dict[str, str]]:
                 process.terminate()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
-def test_a_submitted_job_is_stopped_cleanly_and_goes_on(head: dict[str, str], tmp_path: Path) -> None:
+def test_a_submitted_job_stops_cleanly_and_resumes(head: dict[str, str], tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
-    for index in range(NUM_PICTURES):
+    for index in range(NUM_IMAGES):
         write_picture(source / f"{index}.png", 320, 240, seed=index)
 
     def ray_job(verb: str, name: str, *more: str) -> str:
@@ -81,21 +82,21 @@ def test_a_submitted_job_is_stopped_cleanly_and_goes_on(head: dict[str, str], tm
     assert "joined the Ray cluster" in log
     assert "stopped: run the same command again to go on" in log
     seen = check_invariants(output)
-    assert 0 < len(seen) < NUM_PICTURES, "the stop came too late to show anything"
+    assert 0 < len(seen) < NUM_IMAGES, "the stop came too late to show anything"
 
     ray_job("submit", "second", "--units.images", "2")
     log = ray_job("logs", "second")
-    assert f"{NUM_PICTURES} files in {source}, {len(seen)} done before" in log
+    assert f"{NUM_IMAGES} files in {source}, {len(seen)} done before" in log
     assert "progress: files " in log
     assert "Job 'second' succeeded" in ray_job("status", "second")
     rows = check_invariants(output)
-    assert len(rows) == NUM_PICTURES
+    assert len(rows) == NUM_IMAGES
     assert all(row["status"] == "ok" for row in rows.values())
     assert seen.items() <= rows.items(), "finished units were done again"
 
 
 def answers(url: str) -> bool:
-    """Whether the job server is there, and refuses those without the token."""
+    """Return whether the job server is up, and check that it refuses requests without the token."""
     try:
         urllib.request.urlopen(f"{url}/api/version", timeout=5)
     except urllib.error.HTTPError as error:
@@ -106,7 +107,7 @@ def answers(url: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports apart from those of Ray's workers and of outgoing connections, which could take them."""
+    """Pick ports outside the ranges of Ray's workers and of outgoing connections, which could take them."""
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(20_000, 32_000)
