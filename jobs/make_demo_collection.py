@@ -32,12 +32,12 @@ def main() -> int:
     Image.fromarray(data.astronaut()).save(folder / "space" / "astronaut.png")
     Image.fromarray(data.rocket()).save(folder / "space" / "rocket.jpg", quality=95)
     Image.fromarray(data.hubble_deep_field()).reduce(2).save(folder / "space" / "hubble.webp", quality=90)
-    write_film(folder / "launch pad.mp4")
+    write_video(folder / "launch pad.mp4")
     print(f"demo collection: {folder}")
     return 0
 
 
-def write_film(path: Path) -> None:
+def write_video(path: Path) -> None:
     """A slow zoom over the rocket, with a chord that swells and fades."""
     picture = Image.fromarray(data.rocket())
     num_frames = FRAME_RATE * SECONDS

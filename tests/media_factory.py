@@ -39,15 +39,15 @@ def real_files(folder: str) -> list[Any]:
 
 
 @functools.cache
-def photo(name: str, width: int, height: int) -> Image.Image:
+def natural_image(name: str, width: int, height: int) -> Image.Image:
     """A photograph of scikit-image's wheel: astronaut, coffee, chelsea, rocket, hubble_deep_field."""
     picture = Image.fromarray(getattr(skimage.data, name)())
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def moving_pictures(num_frames: int, width: int, height: int) -> list[np.ndarray]:
+def moving_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
     """(H, W, 3) uint8 views of the astronaut, panning a few pixels a frame."""
-    around = np.asarray(photo("astronaut", width + 64, height + 64))
+    around = np.asarray(natural_image("astronaut", width + 64, height + 64))
     offsets = [(round(30 + 30 * np.sin(n / 5)), round(30 + 30 * np.cos(n / 5))) for n in range(num_frames)]
     return [np.ascontiguousarray(around[y : y + height, x : x + width]) for y, x in offsets]
 
@@ -99,7 +99,7 @@ class Sound:
     title: str = ""
 
 
-def write_film(
+def write_video(
     path: Path,
     frames: Sequence[VideoFrame | np.ndarray],
     *,

@@ -17,7 +17,7 @@ from PIL import Image
 HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def picture_bytes(seed: int = 0, extension: str = "png", size: tuple[int, int] = (24, 16)) -> bytes:
+def image_bytes(seed: int = 0, extension: str = "png", size: tuple[int, int] = (24, 16)) -> bytes:
     """A file of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     buffer = io.BytesIO()

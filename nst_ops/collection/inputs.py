@@ -36,8 +36,8 @@ def is_list(file: Folder) -> bool:
     extension = _extension(file.root)
     if extension != ".parquet":
         return extension in _READERS
-    folder, name = file.split()
-    media = folder.media(name)
+    folder, name = file.parent_and_name()
+    media = folder.media_source(name)
     schema = pq.read_schema(media if isinstance(media, str) else media.open())
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     has_pixels = any(pa.types.is_binary(field.type) or pa.types.is_struct(field.type) for field in schema)
@@ -66,7 +66,7 @@ class ListFile:
         Raises:
             ValueError: it cannot be read, is empty, or has no column of URIs.
         """
-        folder, name = file.split()
+        folder, name = file.parent_and_name()
         entries = cls(folder, name, "")._entries("SELECT uri FROM entries LIMIT 1")
         first = next((uri for batch in entries for uri in batch["uri"].to_pylist()), None)
         if first is None:
@@ -196,7 +196,7 @@ class Source:
             if is_list(folder):
                 listing = ListFile.open(folder)
                 return cls(Folder(listing.root), listing=listing)
-            return cls(*folder.split())
+            return cls(*folder.parent_and_name())
         if folder.exists():
             return cls(folder)
         if _WILD.search(uri):

@@ -30,7 +30,7 @@ from nst_ops.collection.run_lock import only_run, refuse_living
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.shards import open_shard
-from nst_ops.media.video.frame_folder import TIMES
+from nst_ops.media.video import FRAME_TABLE
 from nst_ops.storage import Folder, RemoteFile, StorageError
 
 
@@ -397,7 +397,7 @@ def in_threads(function: Callable[[A], B], items: Iterable[A], num_threads: int)
 
 def open_file(output: Folder, place: str) -> BinaryIO:
     """A file to be read from its beginning to its end, in pieces."""
-    media = output.media(place)
+    media = output.media_source(place)
     return media.open(_BLOCK) if isinstance(media, RemoteFile) else open(media, "rb", _BLOCK)
 
 
@@ -439,7 +439,7 @@ def read_pictures(output: Folder, table: OutputFile) -> tuple[list[OutputFile], 
         return [], [] if isinstance(error, FileNotFoundError) else [unreadable(table, error)]
     if hashlib.sha256(data).hexdigest() != table.sha256:
         return [], [Problem(Kind.DAMAGED, table.place, "is another table than its row says", table.key)]
-    folder = table.place.removesuffix(TIMES)
+    folder = table.place.removesuffix(FRAME_TABLE)
     rows = csv.DictReader(io.StringIO(data.decode()))
     return [OutputFile(*table.key, folder + row["name"], 0, row["sha256"]) for row in rows], []
 
@@ -472,7 +472,7 @@ def check_shard(output: Folder, image_column: str, shard: Shard) -> tuple[int, l
 def _problems(path: str, image_column: str, shard: Shard) -> Iterator[Problem]:
     missing = dict(shard.members)
     for sample in open_shard(path, image_column).samples():
-        for picture in sample.pictures:
+        for picture in sample.images:
             what = f"{shard.place}#{picture.member}"
             member = missing.pop(picture.member, None)
             if member is None:

@@ -215,7 +215,7 @@ def finish_compaction(manifest: Manifest) -> None:
     for name in manifest.output.list(COMPACTING):
         waiting = f"{COMPACTING}/{name}"
         manifest.output.remove_many(f"{MANIFEST}/{part}" for part in manifest.replaced_by(waiting))
-        manifest.output.publish(waiting, f"{MANIFEST}/{name}")
+        manifest.output.rename(waiting, f"{MANIFEST}/{name}")
     manifest.output.remove(COMPACTING)
 
 

@@ -23,7 +23,7 @@ from nst_ops.evaluation.references import StyleSet
 from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, decode_image, fit_size
 from nst_ops.media.video import Selection, VideoReader
-from nst_ops.media.video.reader import EVERYTHING
+from nst_ops.media.video.reader import ALL_FRAMES
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
@@ -142,7 +142,7 @@ def read_row(
 
 
 def _frames(
-    path: str, selection: Selection = EVERYTHING, keep_damaged: bool = True, upright: bool = False
+    path: str, selection: Selection = ALL_FRAMES, keep_damaged: bool = True, upright: bool = False
 ) -> Iterator[tuple[float, UInt8Array]]:
     """Frames of a film with their times in seconds from its first."""
     with VideoReader(path, None, keep_damaged, selection) as reader:

@@ -67,7 +67,7 @@ def read_segments(spec: RunSpec, item: Item) -> tuple[Segment, ...]:
     video, target_s = config.video, config.units.segment_s
     selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
     try:
-        media = Folder(spec.source_root).media(item["relpath"])
+        media = Folder(spec.source_root).media_source(item["relpath"])
         length_s = min(read_header(media).duration_s - video.start_s, video.duration_s or float("inf"))
         if length_s > _WORTH_CUTTING * target_s:
             lead = load_smoother(config.temporal, "cpu").lead

@@ -13,14 +13,15 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.video import (
+    FRAME_TABLE,
     AnimationReader,
+    FrameFolderWriter,
     VideoReader,
     VideoWriter,
     container_takes,
     count_packets,
 )
 from nst_ops.media.video.encoders import encoder_for
-from nst_ops.media.video.frame_folder import TIMES, FramesWriter
 from nst_ops.media.video.source import MediaSource
 from nst_ops.pipeline.film import Reader, stylize_renditions, write_frames
 from nst_ops.pipeline.overlap import Timings
@@ -133,12 +134,12 @@ def _write_pictures(
 ) -> dict[str, Any]:
     """Write the stylized film as a folder of pictures, of which the manifest names the table."""
     with bench.output.atomic_write_folder(relpath) as folder:
-        writer = FramesWriter(str(folder), reader.info)
+        writer = FrameFolderWriter(str(folder), reader.info)
         with writer:
             num_frames = write_frames(bench, rendition, pairs, writer)
-        table = (folder / TIMES).read_bytes()
+        table = (folder / FRAME_TABLE).read_bytes()
     return {
-        "output_uri": bench.output.uri(f"{relpath}/{TIMES}"),
+        "output_uri": bench.output.uri(f"{relpath}/{FRAME_TABLE}"),
         "output_bytes": len(table),
         "output_sha256": hashlib.sha256(table).hexdigest(),
         **film_outcome(bench, reader, writer.notes, num_frames, reader.num_damaged),

@@ -15,7 +15,7 @@ import numpy as np
 from nst_ops.collection.units import Item
 from nst_ops.media.errors import TooLargeError
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
-from nst_ops.media.shards import Picture, Sample
+from nst_ops.media.shards import Sample, ShardImage
 from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
 from nst_ops.pipeline.workbench import Workbench
 from nst_ops.storage import StorageError
@@ -38,7 +38,7 @@ class Task:
     """Of each step, where the picture was optimized."""
     sample: Sample | None = None
     """Of a shard, that the image is a part of."""
-    picture: Picture | None = None
+    picture: ShardImage | None = None
     """What it is there."""
 
 
@@ -51,7 +51,7 @@ def decode_tasks(
     item: Item,
     read: Callable[[], bytes],
     sample: Sample | None = None,
-    picture: Picture | None = None,
+    picture: ShardImage | None = None,
 ) -> Iterator[Task]:
     """An image decoded once, for all of its styles, whose pictures are read here as well."""
     started = time.perf_counter()

@@ -160,11 +160,11 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
     max_side = spec.config.resize.max_side
     try:
         if kind == "image":
-            media = source.media(item["relpath"])
+            media = source.media_source(item["relpath"])
             with Image.open(media if isinstance(media, str) else media.open(_HEADER_BYTES)) as image:
                 width, height = fit_size(image.size, max_side)
             return 1.0, float(width * height), 0.0
-        header = read_header(source.media(item["relpath"]))
+        header = read_header(source.media_source(item["relpath"]))
         width, height = even_size((header.width, header.height), max_side)
         num_frames, duration_s = _selected(spec, header)
         return num_frames, width * height * num_frames, duration_s
@@ -212,7 +212,7 @@ def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
 def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
     style, smoother = bench.read_style(item["styles"][0]), bench.smoother()
     with (
-        open_film(bench, bench.source.media(item["relpath"])) as reader,
+        open_film(bench, bench.source.media_source(item["relpath"])) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started = time.perf_counter()

@@ -61,7 +61,7 @@ def _open(bench: Workbench, item: Item) -> contextlib.AbstractContextManager[Med
     """The film, of which a segment needs its share; its shots are looked up in all of it."""
     if bench.config.temporal.freeze_statistics:
         return bench.source.local_copy(item["relpath"])
-    return contextlib.nullcontext(bench.source.media(item["relpath"]))
+    return contextlib.nullcontext(bench.source.media_source(item["relpath"]))
 
 
 def _is_finished(bench: Workbench, rendition: Rendition) -> bool:

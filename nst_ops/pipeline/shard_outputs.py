@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from nst_ops.media.errors import OutputCollisionError
-from nst_ops.media.shards import Layout, Sample, Stylized, TakenNames, Writer, open_writer
+from nst_ops.media.shards import Layout, Sample, StylizedImage, TakenNames, Writer, open_writer
 from nst_ops.storage import Folder, StorageError
 
 Place = tuple[str, str | None]
@@ -20,8 +20,8 @@ Place = tuple[str, str | None]
 class Output(Protocol):
     """What a sink writes for one style."""
 
-    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, Place]:
-        """Add a sample; URI and member that each image of it got, by ``Picture.member``."""
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
+        """Add a sample; URI and member that each image of it got, by ``ShardImage.member``."""
 
 
 class ShardOutput:
@@ -47,7 +47,7 @@ class ShardOutput:
             if reason:
                 raise reason
 
-    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, Place]:
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
         """Add a sample."""
         names = self._writer.write(sample, stylized)
         self._num_images += len(names)
@@ -62,7 +62,7 @@ class FilesOutput:
         self._folder, self._relpath = folder, relpath
         self._names = TakenNames()
 
-    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, Place]:
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
         """Write the files of a sample, all or none."""
         members = [
             replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)
@@ -80,7 +80,7 @@ class FilesOutput:
                 f"cannot be written as {relpath}: {error.strerror}: rename it in the shard"
             ) from error
         uri = self._folder.uri(self._relpath)
-        return {member.picture.member: (f"{uri}/{member.name}", None) for member in members if member.picture}
+        return {member.image.member: (f"{uri}/{member.name}", None) for member in members if member.image}
 
 
 class _NoImagesError(Exception):

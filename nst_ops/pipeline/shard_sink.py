@@ -11,7 +11,7 @@ from nst_ops.collection.units import WorkUnit
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.shards import Sample, Stylized
+from nst_ops.media.shards import Sample, StylizedImage
 from nst_ops.pipeline.image_task import Task, encode_task, image_outcome
 from nst_ops.pipeline.shard_outputs import Output, Place
 from nst_ops.pipeline.workbench import Workbench
@@ -33,7 +33,7 @@ class ShardSink:
         assert task.sample is not None
         waiting = self._waiting[task.style_name]
         waiting.append((task, stylized_hwc))
-        if len(waiting) >= len(task.sample.pictures):
+        if len(waiting) >= len(task.sample.images):
             self._waiting[task.style_name] = []
             self._write_sample(task.sample, waiting)
 
@@ -43,7 +43,7 @@ class ShardSink:
             if task.picture and (image := self._encode(task, stylized_hwc)):
                 stylized[task.picture.member] = image
         places: dict[str, Place] = {}
-        if stylized or not sample.pictures:
+        if stylized or not sample.images:
             try:
                 places = self._outputs[tasks[0][0].style_name].write(sample, stylized)
             except MediaError as error:
@@ -54,7 +54,7 @@ class ShardSink:
                 self.rows.append(self._row(task, stylized_hwc, stylized, places))
                 self._bench.report(1, 0)
 
-    def _encode(self, task: Task, stylized_hwc: UInt8Array | None) -> Stylized | None:
+    def _encode(self, task: Task, stylized_hwc: UInt8Array | None) -> StylizedImage | None:
         """The encoded image; None, and the task has its error, where there is none."""
         assert task.picture is not None
         if stylized_hwc is None or task.image is None:
@@ -72,13 +72,13 @@ class ShardSink:
             return None
         task.timings.encode_s = time.perf_counter() - started
         # In a sample the extension says what a file is: it is replaced, not appended.
-        return Stylized(name if path == name else posixpath.splitext(name)[0] + ".png", data)
+        return StylizedImage(name if path == name else posixpath.splitext(name)[0] + ".png", data)
 
     def _row(
         self,
         task: Task,
         stylized_hwc: UInt8Array | None,
-        stylized: Mapping[str, Stylized],
+        stylized: Mapping[str, StylizedImage],
         places: Mapping[str, Place],
     ) -> Row:
         bench, unit, timings = self._bench, self._unit, task.timings

@@ -11,7 +11,7 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.errors import MediaError, UnreadableShardError
 from nst_ops.media.formats import media_kind, shard_output
-from nst_ops.media.shards import Layout, Picture, Shard, file_samples, open_shard
+from nst_ops.media.shards import Layout, Shard, ShardImage, file_samples, open_shard
 from nst_ops.pipeline.image_task import Task, decode_tasks, paint_images
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.shard_outputs import FilesOutput, Output, ShardOutput
@@ -63,7 +63,7 @@ def pack_images(bench: Workbench, unit: WorkUnit, timings: Timings) -> list[Row]
     def tasks() -> Iterator[Task]:
         for item, sample in zip(unit.items, samples, strict=True):
             read = partial(bench.source.read_bytes, item["relpath"])
-            yield from decode_tasks(bench, item, read, sample, sample.picture)
+            yield from decode_tasks(bench, item, read, sample, sample.image)
 
     with contextlib.ExitStack() as opened:
         outputs = {
@@ -105,23 +105,23 @@ def _decode(bench: Workbench, item: Item, shard: Shard, damage: list[UnreadableS
     """Every image of the shard, decoded once, in each style; up to the damage, which is handed out."""
     try:
         for sample in shard.samples():
-            for picture in sample.pictures:
+            for picture in sample.images:
                 read = partial(_bytes, picture)
                 yield from decode_tasks(bench, _image_item(item, picture), read, sample, picture)
-            if not sample.pictures:
+            if not sample.images:
                 for style in item["styles"]:
                     yield Task(item, style, sample=sample)
     except UnreadableShardError as error:
         damage.append(error)
 
 
-def _bytes(picture: Picture) -> bytes:
+def _bytes(picture: ShardImage) -> bytes:
     if picture.error:
         raise picture.error
     return picture.data
 
 
-def _image_item(shard: Item, picture: Picture) -> Item:
+def _image_item(shard: Item, picture: ShardImage) -> Item:
     """An image of a shard as an item of the catalog."""
     return {
         **shard,

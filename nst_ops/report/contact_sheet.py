@@ -147,7 +147,7 @@ def _open_video(folder: Folder, name: str) -> Iterator[AnimationReader | VideoRe
         with folder.local_copy(name) as path, AnimationReader(path, _CELL) as animation:
             yield animation
     else:
-        with VideoReader(folder.media(name), _CELL, keep_damaged=True) as video:
+        with VideoReader(folder.media_source(name), _CELL, keep_damaged=True) as video:
             yield video
 
 

@@ -141,7 +141,7 @@ def _write_clip(path: str, row: Mapping[str, Any], video: VideoConfig) -> bool:
 
 def _media(uri: str) -> Any:
     folder, name = os.path.split(uri)
-    return Folder(folder).media(name)
+    return Folder(folder).media_source(name)
 
 
 _SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"

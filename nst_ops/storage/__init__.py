@@ -5,7 +5,12 @@ Local files keep their plain absolute path as their URI; everything else has its
 
 from nst_ops.storage.base import FileInfo
 from nst_ops.storage.connection import configure_storage
-from nst_ops.storage.errors import StorageError, StorageFullError, StorageUnavailableError, storage_full
+from nst_ops.storage.errors import (
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+    storage_full_errors,
+)
 from nst_ops.storage.folder import Folder
 from nst_ops.storage.local import SCRATCH
 from nst_ops.storage.remote import RemoteFile
@@ -19,5 +24,5 @@ __all__ = [
     "StorageFullError",
     "StorageUnavailableError",
     "configure_storage",
-    "storage_full",
+    "storage_full_errors",
 ]

@@ -69,7 +69,7 @@ class Tree(ABC):
         """Give a finished local file or folder its name."""
 
     @abstractmethod
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         """Give a finished file of the tree another name."""
 
     @abstractmethod

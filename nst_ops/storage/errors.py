@@ -27,7 +27,7 @@ def full(uri: str) -> StorageFullError:
 
 
 @contextlib.contextmanager
-def storage_full(uri: str) -> Iterator[None]:
+def storage_full_errors(uri: str) -> Iterator[None]:
     """Turn "no space left" and "over quota" within into ``StorageFullError``."""
     try:
         yield

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nst_ops.storage.base import FileInfo, Tree
 from nst_ops.storage.connection import S3_SCHEMES, connect
-from nst_ops.storage.errors import storage_full
+from nst_ops.storage.errors import storage_full_errors
 from nst_ops.storage.local import LocalTree
 from nst_ops.storage.remote import RemoteFile, RemoteTree
 
@@ -62,7 +62,7 @@ class Folder:
         """Whether the URI names one file, not a folder."""
         return self._tree.is_file()
 
-    def split(self) -> tuple[Folder, str]:
+    def parent_and_name(self) -> tuple[Folder, str]:
         """Of a file: the folder that it lies in, and its name there."""
         name = os.path.basename(self.root)
         return Folder(self.uri().removesuffix(name)), name
@@ -109,7 +109,7 @@ class Folder:
             while waiting:
                 yield waiting.popleft().result
 
-    def media(self, relpath: str) -> str | RemoteFile:
+    def media_source(self, relpath: str) -> str | RemoteFile:
         """A file to read here and there: its local path, or a remote file that is read by ranges."""
         if self.is_local:
             return self.path(relpath)
@@ -119,7 +119,7 @@ class Folder:
     @contextlib.contextmanager
     def local_copy(self, relpath: str) -> Iterator[str]:
         """A local path with the file's content: the file itself, or a download that goes away."""
-        media = self.media(relpath)
+        media = self.media_source(relpath)
         if isinstance(media, str):
             yield media
             return
@@ -135,7 +135,7 @@ class Folder:
         Raises:
             StorageFullError: there is no space left, here or in the quota.
         """
-        with storage_full(self.uri()), self._scratch() as scratch:
+        with storage_full_errors(self.uri()), self._scratch() as scratch:
             temporary = Path(scratch, uuid.uuid4().hex + os.path.splitext(relpath)[1])
             try:
                 yield temporary
@@ -152,7 +152,7 @@ class Folder:
         Raises:
             StorageFullError: there is no space left, here or in the quota.
         """
-        with storage_full(self.uri()), self._scratch() as scratch:
+        with storage_full_errors(self.uri()), self._scratch() as scratch:
             temporary = Path(scratch, uuid.uuid4().hex)
             temporary.mkdir()
             try:
@@ -175,12 +175,12 @@ class Folder:
             with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
                 yield scratch
 
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         """Give a finished file of the folder another name, in place of an older file.
 
         Local: at once. Remote: the new name appears whole, then the old one goes.
         """
-        self._tree.publish(source, target)
+        self._tree.rename(source, target)
 
     def remove_scratch(self) -> None:
         """Drop what killed runs left half-written, or half-uploaded to S3."""

@@ -76,7 +76,7 @@ class LocalTree(Tree):
             self.remove(relpath)
         self._rename(str(temporary), relpath)
 
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         """Rename a file."""
         self._rename(self.path(source), target)
 

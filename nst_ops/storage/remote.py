@@ -147,7 +147,7 @@ class RemoteTree(Tree):
         """Upload a file; it appears whole or not at all."""
         self.fs.put_file(str(path), self.path(relpath))
 
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         """Copy the file on the server and delete the old one."""
         self.fs.cp_file(self.path(source), self.path(target))
         self.fs.rm_file(self.path(source))

@@ -229,7 +229,7 @@ class S3Tree(RemoteTree):
         if num_bytes >= 2 * part_bytes and (there := self.file(relpath).num_bytes) != num_bytes:
             raise StorageUnavailableError(f"{self.uri(relpath)}: {there} of {num_bytes} bytes have arrived")
 
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         """Copy the file on the server and delete the old one."""
         with self._errors(target, "s3:GetObject and s3:PutObject"):
             self.fs.cp_file(self.path(source), self.path(target))

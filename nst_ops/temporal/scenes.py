@@ -18,7 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Segment, VideoReader
-from nst_ops.media.video.container import open_input, picture_stream
+from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.source import MediaSource
 
 _THUMBNAIL = (64, 36)
@@ -163,7 +163,7 @@ def _keyframes(source: MediaSource) -> Iterator[tuple[int, UInt8Array]]:
 
 def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
     with open_input(source) as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         stream.codec_context.skip_frame = "NONKEY"
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = 2  # as many as the reader's

@@ -17,7 +17,7 @@ import torch
 
 from nst_ops.config import TrainingConfig
 from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.storage import Folder, storage_full
+from nst_ops.storage import Folder, storage_full_errors
 from nst_ops.training.checkpointing import CARD, MODEL, write_state
 from nst_ops.training.data import UInt8Array
 from nst_ops.training.grid import Exhibits, png_bytes, stylize, validation_grid
@@ -123,7 +123,7 @@ class RunRecorder:
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
         """Write the checkpoint, its card, grid and curves, and last the state to go on from."""
         self.facts |= self._measured(number, speed)
-        with storage_full(self.output.uri()):
+        with storage_full_errors(self.output.uri()):
             with self.output.atomic_write(MODEL) as temporary:
                 save_checkpoint(temporary, self.trained.averaged, self.facts)
             assert self._grid is not None, "validate before save"

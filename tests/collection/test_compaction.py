@@ -32,9 +32,9 @@ class DyingFolder(Folder):
             self._spend()
             super().remove_many([relpath])
 
-    def publish(self, source: str, target: str) -> None:
+    def rename(self, source: str, target: str) -> None:
         self._spend()
-        super().publish(source, target)
+        super().rename(source, target)
 
     def remove(self, relpath: str) -> None:
         self._spend()

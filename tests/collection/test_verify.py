@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_runner import read_manifest, write_picture
-from media_factory import moving_pictures, write_film
+from media_factory import moving_frames, write_video
 from planning import units_of
 from s3_server import S3Server, client, reached_by
-from shard_factory import picture_bytes, write_hf_parquet, write_tar
+from shard_factory import image_bytes, write_hf_parquet, write_tar
 
 from nst_ops.cli.verify import main
 from nst_ops.collection.integrity import NoRunError, UnreadableManifestError, verify
@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, name in enumerate(("a.png", "b.png", "deep/c d#1.png", "e.png")):
         write_picture(folder / "in" / name, seed=index)
     (folder / "in" / "bad.png").write_bytes(b"no picture")
-    write_film(folder / "in" / "film.mp4", moving_pictures(4, 48, 32))
+    write_video(folder / "in" / "film.mp4", moving_frames(4, 48, 32))
     stylize(folder / "in", folder / "out")
     return folder
 
@@ -308,10 +308,10 @@ def test_shards_that_a_worker_has_written_are_whole(tmp_path: Path, form: str) -
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     members = [
-        (f"{n}.{end}", data) for n in range(3) for end, data in (("png", picture_bytes(n)), ("cls", b"7"))
+        (f"{n}.{end}", data) for n in range(3) for end, data in (("png", image_bytes(n)), ("cls", b"7"))
     ]
     write_tar(source / "000.tar", [*members, ("3.png", b"no picture"), ("4.json", b"{}")])
-    write_hf_parquet(source / "001.parquet", [picture_bytes(n) for n in range(3)], label=[1, 2, 3])
+    write_hf_parquet(source / "001.parquet", [image_bytes(n) for n in range(3)], label=[1, 2, 3])
     stylize(source, output, shards={"format": form})
     verdict = verify(Folder(str(output)))
     assert verdict.is_whole, verdict.examples

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from job_runner import ROOT, write_picture
-from media_factory import moving_pictures, write_film
+from media_factory import moving_frames, write_video
 from PIL import Image, ImageFilter
 from planning import units_of
 
@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture(root / "in" / "deep" / f"photo{number}.png", number, (48, 36 + 4 * (number % 2)))
     Image.new("RGBA", (40, 40), (200, 10, 10, 128)).save(root / "in" / "<glass>.png")
     (root / "in" / "broken.jpg").write_bytes(b"no picture")
-    write_film(root / "in" / "film.mp4", moving_pictures(3, 64, 48))
+    write_video(root / "in" / "film.mp4", moving_frames(3, 64, 48))
     for name in ("waves", "dots"):
         write_picture(root / "styles" / f"{name}.png", 40, 32, seed=len(name))
     run(root)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from job_runner import ROOT, write_picture
-from media_factory import photo, write_film
+from media_factory import natural_image, write_video
 from PIL import Image
 
 from benchmarks.smoothing_benchmark import TemporalBenchmarkConfig, compare_modes, smoothing_versions
@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 def pan() -> list[np.ndarray]:
     """Views of a photograph in soft contrast, each a pixel further to the right than the one before."""
-    around = np.asarray(photo("astronaut", 64 + NUM_FRAMES, 48)) // 2 + 64
+    around = np.asarray(natural_image("astronaut", 64 + NUM_FRAMES, 48)) // 2 + 64
     return [np.ascontiguousarray(around[:, t : t + 64]) for t in range(NUM_FRAMES)]
 
 
@@ -59,9 +59,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_picture(root / "style.png", 40, 32)
     rows = []
     for name, output in (("<calm>.mp4", pictures), ("restless.mp4", flicker), ("gone.mp4", None)):
-        write_film(root / "in" / name, pictures)
+        write_video(root / "in" / name, pictures)
         if output:
-            write_film(root / "run" / name, output)
+            write_video(root / "run" / name, output)
         rows.append(row(root, name))
     rows.append({"item_id": "x", "source_uri": "x", "kind": "video", "style": "s", "status": "failed"})
     Manifest(Folder(str(root / "run"))).commit("unit", rows)
@@ -133,7 +133,7 @@ def preview(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     pictures = [(p + np.int16(jump)).astype(np.uint8) for p, jump in zip(pan(), jumps, strict=True)]
     (tmp_path / "in").mkdir()
     (tmp_path / "run").mkdir()
-    write_film(tmp_path / "in/film.mp4", pictures)
+    write_video(tmp_path / "in/film.mp4", pictures)
     video: dict[str, object] = {"start_s": 0.16, "duration_s": 0.2}
     written = row(tmp_path, "film.mp4")
     if request.param == "frames":
@@ -145,7 +145,7 @@ def preview(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         written["output_uri"] = str(tmp_path / "run/frames.csv")
     else:
         video["side_by_side"] = True
-        write_film(tmp_path / "run/film.mp4", [np.concatenate([p * 0, p], axis=1) for p in pictures[4:9]])
+        write_video(tmp_path / "run/film.mp4", [np.concatenate([p * 0, p], axis=1) for p in pictures[4:9]])
     Manifest(Folder(str(tmp_path / "run"))).commit("unit", [written])
     (tmp_path / "run/run.json").write_text(json.dumps({"config": {"video": video}}))
     return tmp_path
@@ -226,7 +226,7 @@ def test_every_mode_is_measured_on_every_clip(compared: Path) -> None:
 
 
 def test_a_clip_without_flicker_has_no_share_of_it(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
-    write_film(tmp_path / "still.mp4", pan()[:1] * NUM_FRAMES)
+    write_video(tmp_path / "still.mp4", pan()[:1] * NUM_FRAMES)
     keys = {"videos": str(tmp_path), "synthetic": False}
     comparison = compare_modes(benchmark(tmp_path / "out", finished, vgg_file, **keys))
     assert math.isnan(comparison.by_clip["still.mp4"]["window ±3"]["warping_share_1"])

@@ -15,11 +15,11 @@ from media_factory import (
     LIMITED,
     Sound,
     decoded,
-    moving_pictures,
+    moving_frames,
     packets,
     psnr,
     times,
-    write_film,
+    write_video,
     yuv_frames,
 )
 
@@ -28,7 +28,7 @@ from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.video import Frame, VideoReader, VideoWriter
 from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for
 
-PICTURES = moving_pictures(12, 256, 144)
+PICTURES = moving_frames(12, 256, 144)
 CODECS = ("h264", "h265", "av1")
 NAMES = {"h264": "h264", "h265": "hevc", "av1": "av1"}
 UNEVEN = [0, 40, 55, 120, 121, 300, 333, 334, 350, 900, 901, 1000]  # ms
@@ -75,7 +75,7 @@ def worst_psnr(one: Path, other: Path) -> float:
 def film(tmp_path_factory) -> Path:
     """A pan, its planes as computed."""
     folder = tmp_path_factory.mktemp("film")
-    return write_film(folder / "a.mp4", yuv_frames(PICTURES, BT709, LIMITED), color=TAGS)
+    return write_video(folder / "a.mp4", yuv_frames(PICTURES, BT709, LIMITED), color=TAGS)
 
 
 # What comes out.
@@ -105,7 +105,7 @@ def test_every_frame_keeps_its_time_and_color(tmp_path, film, codec, pixel_forma
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
 def test_full_range_and_another_matrix_are_kept(tmp_path, codec, pixel_format):
     tags = {"colorspace": BT601, "color_range": FULL, "color_trc": BT601, "color_primaries": BT601}
-    source = write_film(tmp_path / "a.mp4", yuv_frames(PICTURES[:6], BT601, FULL), color=tags)
+    source = write_video(tmp_path / "a.mp4", yuv_frames(PICTURES[:6], BT601, FULL), color=tags)
     write(source, tmp_path / "b.mp4", VideoConfig(codec=codec, pixel_format=pixel_format, preset="fast"))
     assert worst_psnr(source, tmp_path / "b.mp4") >= 38
     frame = decoded(tmp_path / "b.mp4")[0]
@@ -117,7 +117,7 @@ def test_full_range_and_another_matrix_are_kept(tmp_path, codec, pixel_format):
 def test_uneven_times_survive_every_codec_in_every_container(tmp_path, codec, container):
     if (codec, container) == ("av1", "mov"):
         pytest.skip("FFmpeg writes no av1 into mov")
-    source = write_film(tmp_path / "a.mkv", PICTURES[:12], pts=UNEVEN, time_base=Fraction(1, 1000))
+    source = write_video(tmp_path / "a.mkv", PICTURES[:12], pts=UNEVEN, time_base=Fraction(1, 1000))
     write(source, tmp_path / "b", VideoConfig(codec=codec, preset="medium"), container=container)
     assert times(tmp_path / "b") == [Fraction(time, 1000) for time in UNEVEN]
 
@@ -129,7 +129,7 @@ def test_uneven_times_survive_every_codec_in_every_container(tmp_path, codec, co
 def test_a_part_to_join_keeps_exact_times_in_any_time_base(tmp_path, codec, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
     pts = [(5000 + number) * step + 1 for number in range(8)]
-    frames, reader = read(write_film(tmp_path / "a.mp4", moving_pictures(8, 64, 48)))
+    frames, reader = read(write_video(tmp_path / "a.mp4", moving_frames(8, 64, 48)))
     info = dataclasses.replace(reader.info, time_base=time_base)
     config = VideoConfig(codec=codec)
     with VideoWriter(str(tmp_path / "b"), "mp4", info, reader.output_size, None, config) as writer:
@@ -141,7 +141,7 @@ def test_a_part_to_join_keeps_exact_times_in_any_time_base(tmp_path, codec, time
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_rotation_and_the_shape_of_pixels_are_kept_or_the_loss_is_noted(tmp_path, codec, container):
-    source = write_film(tmp_path / "a.mp4", PICTURES[:3], rotation=90, aspect=Fraction(4, 3))
+    source = write_video(tmp_path / "a.mp4", PICTURES[:3], rotation=90, aspect=Fraction(4, 3))
     notes = write(source, tmp_path / "b", VideoConfig(codec=codec), container=container)
     assert decoded(tmp_path / "b")[0].rotation == 90
     with av.open(str(tmp_path / "b")) as written:
@@ -172,7 +172,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path, film, codec, quality, con
 
 def test_x264_writes_the_same_picture_at_every_run(tmp_path):
     # Its AVX-512 code does not, and what betrays it is a picture with detail in the default preset.
-    source = write_film(tmp_path / "a.mp4", moving_pictures(40, 320, 180))
+    source = write_video(tmp_path / "a.mp4", moving_frames(40, 320, 180))
     for name in "bcdef":
         write(source, tmp_path / name, VideoConfig())
     assert len({(tmp_path / name).read_bytes() for name in "bcdef"}) == 1
@@ -183,7 +183,7 @@ def test_x264_writes_the_same_picture_at_every_run(tmp_path):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_keyframes_are_as_close_as_asked_for(tmp_path, codec):
-    source = write_film(tmp_path / "a.mp4", moving_pictures(50, 96, 64))
+    source = write_video(tmp_path / "a.mp4", moving_frames(50, 96, 64))
     for interval_s, expected in ((0.5, 12), (0.001, 1)):
         config = VideoConfig(codec=codec, preset="fast", keyframe_interval_s=interval_s)
         write(source, tmp_path / "b.mp4", config)
@@ -199,7 +199,7 @@ def test_keyframes_are_as_close_as_asked_for(tmp_path, codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_bitrate_is_about_what_is_asked_for(tmp_path, codec):
-    source = write_film(tmp_path / "a.mp4", moving_pictures(75, 160, 96))
+    source = write_video(tmp_path / "a.mp4", moving_frames(75, 160, 96))
     sizes = {}
     for kbps in (50, 150):
         write(source, tmp_path / "b.mp4", VideoConfig(codec=codec, preset="fast", bitrate_kbps=kbps))
@@ -268,7 +268,7 @@ def test_a_card_that_does_not_encode_is_refused_where_frames_would_be_encoded(co
 
 @pytest.mark.parametrize("codec", ["h265", "av1"])
 def test_frames_too_small_for_an_encoder_name_the_remedy(tmp_path, codec):
-    source = write_film(tmp_path / "a.mkv", [PICTURES[0][:2, :2]], codec="ffv1", pix_fmt="bgr0")
+    source = write_video(tmp_path / "a.mkv", [PICTURES[0][:2, :2]], codec="ffv1", pix_fmt="bgr0")
     with pytest.raises(UnsupportedMediaError, match=r"2x2 pixels .* set video\.codec to h264"):
         write(source, tmp_path / "b.mp4", VideoConfig(codec=codec))
     write(source, tmp_path / "b.mp4", VideoConfig())
@@ -281,9 +281,9 @@ def test_frames_too_small_for_an_encoder_name_the_remedy(tmp_path, codec):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("span_s", [(0.9, 2.1), (1.0, None), (0.0, 0.5)])
 def test_a_part_begins_at_zero_with_its_own_sound_lines_and_chapters(tmp_path, name, span_s):
-    source = write_film(
+    source = write_video(
         tmp_path / name,
-        moving_pictures(75, 48, 32),
+        moving_frames(75, 48, 32),
         pts=range(10, 85),
         time_base=Fraction(1, 25),
         sounds=[Sound(duration_s=3)],
@@ -321,9 +321,9 @@ def test_a_part_begins_at_zero_with_its_own_sound_lines_and_chapters(tmp_path, n
 
 
 def test_sound_that_is_converted_is_cut_likewise(tmp_path):
-    source = write_film(
+    source = write_video(
         tmp_path / "a.avi",
-        moving_pictures(75, 48, 32),
+        moving_frames(75, 48, 32),
         codec="mpeg4",
         options={"qscale": "2"},
         sounds=[Sound("adpcm_ms", duration_s=3, rate=44100)],

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 
 from nst_ops.media.formats import likely_output, media_kind, video_output
 from nst_ops.media.video import VideoReader
-from nst_ops.media.video.frame_folder import FramesWriter
+from nst_ops.media.video.frame_folder import FrameFolderWriter
 
 UNEVEN = [0, 40, 55, 120, 121, 300]  # ms
 
@@ -20,7 +20,7 @@ UNEVEN = [0, 40, 55, 120, 121, 300]  # ms
 def write(source: Path, folder: Path) -> tuple[list[np.ndarray], list[str]]:
     """Write every frame of ``source``; what was written, and the notes."""
     folder.mkdir()
-    with VideoReader(str(source)) as reader, FramesWriter(str(folder), reader.info) as writer:
+    with VideoReader(str(source)) as reader, FrameFolderWriter(str(folder), reader.info) as writer:
         frames = list(reader.frames())
         for frame in frames:
             writer.write(frame)
@@ -28,9 +28,9 @@ def write(source: Path, folder: Path) -> tuple[list[np.ndarray], list[str]]:
 
 
 def test_pictures_and_times_come_out_exactly(tmp_path):
-    pictures = moving_pictures(6, 33, 31)
+    pictures = moving_frames(6, 33, 31)
     clock = {"pts": UNEVEN, "time_base": Fraction(1, 1000)}
-    source = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0", **clock)
+    source = write_video(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0", **clock)
     frames, notes = write(source, tmp_path / "out")
     assert notes == []
     names = [f"{number:06d}.png" for number in range(6)]
@@ -48,15 +48,15 @@ def test_pictures_and_times_come_out_exactly(tmp_path):
 
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_pictures_stand_upright(tmp_path, rotation):
-    source = write_film(tmp_path / "a.mp4", moving_pictures(1, 48, 32), rotation=rotation)
+    source = write_video(tmp_path / "a.mp4", moving_frames(1, 48, 32), rotation=rotation)
     (frame,), _ = write(source, tmp_path / "out")
     upright = Image.fromarray(frame).rotate(rotation, expand=True)  # counter-clockwise, as the tag counts
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "000000.png")), np.asarray(upright))
 
 
 def test_what_pictures_cannot_hold_is_noted(tmp_path):
-    source = write_film(
-        tmp_path / "a.mp4", moving_pictures(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3)
+    source = write_video(
+        tmp_path / "a.mp4", moving_frames(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3)
     )
     assert write(source, tmp_path / "out")[1] == [
         "its sound is left out: pictures hold none",

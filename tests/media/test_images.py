@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import photo, psnr, real_files
+from media_factory import natural_image, psnr, real_files
 from PIL import Image, ImageCms, ImageOps
 
 from nst_ops.media.errors import (
@@ -47,7 +47,7 @@ def with_exif(orientation: int) -> Image.Exif:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 def test_pictures_are_turned_upright_to_the_pixel(orientation, image_format):
-    picture = photo("coffee", 40, 30)
+    picture = natural_image("coffee", 40, 30)
     data = saved(picture, image_format, exif=with_exif(orientation))
     decoded = decode_image(data)
     tagged = picture.copy()
@@ -60,7 +60,7 @@ def test_pictures_are_turned_upright_to_the_pixel(orientation, image_format):
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_exif_is_kept_without_the_orientation(image_format):
     exif = with_exif(6).tobytes()
-    decoded = decode_image(saved(photo("coffee", 40, 30), image_format, exif=exif))
+    decoded = decode_image(saved(natural_image("coffee", 40, 30), image_format, exif=exif))
     assert decoded.rgb_hwc.shape == (40, 30, 3)
     written = encode_image(decoded.rgb_hwc, None, image_format, 95, decoded.exif)
     exif = exif_of(written)
@@ -72,7 +72,7 @@ def test_exif_is_kept_without_the_orientation(image_format):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "CMYK", "1"])
 def test_a_tiff_is_written_anew_whatever_its_own_layout_was(mode):
-    gray = photo("coffee", 64, 48).convert("L")
+    gray = natural_image("coffee", 64, 48).convert("L")
     if mode == "I;16":
         source = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     else:
@@ -88,14 +88,16 @@ def test_a_tiff_is_written_anew_whatever_its_own_layout_was(mode):
 def test_an_exif_block_too_long_for_a_jpeg_is_no_reason_to_lose_the_picture():
     exif = Image.Exif()
     exif[DESCRIPTION] = "x" * 70000
-    decoded = decode_image(saved(photo("coffee", 40, 30), "PNG", exif=exif))
+    decoded = decode_image(saved(natural_image("coffee", 40, 30), "PNG", exif=exif))
     written = encode_image(decoded.rgb_hwc, None, "JPEG", 95, decoded.exif)
     assert decode_image(written).rgb_hwc.shape == (30, 40, 3)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_broken_exif_block_is_passed_over():
-    data = saved(photo("coffee", 40, 30), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(40)))
+    data = saved(
+        natural_image("coffee", 40, 30), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(40))
+    )
     decoded = decode_image(data)
     assert decoded.rgb_hwc.shape == (30, 40, 3)
     encode_image(decoded.rgb_hwc, None, "JPEG", 95, decoded.exif)
@@ -121,7 +123,7 @@ def wide_gamut_profile() -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_an_embedded_profile_is_converted_to_srgb(mode):
-    source = photo("astronaut", 48, 48).convert(mode)
+    source = natural_image("astronaut", 48, 48).convert(mode)
     source.info.clear()
     decoded = decode_image(saved(source, "PNG", icc_profile=wide_gamut_profile()))
     swapped = np.asarray(source.convert("RGB"))[..., [1, 0, 2]]
@@ -132,20 +134,20 @@ def test_an_embedded_profile_is_converted_to_srgb(mode):
 
 def test_a_gray_profile_is_converted_too():
     xyz = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    source = photo("astronaut", 48, 48).convert("L")
+    source = natural_image("astronaut", 48, 48).convert("L")
     decoded = decode_image(saved(source, "JPEG", icc_profile=xyz.tobytes()))  # of another model: passed over
     assert psnr(decoded.rgb_hwc[..., 0], np.asarray(source)) > 30
 
 
 @pytest.mark.parametrize("profile", [b"", b"no profile at all", wide_gamut_profile()[:200]])
 def test_a_broken_profile_is_passed_over(profile):
-    source = photo("astronaut", 48, 48)
+    source = natural_image("astronaut", 48, 48)
     decoded = decode_image(saved(source, "PNG", icc_profile=profile or None))
     assert np.array_equal(decoded.rgb_hwc, np.asarray(source))
 
 
 def test_the_output_is_plain_srgb():
-    data = saved(photo("astronaut", 48, 48), "PNG", icc_profile=wide_gamut_profile())
+    data = saved(natural_image("astronaut", 48, 48), "PNG", icc_profile=wide_gamut_profile())
     decoded = decode_image(data)
     with Image.open(io.BytesIO(encode_image(decoded.rgb_hwc, None, "PNG", 95, decoded.exif))) as written:
         assert "icc_profile" not in written.info
@@ -155,7 +157,7 @@ def test_the_output_is_plain_srgb():
 
 
 def half_clear() -> Image.Image:
-    picture = photo("coffee", 40, 30).convert("RGBA")
+    picture = natural_image("coffee", 40, 30).convert("RGBA")
     alpha = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
     picture.putalpha(Image.fromarray(alpha))
     return picture
@@ -254,7 +256,7 @@ def test_floats_from_0_to_1_are_scaled_and_others_refused():
     ],
 )
 def test_every_mode_becomes_rgb(mode, image_format, bound):
-    picture = photo("chelsea", 64, 48)
+    picture = natural_image("chelsea", 64, 48)
     source = picture.convert(mode)
     if mode == "LAB":
         lab = ImageCms.createProfile("LAB")
@@ -287,7 +289,7 @@ def test_pictures_are_never_enlarged_and_keep_their_aspect(width, height, max_si
 )
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 def test_the_longer_side_is_max_side_and_the_header_size_is_reported(size, max_side, image_format):
-    source = photo("rocket", *size)
+    source = natural_image("rocket", *size)
     decoded = decode_image(saved(source, image_format, quality=95), max_side)
     assert decoded.rgb_hwc.shape[1::-1] == fit_size(size, max_side)
     assert decoded.source_size == size
@@ -296,7 +298,7 @@ def test_the_longer_side_is_max_side_and_the_header_size_is_reported(size, max_s
 
 
 def test_a_turned_picture_is_measured_upright():
-    decoded = decode_image(saved(photo("rocket", 800, 600), "JPEG", exif=with_exif(6)), 64)
+    decoded = decode_image(saved(natural_image("rocket", 800, 600), "JPEG", exif=with_exif(6)), 64)
     assert decoded.source_size == (600, 800)
     assert decoded.rgb_hwc.shape == (64, 48, 3)
 
@@ -334,7 +336,7 @@ def test_what_is_written_can_be_read_again(image_format, bound, has_alpha):
 
 
 def test_quality_is_heeded_and_good_jpegs_keep_all_their_chroma():
-    rgb = np.asarray(photo("coffee", 80, 60))
+    rgb = np.asarray(natural_image("coffee", 80, 60))
     sizes = [len(encode_image(rgb, None, "JPEG", quality)) for quality in (50, 80, 95)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2] / 2
@@ -354,7 +356,7 @@ def test_zero_bytes_are_refused():
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF"])
 def test_a_truncated_file_is_refused(image_format):
-    whole = saved(photo("coffee", 200, 150), image_format)
+    whole = saved(natural_image("coffee", 200, 150), image_format)
     for keep in (0.1, 0.5, 0.9):
         with pytest.raises(UnreadableImageError):
             decode_image(whole[: int(len(whole) * keep)])
@@ -376,7 +378,7 @@ def test_a_decompression_bomb_is_refused_before_it_goes_off():
 
 
 def test_the_first_picture_of_a_camera_with_two_lenses_is_taken():
-    left, right = photo("coffee", 80, 60), photo("chelsea", 80, 60)
+    left, right = natural_image("coffee", 80, 60), natural_image("chelsea", 80, 60)
     data = saved(left, "MPO", save_all=True, append_images=[right])
     assert not is_animated(data)
     assert psnr(decode_image(data).rgb_hwc, np.asarray(left)) > 28
@@ -384,14 +386,14 @@ def test_the_first_picture_of_a_camera_with_two_lenses_is_taken():
 
 
 def test_several_pages_are_refused_by_their_number():
-    pages = [photo(name, 16, 16) for name in ("coffee", "chelsea", "rocket")]
+    pages = [natural_image(name, 16, 16) for name in ("coffee", "chelsea", "rocket")]
     with pytest.raises(UnsupportedMediaError, match="3 pages"):
         decode_image(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_only_what_moves_is_animated(image_format):
-    still, other = photo("coffee", 16, 16), photo("chelsea", 16, 16)
+    still, other = natural_image("coffee", 16, 16), natural_image("chelsea", 16, 16)
     assert not is_animated(saved(still, image_format))
     assert is_animated(saved(still, image_format, save_all=True, append_images=[other], duration=100))
 

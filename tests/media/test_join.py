@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from media_factory import REAL_DATA, Sound, decoded, moving_pictures, packets, write_film
+from media_factory import REAL_DATA, Sound, decoded, moving_frames, packets, write_video
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import MediaError, UnreadableVideoError
@@ -30,7 +30,7 @@ ALL = Selection()
 
 def film(path: Path, num_frames: int = 60, **given: object) -> Path:
     options = given.pop("options", {"preset": "ultrafast", "qp": "0", "g": "5"})
-    return write_film(path, moving_pictures(num_frames, 64, 48), options=options, **given)
+    return write_video(path, moving_frames(num_frames, 64, 48), options=options, **given)
 
 
 def one_pass(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import Sound, moving_pictures, real_files, write_film
+from media_factory import Sound, moving_frames, real_files, write_video
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import DamagedVideoError, EmptyFileError, MediaError, UnreadableVideoError
@@ -23,7 +23,7 @@ from nst_ops.media.video import (
     read_header,
     read_index,
 )
-from nst_ops.media.video.container import picture_stream
+from nst_ops.media.video.container import video_stream
 from nst_ops.media.video.source import RangeInput
 from nst_ops.storage import RemoteFile
 
@@ -62,13 +62,13 @@ def long_films(tmp_path_factory):
     grain = np.random.default_rng(0).integers(0, 40, (240, 320, 3), dtype=np.uint8)
     pictures = [
         picture // 2 + np.roll(grain, 7 * n, axis=(0, 1))[:120, :160]
-        for n, picture in enumerate(moving_pictures(500, 160, 120))
+        for n, picture in enumerate(moving_frames(500, 160, 120))
     ]
     films = {}
     for name, options in (("end.mp4", {}), ("front.mov", {"movflags": "+faststart"}), ("film.mkv", {})):
         film = folder / name
         sounds = [Sound(duration_s=20.0)]
-        films[name] = write_film(film, pictures, options=GROUPS, sounds=sounds, container_options=options)
+        films[name] = write_video(film, pictures, options=GROUPS, sounds=sounds, container_options=options)
     return films
 
 
@@ -84,7 +84,7 @@ def frames(source, *args, **options):
 def times_by_all_packets(path):
     """(shown PTS, positions of keyframes), reading every byte."""
     with av.open(f"file:{path}") as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         shown = sorted(
             (packet.pts, packet.is_keyframe)
             for packet in container.demux(stream)
@@ -156,7 +156,7 @@ def test_index_of_real_videos(path):
 )
 def test_index_of_all_kinds(tmp_path, name, made):
     made = {"options": {"g": "12", "bf": "2", "preset": "veryfast"} if "codec" not in made else {}, **made}
-    assert_index_is_true(write_film(tmp_path / name, moving_pictures(60, 96, 64), **made))
+    assert_index_is_true(write_video(tmp_path / name, moving_frames(60, 96, 64), **made))
 
 
 def with_long_box(film: bytes) -> bytes:
@@ -212,14 +212,14 @@ def test_real_videos_are_read_alike(path):
 
 
 def test_a_film_lying_on_its_side(tmp_path):
-    film = write_film(tmp_path / "a.mov", moving_pictures(3, 64, 48), rotation=-90, aspect=Fraction(4, 3))
+    film = write_video(tmp_path / "a.mov", moving_frames(3, 64, 48), rotation=-90, aspect=Fraction(4, 3))
     with VideoReader(Remote.of(film).file) as remote, VideoReader(str(film)) as local:
         assert remote.info == local.info
         assert remote.info.rotation == -90
 
 
 def test_a_film_without_sound_is_joined_beside_its_remote_source(tmp_path):
-    film = write_film(tmp_path / "a.mp4", moving_pictures(40, 64, 48), metadata={"title": "A walk"})
+    film = write_video(tmp_path / "a.mp4", moving_frames(40, 64, 48), metadata={"title": "A walk"})
     (whole,) = cut_segments(read_index(str(film)), 60.0, 0, Selection())
     with VideoReader(str(film), segment=whole) as reader:
         info, part = reader.info, str(tmp_path / "part.mp4")
@@ -239,7 +239,7 @@ def test_a_film_without_sound_is_joined_beside_its_remote_source(tmp_path):
 @pytest.mark.parametrize("name", [*NAMES, "transport.ts"])
 @pytest.mark.parametrize("read", [read_header, read_index, frames])
 def test_an_error_of_the_storage_comes_as_it_is(long_films, tmp_path, capfd, name, read):
-    path = long_films.get(name) or write_film(tmp_path / name, moving_pictures(60, 160, 120))
+    path = long_films.get(name) or write_video(tmp_path / name, moving_frames(60, 160, 120))
     healthy = Remote.of(path)
     read(healthy.file)
     for fails_at in {1, (len(healthy.ranges) + 1) // 2, len(healthy.ranges)}:

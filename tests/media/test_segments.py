@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import decoded, moving_pictures, real_files, write_film
+from media_factory import decoded, moving_frames, real_files, write_video
 
 from nst_ops.media.errors import DamagedVideoError, MediaError, UnsupportedMediaError
 from nst_ops.media.video import (
@@ -128,7 +128,7 @@ def test_a_range_is_counted_from_the_first_frame_and_without_its_end():
 
 def film(path: Path, num_frames: int = 60, **given: object) -> Path:
     options = given.pop("options", {"preset": "ultrafast", "qp": "0", "g": "10"})
-    return write_film(path, moving_pictures(num_frames, 64, 48), options=options, **given)
+    return write_video(path, moving_frames(num_frames, 64, 48), options=options, **given)
 
 
 def test_the_index_holds_every_pts_and_keyframe(tmp_path):
@@ -206,7 +206,7 @@ def test_the_index_is_of_the_stream_that_is_read(tmp_path):
         streams = [output.add_stream("ffv1", rate=25) for _ in range(2)]
         for stream in streams:
             stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", {"g": "1"}
-        for number, picture in enumerate(moving_pictures(9, 64, 48)):
+        for number, picture in enumerate(moving_frames(9, 64, 48)):
             for stream in streams[: 1 if number >= 5 else 2]:
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         for stream in streams:

@@ -12,20 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shard_factory import HF_IMAGE, picture_bytes, read_tar, write_hf_parquet, write_tar
+from shard_factory import HF_IMAGE, image_bytes, read_tar, write_hf_parquet, write_tar
 
 from nst_ops.media.errors import OutputCollisionError, UnreadableShardError
 from nst_ops.media.formats import likely_output, media_kind, shard_output
-from nst_ops.media.shards import Sample, Shard, Stylized, file_samples, open_shard, open_writer
+from nst_ops.media.shards import Sample, Shard, StylizedImage, file_samples, open_shard, open_writer
 from nst_ops.media.shards.sample import safe_name, split_name
 
-RED, BLUE = picture_bytes(1), picture_bytes(2)
+RED, BLUE = image_bytes(1), image_bytes(2)
 TAR_BYTES = 512 + -(-len(RED) // 512) * 512
 """Of a picture in a tar, with its header."""
 
 
-def unchanged(sample: Sample) -> dict[str, Stylized]:
-    return {picture.member: Stylized(picture.name, picture.data) for picture in sample.pictures}
+def unchanged(sample: Sample) -> dict[str, StylizedImage]:
+    return {picture.member: StylizedImage(picture.name, picture.data) for picture in sample.images}
 
 
 def copy(shard: Shard, path: Path, layout: object = None) -> Path:
@@ -103,12 +103,12 @@ def test_neighbors_with_one_key_are_a_sample(tmp_path: Path) -> None:
         ("notes", b"text"),
     ]
     samples = list(open_shard(str(write_tar(tmp_path / "s.tar", members))).samples())
-    assert [[picture.member for picture in sample.pictures] for sample in samples] == [
+    assert [[picture.member for picture in sample.images] for sample in samples] == [
         ["a.left.png", "a.right.png"],
         ["b.png"],
         [],
     ]
-    assert samples[0].pictures[1].data == BLUE
+    assert samples[0].images[1].data == BLUE
 
 
 def test_a_tar_is_written_as_it_came_but_for_owner_and_time(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_images_that_cannot_be_taken_say_why(tmp_path: Path) -> None:
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    pictures = [picture for sample in open_shard(str(path)).samples() for picture in sample.pictures]
+    pictures = [picture for sample in open_shard(str(path)).samples() for picture in sample.images]
     assert len({picture.member for picture in pictures}) == 4
     reasons = [str(picture.error or "") for picture in pictures]
     assert reasons[0] == ""
@@ -190,7 +190,7 @@ def test_names_from_foreign_archives_lead_nowhere(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(RED))
     names = list(read_tar(copy(open_shard(str(path)), tmp_path / "copy.tar")))
     assert names == ["a.png", "etc/b.png", "c_[31m_.png", ".._d.png", "e/f.png", "bad_.png"]
-    members = [p.member for sample in open_shard(str(path)).samples() for p in sample.pictures]
+    members = [p.member for sample in open_shard(str(path)).samples() for p in sample.images]
     assert "".join(members).encode()
 
 
@@ -210,12 +210,12 @@ def test_two_files_of_one_name_are_never_written(tmp_path: Path) -> None:
 def test_rows_are_named_by_their_paths_or_their_numbers(tmp_path: Path) -> None:
     paths = ["a.png", None, "a.png", "row-0000004", "b"]
     shard = open_shard(str(write_hf_parquet(tmp_path / "s.parquet", [RED] * 5, paths=paths)))
-    pictures = [sample.picture for sample in shard.samples()]
+    pictures = [sample.image for sample in shard.samples()]
     members = [picture.member for picture in pictures]
     assert members == ["a.png", "row-0000001", "row-0000002", "row-0000004", "b"]
     assert [picture.name for picture in pictures[1:]] == [f"{member}.png" for member in members[1:]]
     copied = open_shard(str(copy(shard, tmp_path / "copy.parquet", shard.layout())))
-    assert [sample.picture.member for sample in copied.samples()] == members
+    assert [sample.image.member for sample in copied.samples()] == members
 
 
 def test_a_parquet_is_written_with_all_its_columns(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_plain_bytes_are_images_and_the_only_column_of_them_is_taken(
 ) -> None:
     pq.write_table(pa.table({"n": [1, 2], "jpg": pa.array([RED, BLUE], kind)}), tmp_path / "s.parquet")
     shard = open_shard(str(tmp_path / "s.parquet"))
-    assert [sample.picture.data for sample in shard.samples()] == [RED, BLUE]
+    assert [sample.image.data for sample in shard.samples()] == [RED, BLUE]
     copied = pq.read_table(copy(shard, tmp_path / "copy.parquet", shard.layout()))
     assert copied.equals(pq.read_table(tmp_path / "s.parquet"))
 
@@ -265,7 +265,7 @@ def test_a_table_without_one_place_for_images_is_refused(tmp_path: Path) -> None
     pq.write_table(pa.table({"left": [RED], "right": [RED]}), tmp_path / "two.parquet")
     with pytest.raises(UnreadableShardError, match="give --shards"):
         open_shard(str(tmp_path / "two.parquet"))
-    assert next(open_shard(str(tmp_path / "two.parquet"), "right").samples()).picture.data == RED
+    assert next(open_shard(str(tmp_path / "two.parquet"), "right").samples()).image.data == RED
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(UnreadableShardError, match="no whole Parquet"):
         open_shard(str(tmp_path / "text.parquet"))
@@ -273,13 +273,13 @@ def test_a_table_without_one_place_for_images_is_refused(tmp_path: Path) -> None
 
 def test_a_row_without_bytes_is_an_image_that_cannot_be_taken(tmp_path: Path) -> None:
     shard = open_shard(str(write_hf_parquet(tmp_path / "s.parquet", [None, RED])))
-    errors = [str(sample.picture.error or "") for sample in shard.samples()]
+    errors = [str(sample.image.error or "") for sample in shard.samples()]
     assert "without the bytes" in errors[0]
     assert errors[1] == ""
 
 
 def test_a_parquet_with_a_damaged_middle_gives_the_rows_before_it(tmp_path: Path) -> None:
-    images = [picture_bytes(n) for n in range(60)]
+    images = [image_bytes(n) for n in range(60)]
     table = pa.table({"image": pa.array([{"bytes": data, "path": None} for data in images], HF_IMAGE)})
     path = tmp_path / "s.parquet"
     pq.write_table(table, path, row_group_size=20, compression="gzip", use_dictionary=False)
@@ -289,7 +289,7 @@ def test_a_parquet_with_a_damaged_middle_gives_the_rows_before_it(tmp_path: Path
     samples: list[Sample] = []
     with pytest.raises(UnreadableShardError, match="after 16 of its rows"):
         collect(open_shard(str(path)), samples)
-    assert [sample.picture.data for sample in samples] == images[:16]
+    assert [sample.image.data for sample in samples] == images[:16]
 
 
 # From one to the other.
@@ -368,7 +368,7 @@ def test_image_files_bring_what_is_known_of_them(tmp_path: Path) -> None:
     samples, layout = file_samples(["a/x.v1.png", "a/x.v1.jpg", "../y.png"], labels, "image")
     with open_writer(str(tmp_path / "s.parquet"), layout) as writer:
         for sample in samples:
-            writer.write(sample, {sample.picture.member: Stylized(sample.picture.name, RED)})
+            writer.write(sample, {sample.image.member: StylizedImage(sample.image.name, RED)})
     table = pq.read_table(tmp_path / "s.parquet")
     assert table.column_names == ["image", "label", "tags", "odd"]
     assert table["label"].to_pylist() == [1, 2, None]

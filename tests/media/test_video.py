@@ -22,13 +22,13 @@ from media_factory import (
     Sound,
     colored_clouds,
     decoded,
-    moving_pictures,
+    moving_frames,
+    natural_image,
     packets,
-    photo,
     psnr,
     real_files,
     times,
-    write_film,
+    write_video,
     yuv_frames,
 )
 from PIL import Image
@@ -53,7 +53,7 @@ from nst_ops.media.video import (
     read_header,
 )
 
-PICTURES = moving_pictures(12, 96, 64)
+PICTURES = moving_frames(12, 96, 64)
 
 
 def twin(
@@ -122,7 +122,7 @@ def tagged(matrix: int, color_range: int) -> dict[str, int]:
 @pytest.mark.parametrize(("matrix", "color_range"), COLOURS)
 def test_an_unchanged_film_keeps_its_colors_and_tags(tmp_path, matrix, color_range):
     frames = yuv_frames(PICTURES, matrix, color_range)
-    source = write_film(tmp_path / "a.mp4", frames, color=tagged(matrix, color_range))
+    source = write_video(tmp_path / "a.mp4", frames, color=tagged(matrix, color_range))
     before = planes(source)
     assert all(np.array_equal(a, f.to_ndarray()) for a, f in zip(before, frames, strict=True))  # lossless
     after = twin(source).path
@@ -134,15 +134,15 @@ def test_an_unchanged_film_keeps_its_colors_and_tags(tmp_path, matrix, color_ran
 def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, matrix, color_range):
     clouds = colored_clouds(4, 96, 64)
     frames = yuv_frames(clouds, matrix, color_range)
-    right = write_film(tmp_path / "right.mp4", frames, color=tagged(matrix, color_range))
+    right = write_video(tmp_path / "right.mp4", frames, color=tagged(matrix, color_range))
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(right), strict=True)) >= 38
     for wrong in ((BT601 + BT709 - matrix, color_range), (matrix, LIMITED + FULL - color_range)):
-        mistaken = write_film(tmp_path / "wrong.mp4", frames, color=tagged(*wrong))
+        mistaken = write_video(tmp_path / "wrong.mp4", frames, color=tagged(*wrong))
         assert max(psnr(a, b) for a, b in zip(clouds, rgb_of(mistaken), strict=True)) <= 33
 
 
 def test_an_untagged_film_stays_untagged(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES)
+    source = write_video(tmp_path / "a.mp4", PICTURES)
     assert tags(source) == (2, 0, 2, 2)
     assert tags(twin(source).path)[0::2] == (2, 2)
     assert tags(twin(source).path)[3] == 2
@@ -150,7 +150,7 @@ def test_an_untagged_film_stays_untagged(tmp_path):
 
 def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tmp_path):
     clouds = colored_clouds(2, 1280, 720)
-    source = write_film(tmp_path / "a.mp4", yuv_frames(clouds, BT709, LIMITED))
+    source = write_video(tmp_path / "a.mp4", yuv_frames(clouds, BT709, LIMITED))
     small = twin(source, 320).path
     assert tags(small)[0] == BT709
     expected = np.asarray(Image.fromarray(clouds[0]).resize((320, 180), Image.Resampling.LANCZOS))
@@ -173,7 +173,7 @@ def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tm
 def test_any_pixel_format_comes_in_with_its_colors(tmp_path, name, codec, pix_fmt, bound):
     clouds = colored_clouds(3, 96, 64)
     options = {"qp": "0"} if codec == "libx264" else {"qscale": "2"} if codec == "mjpeg" else {}
-    source = write_film(tmp_path / name, clouds, codec=codec, pix_fmt=pix_fmt, options=options)
+    source = write_video(tmp_path / name, clouds, codec=codec, pix_fmt=pix_fmt, options=options)
     if pix_fmt == "gray":
         clouds = [np.asarray(Image.fromarray(cloud).convert("L").convert("RGB")) for cloud in clouds]
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(source), strict=True)) >= bound
@@ -192,7 +192,7 @@ UNEVEN = [0, 40, 55, 120, 121, 300, 333, 334, 350, 900, 901, 1000]  # ms
 @pytest.mark.parametrize("start", [0, 1400])
 def test_uneven_frame_times_are_kept(tmp_path, name, start):
     pts = [start + time for time in UNEVEN]
-    source = write_film(tmp_path / name, PICTURES, pts=pts, time_base=Fraction(1, 1000))
+    source = write_video(tmp_path / name, PICTURES, pts=pts, time_base=Fraction(1, 1000))
     before = times(source)
     assert [round(time * 1000) for time in before] == pts
     after = twin(source)
@@ -207,7 +207,7 @@ def test_uneven_frame_times_are_kept(tmp_path, name, start):
 def test_odd_time_bases_are_kept(tmp_path, name, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
     pts = [n * step for n in range(len(PICTURES))]
-    source = write_film(tmp_path / name, PICTURES, pts=pts, time_base=time_base)
+    source = write_video(tmp_path / name, PICTURES, pts=pts, time_base=time_base)
     after = twin(source)
     assert worst_ms(times(after.path), times(source)) == 0
     if name == "a.mp4":
@@ -216,7 +216,7 @@ def test_odd_time_bases_are_kept(tmp_path, name, time_base):
 
 def test_b_frames_come_out_in_order_and_on_time(tmp_path):
     options = {"preset": "medium", "bf": "3", "b_strategy": "0", "qp": "10"}
-    source = write_film(tmp_path / "a.mp4", moving_pictures(40, 96, 64), options=options)
+    source = write_video(tmp_path / "a.mp4", moving_frames(40, 96, 64), options=options)
     assert sum(frame.pict_type == PictureType.B for frame in decoded(source)) > 15
     after = twin(source, preset="medium", crf=12)
     assert times(after.path) == times(source)
@@ -226,7 +226,7 @@ def test_b_frames_come_out_in_order_and_on_time(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.avi", "a.h264", "a.ts", "a.flv"])
 def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
-    source = write_film(tmp_path / name, PICTURES, options={"qp": "0", "bf": "2"})
+    source = write_video(tmp_path / name, PICTURES, options={"qp": "0", "bf": "2"})
     after = twin(source)
     assert after.path.name == name + ".mkv"
     assert len(times(after.path)) == len(PICTURES) == len(after.times)
@@ -236,7 +236,7 @@ def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
 
 def test_a_clock_that_begins_anew_goes_on(tmp_path):
     parts = [
-        write_film(tmp_path / f"{n}.ts", moving_pictures(50, 96, 64), sounds=[Sound(duration_s=2)])
+        write_video(tmp_path / f"{n}.ts", moving_frames(50, 96, 64), sounds=[Sound(duration_s=2)])
         for n in "ab"
     ]
     both = tmp_path / "both.ts"
@@ -252,12 +252,12 @@ def test_a_clock_that_begins_anew_goes_on(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_one_frame_is_a_film(tmp_path, name):
-    source = write_film(tmp_path / name, PICTURES[:1])
+    source = write_video(tmp_path / name, PICTURES[:1])
     assert times(twin(source).path) == [0]
 
 
 def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES)
+    source = write_video(tmp_path / "a.mp4", PICTURES)
     with av.open(str(source)) as a, av.open(str(twin(source).path)) as b:
         durations = [float(f.streams.video[0].duration * f.streams.video[0].time_base) for f in (a, b)]
     assert durations[0] == durations[1] == pytest.approx(len(PICTURES) / 25)
@@ -269,7 +269,7 @@ def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
 @pytest.mark.parametrize("rotation", [-90, 90, 180])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 def test_rotation_is_kept_and_the_stored_frame_is_not_turned(tmp_path, name, rotation):
-    source = write_film(tmp_path / name, PICTURES, rotation=rotation)
+    source = write_video(tmp_path / name, PICTURES, rotation=rotation)
     after = twin(source)
     frame = decoded(after.path)[0]
     assert abs(frame.rotation) == 180 if rotation == 180 else frame.rotation == rotation
@@ -278,7 +278,7 @@ def test_rotation_is_kept_and_the_stored_frame_is_not_turned(tmp_path, name, rot
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
-    source = write_film(tmp_path / name, PICTURES, aspect=Fraction(237, 235))
+    source = write_video(tmp_path / name, PICTURES, aspect=Fraction(237, 235))
     with av.open(str(twin(source).path)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(237, 235)
 
@@ -286,7 +286,7 @@ def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 31), (16, 16)])
 def test_odd_sizes_are_padded_by_their_edge(tmp_path, width, height):
     pictures = [picture[:height, :width] for picture in PICTURES]
-    source = write_film(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
+    source = write_video(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
     assert rgb_of(source)[0].shape == (height, width, 3)
     after = rgb_of(twin(source, crf=4).path)
     assert len(after) == len(pictures)
@@ -310,7 +310,7 @@ def test_sizes_are_even_never_enlarged_and_keep_their_aspect(width, height, max_
 
 
 def test_frames_are_shrunk_to_the_longer_side(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES)
+    source = write_video(tmp_path / "a.mp4", PICTURES)
     assert rgb_of(source, 48)[0].shape == (32, 48, 3)
     assert rgb_of(source, 960)[0].shape == (64, 96, 3)
     assert twin(source, 48).reader.output_size == (48, 32)
@@ -318,8 +318,8 @@ def test_frames_are_shrunk_to_the_longer_side(tmp_path):
 
 def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
     parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
-    write_film(parts[0], PICTURES)
-    write_film(parts[1], moving_pictures(12, 48, 32), pts=range(12, 24))
+    write_video(parts[0], PICTURES)
+    write_video(parts[1], moving_frames(12, 48, 32), pts=range(12, 24))
     both = tmp_path / "both.ts"
     both.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
     frames = rgb_of(both)
@@ -341,7 +341,7 @@ def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
 )
 def test_sound_is_copied_packet_by_packet(tmp_path, name, codecs):
     sounds = [Sound(codec, hertz=440 * (n + 1)) for n, codec in enumerate(codecs)]
-    source = write_film(tmp_path / name, moving_pictures(25, 48, 32), sounds=sounds)
+    source = write_video(tmp_path / name, moving_frames(25, 48, 32), sounds=sounds)
     after = twin(source)
     assert after.path.name == name
     before, copied = packets(source, "audio"), packets(after.path, "audio")
@@ -357,9 +357,9 @@ def test_sound_is_copied_packet_by_packet(tmp_path, name, codecs):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
-    source = write_film(
+    source = write_video(
         tmp_path / name,
-        moving_pictures(25, 48, 32),
+        moving_frames(25, 48, 32),
         language="jpn",
         sounds=[Sound(language="deu", title="Kommentar")],
         subtitles=[(0.1, 0.4, "Hello"), (0.5, 0.9, "Grüße")],
@@ -385,7 +385,7 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
 
 
 def test_sound_that_outlasts_the_picture_is_kept_whole(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=3.0)])
+    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=3.0)])
     assert packets(twin(source).path, "audio") == packets(source, "audio")
     assert packets(source, "audio")[0][-1].pts_s > 2.9
 
@@ -394,7 +394,7 @@ def test_sound_stays_in_step_with_a_picture_that_starts_late(tmp_path):
     pts = [112_345 + 3600 * n for n in range(len(PICTURES))]
     exact = {"movie_timescale": "90000"}
     clock = {"pts": pts, "time_base": Fraction(1, 90000), "container_options": exact}
-    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=2)], **clock)
+    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=2)], **clock)
     after = twin(source)
     assert times(source)[0] == Fraction(112_345, 90000)
     assert times(after.path) == times(source)
@@ -403,7 +403,7 @@ def test_sound_stays_in_step_with_a_picture_that_starts_late(tmp_path):
 
 def test_sound_and_picture_lie_abreast_in_the_file(tmp_path):
     # Longer than the ten seconds for which the muxer itself would wait.
-    source = write_film(tmp_path / "a.mkv", moving_pictures(40, 32, 32) * 13, sounds=[Sound(duration_s=20)])
+    source = write_video(tmp_path / "a.mkv", moving_frames(40, 32, 32) * 13, sounds=[Sound(duration_s=20)])
     with av.open(str(twin(source).path)) as container:
         order = [float(p.pts * p.time_base) for p in container.demux() if p.size]
     latest = itertools.accumulate(order, max)
@@ -413,8 +413,8 @@ def test_sound_and_picture_lie_abreast_in_the_file(tmp_path):
 
 def test_cover_art_is_not_taken_for_the_film(tmp_path):
     jpeg = io.BytesIO()
-    photo("coffee", 48, 32).save(jpeg, "JPEG")
-    source = write_film(tmp_path / "a.mp4", PICTURES, cover=jpeg.getvalue())
+    natural_image("coffee", 48, 32).save(jpeg, "JPEG")
+    source = write_video(tmp_path / "a.mp4", PICTURES, cover=jpeg.getvalue())
     after = twin(source)
     assert len(after.times) == len(PICTURES)
     assert count_packets(str(after.path)) == len(PICTURES)
@@ -443,15 +443,15 @@ def test_fonts_of_subtitles_are_kept(tmp_path):
 
 
 def test_what_gets_lost_is_noted(tmp_path):
-    clear = write_film(tmp_path / "clear.mov", PICTURES, codec="png", pix_fmt="rgba")
+    clear = write_video(tmp_path / "clear.mov", PICTURES, codec="png", pix_fmt="rgba")
     assert twin(clear).notes == ["its transparency is left out"]
     options = {"preset": "ultrafast", "flags": "+ildct+ilme", "x264-params": "tff=1"}
-    fields = write_film(tmp_path / "fields.mp4", PICTURES, options=options)
+    fields = write_video(tmp_path / "fields.mp4", PICTURES, options=options)
     assert twin(fields).notes == ["interlaced: its two fields are stylized as one picture"]
 
 
 def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES, sounds=[Sound()])
+    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound()])
     source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
     after = twin(source)
     assert after.path.name == "a.mp4"
@@ -463,7 +463,7 @@ def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
 def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
     sound = Sound(codec, duration_s=1.5, rate=44100)
     picture = {"codec": "mpeg4", "options": {"qscale": "2"}}
-    source = write_film(tmp_path / f"a{suffix}", PICTURES * 3, sounds=[sound], **picture)
+    source = write_video(tmp_path / f"a{suffix}", PICTURES * 3, sounds=[sound], **picture)
     after = twin(source)
     assert after.path.name == f"a{suffix}.mkv"
     assert after.notes == [f"its sound ({codec}) fits into no container and is converted to AAC"]
@@ -477,7 +477,7 @@ def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
 
 
 def test_pictures_of_a_codec_that_nobody_knows_are_refused(tmp_path):
-    source = write_film(tmp_path / "a.mp4", PICTURES)
+    source = write_video(tmp_path / "a.mp4", PICTURES)
     source.write_bytes(source.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
     with pytest.raises(UnreadableVideoError, match="does not know its codec"):
         twin(source)
@@ -509,10 +509,10 @@ def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
     ],
 )
 def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, codec, sound, expected):
-    pictures = moving_pictures(25, 48, 32)
+    pictures = moving_frames(25, 48, 32)
     # FFmpeg writes no FLAC into a .mov, yet reads what somebody else has put there.
     written = tmp_path / name.replace(".mov", ".mp4")
-    source = write_film(written, pictures, codec=codec, options={}, sounds=[Sound(sound)]).rename(
+    source = write_video(written, pictures, codec=codec, options={}, sounds=[Sound(sound)]).rename(
         tmp_path / name
     )
     after = twin(source)
@@ -549,7 +549,7 @@ def test_a_container_is_asked_for_every_codec():
     ],
 )
 def test_names_are_only_names(tmp_path, name):
-    source = write_film(tmp_path / name, PICTURES, sounds=[Sound()])
+    source = write_video(tmp_path / name, PICTURES, sounds=[Sound()])
     after = twin(source)
     assert after.path.name == name
     assert len(times(after.path)) == len(PICTURES)
@@ -557,7 +557,7 @@ def test_names_are_only_names(tmp_path, name):
 
 
 def test_a_name_that_starts_with_a_dash_works_from_its_own_folder(tmp_path, monkeypatch):
-    write_film(tmp_path / "-i.mp4", PICTURES)
+    write_video(tmp_path / "-i.mp4", PICTURES)
     monkeypatch.chdir(tmp_path)
     with VideoReader("-i.mp4") as reader:
         assert len(list(reader.frames())) == len(PICTURES)
@@ -601,7 +601,7 @@ PLAYLISTS = {
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("extension", ["mp4", "ts", "mkv", "avi"])
 def test_a_playlist_cannot_make_ffmpeg_open_the_file_it_names(tmp_path, kind, extension):
-    write_film(tmp_path / "secret.ts", PICTURES)
+    write_video(tmp_path / "secret.ts", PICTURES)
     for target in ("secret.ts", f"file:{tmp_path / 'secret.ts'}", str(tmp_path / "secret.ts")):
         (tmp_path / f"a.{extension}").write_text(PLAYLISTS[kind].format(target))
         with pytest.raises(UnreadableVideoError):
@@ -614,15 +614,13 @@ def test_a_playlist_cannot_make_ffmpeg_open_the_file_it_names(tmp_path, kind, ex
 @pytest.fixture(scope="module")
 def long_film(tmp_path_factory) -> Path:
     options = {"preset": "ultrafast", "crf": "20", "g": "20"}
-    return write_film(
-        tmp_path_factory.mktemp("long") / "a.mp4", moving_pictures(100, 96, 64), options=options
-    )
+    return write_video(tmp_path_factory.mktemp("long") / "a.mp4", moving_frames(100, 96, 64), options=options)
 
 
 @pytest.mark.parametrize("faststart", [False, True])
 def test_a_cut_off_mp4_is_refused_on_opening(tmp_path, faststart):
     flags = {"movflags": "+faststart"} if faststart else {}
-    whole = write_film(tmp_path / "a.mp4", moving_pictures(50, 96, 64), container_options=flags).read_bytes()
+    whole = write_video(tmp_path / "a.mp4", moving_frames(50, 96, 64), container_options=flags).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(MediaError) as caught:
         VideoReader(str(tmp_path / "cut.mp4"))
@@ -632,9 +630,7 @@ def test_a_cut_off_mp4_is_refused_on_opening(tmp_path, faststart):
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.webm"])
 def test_a_cut_off_file_of_another_kind_does_not_pass_for_whole(tmp_path, name):
     codec, options = ("libvpx", {}) if name == "a.webm" else ("libx264", None)
-    whole = write_film(
-        tmp_path / name, moving_pictures(50, 96, 64), codec=codec, options=options
-    ).read_bytes()
+    whole = write_video(tmp_path / name, moving_frames(50, 96, 64), codec=codec, options=options).read_bytes()
     cut = tmp_path / f"cut.{name}"
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(DamagedVideoError, match="cut off"), VideoReader(str(cut)) as reader:
@@ -682,7 +678,7 @@ def frames_of_animation(path: Path) -> list[Frame]:
 
 
 def animation(path: Path, delays: list[int], **options: object) -> list[Image.Image]:
-    pictures = [Image.fromarray(picture) for picture in moving_pictures(len(delays), 48, 32)]
+    pictures = [Image.fromarray(picture) for picture in moving_frames(len(delays), 48, 32)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, **options)
     return pictures
 
@@ -741,8 +737,8 @@ def test_a_damaged_animation_is_refused(tmp_path, extension):
 
 
 def test_frames_stream_through(tmp_path):
-    source = write_film(
-        tmp_path / "a.mp4", moving_pictures(120, 320, 180), options={"preset": "ultrafast", "crf": "30"}
+    source = write_video(
+        tmp_path / "a.mp4", moving_frames(120, 320, 180), options={"preset": "ultrafast", "crf": "30"}
     )
     tracemalloc.start()
     try:

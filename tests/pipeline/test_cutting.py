@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from media_factory import moving_pictures, psnr, write_film
+from media_factory import moving_frames, psnr, write_video
 from planning import units_of
 
 from nst_ops.collection.units import WorkUnit
@@ -44,11 +44,11 @@ def test_films_are_cut_without_a_look_at_their_pictures(cluster: str, tmp_path: 
     source = tmp_path / "in"
     source.mkdir()
     long, short = source / "long.mp4", source / "short.mp4"
-    write_film(long, moving_pictures(100, 64, 48), options={"g": "5", "preset": "ultrafast"})
-    write_film(short, moving_pictures(30, 64, 48), options={"g": "5", "preset": "ultrafast"})
+    write_video(long, moving_frames(100, 64, 48), options={"g": "5", "preset": "ultrafast"})
+    write_video(short, moving_frames(30, 64, 48), options={"g": "5", "preset": "ultrafast"})
     without_pictures(long)
     with VideoReader(str(long)) as reader:
-        assert psnr(next(reader.frames()).rgb_hwc, moving_pictures(1, 64, 48)[0]) < 15
+        assert psnr(next(reader.frames()).rgb_hwc, moving_frames(1, 64, 48)[0]) < 15
     for index in range(60):
         os.link(long, source / f"long {index}.mp4")
     (source / "text.mp4").write_text("no film")
@@ -71,7 +71,7 @@ def test_films_are_cut_without_a_look_at_their_pictures(cluster: str, tmp_path: 
 def test_frames_and_previews_stay_whole(cluster: str, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    write_film(source / "film.mp4", moving_pictures(100, 64, 48), options={"g": "5"})
+    write_video(source / "film.mp4", moving_frames(100, 64, 48), options={"g": "5"})
     for video in ({"container": "frames"}, {"duration_s": 1.2}, {"start_s": 3.0}):
         units, spec = plan(source, tmp_path / "out", video=video)
         assert [unit.segment for unit in cut_films(units, spec)] == [None]
@@ -83,6 +83,6 @@ def test_frames_and_previews_stay_whole(cluster: str, tmp_path: Path) -> None:
 def test_segments_of_a_film_that_has_changed_are_dropped(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    write_film(source / "film.mp4", moving_pictures(100, 64, 48), options={"g": "5"})
+    write_video(source / "film.mp4", moving_frames(100, 64, 48), options={"g": "5"})
     units, spec = plan(source, output)
     assert len(cut_films(units, spec)) == 4

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from job_runner import check_invariants, visible_files
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 from planning import units_of
 
 from nst_ops.collection.constants import SEGMENTS
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     options = {"g": "10", "preset": "veryfast"}
     film = tmp_path / "in" / "film.mp4"
-    write_film(film, moving_pictures(NUM_FRAMES, 64, 48), options=options, sounds=[Sound(duration_s=4.0)])
+    write_video(film, moving_frames(NUM_FRAMES, 64, 48), options=options, sounds=[Sound(duration_s=4.0)])
     return tmp_path / "in"
 
 
@@ -235,9 +235,9 @@ def test_a_retried_segment_keeps_its_part_and_counts_its_tries(
 def test_frozen_statistics_are_those_of_the_shot_whatever_the_segments(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    pictures = moving_pictures(40, 64, 48)
-    other = [255 - picture // 2 for picture in moving_pictures(30, 64, 48)]
-    write_film(source / "film.mp4", pictures + other, options={"g": "10", "preset": "veryfast"})
+    pictures = moving_frames(40, 64, 48)
+    other = [255 - picture // 2 for picture in moving_frames(30, 64, 48)]
+    write_video(source / "film.mp4", pictures + other, options={"g": "10", "preset": "veryfast"})
     outputs = {}
     for name, frozen, target_s in (("free", False, 100), ("whole", True, 100), ("parts", True, 0.8)):
         temporal = {"mode": "none", "freeze_statistics": frozen}

@@ -9,13 +9,13 @@ import av
 import numpy as np
 import pytest
 from job_runner import check_invariants, write_picture
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 from planning import units_of
 
 from nst_ops.collection.constants import SEGMENTS
 from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import StylizeConfig
-from nst_ops.media.video.decoder import PictureDecoder
+from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import cut_segments, read_index
 from nst_ops.pipeline.cutting import left_to_do
 from nst_ops.pipeline.spec import new_spec
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     options = {"g": "10", "preset": "veryfast"}
     film = tmp_path / "in" / "film.mp4"
-    write_film(film, moving_pictures(NUM_FRAMES, 48, 32), options=options, sounds=[Sound(duration_s=1.2)])
+    write_video(film, moving_frames(NUM_FRAMES, 48, 32), options=options, sounds=[Sound(duration_s=1.2)])
     return tmp_path / "in"
 
 
@@ -38,14 +38,14 @@ def source(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the pictures that are decoded."""
     counter: Counter[str] = Counter()
-    pictures = PictureDecoder.pictures
+    pictures = FrameDecoder.pictures
 
-    def count(self: PictureDecoder) -> Iterator[av.VideoFrame]:
+    def count(self: FrameDecoder) -> Iterator[av.VideoFrame]:
         for picture in pictures(self):
             counter["pictures"] += 1
             yield picture
 
-    monkeypatch.setattr(PictureDecoder, "pictures", count)
+    monkeypatch.setattr(FrameDecoder, "pictures", count)
     return counter
 
 

@@ -19,7 +19,7 @@ from job_runner import (
     visible_files,
     write_picture,
 )
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 from planning import units_of
 
@@ -39,7 +39,7 @@ def fill(source: Path) -> None:
         suffix = (".png", ".jpg", ".webp")[index % 3]
         write_picture(source / f"{index % 4}" / f"picture {index}{suffix}", 300 + index, 200, seed=index)
     for index in range(12):
-        write_film(source / f"film {index}.mp4", moving_pictures(60 + index, 320, 240), sounds=[Sound()])
+        write_video(source / f"film {index}.mp4", moving_frames(60 + index, 320, 240), sounds=[Sound()])
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("no medium")
 
@@ -91,7 +91,7 @@ def test_a_job_killed_ten_times_ends_whole(cluster: str, tmp_path: Path) -> None
         seen = rows
         if not killed:  # all was done before the last kill: begin again with what is left, one more film
             extra = source / f"more {num_items}.mp4"  # a new one each time: a changed source is done again
-            write_film(extra, moving_pictures(60, 320, 240))
+            write_video(extra, moving_frames(60, 320, 240))
             num_items += 1
     last = run_job(source, output, *ARGUMENTS, ray_address=cluster)
     assert last.returncode == 3, last.stderr
@@ -138,10 +138,10 @@ def test_a_file_that_kills_its_worker_is_quarantined_and_the_rest_is_done(
     cluster: str, tmp_path: Path
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
-    write_film(source_film := _folder(source) / "poison.mp4", moving_pictures(200, 320, 240))
+    write_video(source_film := _folder(source) / "poison.mp4", moving_frames(200, 320, 240))
     for index in range(3):
         write_picture(source / f"{index}.png", seed=index)
-        write_film(source / f"film {index}.mp4", moving_pictures(20, 64, 48))
+        write_video(source / f"film {index}.mp4", moving_frames(20, 64, 48))
     config = StylizeConfig(
         input=str(source),
         output=str(output),

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from job_runner import ENVIRONMENT, check_invariants, job_command, run_job, visible_files
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.constants import SEGMENTS
 
@@ -47,9 +47,9 @@ def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(
 ) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    write_film(
+    write_video(
         source / "film.mp4",
-        moving_pictures(120, 48, 32) * (NUM_FRAMES // 120),
+        moving_frames(120, 48, 32) * (NUM_FRAMES // 120),
         time_base=Fraction(1, FRAMES_PER_SECOND),
         options={"g": "20", "preset": "ultrafast"},
         sounds=[Sound(duration_s=MINUTES * 60.0, rate=16000)],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from job_runner import check_invariants
-from media_factory import Sound, decoded, moving_pictures, times, write_film
+from media_factory import Sound, decoded, moving_frames, times, write_video
 from PIL import Image
 from planning import units_of
 
@@ -32,19 +32,19 @@ def stylize(source: Path, output: Path, network: Path, **sections: object) -> di
 def test_every_odd_film_comes_back_whole(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    pictures = moving_pictures(8, 48, 32)
+    pictures = moving_frames(8, 48, 32)
     uneven = {"pts": [0, 40, 55, 120, 121, 300, 301, 340], "time_base": Fraction(1, 1000)}
-    write_film(
+    write_video(
         source / "one pixel.mkv", [picture[:1, :1] for picture in pictures], codec="ffv1", pix_fmt="bgr0"
     )
-    write_film(source / "odd size.mkv", moving_pictures(8, 33, 17), codec="ffv1", pix_fmt="bgr0")
-    write_film(source / "one frame.mp4", pictures[:1])
-    write_film(source / "-i.mp4", pictures)
-    write_film(source / "uneven.mkv", pictures, **uneven)
-    write_film(source / "late.ts", pictures, pts=range(50, 58))
-    write_film(source / "long sound.mp4", pictures, sounds=[Sound(duration_s=2.0)])
-    write_film(source / "interlaced.mp4", pictures, options={"flags": "+ildct+ilme", "preset": "ultrafast"})
-    write_film(source / "two scenes.mp4", [*pictures[:4], *(255 - picture for picture in pictures[4:])])
+    write_video(source / "odd size.mkv", moving_frames(8, 33, 17), codec="ffv1", pix_fmt="bgr0")
+    write_video(source / "one frame.mp4", pictures[:1])
+    write_video(source / "-i.mp4", pictures)
+    write_video(source / "uneven.mkv", pictures, **uneven)
+    write_video(source / "late.ts", pictures, pts=range(50, 58))
+    write_video(source / "long sound.mp4", pictures, sounds=[Sound(duration_s=2.0)])
+    write_video(source / "interlaced.mp4", pictures, options={"flags": "+ildct+ilme", "preset": "ultrafast"})
+    write_video(source / "two scenes.mp4", [*pictures[:4], *(255 - picture for picture in pictures[4:])])
     frames = [Image.fromarray(picture) for picture in pictures]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=50)
     rows = stylize(source, tmp_path / "out", network)
@@ -62,7 +62,7 @@ def test_what_is_no_film_says_so(tmp_path: Path, network: Path) -> None:
     source.mkdir()
     (source / "empty.mp4").touch()
     (source / "text.mkv").write_text("no film")
-    film = write_film(tmp_path / "film.mp4", moving_pictures(40, 64, 48))
+    film = write_video(tmp_path / "film.mp4", moving_frames(40, 64, 48))
     data = film.read_bytes()
     (source / "cut off.mp4").write_bytes(data[: len(data) // 2])
     rows = stylize(source, tmp_path / "out", network)
@@ -77,7 +77,7 @@ def test_what_is_no_film_says_so(tmp_path: Path, network: Path) -> None:
 def test_a_folder_of_frames_holds_what_the_film_would(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    write_film(source / "film.mp4", moving_pictures(6, 48, 32), sounds=[Sound()])
+    write_video(source / "film.mp4", moving_frames(6, 48, 32), sounds=[Sound()])
     lossless = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p"}
     stylize(source, tmp_path / "film", network, video=lossless)
     rows = stylize(source, tmp_path / "frames", network, video={"container": "frames"})
@@ -96,8 +96,8 @@ def test_a_folder_of_frames_holds_what_the_film_would(tmp_path: Path, network: P
 def test_side_by_side_shows_the_source_at_the_left(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    pictures = moving_pictures(6, 64, 48)
-    write_film(source / "film.mp4", pictures)
+    pictures = moving_frames(6, 64, 48)
+    write_video(source / "film.mp4", pictures)
     video = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p", "side_by_side": True}
     (row,) = stylize(source, tmp_path / "out", network, video=video).values()
     assert (row["width"], row["output_width"], row["output_height"]) == (64, 128, 48)

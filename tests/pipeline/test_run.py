@@ -18,7 +18,7 @@ from job_runner import (
     run_job,
     write_picture,
 )
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import SCHEMA
@@ -31,7 +31,7 @@ from nst_ops.storage import Folder
 def fill(source: Path) -> None:
     write_picture(source / "a.png")
     write_picture(source / "deep" / "b.jpg", 64, 64, seed=1)
-    write_film(source / "film with sound.mp4", moving_pictures(10, 64, 48), sounds=[Sound()])
+    write_video(source / "film with sound.mp4", moving_frames(10, 64, 48), sounds=[Sound()])
 
 
 def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:

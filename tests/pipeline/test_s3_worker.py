@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fault_proxy import FaultProxy
 from job_runner import write_picture
-from media_factory import moving_pictures, write_film
+from media_factory import moving_frames, write_video
 from planning import units_of
 from s3_server import S3Server, reached_by
 
@@ -55,7 +55,7 @@ def local(tmp_path: Path) -> Path:
     with tarfile.open(source / "shard.tar", "w") as shard:
         for index in range(2):
             shard.add(source / f"a{index}.png", f"{index}.png")
-    write_film(source / "film.mp4", moving_pictures(120, 64, 48), options={"g": "5"})
+    write_video(source / "film.mp4", moving_frames(120, 64, 48), options={"g": "5"})
     return source
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from job_runner import read_manifest, visible_files, write_picture
-from media_factory import moving_pictures
+from media_factory import moving_frames
 from PIL import Image
 from planning import units_of
 from shard_factory import (
-    picture_bytes,
+    image_bytes,
     pixels,
     read_tar,
     read_webdataset,
@@ -73,7 +73,7 @@ def check_rows(worker: Worker) -> dict[str, Row]:
     for path in visible_files(output):
         if path.suffix in (".tar", ".parquet") and path.parent.name != "manifest":
             for sample in open_shard(str(path), worker.config.shards.image_column).samples():
-                held.update({(str(path), picture.member): picture.data for picture in sample.pictures})
+                held.update({(str(path), picture.member): picture.data for picture in sample.images})
     for row in rows:
         assert (row["status"] == "ok") == (row["error_type"] is None)
         if row["status"] == "ok":
@@ -100,9 +100,9 @@ def source(tmp_path: Path) -> Path:
 
 
 SAMPLES = [
-    *[("a.cls", b"3"), ("a.png", picture_bytes(1)), ("a.json", b'{"n": 1}')],
-    *[("b.left.png", picture_bytes(2)), ("b.right.jpg", picture_bytes(3, "jpg")), ("b.cls", b"4")],
-    *[("c.gif", picture_bytes(4, "gif", (40, 30))), ("c.cls", b"5")],
+    *[("a.cls", b"3"), ("a.png", image_bytes(1)), ("a.json", b'{"n": 1}')],
+    *[("b.left.png", image_bytes(2)), ("b.right.jpg", image_bytes(3, "jpg")), ("b.cls", b"4")],
+    *[("c.gif", image_bytes(4, "gif", (40, 30))), ("c.cls", b"5")],
 ]
 
 
@@ -147,7 +147,7 @@ def test_a_tar_becomes_a_tar_with_its_labels(source):
 def test_the_same_shard_gives_the_same_bytes(tmp_path):
     for run in ("first", "second"):
         write_tar(tmp_path / run / "in" / "0.tar", SAMPLES)
-        write_hf_parquet(tmp_path / run / "in" / "1.parquet", [picture_bytes(1)] * 3, label=[1, 2, 3])
+        write_hf_parquet(tmp_path / run / "in" / "1.parquet", [image_bytes(1)] * 3, label=[1, 2, 3])
         stylize(make_worker(tmp_path / run / "in"))
     for name in ("0.tar", "1.parquet"):
         assert (tmp_path / "first/out" / name).read_bytes() == (tmp_path / "second/out" / name).read_bytes()
@@ -179,13 +179,13 @@ def test_a_shard_is_decoded_once_for_all_styles(source, tmp_path, monkeypatch):
 
 
 def test_bad_images_are_left_out_with_their_labels(source):
-    frames = [Image.fromarray(picture) for picture in moving_pictures(3, 24, 16)]
+    frames = [Image.fromarray(picture) for picture in moving_frames(3, 24, 16)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
     members = [
         *SAMPLES[:3],
         *[("bad.png", b"no picture"), ("bad.cls", b"9")],
         *[("empty.jpg", b""), ("empty.cls", b"9")],
-        *[("half.left.png", picture_bytes(7)), ("half.right.png", picture_bytes(8)[:99]), ("half.cls", b"8")],
+        *[("half.left.png", image_bytes(7)), ("half.right.png", image_bytes(8)[:99]), ("half.cls", b"8")],
         *[("moves.gif", (source / "moves.gif").read_bytes()), ("film.mp4", b"frames"), ("film.cls", b"9")],
         *SAMPLES[3:],
     ]
@@ -209,7 +209,7 @@ def test_bad_images_are_left_out_with_their_labels(source):
 
 def test_what_was_read_of_a_damaged_tar_is_kept(source):
     path = write_tar(
-        source / "0.tar", [(f"{n}.{kind}", picture_bytes(n)) for n in range(6) for kind in ("png", "cls")]
+        source / "0.tar", [(f"{n}.{kind}", image_bytes(n)) for n in range(6) for kind in ("png", "cls")]
     )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     rows = stylize(make_worker(source))
@@ -250,7 +250,7 @@ def test_shards_without_a_single_image_leave_no_output(source):
 
 
 def test_a_parquet_becomes_a_parquet_with_its_columns(source):
-    images = [picture_bytes(1), None, picture_bytes(3), b"no picture", picture_bytes(5)]
+    images = [image_bytes(1), None, image_bytes(3), b"no picture", image_bytes(5)]
     path = write_hf_parquet(source / "train-0.parquet", images, label=[1, 2, 3, 4, 5], text=list("abcde"))
     rows = stylize(make_worker(source))
     assert list(statuses(rows).values()) == ["ok", "failed", "ok", "failed", "ok"]
@@ -265,7 +265,7 @@ def test_a_parquet_becomes_a_parquet_with_its_columns(source):
 
 
 def test_another_column_of_images_by_configuration(source):
-    path = write_hf_parquet(source / "0.parquet", [picture_bytes(1)], photo=[picture_bytes(2)])
+    path = write_hf_parquet(source / "0.parquet", [image_bytes(1)], photo=[image_bytes(2)])
     rows = stylize(make_worker(source, shards={"image_column": "photo"}))
     assert statuses(rows) == {"row-0000000": "ok"}
     before, after = pd.read_parquet(path), pd.read_parquet(source.parent / "out/0.parquet")
@@ -287,20 +287,20 @@ def test_a_tar_becomes_a_parquet(source):
 
 
 def test_a_parquet_becomes_a_tar(source):
-    write_hf_parquet(source / "0.parquet", [picture_bytes(1), b"bad", picture_bytes(3)], label=[1, 2, 3])
+    write_hf_parquet(source / "0.parquet", [image_bytes(1), b"bad", image_bytes(3)], label=[1, 2, 3])
     stylize(make_worker(source, shards={"format": "webdataset"}))
     samples = read_webdataset(source.parent / "out/0.parquet.tar")
     assert [(sample["__key__"], sample["cls"]) for sample in samples] == [("0", b"1"), ("2", b"3")]
-    np.testing.assert_array_equal(pixels(samples[1]["png"]), pixels(picture_bytes(3)))
+    np.testing.assert_array_equal(pixels(samples[1]["png"]), pixels(image_bytes(3)))
 
 
 def test_a_shard_becomes_files_below_a_folder_of_its_name(source):
     evil = [
-        ("../../evil.png", picture_bytes(9)),
-        ("x/./a.png", picture_bytes(8)),
-        ("a.png/b.png", picture_bytes(7)),
+        ("../../evil.png", image_bytes(9)),
+        ("x/./a.png", image_bytes(8)),
+        ("a.png/b.png", image_bytes(7)),
     ]
-    long = [("y" * 252 + ".c", b"1"), ("y" * 252 + ".png", picture_bytes(6))]
+    long = [("y" * 252 + ".c", b"1"), ("y" * 252 + ".png", image_bytes(6))]
     write_tar(source / "0.tar", [*SAMPLES, *evil, *long])
     rows = stylize(make_worker(source, shards={"format": "files"}))
     failed = {name for name, row in rows.items() if row["status"] == "failed"}
@@ -339,7 +339,7 @@ def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
         write_picture(tmp_path / "styles" / f"{name}.png")
     write_picture(source / "a.png")
     write_picture(source / "deep" / "b.jpg")
-    frames = [Image.fromarray(picture) for picture in moving_pictures(3, 40, 30)]
+    frames = [Image.fromarray(picture) for picture in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:])
     worker = make_worker(source, tmp_path / "styles", shards={"format": "parquet"})
     worker.stylizer = lambda frames_nhwc, styles=(): frames_nhwc

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_runner import check_invariants, read_manifest, visible_files, write_picture
-from media_factory import moving_pictures, write_film
+from media_factory import moving_frames, write_video
 from PIL import Image
 
 from nst_ops.config import ConfigError, StylizeConfig
@@ -35,7 +35,7 @@ def fill(source: Path) -> None:
 def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
-    write_film(source / "film.mp4", moving_pictures(4, 48, 32))
+    write_video(source / "film.mp4", moving_frames(4, 48, 32))
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("no medium")
     write_picture(source / "x.png")

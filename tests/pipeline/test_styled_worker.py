@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 from job_runner import check_invariants, visible_files, write_picture
-from media_factory import moving_pictures, write_film
+from media_factory import moving_frames, write_video
 from PIL import Image
 from planning import plan_of, units_of
 
@@ -135,8 +135,8 @@ def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
 
 
 def test_films_are_painted_once_per_style(source, styles):
-    write_film(source / "film.mp4", moving_pictures(5, 48, 32))
-    frames = [Image.fromarray(picture) for picture in moving_pictures(4, 48, 32)]
+    write_video(source / "film.mp4", moving_frames(5, 48, 32))
+    frames = [Image.fromarray(picture) for picture in moving_frames(4, 48, 32)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=70)
     worker = make_worker(source, styles, "each")
     stylize(worker)
@@ -185,7 +185,7 @@ def test_a_changed_input_is_done_again_in_every_style(source, styles):
 def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, styles, tmp_path):
     for name in ("good", "soon_bad"):
         write_picture(tmp_path / "styles" / f"{name}.png")
-    write_film(source / "film.mp4", moving_pictures(3, 48, 32))
+    write_video(source / "film.mp4", moving_frames(3, 48, 32))
     worker = make_worker(source, tmp_path / "styles", "each")
     (tmp_path / "styles" / "soon_bad.png").write_bytes(b"overwritten since the run began")
     stylize(worker)

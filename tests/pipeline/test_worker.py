@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from job_runner import check_invariants, read_manifest, visible_files, write_picture
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 from planning import units_of
 
@@ -48,7 +48,7 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "empty.png").touch()
     (source / "text.mp4").write_text("no film")
-    write_film(source / "c.mp4", moving_pictures(5, 64, 48), sounds=[Sound()])
+    write_video(source / "c.mp4", moving_frames(5, 64, 48), sounds=[Sound()])
     rows = stylize(make_worker(source, output))
     assert {name: row["status"] for name, row in rows.items()} == {
         "a.png": "ok",
@@ -70,7 +70,7 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
 def test_an_animation_among_images_becomes_a_film_of_as_many_frames(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_picture(source / "a.png")
-    frames = [Image.fromarray(picture) for picture in moving_pictures(7, 40, 30)]
+    frames = [Image.fromarray(picture) for picture in moving_frames(7, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:], duration=70)
     rows = stylize(make_worker(source, output))
     assert rows["moves.webp"]["kind"] == "video"
@@ -84,11 +84,11 @@ def test_an_output_that_only_opening_the_file_reveals_never_replaces_another(
     folders: tuple[Path, Path],
 ) -> None:
     source, output = folders
-    frames = [Image.fromarray(picture) for picture in moving_pictures(3, 40, 30)]
+    frames = [Image.fromarray(picture) for picture in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
     frames[0].save(source / "still.gif")
     for name in ("moves.gif.mp4", "still.gif.mp4"):
-        write_film(source / name, moving_pictures(3, 32, 32))
+        write_video(source / name, moving_frames(3, 32, 32))
     Image.new("RGBA", (20, 20)).save(source / "glass.png")
     (source / "glass.png").rename(source / "glass.jpg")
     write_picture(source / "glass.jpg.png")
@@ -103,7 +103,7 @@ def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for index in range(5):
         write_picture(source / f"{index}.jpg", 40 + 8 * (index // 2), 32, seed=index)
-    write_film(source / "film.mp4", moving_pictures(12, 64, 48))
+    write_video(source / "film.mp4", moving_frames(12, 64, 48))
     hashes = []
     for run in ("first", "second"):
         rows = stylize(make_worker(source, tmp_path / run))
@@ -126,7 +126,7 @@ def test_resize_shrinks_images_and_films_to_the_longer_side(folders: tuple[Path,
     source, output = folders
     write_picture(source / "wide.png", 200, 100)
     write_picture(source / "small.png", 30, 20)
-    write_film(source / "tall.mp4", moving_pictures(3, 90, 160))
+    write_video(source / "tall.mp4", moving_frames(3, 90, 160))
     rows = stylize(make_worker(source, output, resize={"max_side": 80}))
     assert (rows["wide.png"]["output_width"], rows["wide.png"]["output_height"]) == (80, 40)
     assert (rows["small.png"]["output_width"], rows["small.png"]["output_height"]) == (30, 20)
@@ -135,7 +135,7 @@ def test_resize_shrinks_images_and_films_to_the_longer_side(folders: tuple[Path,
 
 def test_a_damaged_film_leaves_no_output_and_says_what_to_do(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_film(source / "film.mp4", moving_pictures(40, 64, 48))
+    write_video(source / "film.mp4", moving_frames(40, 64, 48))
     data = bytearray((source / "film.mp4").read_bytes())
     (source / "film.mp4").write_bytes(data[: len(data) // 2])
     row = stylize(make_worker(source, output))["film.mp4"]
@@ -199,7 +199,7 @@ def test_any_file_name_survives(folders: tuple[Path, Path], name: str) -> None:
     source, output = folders
     write_picture(source / name)
     film = name.replace(".png", ".mp4")
-    write_film(source / film, moving_pictures(3, 32, 32))
+    write_video(source / film, moving_frames(3, 32, 32))
     rows = stylize(make_worker(source, output))
     assert rows[name]["status"] == rows[film]["status"] == "ok"
     assert hashlib.sha256((output / name).read_bytes()).hexdigest() == rows[name]["output_sha256"]
@@ -209,7 +209,7 @@ def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) ->
     source, output = folders
     write_picture(source / "a.png")
     (source / "bad.png").write_bytes(b"x")
-    write_film(source / "b.mp4", moving_pictures(9, 32, 32))
+    write_video(source / "b.mp4", moving_frames(9, 32, 32))
     worker = make_worker(source, output)
     seen = [0, 0]
 

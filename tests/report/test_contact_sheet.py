@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import photo, write_film
+from media_factory import natural_image, write_video
 from PIL import Image
 
 from nst_ops.collection.manifest import SCHEMA
@@ -91,7 +91,7 @@ def halves(rotation: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("rotation", [0, 90, -90, 180])
 def test_videos_stand_upright(tmp_path, rotation):
-    video = write_film(tmp_path / "a.mp4", halves(rotation), rotation=rotation)
+    video = write_video(tmp_path / "a.mp4", halves(rotation), rotation=rotation)
     uri = write_contact_sheet(
         manifest_of((video, video, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1
     )
@@ -103,10 +103,10 @@ def test_videos_stand_upright(tmp_path, rotation):
 
 @pytest.mark.parametrize(("extension", "output"), [("gif", "gif.mp4"), ("webp", "webp.mp4")])
 def test_an_animation_is_shown_beside_its_video(tmp_path, extension, output):
-    frames = [photo("coffee", 64, 48), photo("chelsea", 64, 48)]
+    frames = [natural_image("coffee", 64, 48), natural_image("chelsea", 64, 48)]
     source = tmp_path / f"a.{extension}"
     frames[0].save(source, save_all=True, append_images=frames[1:], duration=100)
-    video = write_film(tmp_path / f"a.{output}", [np.asarray(frame) for frame in frames])
+    video = write_video(tmp_path / f"a.{output}", [np.asarray(frame) for frame in frames])
     uri = write_contact_sheet(
         manifest_of((source, video, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1
     )

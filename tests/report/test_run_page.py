@@ -12,7 +12,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from media_factory import decoded, moving_pictures, write_film
+from media_factory import decoded, moving_frames, write_video
 from PIL import Image
 
 from nst_ops.collection.manifest import SCHEMA
@@ -37,7 +37,7 @@ PROGRESS = Progress(
 
 def film(path: Path, color: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_film(path, [np.roll(picture, color, axis=2) for picture in moving_pictures(30, 96, 64)])
+    return write_video(path, [np.roll(picture, color, axis=2) for picture in moving_frames(30, 96, 64)])
 
 
 def rows_of(*pairs: tuple[str, str, str]) -> pa.Table:
@@ -133,8 +133,8 @@ def test_a_video_that_has_gone_leaves_the_rest_of_the_page(tmp_path):
 @pytest.mark.parametrize("rotation", [0, 90, 180])
 def test_a_clip_is_upright_and_starts_where_the_run_did(tmp_path, rotation):
     pictures = [np.full((48, 80, 3), 8 * number, np.uint8) for number in range(30)]
-    source = write_film(tmp_path / "a.mp4", pictures, rotation=rotation)
-    stylized = write_film(tmp_path / "b.mp4", pictures[10:20], rotation=rotation)
+    source = write_video(tmp_path / "a.mp4", pictures, rotation=rotation)
+    stylized = write_video(tmp_path / "b.mp4", pictures[10:20], rotation=rotation)
     write_clip(str(tmp_path / "clip.mp4"), str(stylized), str(source), Selection(0.4, 0.4))
     frames = decoded(tmp_path / "clip.mp4")
     size = (96, 80) if rotation == 90 else (160, 48)

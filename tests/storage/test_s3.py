@@ -125,7 +125,7 @@ def test_a_part_of_a_file_costs_a_part_of_its_bytes(folder, proxy):
     data = os.urandom(2**20)
     folder.write_bytes("a/film.mp4", data)
     proxy.num_bytes.clear()
-    media = folder.media("a/film.mp4")
+    media = folder.media_source("a/film.mp4")
     assert isinstance(media, RemoteFile)
     assert (media.name, media.num_bytes) == ("film.mp4", len(data))
     spent(proxy)
@@ -184,7 +184,7 @@ def test_a_folder_appears_file_by_file_the_last_name_last(folder, proxy):
 def test_a_published_file_has_only_its_new_name(folder):
     folder.write_bytes("new part.parquet", b"new")
     folder.write_bytes("manifest/part.parquet", b"old")
-    folder.publish("new part.parquet", "manifest/part.parquet")
+    folder.rename("new part.parquet", "manifest/part.parquet")
     assert folder.read_bytes("manifest/part.parquet") == b"new"
     assert [info.relpath for info in folder.files()] == ["manifest/part.parquet"]
 

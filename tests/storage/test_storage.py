@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_factory import Sound, moving_pictures, write_film
+from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.config import VideoConfig
@@ -114,14 +114,14 @@ def test_one_folder_is_listed_without_those_below(folder):
 def test_a_published_file_takes_the_place_of_an_older_one(folder):
     put(folder, "new", b"new")
     put(folder, "a/b.txt", b"old")
-    folder.publish("new", "a/b.txt")
+    folder.rename("new", "a/b.txt")
     assert folder.read_bytes("a/b.txt") == b"new"
     assert set(listing(folder)) == {"a/b.txt"}
 
 
 def test_media_is_a_path_on_a_disk_and_read_by_ranges_elsewhere(folder):
     put(folder, "a/b.mp4", b"0123456789")
-    media = folder.media("a/b.mp4")
+    media = folder.media_source("a/b.mp4")
     if isinstance(media, str):
         assert Path(media).read_bytes() == b"0123456789"
         return
@@ -282,7 +282,7 @@ def test_a_manifest_on_a_full_disk_is_a_full_disk(tmp_path):
 
 
 def test_a_film_that_fills_the_disk_at_any_point_is_a_full_disk(tmp_path):
-    source = write_film(tmp_path / "a.mp4", moving_pictures(20, 160, 90), sounds=[Sound(duration_s=0.8)])
+    source = write_video(tmp_path / "a.mp4", moving_frames(20, 160, 90), sounds=[Sound(duration_s=0.8)])
 
     def write(folder: Folder, container: str) -> int:
         with folder.atomic_write("twin") as temporary:

@@ -5,7 +5,7 @@ import torch
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.johnson import JohnsonStylizer
 from nst_ops.stylizers.tiles import merge
-from tests.media_factory import photo
+from tests.media_factory import natural_image
 
 
 def network(norm: str = "instance") -> JohnsonNet:
@@ -16,7 +16,7 @@ def network(norm: str = "instance") -> JohnsonNet:
 
 
 def frame(name: str) -> np.ndarray:
-    return np.asarray(photo(name, 96, 64))[None]
+    return np.asarray(natural_image(name, 96, 64))[None]
 
 
 @pytest.mark.parametrize("norm", ["instance", "layer", "batch", "none"])

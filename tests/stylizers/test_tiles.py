@@ -10,7 +10,7 @@ from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.johnson import JohnsonStylizer
 from nst_ops.stylizers.tiles import cut, stylize_in_tiles
-from tests.media_factory import photo
+from tests.media_factory import natural_image
 
 NETWORKS = list(
     itertools.product(
@@ -27,7 +27,7 @@ def network(upsampling: str = "nearest", norm: str = "instance", skips: bool = F
 
 
 def picture(width: int, height: int) -> np.ndarray:
-    return np.asarray(photo("chelsea", width, height))[None]
+    return np.asarray(natural_image("chelsea", width, height))[None]
 
 
 def give_memory(monkeypatch: pytest.MonkeyPatch, available: int) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.temporal.flow import DisFlow, ReducedFlow, load_flow, reduced
-from tests.media_factory import moving_pictures, photo
+from tests.media_factory import moving_frames, natural_image
 
 
 def panned(width, height, x, y):
-    around = np.asarray(photo("astronaut", width + 20, height + 20))
+    around = np.asarray(natural_image("astronaut", width + 20, height + 20))
     first = around[10 : 10 + height, 10 : 10 + width]
     second = around[10 - y : 10 - y + height, 10 - x : 10 - x + width]
     return np.ascontiguousarray(first), np.ascontiguousarray(second)
@@ -44,14 +44,14 @@ def test_dis_sees_motion_through_a_change_of_light():
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (16, 16), (300, 16), (16, 300), (480, 2)])
 def test_small_and_narrow_frames_have_flow_too(size):
-    a, b = moving_pictures(2, *size)
+    a, b = moving_frames(2, *size)
     flow = ReducedFlow(DisFlow(), 240)(a, b)
     assert flow.shape == (size[1], size[0], 2)
     assert np.isfinite(flow).all()
 
 
 def test_flow_depends_neither_on_threads_nor_on_what_came_before():
-    frames = moving_pictures(4, 160, 90)
+    frames = moving_frames(4, 160, 90)
     before = cv2.getNumThreads()
     flows = []
     try:
@@ -67,7 +67,7 @@ def test_flow_depends_neither_on_threads_nor_on_what_came_before():
 
 
 def test_small_frames_stay_as_they_are():
-    frame = moving_pictures(1, 64, 36)[0]
+    frame = moving_frames(1, 64, 36)[0]
     assert reduced(frame, 64) is frame
     assert reduced(frame, 32).shape == (18, 32, 3)
-    assert reduced(moving_pictures(1, 300, 2)[0], 32).shape == (1, 32, 3)
+    assert reduced(moving_frames(1, 300, 2)[0], 32).shape == (1, 32, 3)

@@ -10,7 +10,7 @@ from torchvision.models.optical_flow import raft_small
 from nst_ops.models.vgg import CheckpointError
 from nst_ops.temporal.flow import DisFlow, FlowEstimator, RaftFlow
 from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
-from tests.media_factory import photo
+from tests.media_factory import natural_image
 
 WIDTH, HEIGHT = 320, 180
 PAN_SLOWLY, PAN_FAST = ([[1, 0, 2.6], [0, 1, -1.3]], [[1, 0, 11.5], [0, 1, -4.2]])
@@ -23,7 +23,7 @@ MOTIONS = {"pan slowly": PAN_SLOWLY, "pan fast": PAN_FAST, "zoom": ZOOM, "turn":
 
 def moved(name: str, motion: list[list[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Two views of a photograph, the exact flow about their middle, and where it stays in view."""
-    around = np.asarray(photo(name, 2 * WIDTH, 2 * HEIGHT))
+    around = np.asarray(natural_image(name, 2 * WIDTH, 2 * HEIGHT))
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
     points = np.stack([x - WIDTH / 2, y - HEIGHT / 2], -1)
     matrix, middle = np.array(motion), (WIDTH, HEIGHT)
@@ -64,7 +64,7 @@ def test_lucas_kanade_sees_no_motion_in_a_flat_or_a_still_picture() -> None:
     estimate = LucasKanadeFlow("cpu")
     flat = np.full((40, 60, 3), 90, np.uint8)
     assert not estimate(flat, flat).any()
-    still = np.asarray(photo("chelsea", 60, 40))
+    still = np.asarray(natural_image("chelsea", 60, 40))
     assert np.abs(estimate(still, still)).max() < 1e-3
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from nst_ops.temporal.scenes import is_scene_cut, scene_distance
-from tests.media_factory import moving_pictures, photo
+from tests.media_factory import moving_frames, natural_image
 
-ASTRONAUT, COFFEE, CAT = (np.asarray(photo(name, 160, 90)) for name in ("astronaut", "coffee", "chelsea"))
+ASTRONAUT, COFFEE, CAT = (
+    np.asarray(natural_image(name, 160, 90)) for name in ("astronaut", "coffee", "chelsea")
+)
 
 
 @pytest.mark.parametrize(("a", "b"), [(ASTRONAUT, COFFEE), (COFFEE, CAT), (CAT, ASTRONAUT)])
@@ -19,7 +21,7 @@ def test_motion_light_and_noise_are_no_cuts():
     noise = np.random.default_rng(0).normal(0, 12, ASTRONAUT.shape)
     still = {
         "same": ASTRONAUT,
-        "pan": moving_pictures(2, 160, 90),
+        "pan": moving_frames(2, 160, 90),
         "dark": ASTRONAUT * 0.6,
         "flash": ASTRONAUT * 0.5 + 127,
         "noise": ASTRONAUT + noise,

@@ -7,7 +7,7 @@ import pytest
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.video import VideoReader
 from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
-from tests.media_factory import decoded, photo, write_film
+from tests.media_factory import decoded, natural_image, write_video
 
 SCENES = ("astronaut", "coffee", "rocket")
 GROUP = 6  # frames from keyframe to keyframe
@@ -15,13 +15,13 @@ FIXED_GROUPS = {"g": str(GROUP), "sc_threshold": "0", "preset": "ultrafast", "cr
 
 
 def pan(name: str, num_frames: int) -> list[np.ndarray]:
-    around = np.asarray(photo(name, 160 + num_frames, 90))
+    around = np.asarray(natural_image(name, 160 + num_frames, 90))
     return [np.ascontiguousarray(around[:, n : n + 160]) for n in range(num_frames)]
 
 
 def three_scenes(path: Path, num_frames: int = 4 * GROUP, pts: list[int] | None = None) -> Path:
     frames = [frame for name in SCENES for frame in pan(name, num_frames)]
-    return write_film(path, frames, pts=pts, options=FIXED_GROUPS)
+    return write_video(path, frames, pts=pts, options=FIXED_GROUPS)
 
 
 def test_a_shot_begins_where_the_scene_changes_and_is_sampled_by_its_own_keyframes(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_shot_begins_where_the_scene_changes_and_is_sampled_by_its_own_keyfram
 
 
 def test_samples_are_spread_over_a_shot(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "film.mkv", pan("coffee", 12 * GROUP), options=FIXED_GROUPS)
+    path = write_video(tmp_path / "film.mkv", pan("coffee", 12 * GROUP), options=FIXED_GROUPS)
     keyframes = [frame.pts for frame in decoded(path) if frame.key_frame]
     (shot,) = survey_shots(str(path), max_samples=3)
     assert shot.sample_pts == (keyframes[2], keyframes[6], keyframes[10])
@@ -42,7 +42,7 @@ def test_samples_are_spread_over_a_shot(tmp_path: Path) -> None:
 
 def test_a_cut_between_two_keyframes_counts_from_the_second(tmp_path: Path) -> None:
     frames = pan("astronaut", GROUP + 2) + pan("coffee", 2 * GROUP - 2)
-    path = write_film(tmp_path / "film.mkv", frames, options=FIXED_GROUPS)
+    path = write_video(tmp_path / "film.mkv", frames, options=FIXED_GROUPS)
     times = [frame.pts for frame in decoded(path)]
     assert [shot.start_pts for shot in survey_shots(str(path))] == [times[0], times[2 * GROUP]]
 
@@ -81,7 +81,7 @@ def test_a_stream_without_an_index_has_shots_too(tmp_path: Path) -> None:
 
 def test_a_film_of_keyframes_only_is_cut_at_the_frame(tmp_path: Path) -> None:
     frames = pan("astronaut", 5) + pan("coffee", 4)
-    path = write_film(
+    path = write_video(
         tmp_path / "film.avi", frames, codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25)
     )
     shots = survey_shots(str(path))

@@ -10,7 +10,7 @@ from benchmarks.synthetic_clips import make_clips
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.temporal.metrics import high_frequency_energy, warping_errors
 from nst_ops.temporal.smoothing import load_smoother
-from tests.media_factory import moving_pictures, photo
+from tests.media_factory import moving_frames, natural_image
 
 MODES = ["none", "gate", "ema", "window"]
 SIZE = (64, 48)
@@ -33,14 +33,14 @@ def flickering(frames, amplitude=25, seed=0):
 
 @pytest.fixture(scope="module")
 def clip():
-    source = moving_pictures(14, *SIZE)
+    source = moving_frames(14, *SIZE)
     return source, flickering(source)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_frames", [0, 1, 2, 4, 7])
 def test_as_many_frames_come_out_as_go_in(mode, num_frames):
-    source = moving_pictures(num_frames, *SIZE)
+    source = moving_frames(num_frames, *SIZE)
     finished = smooth(source, source, mode=mode)
     assert [frame.shape for frame in finished] == [frame.shape for frame in source]
     assert all(frame.dtype == np.uint8 for frame in finished)
@@ -79,7 +79,7 @@ def test_a_blend_is_exact_to_a_gray_level_wherever_the_film_is_cut(clip, mode):
 @pytest.mark.parametrize("mode", ["gate", "ema"])
 def test_the_warm_up_lets_the_worst_memory_fade(mode):
     # Nothing moves, so everything is kept that can be: from black against from white.
-    source = [np.asarray(photo("coffee", *SIZE))] * 40
+    source = [np.asarray(natural_image("coffee", *SIZE))] * 40
     settings = {"mode": mode, "weight": 0.7}
     lead = load_smoother(TemporalConfig.model_validate(settings), "cpu").lead
     after = flickering(source[: lead + 3])
@@ -107,8 +107,8 @@ def test_flicker_goes_and_texture_stays(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_mixed_across_a_scene_cut(mode):
-    first = [np.asarray(photo("coffee", *SIZE))] * 4
-    second = [np.asarray(photo("astronaut", *SIZE))] * 4
+    first = [np.asarray(natural_image("coffee", *SIZE))] * 4
+    second = [np.asarray(natural_image("astronaut", *SIZE))] * 4
     painted = flickering([*first, *second])
     together = smooth([*first, *second], painted, mode=mode)
     apart = smooth(first, painted[:4], mode=mode) + smooth(second, painted[4:], mode=mode)
@@ -117,7 +117,7 @@ def test_nothing_is_mixed_across_a_scene_cut(mode):
 
 @pytest.mark.parametrize("mode", ["gate", "ema", "window"])
 def test_brightness_follows_the_source_without_lag(mode):
-    still = np.asarray(photo("coffee", 160, 96))
+    still = np.asarray(natural_image("coffee", 160, 96))
     gains = [1.0, 1.0, 1.0, 0.8, 1.0, 0.85, 0.7, 0.85, 1.0, 1.0]
     source = [(still * gain).astype(np.uint8) for gain in gains]
     stylized = flickering(source, amplitude=10)
@@ -131,7 +131,7 @@ def test_brightness_follows_the_source_without_lag(mode):
 
 @pytest.mark.parametrize("mode", ["gate", "ema", "window"])
 def test_a_thing_that_flies_past_leaves_no_ghost(mode):
-    ground = np.asarray(photo("coffee", 160, 96)) // 2
+    ground = np.asarray(natural_image("coffee", 160, 96)) // 2
     source = []
     for n in range(10):
         frame = ground.copy()
@@ -145,7 +145,7 @@ def test_a_thing_that_flies_past_leaves_no_ghost(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_still_film_stays_as_it_is(mode):
-    still = [np.asarray(photo("coffee", *SIZE))] * 5
+    still = [np.asarray(natural_image("coffee", *SIZE))] * 5
     for frame in smooth(still, still, mode=mode):
         assert np.abs(frame.astype(int) - still[0]).max() <= 1
 
@@ -166,14 +166,14 @@ def test_results_do_not_depend_on_threads(clip, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (200, 3)])
 def test_frames_of_any_size_pass(mode, size):
-    frames = moving_pictures(4, *size)
+    frames = moving_frames(4, *size)
     assert [frame.shape for frame in smooth(frames, frames, mode=mode)] == [f.shape for f in frames]
 
 
 def test_only_the_frames_of_the_window_are_held():
     smoother = load_smoother(TemporalConfig(radius=2), "cpu")
     held = []
-    for frame in moving_pictures(12, *SIZE):
+    for frame in moving_frames(12, *SIZE):
         stylized = frame.copy()
         held.append(weakref.ref(stylized))
         smoother.push(frame, stylized)

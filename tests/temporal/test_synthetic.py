@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from media_factory import photo
+from media_factory import natural_image
 
 from benchmarks.synthetic_clips import Clip, Layer, draw_texture, make_clips
 from nst_ops.temporal.warp import warp
@@ -99,7 +99,7 @@ def test_noise_has_the_deviation_it_says_and_the_exposure_only_scales(clips: dic
 
 
 def test_a_clip_can_be_made_from_any_picture() -> None:
-    picture = np.asarray(photo("coffee", 50, 70))
+    picture = np.asarray(natural_image("coffee", 50, 70))
     pan = make_clips(picture, SIZE, num_frames=4)[0]
     assert pan.frames_thwc.shape == (4, 64, 96, 3)
     middle = pan.frames_thwc[2].mean(axis=(0, 1))

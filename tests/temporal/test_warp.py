@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nst_ops.temporal.warp import compose, motion_edges, occlusion, resize_flow, warp
-from tests.media_factory import moving_pictures
+from tests.media_factory import moving_frames
 
 HEIGHT, WIDTH = 40, 60
 
@@ -15,7 +15,7 @@ def constant(x, y, height=HEIGHT, width=WIDTH):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_frame_moved_by_whole_pixels_is_found_again_exactly(dtype):
-    frame = moving_pictures(1, WIDTH, HEIGHT)[0].astype(dtype)
+    frame = moving_frames(1, WIDTH, HEIGHT)[0].astype(dtype)
     moved = np.roll(frame, (2, 3), axis=(0, 1))
     found = warp(moved, constant(3, 2))
     assert found.dtype == dtype

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nst_ops.config import ConfigError
-from nst_ops.storage import Folder, StorageFullError, storage_full
+from nst_ops.storage import Folder, StorageFullError, storage_full_errors
 from nst_ops.training.checkpointing import OWN, STATE, read_state, write_state
 
 KEPT = {"done": 7, "best": float("inf"), "stopped": False, "history": "{}", "step": {"model": {"a": 1.5}}}
@@ -101,7 +101,7 @@ class FullDisk(Folder):
 
     @contextlib.contextmanager
     def atomic_write(self, relpath):
-        with storage_full(self.uri()):
+        with storage_full_errors(self.uri()):
             yield Path("/dev/full")
 
 

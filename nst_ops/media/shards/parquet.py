@@ -14,7 +14,16 @@ from PIL import Image
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
-from nst_ops.media.shards.sample import Keys, Layout, Picture, RowNames, RowSample, Sample, Stylized, is_bytes
+from nst_ops.media.shards.sample import (
+    Keys,
+    Layout,
+    RowNames,
+    RowSample,
+    Sample,
+    ShardImage,
+    StylizedImage,
+    is_bytes,
+)
 
 _ROWS_READ = 16
 """Rows in memory while a shard is read: images are large."""
@@ -88,12 +97,12 @@ class ParquetWriter:
             if kind is None and self._images:
                 self._write_group()
 
-    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, str]:
-        """Add a sample; the name that each image of it got, by ``Picture.member``."""
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+        """Add a sample; the name that each image of it got, by ``ShardImage.member``."""
         names = {}
         is_struct = pa.types.is_struct(self._layout.schema.field(self._layout.image).type)
         for row in sample.rows(stylized, self._layout):
-            names[row.picture.member] = self._names.next(row.path if is_struct else None)
+            names[row.image.member] = self._names.next(row.path if is_struct else None)
             self._images.append({"bytes": row.data, "path": row.path} if is_struct else row.data)
             self._others.append(row.others)
             self._num_bytes += len(row.data)
@@ -135,7 +144,7 @@ def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: Keys) -> 
     member = names.next(path)
     name = member if media_kind(member) == "image" else member + _extension(data or b"")
     error = None if data else UnsupportedMediaError("a row without the bytes of its image: embed them")
-    return RowSample(keys.next(name), Picture(member, name, data or b"", error), path, others)
+    return RowSample(keys.next(name), ShardImage(member, name, data or b"", error), path, others)
 
 
 def _extension(data: bytes) -> str:

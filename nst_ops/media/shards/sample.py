@@ -19,7 +19,7 @@ from nst_ops.media.formats import media_kind
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShardImage:
     """An image of a shard, as it came."""
 
     member: str
@@ -33,11 +33,11 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Stylized:
+class StylizedImage:
     """A stylized image, encoded."""
 
     name: str
-    """``Picture.name``, with the extension of the format that is written."""
+    """``ShardImage.name``, with the extension of the format that is written."""
     data: bytes
 
 
@@ -47,7 +47,7 @@ class Member:
 
     name: str
     data: bytes
-    picture: Picture | None = None
+    image: ShardImage | None = None
     """The image that it is, if it is one."""
 
 
@@ -55,7 +55,7 @@ class Member:
 class TableRow:
     """A row of a Parquet shard."""
 
-    picture: Picture
+    image: ShardImage
     path: str | None
     """What the row says of the image's own name, if anything."""
     data: bytes
@@ -79,19 +79,19 @@ class Layout:
 
 
 class Sample(Protocol):
-    """What belongs together in a shard; stylized images are given by ``Picture.member``.
+    """What belongs together in a shard; stylized images are given by ``ShardImage.member``.
 
     An image that is not among them has failed and is left out.
     """
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def images(self) -> tuple[ShardImage, ...]:
         """The images, in their order."""
 
-    def members(self, stylized: Mapping[str, Stylized]) -> list[Member]:
+    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
         """The sample as files of a tar."""
 
-    def rows(self, stylized: Mapping[str, Stylized], layout: Layout) -> list[TableRow]:
+    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
         """The sample as rows of a table, one for each image."""
 
 
@@ -271,27 +271,27 @@ class RowSample:
 
     key: str
     """What its files are called in a tar, without extension."""
-    picture: Picture
+    image: ShardImage
     path: str | None
     others: pa.RecordBatch
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def images(self) -> tuple[ShardImage, ...]:
         """The one image."""
-        return (self.picture,)
+        return (self.image,)
 
-    def members(self, stylized: Mapping[str, Stylized]) -> list[Member]:
+    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
         """The image and its labels as files of one key."""
-        image = stylized[self.picture.member]
+        image = stylized[self.image.member]
         extension = posixpath.splitext(image.name)[1]
         labels = [Member(f"{self.key}.{field}", data) for field, data in label_files(self.others)]
-        return [Member(self.key + extension, image.data, self.picture), *labels]
+        return [Member(self.key + extension, image.data, self.image), *labels]
 
-    def rows(self, stylized: Mapping[str, Stylized], layout: Layout) -> list[TableRow]:
+    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
         """The row with another image."""
-        image = stylized[self.picture.member]
-        path = image.name if self.path and image.name != self.picture.name else self.path
-        return [TableRow(self.picture, path, image.data, self.others)]
+        image = stylized[self.image.member]
+        path = image.name if self.path and image.name != self.image.name else self.path
+        return [TableRow(self.image, path, image.data, self.others)]
 
 
 def file_samples(
@@ -313,7 +313,7 @@ def file_samples(
         others = pa.RecordBatch.from_arrays(
             [array.slice(index, 1) for array in arrays.values()], schema=pa.schema(fields)
         )
-        samples.append(RowSample(keys.next(relpath), Picture(relpath, relpath, b""), relpath, others))
+        samples.append(RowSample(keys.next(relpath), ShardImage(relpath, relpath, b""), relpath, others))
     return samples, image_layout(image_column, pa.schema(fields))
 
 

@@ -18,9 +18,9 @@ from nst_ops.media.formats import media_kind
 from nst_ops.media.shards.sample import (
     Layout,
     Member,
-    Picture,
     Sample,
-    Stylized,
+    ShardImage,
+    StylizedImage,
     Survey,
     TableRow,
     TakenNames,
@@ -40,37 +40,35 @@ class TarSample:
     image_column: str
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def images(self) -> tuple[ShardImage, ...]:
         """The images, in their order."""
-        return tuple(part.picture for part in self.parts if part.picture)
+        return tuple(part.image for part in self.parts if part.image)
 
-    def members(self, stylized: Mapping[str, Stylized]) -> list[Member]:
+    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
         """The files as they came, each stylized image in the place of its source."""
         members = []
         for part in self.parts:
-            if part.picture is None:
+            if part.image is None:
                 members.append(part)
-            elif image := stylized.get(part.picture.member):
-                members.append(Member(image.name, image.data, part.picture))
+            elif image := stylized.get(part.image.member):
+                members.append(Member(image.name, image.data, part.image))
         return members
 
-    def rows(self, stylized: Mapping[str, Stylized], layout: Layout) -> list[TableRow]:
+    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
         """A row for each image, all with the labels of the sample; without an image there is no row."""
-        images = [
-            (picture, stylized[picture.member]) for picture in self.pictures if picture.member in stylized
-        ]
+        images = [(image, stylized[image.member]) for image in self.images if image.member in stylized]
         if not images:
             return []
         columns = layout.others
         values = {name: parse_label(data, columns.field(name).type) for name, data in self.labels().items()}
         others = pa.RecordBatch.from_pylist([{"__key__": self.key, **values}], schema=columns)
-        return [TableRow(picture, image.name, image.data, others) for picture, image in images]
+        return [TableRow(source, image.name, image.data, others) for source, image in images]
 
     def labels(self) -> dict[str, bytes]:
         """The files that are no images, by the columns that they become."""
         labels = {}
         for part in self.parts:
-            if part.picture is None:
+            if part.image is None:
                 column = split_name(part.name)[1]
                 taken = column in (self.image_column, "__key__")
                 labels[column + "_" if taken else column] = part.data
@@ -103,7 +101,7 @@ class TarShard:
         survey = Survey(self._image_column)
         with contextlib.suppress(UnreadableShardError):  # reading will say so
             for sample in self.samples():
-                if sample.pictures:
+                if sample.images:
                     survey.add(sample.labels())
         return survey.layout()
 
@@ -129,7 +127,7 @@ class TarShard:
             ) from error
 
 
-def _picture(tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool) -> Picture:
+def _picture(tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool) -> ShardImage:
     name, problem = printable(info.name), ""
     if seen:
         name, problem = f"{name} at byte {info.offset}", "a second image of this name in the shard: rename it"
@@ -138,8 +136,8 @@ def _picture(tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool)
     elif not info.isfile():
         problem = "not a file inside the shard but a link or a folder: put the image itself there"
     if problem:
-        return Picture(name, safe_name(info.name), b"", UnsupportedMediaError(problem))
-    return Picture(name, safe_name(info.name), _read(tar, info))
+        return ShardImage(name, safe_name(info.name), b"", UnsupportedMediaError(problem))
+    return ShardImage(name, safe_name(info.name), _read(tar, info))
 
 
 def _read(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -171,8 +169,8 @@ class TarWriter:
     ) -> None:
         self._tar.__exit__(kind, error, trace)
 
-    def write(self, sample: Sample, stylized: Mapping[str, Stylized]) -> dict[str, str]:
-        """Add a sample; the name that each image of it got, by ``Picture.member``.
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+        """Add a sample; the name that each image of it got, by ``ShardImage.member``.
 
         Raises:
             OutputCollisionError: a name is taken; then nothing of the sample is written.
@@ -183,4 +181,4 @@ class TarWriter:
             info = tarfile.TarInfo(member.name)  # owner and time stay 0
             info.size = len(member.data)
             self._tar.addfile(info, BytesIO(member.data))
-        return {member.picture.member: member.name for member in members if member.picture}
+        return {member.image.member: member.name for member in members if member.image}

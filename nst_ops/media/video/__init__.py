@@ -16,16 +16,17 @@ from nst_ops.media.video.container import (
     even_size,
     read_header,
 )
-from nst_ops.media.video.frame_folder import FramesWriter
+from nst_ops.media.video.frame_folder import FRAME_TABLE, FrameFolderWriter
 from nst_ops.media.video.join import join_segments
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import PacketIndex, Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.writer import VideoWriter
 
 __all__ = [
+    "FRAME_TABLE",
     "AnimationReader",
     "Frame",
-    "FramesWriter",
+    "FrameFolderWriter",
     "PacketIndex",
     "Segment",
     "Selection",

@@ -158,7 +158,7 @@ def read_header(source: MediaSource) -> VideoHeader:
         UnreadableVideoError: it does not open, or holds no video stream.
     """
     with open_input(source) as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         duration_s = (
             float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         )
@@ -167,7 +167,7 @@ def read_header(source: MediaSource) -> VideoHeader:
         return VideoHeader(stream.width, stream.height, num_frames, duration_s)
 
 
-def picture_stream(container: InputContainer) -> Any:
+def video_stream(container: InputContainer) -> Any:
     """The first stream that moves: not cover art, and not FFmpeg's "best", which is the largest.
 
     Raises:
@@ -181,13 +181,13 @@ def picture_stream(container: InputContainer) -> Any:
     raise UnreadableVideoError("it holds no video stream: is it a sound file?")
 
 
-def picture_alone(container: InputContainer) -> Any:
-    """``picture_stream``; from here on the bytes of other streams are not even read.
+def only_video_stream(container: InputContainer) -> Any:
+    """``video_stream``; from here on the bytes of other streams are not even read.
 
     Raises:
-        UnreadableVideoError: as ``picture_stream``.
+        UnreadableVideoError: as ``video_stream``.
     """
-    stream = picture_stream(container)
+    stream = video_stream(container)
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all

@@ -9,7 +9,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
-from nst_ops.media.video.container import open_input, picture_alone, promised_bytes
+from nst_ops.media.video.container import only_video_stream, open_input, promised_bytes
 from nst_ops.media.video.source import MediaSource, size_of
 
 # Seconds before a picture to which to seek: to the keyframe before it, or to an earlier one if decoding
@@ -17,7 +17,7 @@ from nst_ops.media.video.source import MediaSource, size_of
 _STEPS_BACK_S = (0, 2, 20)
 
 
-class PictureDecoder:
+class FrameDecoder:
     """Pictures of the first picture stream, in the order in which they are shown.
 
     Args:
@@ -75,7 +75,7 @@ class PictureDecoder:
                 self.num_decoded += 1
                 yield frame
 
-    def pictures_from(self, pts: int) -> Iterator[VideoFrame]:
+    def frames_from(self, pts: int) -> Iterator[VideoFrame]:
         """Pictures from the one at ``pts`` on, the same as if everything before had been decoded."""
         for back_s in _STEPS_BACK_S:
             try:
@@ -98,7 +98,7 @@ class PictureDecoder:
     def _open(self) -> None:
         self.container = open_input(self._source)
         try:
-            self.stream = picture_alone(self.container)
+            self.stream = only_video_stream(self.container)
         except BaseException:
             self.close()
             raise

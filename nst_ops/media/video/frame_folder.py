@@ -14,11 +14,11 @@ from PIL import Image
 
 from nst_ops.media.video.container import Frame, VideoInfo
 
-TIMES = "frames.csv"
+FRAME_TABLE = "frames.csv"
 """Columns: ``name`` and ``sha256`` of the picture, ``pts_s`` and ``duration_s`` on the source's clock."""
 
 
-class FramesWriter:
+class FrameFolderWriter:
     """Writes frames as ``000000.png``, ``000001.png``, ..., upright, and ``frames.csv`` beside them.
 
     The same interface as ``VideoWriter``. Frames have their own size, odd ones included.
@@ -37,7 +37,7 @@ class FramesWriter:
         self._folder = Path(folder)
         self._info = info
         self._num_frames = 0
-        self._file = (self._folder / TIMES).open("w", encoding="utf-8", newline="")
+        self._file = (self._folder / FRAME_TABLE).open("w", encoding="utf-8", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(["name", "sha256", "pts_s", "duration_s"])
 

@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 
 from nst_ops.media.errors import UnreadableVideoError
-from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, picture_stream
+from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, video_stream
 from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.stream_copy import StreamCopier
 
@@ -74,7 +74,7 @@ def join_segments(
 def _add_picture(output: OutputContainer, first_path: str, info: VideoInfo) -> Any:
     """The picture stream, with size, codec, color, shape and rotation of the first segment's."""
     with open_input(first_path) as segment:
-        template = picture_stream(segment)
+        template = video_stream(segment)
         stream: Any = output.add_stream_from_template(template, opaque=True)
         if output.format.name in ("mp4", "mov"):
             stream.codec_context.codec_tag = template.codec_context.codec_tag
@@ -92,7 +92,7 @@ def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
         if os.path.getsize(path) == 0:
             continue
         with open_input(path) as segment:
-            stream = picture_stream(segment)
+            stream = video_stream(segment)
             context = stream.codec_context
             own = context.name, context.width, context.height, context.pix_fmt, context.extradata
             settings = settings or own
@@ -128,7 +128,7 @@ def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
 def _durations(path: str, time_base: Fraction) -> dict[int, int]:
     """By PTS: each picture lasts until the next, the last to the end, which is what an MP4 keeps of it."""
     with open_input(path) as segment:
-        stream = picture_stream(segment)
+        stream = video_stream(segment)
         ticks = stream.time_base / time_base
         pts = sorted(round(packet.pts * ticks) for packet in segment.demux(stream) if packet.size)
         ends = [*pts[1:], *(start + round((stream.duration or 0) * ticks) for start in pts[:1])]

@@ -18,11 +18,11 @@ from nst_ops.media.errors import EmptyFileError, UnreadableVideoError, Unsupport
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.color import FULL, LIMITED, TO_RGB, Color, known, sws_matrix
 from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size
-from nst_ops.media.video.decoder import PictureDecoder
+from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource, size_of
 
-EVERYTHING = Selection()
+ALL_FRAMES = Selection()
 
 
 class VideoReader:
@@ -47,7 +47,7 @@ class VideoReader:
         source: MediaSource,
         max_side: int | None = None,
         keep_damaged: bool = False,
-        selection: Selection = EVERYTHING,
+        selection: Selection = ALL_FRAMES,
         segment: Segment | None = None,
         tail: int = 0,
     ) -> None:
@@ -57,7 +57,7 @@ class VideoReader:
         self._reformatter = VideoReformatter()
         if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
-        self._decoder = PictureDecoder(source, keep_damaged)
+        self._decoder = FrameDecoder(source, keep_damaged)
         try:
             self._pictures = self._decoder.pictures()
             first = next(self._pictures, None)
@@ -130,7 +130,7 @@ class VideoReader:
         if self.span_s or segment:
             self._decoder.judged = start_pts, end_pts
         if segment and lead_pts > self._first_pts:
-            pictures = self._decoder.pictures_from(lead_pts)
+            pictures = self._decoder.frames_from(lead_pts)
         else:
             pictures = itertools.chain([self._first], self._pictures)
         thinned = self._selection.max_frame_rate is not None

@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from nst_ops.media.video.container import SampleTable, codec_name, open_file, open_input, picture_alone
+from nst_ops.media.video.container import SampleTable, codec_name, only_video_stream, open_file, open_input
 from nst_ops.media.video.source import MediaSource
 
 _EARLY = 0.95  # share of the longest keyframe interval below which a keyframe answers a change of scene
@@ -175,7 +175,7 @@ def read_index(source: MediaSource) -> PacketIndex:
         UnreadableVideoError: it does not open, or holds no picture stream.
     """
     with _open_packets(source) as container:
-        stream = picture_alone(container)
+        stream = only_video_stream(container)
         time_base = stream.time_base or Fraction(1, 90000)
         none = np.empty(0, np.int64)
         if container.format.name not in _INDEXED:
