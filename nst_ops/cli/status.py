@@ -19,7 +19,7 @@ from nst_ops.collection.constants import MANIFEST, REPORT_PAGE, RUN_FILE
 from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.progress import PROGRESS_FILE, Progress, read_progress
 from nst_ops.collection.results import ErrorGroup, Results
-from nst_ops.collection.run_lock import PATIENCE
+from nst_ops.collection.run_lock import MISSED_BEATS
 from nst_ops.report.text import counted, duration, errors_table, pace
 from nst_ops.storage import Folder
 
@@ -49,7 +49,7 @@ class Status:
     @property
     def is_silent(self) -> bool:
         """Whether it has missed so many signs of life that it may be dead."""
-        return self.silent_s is not None and self.silent_s > PATIENCE * self.every_s
+        return self.silent_s is not None and self.silent_s > MISSED_BEATS * self.every_s
 
     @property
     def state(self) -> str:

@@ -26,7 +26,7 @@ from rich.progress import Progress
 
 from nst_ops.collection.constants import MANIFEST, RESERVED, RUN_FILE
 from nst_ops.collection.manifest import SCHEMA, Manifest
-from nst_ops.collection.run_lock import only_run, refuse_living
+from nst_ops.collection.run_lock import machine_lock, refuse_live_run
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.shards import open_shard
@@ -534,8 +534,8 @@ def verify(
     roots = output.uri(), str(config["output"]).rstrip("/")
     with contextlib.ExitStack() as stack:
         if repair:
-            stack.enter_context(only_run(output))
-            refuse_living(output)
+            stack.enter_context(machine_lock(output))
+            refuse_live_run(output)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nst-ops-"))
         ledger = stack.enter_context(contextlib.closing(Ledger(scratch, memory, roots)))
         # Rows before files: of a run that is going on, each row that is seen has its output by then.

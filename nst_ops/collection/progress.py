@@ -20,7 +20,7 @@ PROGRESS_FILE = "report/progress.json"
 State = Literal["running", "finished", "stopped", "failed"]
 
 
-class Sample(NamedTuple):
+class Totals(NamedTuple):
     """What a run has done after ``elapsed_s`` seconds of work; every figure only grows."""
 
     elapsed_s: float = 0.0
@@ -79,8 +79,8 @@ class Progress(BaseModel):
     every_s: float = 10.0
     """Seconds between two writes."""
     planned: Planned = Planned()
-    done: Sample = Sample()
-    minute_ago: Sample = Sample()
+    done: Totals = Totals()
+    minute_ago: Totals = Totals()
     """What was done a minute before, or at the start."""
     statuses: dict[str, int] = {}
     """Rows of this run by status, of the units that have ended."""
@@ -88,14 +88,14 @@ class Progress(BaseModel):
     """Images stylized, of the units that have ended."""
     num_retries: int = 0
     """Units that were lost with their worker and tried again."""
-    history: list[Sample] = []
+    history: list[Totals] = []
     """From the start to now, evenly thinned."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def overall(self) -> Rates:
         """Since the start."""
-        return rates(Sample(), self.done, self.planned.num_workers)
+        return rates(Totals(), self.done, self.planned.num_workers)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -107,7 +107,7 @@ class Progress(BaseModel):
     @property
     def eta_s(self) -> float | None:
         """Seconds left at the rate of the last minute; None where nobody can know."""
-        left = pictures_left(self.planned, self.done)
+        left = work_left(self.planned, self.done)
         if not left:
             return 0.0
         for pace in (self.last_minute, self.overall):
@@ -116,14 +116,14 @@ class Progress(BaseModel):
         return None
 
 
-def pictures_left(planned: Planned, done: Sample) -> int:
+def work_left(planned: Planned, done: Totals) -> int:
     """Rows and frames still to do, which count alike: an image is one picture, and so is a frame."""
     rows_left = planned.num_rows - done.num_rows
     # Headers may have claimed more frames than there were.
     return rows_left + max(0, planned.num_frames - done.num_frames) if rows_left > 0 else 0
 
 
-def rates(earlier: Sample, later: Sample, num_workers: int) -> Rates:
+def rates(earlier: Totals, later: Totals, num_workers: int) -> Rates:
     """How fast it went from one sample to another; 0 where no time has passed."""
     seconds = later.elapsed_s - earlier.elapsed_s
     if seconds <= 0:
@@ -142,10 +142,10 @@ class History:
 
     def __init__(self, limit: int = 500) -> None:
         self._limit = limit
-        self._kept: list[Sample] = [Sample()]
+        self._kept: list[Totals] = [Totals()]
         self._step_s = 0.0
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Totals) -> None:
         """Keep ``sample`` if it is far enough from the last; every second one goes when they are too many."""
         if sample.elapsed_s < self._kept[-1].elapsed_s + self._step_s:
             return
@@ -154,7 +154,7 @@ class History:
             self._kept = self._kept[::2]
             self._step_s = sample.elapsed_s / len(self._kept)
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[Totals]:
         """All that were kept, in the order of time."""
         return list(self._kept)
 
@@ -169,11 +169,11 @@ def read_progress(output: Folder) -> Progress | None:
 
 _MINUTE_S = 60.0
 
-Totals = Callable[[], Sample]
+ReadTotals = Callable[[], Totals]
 """Asked for what the workers have done so far: rows, frames, seconds busy and waiting."""
 
 
-class Tally:
+class RunStats:
     """Counts the rows and frames of a run, from any thread.
 
     Args:
@@ -185,17 +185,17 @@ class Tally:
         self.run_id, self.every_s = run_id, every_s
         self._started_at = _now()
         self._planned = Planned()
-        self._totals: Totals | None = None
+        self._totals: ReadTotals | None = None
         self._work_started = 0.0
-        self._live = Sample()
-        self._minute: deque[Sample] = deque([Sample()])
+        self._live = Totals()
+        self._minute: deque[Totals] = deque([Totals()])
         self._history = History()
         self._statuses: dict[str, int] = {}
         self._num_images = self._num_retries = 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def work(self, planned: Planned, totals: Totals) -> Iterator[None]:
+    def work(self, planned: Planned, totals: ReadTotals) -> Iterator[None]:
         """Count what the workers do from here on, until this is left.
 
         Args:
@@ -265,7 +265,7 @@ class Tally:
                 history=[*self._history.samples(), done],
             )
 
-    def _done(self) -> Sample:
+    def _done(self) -> Totals:
         """What is done: of a unit at work its workers have told, a lost one is told twice."""
         live = min(self._live.num_rows, self._planned.num_rows)
         failed = self._statuses.get("failed", 0) + self._statuses.get("crashed", 0)

@@ -27,13 +27,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nst_ops.collection.constants import RUN_FILE
-from nst_ops.collection.progress import PROGRESS_FILE, State, Tally, read_progress
+from nst_ops.collection.progress import PROGRESS_FILE, RunStats, State, read_progress
+from nst_ops.config.errors import ConfigError
 from nst_ops.storage import Folder
 
 _PACKAGES = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
 
 
-class OutputInUseError(ValueError):
+class OutputInUseError(ConfigError):
     """The output holds another run, or one is writing to it; the message names the difference."""
 
 
@@ -91,10 +92,10 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def only_run(output: Folder) -> Iterator[None]:
+def machine_lock(output: Folder) -> Iterator[None]:
     """Keep a second run out of a local output; the system frees the lock of a killed one.
 
-    Other storage has no locks: see ``pulse.live_run``.
+    Other storage has no locks: see ``heartbeat.run_lock``.
 
     Raises:
         OutputInUseError: another run holds it.
@@ -132,14 +133,14 @@ def _git_revision() -> str | None:
 
 EVERY_S = 10.0
 """Seconds between two writes: on S3 360 small PUT requests an hour."""
-PATIENCE = 3
+MISSED_BEATS = 3
 """Writes that may fail to come before a run is taken for dead."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def live_run(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Pulse]:
+def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Heartbeat]:
     """Be the only run that writes to ``output``, and show there that it lives and how far it is.
 
     Args:
@@ -150,23 +151,23 @@ def live_run(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[
     Raises:
         OutputInUseError: another run writes there.
     """
-    with only_run(output):
-        refuse_living(output)
-        pulse = Pulse(output, run_id, every_s)
-        pulse.start()
+    with machine_lock(output):
+        refuse_live_run(output)
+        heartbeat = Heartbeat(output, run_id, every_s)
+        heartbeat.start()
         try:
-            yield pulse
+            yield heartbeat
         except Exception as error:
-            pulse.end("failed", str(error))
+            heartbeat.end("failed", str(error))
             raise
         except BaseException:
-            pulse.end("stopped")
+            heartbeat.end("stopped")
             raise
-        pulse.end("finished")
+        heartbeat.end("finished")
         output.remove_scratch()
 
 
-def refuse_living(output: Folder) -> None:
+def refuse_live_run(output: Folder) -> None:
     """Wait as long as it takes to see whether the run in ``output`` is alive.
 
     Raises:
@@ -177,7 +178,7 @@ def refuse_living(output: Folder) -> None:
         return
     if output.is_local and earlier.host == platform.node():
         return  # the lock of this machine has settled it
-    wait_s = PATIENCE * earlier.every_s
+    wait_s = MISSED_BEATS * earlier.every_s
     _log.info("%s may be in use by a run on %s: watching it for %.0f s", output.uri(), earlier.host, wait_s)
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
@@ -191,7 +192,7 @@ def refuse_living(output: Folder) -> None:
             )
 
 
-class Pulse(Tally):
+class Heartbeat(RunStats):
     """A tally that a thread of its own writes into the output.
 
     Args:
@@ -207,7 +208,7 @@ class Pulse(Tally):
         self._taken_over_from: str | None = None
         self._warned = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Give the first sign of life, and go on.
@@ -233,7 +234,7 @@ class Pulse(Tally):
             raise OutputInUseError(f"'{uri}' was taken over by a run on {host}: let that one go on")
 
     def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
-        """Count rows that are settled, as ``Tally`` does.
+        """Count rows that are settled, as ``RunStats`` does.
 
         Raises:
             OutputInUseError: another run has taken the output over.

@@ -82,13 +82,13 @@ class Segments:
         return f"{SEGMENTS}/{self.film}/{number:05d}{extension}"
 
 
-def forget_films(output: Folder, keep: set[str]) -> None:
+def forget_videos(output: Folder, keep: set[str]) -> None:
     """Drop the segments of all films but those to ``keep``."""
     for film in set(output.list(SEGMENTS)) - keep:
         output.remove(f"{SEGMENTS}/{film}")
 
 
-def tidy(output: Folder) -> None:
+def remove_empty_folder(output: Folder) -> None:
     """Remove the folder if nothing is in it; not while workers may be writing into it."""
     if not output.list(SEGMENTS):
         output.remove(SEGMENTS)

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nst_ops.collection.progress import Sample
+from nst_ops.collection.progress import Totals
 from nst_ops.ray_cluster import nodes
 
 _ANSWER_S = 10.0
@@ -21,7 +21,7 @@ class _BoardActor:
     """What the workers write on."""
 
     def __init__(self) -> None:
-        self.done = Sample()
+        self.done = Totals()
         self.started: dict[str, str] = {}
 
     def start(self, unit_id: str, node_id: str) -> None:
@@ -36,14 +36,14 @@ class _BoardActor:
     def add(self, num_rows: int, num_frames: int, busy_s: float, wait_s: float) -> None:
         """Count work done since the last call, and what the network was busy and waited meanwhile."""
         done = self.done
-        self.done = Sample(
+        self.done = Totals(
             num_rows=done.num_rows + num_rows,
             num_frames=done.num_frames + num_frames,
             busy_s=done.busy_s + busy_s,
             wait_s=done.wait_s + wait_s,
         )
 
-    def totals(self) -> Sample:
+    def totals(self) -> Totals:
         """All that was added so far."""
         return self.done
 
@@ -57,9 +57,9 @@ class Board:
         self._ended: set[str] = set()
         self._forgiven: Counter[str] = Counter()
 
-    def totals(self) -> Sample:
+    def totals(self) -> Totals:
         """What the workers have reported so far."""
-        totals: Sample = ray.get(self.actor.totals.remote(), timeout=_ANSWER_S)
+        totals: Totals = ray.get(self.actor.totals.remote(), timeout=_ANSWER_S)
         return totals
 
     def end(self, unit_id: str) -> None:

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from nst_ops.collection.progress import Planned, Sample, Totals, pictures_left
+from nst_ops.collection.progress import Planned, ReadTotals, Totals, work_left
 
 _POLL_S = 0.5
 _LOG_EVERY_S = 5.0
@@ -74,9 +74,9 @@ class ProgressDisplay:
         totals: asked twice a second.
     """
 
-    def __init__(self, num_items: int, num_frames: int, totals: Totals) -> None:
+    def __init__(self, num_items: int, num_frames: int, totals: ReadTotals) -> None:
         self._num_items, self._num_frames, self._totals = num_items, num_frames, totals
-        self._done = Sample()
+        self._done = Totals()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._terminal = sys.stderr.isatty()
@@ -112,7 +112,7 @@ class ProgressDisplay:
         self._bars.stop()
         self._standard_error.close()
 
-    def _ask(self) -> Sample:
+    def _ask(self) -> Totals:
         # No board yet on a busy cluster, or none any more: the run itself will say.
         with contextlib.suppress(Exception):
             self._done = self._totals()
@@ -127,19 +127,19 @@ class ProgressDisplay:
                 logged = time.monotonic()
                 print(self._line(done), file=self._standard_error.stream)
 
-    def _show(self, done: Sample) -> None:
+    def _show(self, done: Totals) -> None:
         self._bars.update(self._files, completed=min(done.num_rows, self._num_items))
         # Headers may claim too few frames: never show more than all of them.
         self._bars.update(
             self._frames, completed=done.num_frames, total=max(self._num_frames, done.num_frames)
         )
 
-    def _line(self, done: Sample) -> str:
+    def _line(self, done: Totals) -> str:
         elapsed = time.monotonic() - self._started
         items, frames = done.num_rows, done.num_frames
         parts = [f"files {items:,}/{self._num_items:,} ({items / elapsed:.1f}/s)"]
         if self._num_frames:
             parts.append(f"frames {frames:,}/~{max(self._num_frames, frames):,} ({frames / elapsed:.1f}/s)")
-        left = pictures_left(Planned(num_rows=self._num_items, num_frames=self._num_frames), done)
+        left = work_left(Planned(num_rows=self._num_items, num_frames=self._num_frames), done)
         eta = f"{elapsed * left / (items + frames):,.0f} s" if items + frames else "unknown"
         return f"progress: {', '.join(parts)}, {elapsed:,.0f} s elapsed, ETA {eta}"

@@ -13,8 +13,14 @@ from nst_ops.collection.inputs import Source, discover, unit_id
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, finish_compaction
 from nst_ops.collection.planner import Plan, Rules
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_lock import OutputInUseError, Pulse, live_run, refuse_other_run, write_run_record
-from nst_ops.collection.segments import forget_films, tidy
+from nst_ops.collection.run_lock import (
+    Heartbeat,
+    OutputInUseError,
+    refuse_other_run,
+    run_lock,
+    write_run_record,
+)
+from nst_ops.collection.segments import forget_videos, remove_empty_folder
 from nst_ops.config import ConfigError, FatalError, StylizeConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline.preflight import preflight
@@ -50,16 +56,16 @@ def stylize_collection(config: StylizeConfig) -> Summary:
             plan = _plan(source, spec, manifest)
             with connected(config.ray_address):
                 return Summary({}, text=preflight(plan, spec))
-        with live_run(output, spec.run_id) as pulse:
+        with run_lock(output, spec.run_id) as heartbeat:
             finish_compaction(manifest)
             plan = _plan(source, spec, manifest)
-            _start(plan, spec, manifest, pulse)
-            run = Waves(spec, manifest, pulse)
+            _start(plan, spec, manifest, heartbeat)
+            run = Waves(spec, manifest, heartbeat)
             if plan.num_units:
                 with connected(config.ray_address):
                     run(plan)
             summary = _summarize(plan, run)
-            tidy(output)
+            remove_empty_folder(output)
             return summary
     except OutputInUseError as error:
         raise ConfigError(str(error)) from error
@@ -96,13 +102,13 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     return plan
 
 
-def _start(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
+def _start(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
     """Write ``run.json``, drop what is done again, and settle what needs no worker."""
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
         manifest.forget(None if spec.config.overwrite else plan.stale())
         if spec.config.overwrite:
-            forget_films(manifest.output, keep=set())
+            forget_videos(manifest.output, keep=set())
         config = spec.config.model_dump(mode="json")
         write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
     except StorageError:
@@ -111,10 +117,10 @@ def _start(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
         reason = error.strerror or error
         raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
     manifest.output.remove_scratch()
-    _settle_refusals(plan, spec, manifest, pulse)
+    _settle_refusals(plan, spec, manifest, heartbeat)
 
 
-def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse) -> None:
+def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
     """Record what planning has refused; no worker ever sees it."""
     for refusals in plan.refusals():
         part = unit_id(refusal.item["item_id"] for refusal in refusals)
@@ -133,7 +139,7 @@ def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest, pulse: Pulse
             for style in refusal.item["styles"]
         ]
         manifest.commit(part, rows)
-        pulse.count(Counter(row["status"] for row in rows))
+        heartbeat.count(Counter(row["status"] for row in rows))
 
 
 def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
@@ -169,7 +175,7 @@ def _summarize(plan: Plan, run: Waves) -> Summary:
     sheet = write_contact_sheet(sample, output, f"{REPORT}/contact_sheet.png", pairs, read_style)
     if sheet:
         places["before/after"] = sheet
-    progress = run.pulse.progress("finished")
+    progress = run.heartbeat.progress("finished")
     places["report"] = write_run_page(output, spec.config, progress, sample, counts, errors, read_style)
     return Summary(
         counts=counts,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from nst_ops.collection.manifest import Key, Manifest, compact
 from nst_ops.collection.planner import Plan
 from nst_ops.collection.progress import Planned
-from nst_ops.collection.run_lock import OutputInUseError, Pulse
-from nst_ops.collection.segments import forget_films
+from nst_ops.collection.run_lock import Heartbeat, OutputInUseError
+from nst_ops.collection.segments import forget_videos
 from nst_ops.collection.units import WorkUnit, in_each_style, split_unit, without
 from nst_ops.config import FatalError
 from nst_ops.pipeline import cluster
@@ -33,7 +33,7 @@ class Waves:
 
     spec: RunSpec
     manifest: Manifest
-    pulse: Pulse
+    heartbeat: Heartbeat
     timings: Timings = field(default_factory=Timings)
     """What kept the workers busy."""
     elapsed_s: float = 0.0
@@ -62,7 +62,7 @@ class Waves:
             num_gpus=num_gpus(),
         )
         display = ProgressDisplay(planned.num_rows, planned.num_frames, board.totals)
-        with self.pulse.work(planned, board.totals), display:
+        with self.heartbeat.work(planned, board.totals), display:
             while wave := list(itertools.islice(units, _WAVE)):
                 self._run_wave(cut_films(wave, self.spec), board)
                 compact(self.manifest)
@@ -71,7 +71,7 @@ class Waves:
             raise FatalError(
                 f"{self.num_left:,} rows are left, the storage was away ({why}): run the same command again"
             )
-        forget_films(self.manifest.output, keep=self.films)
+        forget_videos(self.manifest.output, keep=self.films)
         self.elapsed_s = time.perf_counter() - started_at
 
     def _run_wave(self, units: list[WorkUnit], board: Board) -> None:
@@ -98,7 +98,7 @@ class Waves:
 
     def _count(self, result: UnitResult) -> None:
         try:
-            self.pulse.count(result.statuses, result.num_images)
+            self.heartbeat.count(result.statuses, result.num_images)
         except OutputInUseError as error:  # work has begun: no longer a matter of the configuration
             raise FatalError(str(error)) from error
 
@@ -111,7 +111,7 @@ class Waves:
             started: ids of those that have begun, and did not die with their node.
         """
         lost = self._without_rows(tried, finished)
-        self.pulse.retry(len(lost))
+        self.heartbeat.retry(len(lost))
         units: list[WorkUnit] = []
         for unit in lost:
             if unit.unit_id not in started:
@@ -153,4 +153,4 @@ class Waves:
                 for style in item["styles"]
             ]
             self.manifest.commit(one.part, rows)
-            self.pulse.count({"crashed": len(rows)})
+            self.heartbeat.count({"crashed": len(rows)})

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nst_ops.collection.constants import MANIFEST, REPORT, REPORT_PAGE, STATUSES
-from nst_ops.collection.progress import Progress, Rates, Sample, rates
+from nst_ops.collection.progress import Progress, Rates, Totals, rates
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.formats import media_kind
@@ -148,7 +148,7 @@ _SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
 _MOST_STEPS = 60
 
 
-def plot_run(history: Sequence[Sample], num_workers: int) -> bytes:
+def plot_run(history: Sequence[Totals], num_workers: int) -> bytes:
     """An SVG with the speed above, and below how busy the workers' networks were.
 
     Args:
@@ -188,7 +188,7 @@ def _draw_speed(axes: Any, edges: Sequence[float], steps: Sequence[Rates]) -> No
     axes.set(ylabel=f"{label} per second", ylim=(0, None))
 
 
-def _spaced(history: Sequence[Sample]) -> list[Sample]:
+def _spaced(history: Sequence[Totals]) -> list[Totals]:
     """Samples far enough apart that a step of the plot is wider than a unit's chance to end in it."""
     gap_s = history[-1].elapsed_s / _MOST_STEPS
     shown = [history[0]]

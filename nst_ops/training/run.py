@@ -11,7 +11,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from nst_ops.collection.run_lock import OutputInUseError, only_run
+from nst_ops.collection.run_lock import OutputInUseError, machine_lock
 from nst_ops.config import ConfigError, TrainingConfig
 from nst_ops.ray_cluster import (
     connected,
@@ -56,7 +56,7 @@ def train_network(config: TrainingConfig) -> dict[str, Any]:
     style_names = list_pictures(config, "style") if config.data.style else []
     material = read_material(config)
     try:
-        with only_run(output):
+        with machine_lock(output):
             claim_output(output, config, fingerprint(config, material, names, style_names))
             state = read_state(output)
             if state and (state["done"] >= config.train.steps or state["stopped"]):

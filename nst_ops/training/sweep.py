@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from nst_ops.collection.run_lock import OutputInUseError, only_run
+from nst_ops.collection.run_lock import OutputInUseError, machine_lock
 from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.losses import PerceptualLoss, add_noise, noise_stability
 from nst_ops.models.johnson import JohnsonNet
@@ -264,7 +264,7 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
         "sweep.steps": config.trials.steps
     }
     try:
-        with only_run(output):
+        with machine_lock(output):
             claim_output(output, config, shaped_by)
             finished = _finished(output)
             pending = [weights for weights in combinations if trial_name(weights) not in finished]

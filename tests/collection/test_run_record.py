@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nst_ops.collection.run_lock import OutputInUseError, only_run, refuse_other_run, write_run_record
+from nst_ops.collection.run_lock import OutputInUseError, machine_lock, refuse_other_run, write_run_record
 from nst_ops.storage import Folder
 
 
@@ -53,7 +53,11 @@ def test_a_run_file_of_somebody_else_is_refused(output, content):
 
 
 def test_two_runs_do_not_write_into_one_output(output):
-    with only_run(output), pytest.raises(OutputInUseError, match="another run is writing"), only_run(output):
+    with (
+        machine_lock(output),
+        pytest.raises(OutputInUseError, match="another run is writing"),
+        machine_lock(output),
+    ):
         pass
-    with only_run(output):
+    with machine_lock(output):
         pass

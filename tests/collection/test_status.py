@@ -16,8 +16,8 @@ import pytest
 
 from nst_ops.cli.status import main
 from nst_ops.collection.manifest import SCHEMA, Manifest
-from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Sample
-from nst_ops.collection.run_lock import live_run, write_run_record
+from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Totals
+from nst_ops.collection.run_lock import run_lock, write_run_record
 from nst_ops.storage import Folder
 
 BEAT_S = 0.05
@@ -62,7 +62,7 @@ def told(capsys: pytest.CaptureFixture[str], output: Folder, *options: str) -> s
 
 def test_of_a_running_run_the_rate_the_rest_and_the_last_sign_of_life(output, capsys):
     planned = Planned(num_rows=1000, num_done_before=500, num_workers=2, num_gpus=2)
-    with live_run(output, "a", BEAT_S) as pulse, pulse.work(planned, lambda: Sample(num_rows=250)):
+    with run_lock(output, "a", BEAT_S) as heartbeat, heartbeat.work(planned, lambda: Totals(num_rows=250)):
         time.sleep(3 * BEAT_S)
         text = told(capsys, output)
     assert "running, last sign of life 0 s ago" in text
@@ -80,7 +80,7 @@ def test_of_a_finished_run_what_came_out_and_what_went_wrong_most(output, capsys
         output,
         state="finished",
         planned=Planned(num_rows=9, num_workers=1),
-        done=Sample(90, 9, 0, 4, 45),
+        done=Totals(90, 9, 0, 4, 45),
         statuses={"ok": 5, "failed": 3, "crashed": 1},
     )
     text = told(capsys, output)
@@ -122,7 +122,7 @@ def test_an_output_without_a_record_is_counted_from_its_manifest(output, capsys)
 
 def test_a_program_gets_the_same_as_json(output, capsys):
     commit(output, "bad", "failed", "cut off", 2)
-    record(output, state="finished", done=Sample(10, 2, 0, 2), statuses={"failed": 2})
+    record(output, state="finished", done=Totals(10, 2, 0, 2), statuses={"failed": 2})
     assert main([output.uri(), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["state"], shown["counts"], shown["silent_s"]) == ("finished", {"failed": 2}, None)
@@ -132,7 +132,7 @@ def test_a_program_gets_the_same_as_json(output, capsys):
 
 def test_watching_ends_with_the_run(output, capsys):
     def run() -> None:
-        with live_run(output, "a", BEAT_S):
+        with run_lock(output, "a", BEAT_S):
             begun.set()
             time.sleep(5 * BEAT_S)
 

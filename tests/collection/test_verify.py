@@ -21,7 +21,7 @@ from shard_factory import image_bytes, write_hf_parquet, write_tar
 from nst_ops.cli.verify import main
 from nst_ops.collection.integrity import NoRunError, UnreadableManifestError, verify
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.run_lock import OutputInUseError, only_run, write_run_record
+from nst_ops.collection.run_lock import OutputInUseError, machine_lock, write_run_record
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import RunSpec
@@ -198,7 +198,7 @@ def test_what_is_repaired_is_done_again_by_the_next_run_and_nothing_else_is_touc
 
 
 def test_a_run_that_is_going_on_is_not_repaired(output: Path) -> None:
-    with only_run(Folder(str(output))), pytest.raises(OutputInUseError):
+    with machine_lock(Folder(str(output))), pytest.raises(OutputInUseError):
         verify(Folder(str(output)), repair=True)
 
 

@@ -23,7 +23,7 @@ from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 from planning import units_of
 
-from nst_ops.collection.run_lock import Pulse
+from nst_ops.collection.run_lock import Heartbeat
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
 from nst_ops.pipeline.spec import new_spec
@@ -183,7 +183,7 @@ def test_what_kills_its_worker_is_hunted_down_to_one_item_in_one_style(
     )
     worker = Worker(spec)
     (unit,) = units_of(worker)
-    waves = Waves(spec, worker.manifest, Pulse(worker.output, "run"))
+    waves = Waves(spec, worker.manifest, Heartbeat(worker.output, "run"))
     lost, sizes = [unit], []
     while lost:
         sizes.append([len(part.keys) for part in lost])

@@ -22,7 +22,7 @@ from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.collection.run_lock import only_run
+from nst_ops.collection.run_lock import machine_lock
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
 from nst_ops.pipeline import stylize_collection
 from nst_ops.storage import Folder
@@ -203,7 +203,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(
 
 def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.png")
-    with only_run(Folder(str(tmp_path / "out"))):
+    with machine_lock(Folder(str(tmp_path / "out"))):
         refused = run_job(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
     assert refused.returncode == 2
     assert "another run is writing" in refused.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 from job_runner import read_manifest, write_picture
 from planning import units_of
 
-from nst_ops.collection.run_lock import Pulse
+from nst_ops.collection.run_lock import Heartbeat
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.spec import new_spec
 from nst_ops.pipeline.waves import Waves
@@ -21,7 +21,7 @@ def test_what_the_storage_kept_from_being_done_gets_no_rows(tmp_path: Path) -> N
     worker = Worker(new_spec(config, source))
     lost, broken, done = units_of(worker, images=1)
     worker(done)
-    waves = Waves(worker.spec, worker.manifest, Pulse(worker.output, "run"))
+    waves = Waves(worker.spec, worker.manifest, Heartbeat(worker.output, "run"))
     waves.away[lost.unit_id] = "StorageUnavailableError: no answer"
     waves.errors[broken.unit_id] = "RuntimeError: device lost"
     started = {unit.unit_id for unit in (lost, broken, done)}

@@ -16,7 +16,7 @@ from media_factory import decoded, moving_frames, write_video
 from PIL import Image
 
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.collection.progress import Planned, Progress, Sample
+from nst_ops.collection.progress import Planned, Progress, Totals
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.video import Selection
@@ -29,9 +29,9 @@ PROGRESS = Progress(
     state="finished",
     host="node",
     planned=Planned(num_rows=40, num_done_before=7, num_workers=2, num_gpus=2),
-    done=Sample(100, 40, 800, 3, 150, 20),
+    done=Totals(100, 40, 800, 3, 150, 20),
     num_retries=1,
-    history=[Sample(), Sample(50, 10, 300, 0, 60, 5), Sample(100, 40, 800, 3, 150, 20)],
+    history=[Totals(), Totals(50, 10, 300, 0, 60, 5), Totals(100, 40, 800, 3, 150, 20)],
 )
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Sample, read_progress
+from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Totals, read_progress
 from nst_ops.collection.run_lock import (
-    PATIENCE,
+    MISSED_BEATS,
+    Heartbeat,
     OutputInUseError,
-    Pulse,
-    live_run,
     refuse_other_run,
+    run_lock,
     write_run_record,
 )
 from nst_ops.storage import Folder
@@ -60,13 +60,13 @@ def leave_as_killed(output: Folder, run_id: str = "killed", host: str = "elsewhe
 
 
 def test_what_workers_and_units_tell_is_in_the_record(remote):
-    with live_run(remote, "a", BEAT_S) as pulse:
-        pulse.count({"skipped": 1})
+    with run_lock(remote, "a", BEAT_S) as heartbeat:
+        heartbeat.count({"skipped": 1})
         planned = Planned(num_rows=10, num_frames=100, num_workers=2, num_gpus=2, num_done_before=5)
-        with pulse.work(planned, lambda: Sample(num_rows=4, num_frames=60, busy_s=0.01)):
+        with heartbeat.work(planned, lambda: Totals(num_rows=4, num_frames=60, busy_s=0.01)):
             wait_until(lambda: shown(remote).done.num_rows == 4)
-            pulse.count({"ok": 5, "failed": 2}, num_images=5)
-            pulse.retry(1)
+            heartbeat.count({"ok": 5, "failed": 2}, num_images=5)
+            heartbeat.retry(1)
             wait_until(lambda: shown(remote).done.num_rows == 8)
         live = shown(remote)
         assert live.state == "running"
@@ -82,18 +82,21 @@ def test_what_workers_and_units_tell_is_in_the_record(remote):
 
 
 def test_workers_that_can_no_more_be_asked_do_not_end_the_signs_of_life(remote):
-    def gone() -> Sample:
+    def gone() -> Totals:
         raise ConnectionError
 
-    with live_run(remote, "a", BEAT_S) as pulse, pulse.work(Planned(num_rows=3), gone):
-        pulse.count({"ok": 1})
+    with run_lock(remote, "a", BEAT_S) as heartbeat, heartbeat.work(Planned(num_rows=3), gone):
+        heartbeat.count({"ok": 1})
         before = shown(remote).beat
         wait_until(lambda: shown(remote).beat >= before + 2)
         assert shown(remote).done.num_rows == 1
 
 
 def test_rows_that_were_told_twice_are_not_more_than_there_are(remote):
-    with live_run(remote, "a", BEAT_S) as pulse, pulse.work(Planned(num_rows=3), lambda: Sample(num_rows=5)):
+    with (
+        run_lock(remote, "a", BEAT_S) as heartbeat,
+        heartbeat.work(Planned(num_rows=3), lambda: Totals(num_rows=5)),
+    ):
         wait_until(lambda: shown(remote).done.num_rows == 3)
 
 
@@ -101,34 +104,34 @@ def test_rows_that_were_told_twice_are_not_more_than_there_are(remote):
     ("error", "state"), [(ValueError("disk on fire"), "failed"), (KeyboardInterrupt(), "stopped")]
 )
 def test_the_last_sign_says_how_it_ended(remote, error, state):
-    with pytest.raises(type(error)), live_run(remote, "a", BEAT_S):
+    with pytest.raises(type(error)), run_lock(remote, "a", BEAT_S):
         raise error
     assert (shown(remote).state, shown(remote).reason) == (state, str(error))
 
 
 def test_a_living_run_keeps_others_out_where_there_are_no_locks(remote):
-    with live_run(remote, "a", BEAT_S):
-        with pytest.raises(OutputInUseError, match="another run is writing"), live_run(remote, "b", BEAT_S):
+    with run_lock(remote, "a", BEAT_S):
+        with pytest.raises(OutputInUseError, match="another run is writing"), run_lock(remote, "b", BEAT_S):
             pass
         assert shown(remote).run_id == "a"
-    with live_run(remote, "b", BEAT_S):
+    with run_lock(remote, "b", BEAT_S):
         assert shown(remote).run_id == "b"
 
 
 def test_a_dead_run_is_watched_and_then_taken_over(remote):
     leave_as_killed(remote)
     started = time.monotonic()
-    with live_run(remote, "b", BEAT_S):
-        assert time.monotonic() - started >= PATIENCE * BEAT_S
+    with run_lock(remote, "b", BEAT_S):
+        assert time.monotonic() - started >= MISSED_BEATS * BEAT_S
         assert shown(remote).run_id == "b"
 
 
 def test_a_run_that_seemed_dead_finds_its_output_taken_over_and_leaves_it(remote):
     def work() -> None:
-        with live_run(remote, "a", BEAT_S) as pulse:
+        with run_lock(remote, "a", BEAT_S) as heartbeat:
             leave_as_killed(remote, "b")
-            wait_until(lambda: not pulse._thread.is_alive())
-            pulse.count({"ok": 1})
+            wait_until(lambda: not heartbeat._thread.is_alive())
+            heartbeat.count({"ok": 1})
 
     with pytest.raises(OutputInUseError, match="taken over by a run on elsewhere"):
         work()
@@ -136,7 +139,7 @@ def test_a_run_that_seemed_dead_finds_its_output_taken_over_and_leaves_it(remote
 
 
 def test_of_two_that_begin_at_once_only_the_last_to_write_stays(remote):
-    first, second = Pulse(remote, "a", BEAT_S), Pulse(remote, "b", BEAT_S)
+    first, second = Heartbeat(remote, "a", BEAT_S), Heartbeat(remote, "b", BEAT_S)
     first._write("running")
     second.start()
     first._look()
@@ -150,19 +153,19 @@ def test_a_killed_run_on_this_machine_left_no_lock_and_is_not_waited_for(local):
     leave_as_killed(local, host=platform.node())
     slow = shown(local).model_copy(update={"every_s": 1000.0})
     local.write_bytes(PROGRESS_FILE, slow.model_dump_json().encode())
-    with live_run(local, "b", BEAT_S):
+    with run_lock(local, "b", BEAT_S):
         assert shown(local).run_id == "b"
 
 
 def test_a_folder_that_two_machines_have_mounted_is_watched_as_storage_without_locks(local):
     leave_as_killed(local, host="the other one")
-    with live_run(local, "b", BEAT_S):
+    with run_lock(local, "b", BEAT_S):
         assert shown(local).run_id == "b"
 
 
 def test_a_bad_configuration_leaves_no_folder(tmp_path):
     output = Folder(str(tmp_path / "new"))
-    with pytest.raises(ValueError, match="no files"), live_run(output, "a", BEAT_S):
+    with pytest.raises(ValueError, match="no files"), run_lock(output, "a", BEAT_S):
         raise ValueError("no files")
     assert not output.exists()
 
@@ -176,10 +179,10 @@ def test_storage_that_takes_no_record_does_not_stop_the_run(remote, monkeypatch,
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    with live_run(remote, "a", BEAT_S) as pulse:
+    with run_lock(remote, "a", BEAT_S) as heartbeat:
         monkeypatch.setattr(remote, "write_bytes", refuse)
         time.sleep(3 * BEAT_S)
-        pulse.count({"ok": 1})
+        heartbeat.count({"ok": 1})
     assert [record.message for record in caplog.records] == [
         f"cannot write {remote.uri(PROGRESS_FILE)}: read-only"
     ]
