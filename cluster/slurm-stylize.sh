@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SLURM: a Ray of the nodes of this allocation, and the job on it.
+# SLURM: start Ray on the nodes of this allocation and run the job on it.
 #
 #   sbatch cluster/slurm-stylize.sh --config configs/demo.yaml --input /shared/photos --output /shared/stylized
 #
@@ -19,15 +19,15 @@ set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 export PATH="$PWD/.venv/bin:$PATH"
 
-# A token of this allocation alone, since other users reach these ports. srun hands the environment on.
+# A token for this allocation alone, because other users reach these ports. srun hands the environment on.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 # seconds until all nodes must have come
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
-# The head on the first node, workers on the others, the job once all are there, and Ray stopped after it.
-# --exclusive above, because that stops every Ray of yours on a node.
+# symmetric-run starts the head on the first node and workers on the others, runs the job once all have joined, and
+# stops Ray after it. --exclusive above is needed because that stops every Ray of yours on a node.
 exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=1 \
     ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- \
