@@ -1,11 +1,11 @@
 """Folders on any file system: list, read, and write all or nothing.
 
+``Folder`` is what the rest of the program uses. It works on a ``Tree``: local, remote by fsspec, or S3.
 Local files keep their plain absolute path as their URI; everything else has its scheme.
 """
 
-from nst_ops.storage.base import FileInfo
-from nst_ops.storage.connection import configure_storage
-from nst_ops.storage.errors import (
+from nst_ops.storage.base import (
+    FileInfo,
     StorageError,
     StorageFullError,
     StorageUnavailableError,
@@ -13,7 +13,7 @@ from nst_ops.storage.errors import (
 )
 from nst_ops.storage.folder import Folder
 from nst_ops.storage.local import SCRATCH
-from nst_ops.storage.remote import RemoteFile
+from nst_ops.storage.remote import RemoteFile, configure_storage
 
 __all__ = [
     "SCRATCH",

@@ -1,13 +1,45 @@
-"""What a folder needs of its file system."""
+"""The protocol of a tree of files, and the errors of a whole storage."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+
+
+class StorageError(OSError):
+    """The storage cannot be used: no file's fault, so it never becomes the failure of a file."""
+
+
+class StorageFullError(StorageError):
+    """The output has no space left, so the run stops."""
+
+    @classmethod
+    def of(cls, uri: str) -> StorageFullError:
+        """Make the error for a folder, with the remedy."""
+        return cls(
+            f"no space left on {uri}: free some and run the same command again, finished files are kept"
+        )
+
+
+class StorageUnavailableError(StorageError):
+    """The storage does not answer after all tries, or refuses these credentials: try again later."""
+
+
+@contextlib.contextmanager
+def storage_full_errors(uri: str) -> Iterator[None]:
+    """Turn "no space left" and "over quota" within into ``StorageFullError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError.of(uri) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -23,54 +55,50 @@ class FileInfo:
 
 
 class Tree(ABC):
-    """Files below a root, by relative path; ``Folder`` says what each method promises."""
+    """Files below a root, by relative path. One subclass for each way to reach files."""
 
     scratch: str | None
-    """Where unfinished files lie; None: in the machine's temporary folder."""
+    """Folder for unfinished files; None: the temporary folder of this machine."""
 
     def __init__(self, fs: fsspec.AbstractFileSystem, root: str) -> None:
         self.fs = fs
         self.root = root
 
     def path(self, relpath: str) -> str:
-        """``relpath`` as the file system knows it."""
+        """Return ``relpath`` as the file system knows it."""
         return f"{self.root.rstrip('/')}/{relpath}" if self.root else relpath
 
     @abstractmethod
     def uri(self, relpath: str) -> str:
-        """``relpath`` as a person or another program would open it."""
+        """Return ``relpath`` as a person or another program would open it."""
 
     @abstractmethod
-    def exists(self, relpath: str) -> bool:
-        """Whether there is such a file or folder."""
-
-    @abstractmethod
-    def is_file(self) -> bool:
-        """Whether the root is a file."""
+    def kind(self, relpath: str) -> str | None:
+        """Return ``file`` or ``directory``; None if there is neither."""
 
     @abstractmethod
     def file(self, relpath: str) -> FileInfo:
-        """One file, as ``files`` lists it."""
+        """Describe one file, as ``files`` lists it."""
 
     @abstractmethod
     def files(self) -> Iterator[FileInfo]:
-        """Every file."""
+        """List every file, in any order; no more than a page of them in memory."""
 
     @abstractmethod
     def names(self, relpath: str) -> Iterator[str]:
-        """Names of the files and folders in one folder; none if there is no such folder."""
+        """List the names in one folder; none if there is no such folder."""
 
     @abstractmethod
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The file, or its bytes from ``start`` to before ``end``."""
+        """Read a file, or its bytes from ``start`` to before ``end``."""
 
     @abstractmethod
     def place(self, temporary: Path, relpath: str) -> None:
-        """Give a finished local file or folder its name."""
+        """Give a finished local file or folder its name in the tree."""
 
     @abstractmethod
     def rename(self, source: str, target: str) -> None:
-        """Give a finished file of the tree another name."""
+        """Give a file of the tree another name."""
 
     @abstractmethod
     def remove(self, relpath: str) -> None:
@@ -83,4 +111,4 @@ class Tree(ABC):
 
     @abstractmethod
     def remove_scratch(self) -> None:
-        """Drop what killed writers left."""
+        """Delete what killed writers left unfinished."""

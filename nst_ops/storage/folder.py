@@ -13,19 +13,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from nst_ops.storage.base import FileInfo, Tree
-from nst_ops.storage.connection import S3_SCHEMES, connect
-from nst_ops.storage.errors import storage_full_errors
+from nst_ops.storage.base import FileInfo, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree
-from nst_ops.storage.remote import RemoteFile, RemoteTree
+from nst_ops.storage.remote import S3_SCHEMES, RemoteFile, RemoteTree, connect
 
 
 class Folder:
     """A folder by URI. Cheap to make: workers build their own from the URI.
 
-    Whatever a method does on S3, it raises ``StorageUnavailableError`` if the storage does not answer after
-    all tries or refuses the credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that
-    cannot be had.
+    On S3 every method raises ``StorageUnavailableError`` if the storage does not answer after all tries or
+    refuses the credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that cannot be had.
 
     Raises:
         ValueError: the URI names a file system that fsspec does not know.
@@ -39,59 +36,59 @@ class Folder:
         self.root = self._tree.root
 
     def path(self, relpath: str) -> str:
-        """``relpath`` as the file system knows it."""
+        """Return ``relpath`` as the file system knows it."""
         return self._tree.path(relpath)
 
     def uri(self, relpath: str = "") -> str:
-        """``relpath`` as a person or another program would open it."""
+        """Return ``relpath`` as a person or another program would open it."""
         return self._tree.uri(relpath)
 
     def exists(self, relpath: str = "") -> bool:
-        """Whether there is such a file or folder."""
-        return self._tree.exists(relpath)
+        """Return whether there is such a file or folder."""
+        return self._tree.kind(relpath) is not None
 
     def real_root(self) -> str:
-        """The folder behind all links, to tell whether two are the same."""
+        """Return the folder behind all links, to tell whether two are the same."""
         return os.path.realpath(self.root) if self.is_local else self.uri()
 
     def is_empty(self) -> bool:
-        """Whether there is nothing that a person would see."""
+        """Return whether there is nothing that a person would see."""
         return all(name.startswith(".") for name in self._tree.names(""))
 
     def is_file(self) -> bool:
-        """Whether the URI names one file, not a folder."""
-        return self._tree.is_file()
+        """Return whether the URI names one file, not a folder."""
+        return self._tree.kind("") == "file"
 
     def parent_and_name(self) -> tuple[Folder, str]:
-        """Of a file: the folder that it lies in, and its name there."""
+        """Split the URI of a file into the folder that it lies in, and its name there."""
         name = os.path.basename(self.root)
         return Folder(self.uri().removesuffix(name)), name
 
     def file(self, relpath: str) -> FileInfo:
-        """One file, as ``files`` lists it."""
+        """Describe one file, as ``files`` lists it."""
         return self._tree.file(relpath)
 
     def files(self) -> Iterator[FileInfo]:
-        """Every file below the folder, in any order; no more than a page of them in memory.
+        """List every file below the folder, in any order; no more than a page of them in memory.
 
         Raises:
-            PermissionError: a folder that may not be listed; nothing is skipped in silence.
+            PermissionError: a folder may not be listed; nothing is skipped in silence.
         """
         return self._tree.files()
 
     def list(self, relpath: str = "") -> list[str]:
-        """Names of the files and folders in one folder, sorted; none if there is no such folder."""
+        """List the files and folders in one folder by name, sorted; none if there is no such folder."""
         return sorted(self._tree.names(relpath))
 
     def read_bytes(self, relpath: str) -> bytes:
-        """The whole file."""
+        """Read a whole file."""
         return self._tree.read(relpath)
 
     def read_ahead(self, relpaths: Iterable[str], streams: int = 8) -> Iterator[Callable[[], bytes]]:
         """Read whole files in order, remote ones in several streams.
 
         Args:
-            relpaths: what to read; no more than ``streams`` of them are read before they are asked for.
+            relpaths: files; no more than ``streams`` of them are read before they are asked for.
             streams: requests at once: most of the time of a small file is the way there and back.
 
         Yields:
@@ -110,7 +107,7 @@ class Folder:
                 yield waiting.popleft().result
 
     def media_source(self, relpath: str) -> str | RemoteFile:
-        """A file to read here and there: its local path, or a remote file that is read by ranges."""
+        """Return a file to read here and there: its local path, or a remote file that is read by ranges."""
         if self.is_local:
             return self.path(relpath)
         name = relpath.rsplit("/", 1)[-1]
@@ -118,62 +115,54 @@ class Folder:
 
     @contextlib.contextmanager
     def local_copy(self, relpath: str) -> Iterator[str]:
-        """A local path with the file's content: the file itself, or a download that goes away."""
-        media = self.media_source(relpath)
-        if isinstance(media, str):
-            yield media
+        """Yield a local path with the file's content: the file itself, or a download that goes away."""
+        source = self.media_source(relpath)
+        if isinstance(source, str):
+            yield source
             return
         with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
             local = os.path.join(scratch, "file" + os.path.splitext(relpath)[1])
-            media.download(local)
+            source.download(local)
             yield local
 
-    @contextlib.contextmanager
-    def atomic_write(self, relpath: str) -> Iterator[Path]:
-        """A local path to write to; the file appears under its name complete, or not at all.
+    def atomic_write(self, relpath: str) -> contextlib.AbstractContextManager[Path]:
+        """Give a local path to write to; the file appears under its name complete, or not at all.
 
         Raises:
             StorageFullError: there is no space left, here or in the quota.
         """
-        with storage_full_errors(self.uri()), self._scratch() as scratch:
-            temporary = Path(scratch, uuid.uuid4().hex + os.path.splitext(relpath)[1])
-            try:
-                yield temporary
-                self._tree.place(temporary, relpath)
-            finally:
-                temporary.unlink(missing_ok=True)
+        return self._write_and_place(relpath, is_folder=False)
 
-    @contextlib.contextmanager
-    def atomic_write_folder(self, relpath: str) -> Iterator[Path]:
-        """An empty local folder to write files to; it appears under its name whole, in place of an older one.
+    def atomic_write_folder(self, relpath: str) -> contextlib.AbstractContextManager[Path]:
+        """Give an empty local folder; it appears under its name whole, in place of an older one.
 
         On remote storage its files appear one by one, the last by name at the end.
 
         Raises:
             StorageFullError: there is no space left, here or in the quota.
         """
-        with storage_full_errors(self.uri()), self._scratch() as scratch:
-            temporary = Path(scratch, uuid.uuid4().hex)
-            temporary.mkdir()
-            try:
-                yield temporary
-                self._tree.place(temporary, relpath)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        return self._write_and_place(relpath, is_folder=True)
+
+    @contextlib.contextmanager
+    def _write_and_place(self, relpath: str, is_folder: bool) -> Iterator[Path]:
+        with storage_full_errors(self.uri()), contextlib.ExitStack() as cleanup:
+            scratch = self._tree.scratch
+            if scratch is None:
+                scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nst-ops-"))
+            os.makedirs(scratch, exist_ok=True)
+            temporary = Path(scratch, uuid.uuid4().hex + ("" if is_folder else os.path.splitext(relpath)[1]))
+            if is_folder:
+                temporary.mkdir()
+                cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
+            else:
+                cleanup.callback(temporary.unlink, missing_ok=True)
+            yield temporary
+            self._tree.place(temporary, relpath)
 
     def write_bytes(self, relpath: str, data: bytes) -> None:
         """Write a file as ``atomic_write`` does."""
         with self.atomic_write(relpath) as temporary:
             temporary.write_bytes(data)
-
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[str]:
-        if self._tree.scratch is not None:
-            os.makedirs(self._tree.scratch, exist_ok=True)
-            yield self._tree.scratch
-        else:
-            with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
-                yield scratch
 
     def rename(self, source: str, target: str) -> None:
         """Give a finished file of the folder another name, in place of an older file.
@@ -182,10 +171,6 @@ class Folder:
         """
         self._tree.rename(source, target)
 
-    def remove_scratch(self) -> None:
-        """Drop what killed runs left half-written, or half-uploaded to S3."""
-        self._tree.remove_scratch()
-
     def remove(self, relpath: str) -> None:
         """Delete a file or folder if it is there."""
         self._tree.remove(relpath)
@@ -193,6 +178,10 @@ class Folder:
     def remove_many(self, relpaths: Iterable[str]) -> None:
         """Delete files if they are there, in as few requests as there can be."""
         self._tree.remove_many(relpaths)
+
+    def remove_scratch(self) -> None:
+        """Delete what killed runs left half-written, or half-uploaded to S3."""
+        self._tree.remove_scratch()
 
 
 def _remote_tree(uri: str) -> Tree:

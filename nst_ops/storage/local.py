@@ -24,19 +24,18 @@ class LocalTree(Tree):
         self.scratch: str | None = self.path(SCRATCH)
 
     def uri(self, relpath: str) -> str:
-        """The plain absolute path."""
+        """Return the plain absolute path."""
         return self.path(relpath).rstrip("/") or "/"
 
-    def exists(self, relpath: str) -> bool:
-        """Whether there is such a file or folder."""
-        return os.path.exists(self.path(relpath))
-
-    def is_file(self) -> bool:
-        """Whether the root is a file."""
-        return os.path.isfile(self.root)
+    def kind(self, relpath: str) -> str | None:
+        """Return ``file``, ``directory``, ``other`` for pipes and the like, or None."""
+        path = self.path(relpath)
+        if os.path.isdir(path):
+            return "directory"
+        return "file" if os.path.isfile(path) else "other" if os.path.exists(path) else None
 
     def file(self, relpath: str) -> FileInfo:
-        """One file, as ``files`` lists it."""
+        """Describe one file, without opening it."""
         path = self.path(relpath)
         try:
             stat = os.stat(path)
@@ -45,7 +44,7 @@ class LocalTree(Tree):
         return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
 
     def files(self) -> Iterator[FileInfo]:
-        """Every file."""
+        """List every file; a folder that may not be listed is an error."""
 
         def refuse(error: OSError) -> None:
             raise error
@@ -57,7 +56,7 @@ class LocalTree(Tree):
                 yield self.file(os.path.relpath(os.path.join(folder, name), self.root))
 
     def names(self, relpath: str) -> Iterator[str]:
-        """Names in one folder."""
+        """List the names in one folder."""
         try:
             with os.scandir(self.path(relpath)) as entries:
                 yield from (entry.name for entry in entries)
@@ -65,7 +64,7 @@ class LocalTree(Tree):
             return
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The file, or a part of it."""
+        """Read a file, or a part of it."""
         with open(self.path(relpath), "rb") as file:
             file.seek(start or 0)
             return file.read() if end is None else file.read(end - (start or 0))
@@ -74,18 +73,15 @@ class LocalTree(Tree):
         """Rename a file or folder of the scratch folder to its name."""
         if temporary.is_dir():
             self.remove(relpath)
-        self._rename(str(temporary), relpath)
+        os.makedirs(os.path.dirname(self.path(relpath)), exist_ok=True)
+        os.replace(temporary, self.path(relpath))
 
     def rename(self, source: str, target: str) -> None:
-        """Rename a file."""
-        self._rename(self.path(source), target)
-
-    def _rename(self, path: str, relpath: str) -> None:
-        os.makedirs(os.path.dirname(self.path(relpath)), exist_ok=True)
-        os.replace(path, self.path(relpath))
+        """Rename a file at once."""
+        self.place(Path(self.path(source)), target)
 
     def remove(self, relpath: str) -> None:
-        """Delete a file or folder if it is there."""
+        """Delete a file or folder if it is there; of a link, the link."""
         path = self.path(relpath)
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
@@ -93,5 +89,5 @@ class LocalTree(Tree):
             os.remove(path)
 
     def remove_scratch(self) -> None:
-        """Drop the scratch folder."""
+        """Delete the scratch folder."""
         shutil.rmtree(self.path(SCRATCH), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A remote file that is read by ranges, or downloaded in several streams."""
+"""Remote folders by fsspec: which file system a URI means, how it is reached, files read by ranges."""
 
 from __future__ import annotations
 
@@ -9,14 +9,97 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, urlsplit
 
+import fsspec
 from typing_extensions import Buffer
 
+from nst_ops.config.errors import ConfigError
+from nst_ops.config.storage import StorageConfig
 from nst_ops.storage.base import FileInfo, Tree
 
+S3_SCHEMES = ("s3", "s3a")
+_ANONYMOUS: dict[str, dict[str, Any]] = {
+    "s3": {"anon": True},
+    "s3a": {"anon": True},
+    "gs": {"token": "anon"},
+    "gcs": {"token": "anon"},
+}
+_SIGNED = {"x-amz-signature", "x-amz-security-token", "x-goog-signature", "awsaccesskeyid", "sig"}
+"""Parameters that make a URL a key to what it names."""
 _DOWNLOAD_BLOCK_BYTES = 16 * 2**20
 _DOWNLOAD_STREAMS = 4
 """One stream of S3 carries some 50 to 90 MB/s."""
+
+_config = StorageConfig()
+
+
+def configure_storage(config: StorageConfig) -> None:
+    """Set how this process reaches remote folders from now on; each process of a cluster is told once.
+
+    Raises:
+        ConfigError: the address of the server holds credentials.
+    """
+    global _config
+    if config.endpoint_url is not None:
+        _refuse_credentials(config.endpoint_url)
+    _config = config
+
+
+def connect(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the file system of a remote URI, and the path that it knows the URI by.
+
+    Raises:
+        ConfigError: the URI holds credentials.
+        ValueError: no file system is known by that name.
+    """
+    _refuse_credentials(uri)
+    scheme, _, path = uri.partition("://")
+    path = path.rstrip("/")
+    # No cached listings: other processes write into the same folders.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if any(f"{uri.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/") for prefix in _config.anonymous):
+        options |= _ANONYMOUS.get(scheme, {})
+    if scheme in S3_SCHEMES:  # '::' is only letters in a key
+        return fsspec.filesystem(scheme, **options, **_s3_options()), path
+    try:
+        fs, root = fsspec.url_to_fs(f"{scheme}://{path}", **options)
+    except ImportError as error:
+        raise ValueError(f"cannot open '{uri}': {error}") from error
+    return fs, root
+
+
+def _s3_options() -> dict[str, Any]:
+    # What stays unsaid is found by botocore: the environment, the profile, the role of the machine.
+    named = {"endpoint_url": _config.endpoint_url, "profile": _config.profile}
+    return {
+        **{name: value for name, value in named.items() if value is not None},
+        "client_kwargs": {"region_name": _config.region} if _config.region else {},
+        "config_kwargs": {
+            "retries": {"mode": "standard", "total_max_attempts": _config.attempts},
+            "connect_timeout": min(_config.timeout_s, 10),
+            "read_timeout": _config.timeout_s,
+        },
+        "max_concurrency": 1,  # more asks for the size before every read
+    }
+
+
+def _refuse_credentials(uri: str) -> None:
+    """Keep credentials out of everything that names a URI: the manifest, ``run.json``, logs.
+
+    Raises:
+        ConfigError: the URI holds some; the message does not.
+    """
+    for part in uri.split("::"):
+        scheme, netloc, _, query, _ = urlsplit(part)
+        user, at, _ = netloc.rpartition("@")
+        is_s3_key = scheme in S3_SCHEMES and (at or ":" in netloc) and not netloc.startswith("arn:")
+        is_signed = _SIGNED & {name.lower() for name, _ in parse_qsl(query)}
+        if (at and ":" in user) or is_s3_key or is_signed:
+            raise ConfigError(
+                f"a {scheme}:// address holds credentials, which would end up in logs and manifests: give "
+                "them by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or storage.profile"
+            )
 
 
 @dataclass(frozen=True)
@@ -27,10 +110,10 @@ class RemoteFile:
     """Base name, which tells the format."""
     num_bytes: int
     read_range: Callable[[int, int], bytes] = field(repr=False)
-    """The bytes from a start to before an end, in one request."""
+    """Reads the bytes from a start to before an end, in one request."""
 
     def open(self, block_bytes: int = 2**20) -> BinaryIO:
-        """The file for reading and seeking; nothing is requested before the first read.
+        """Open the file for reading and seeking; nothing is requested before the first read.
 
         Args:
             block_bytes: bytes of a request at least: large to read on and on, small to read here and there.
@@ -38,7 +121,7 @@ class RemoteFile:
         return io.BufferedReader(_RangeReader(self), block_bytes)
 
     def download(self, path: str) -> None:
-        """Write the whole file to a local path."""
+        """Write the whole file to a local path, in several streams."""
 
         def fetch(start: int) -> None:
             end = min(start + _DOWNLOAD_BLOCK_BYTES, self.num_bytes)
@@ -91,38 +174,30 @@ class RemoteTree(Tree):
     scratch = None
 
     def uri(self, relpath: str) -> str:
-        """The path with its scheme."""
+        """Return the path with its scheme."""
         return str(self.fs.unstrip_protocol(self.path(relpath).rstrip("/")))
 
-    def exists(self, relpath: str) -> bool:
-        """Whether there is such a file or folder."""
-        return self._type(relpath) is not None
-
-    def is_file(self) -> bool:
-        """Whether the root is a file."""
-        return self._type("") == "file"
-
-    def _type(self, relpath: str) -> str | None:
-        """``file``, ``directory``, or None; not by ``fs.exists``, which takes any error for a no."""
+    def kind(self, relpath: str) -> str | None:
+        """Return ``file``, ``directory``, or None; not by ``fs.exists``, which takes any error for a no."""
         try:
             return str(self.fs.info(self.path(relpath).rstrip("/"))["type"])
         except FileNotFoundError:
             return None
 
     def file(self, relpath: str) -> FileInfo:
-        """One file, as ``files`` lists it."""
+        """Describe one file, by one request."""
         return file_info(relpath, self.fs.info(self.path(relpath)))
 
     def files(self) -> Iterator[FileInfo]:
-        """Every file, folder by folder."""
-        if not self.exists(""):
+        """List every file, folder by folder."""
+        if self.kind("") is None:
             return
         for folder, _, infos in self.fs.walk(self.root, detail=True, on_error="raise"):
             for name, info in infos.items():
                 yield file_info(f"{folder}/{name}".removeprefix(self.root).lstrip("/"), info)
 
     def names(self, relpath: str) -> Iterator[str]:
-        """Names in one folder."""
+        """List the names in one folder."""
         try:
             paths = self.fs.ls(self.path(relpath).rstrip("/"), detail=False)
         except FileNotFoundError:
@@ -130,7 +205,7 @@ class RemoteTree(Tree):
         yield from (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The file, or a part of it."""
+        """Read a file, or a part of it, by one request."""
         data: bytes = self.fs.cat_file(self.path(relpath), start=start, end=end)
         return data
 
@@ -154,15 +229,15 @@ class RemoteTree(Tree):
 
     def remove(self, relpath: str) -> None:
         """Delete a file or folder if it is there."""
-        if self.exists(relpath):
+        if self.kind(relpath) is not None:
             self.fs.rm(self.path(relpath), recursive=True)
 
     def remove_scratch(self) -> None:
-        """Nothing: unfinished files lie in temporary folders of the machines."""
+        """Do nothing: unfinished files lie in the temporary folders of the machines that wrote them."""
 
 
 def file_info(relpath: str, info: dict[str, Any]) -> FileInfo:
-    """A file from what its file system says of it."""
+    """Describe a file by what its file system says of it."""
     keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
     version = next((str(info[key]) for key in keys if info.get(key)), "")
     return FileInfo(relpath, int(info.get("size") or 0), version.strip('"'), regular=True)

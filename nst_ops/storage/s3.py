@@ -1,4 +1,4 @@
-"""What an error of S3 means: one file that cannot be had, or a storage that cannot be used."""
+"""Buckets of S3: few requests, tried again, and errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from nst_ops.storage.base import FileInfo
-from nst_ops.storage.errors import StorageError, StorageUnavailableError, full
+from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.remote import RemoteTree, file_info
 
+_log = logging.getLogger(__name__)
+_PART_BYTES = 16 * 2**20
+_MAX_PARTS = 10_000
+_STREAMS = 4  # parts of an upload that are in memory and on their way at once
+_KEYS_PER_REQUEST = 1000
+
+_CLOCK = "this machine's clock is wrong: set it, by NTP"
+_EXPIRED = "the credentials have expired: get new ones, and run the same command again"
 _ELSEWHERE = "the bucket lies in another region: set storage.region, or AWS_DEFAULT_REGION"
 _REMEDIES = {
-    "RequestTimeTooSkewed": "this machine's clock is wrong: set it, by NTP",
-    "RequestExpired": "this machine's clock is wrong: set it, by NTP",
-    "ExpiredToken": "the credentials have expired: get new ones, and run the same command again",
-    "TokenRefreshRequired": "the credentials have expired: get new ones, and run the same command again",
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
     "InvalidToken": "the session token is not valid: check AWS_SESSION_TOKEN",
     "InvalidAccessKeyId": "the server does not know the access key: check AWS_ACCESS_KEY_ID and the endpoint",
     "SignatureDoesNotMatch": "the secret key is wrong: check AWS_SECRET_ACCESS_KEY",
@@ -47,102 +54,22 @@ _REMEDIES = {
     "301": _ELSEWHERE,
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
-_PASSING = {"SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest"}
-"""Codes below 500 of what tends to go away by itself."""
-
-
-@contextlib.contextmanager
-def s3_errors(uri: str, permission: str, tries: int) -> Iterator[None]:
-    """Name the file and the remedy in whatever s3fs and botocore raise within.
-
-    Args:
-        uri: of what is read or written.
-        permission: that it needs, as ``s3:GetObject``.
-        tries: that a request has had when it fails.
-
-    Raises:
-        PermissionError: this file may not be read.
-        FileNotFoundError: there is no such file.
-        StorageError: no file's fault.
-    """
-    try:
-        yield
-    except StorageError:
-        raise
-    except (OSError, BotoCoreError, ClientError, aiohttp.ClientError) as error:
-        raise _translated(error, uri, permission, tries) from error
-
-
-def error_code(error: BaseException) -> tuple[str, int]:
-    """S3's code and the HTTP status of the answer behind an error; empty and 0 if none came."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ClientError):
-        cause = cause.__cause__
-    if cause is None:
-        return "", 0
-    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return str(cause.response.get("Error", {}).get("Code", "")), int(status)
-
-
-def _translated(error: Exception, uri: str, permission: str, tries: int) -> Exception:
-    code, status = error_code(error)
-    if code in _FULL:
-        return full(uri)
-    if code in _REMEDIES:
-        return StorageUnavailableError(f"{uri}: {_REMEDIES[code]} ({code})")
-    if code in _PASSING or status >= 500:
-        return StorageUnavailableError(
-            f"{uri}: the server is overloaded or out of order, it still answers {code or status} after "
-            f"{tries} tries: run the same command again later"
-        )
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return _denied(uri, permission)
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(errno.ENOENT, "no such file", uri)
-    if status:
-        return OSError(errno.EIO, f"the server refuses it ({code or status})", uri)
-    return _without_answer(error, uri, tries)
-
-
-def _denied(uri: str, permission: str) -> OSError:
-    if permission == "s3:GetObject":
-        reason = f"access denied, or no such file: reading needs {permission}"
-        return PermissionError(errno.EACCES, reason, uri)
-    return StorageUnavailableError(f"{uri}: access denied: the credentials need {permission}")
-
-
-def _without_answer(error: Exception, uri: str, tries: int) -> Exception:
-    """The error of a request that no server has answered."""
-    name = type(error).__name__
-    if isinstance(error, ParamValidationError):
-        return FileNotFoundError(errno.ENOENT, "no valid name of a bucket and a file", uri)
-    if isinstance(error, ProfileNotFound):
-        return StorageUnavailableError(f"{uri}: {error}: check storage.profile or AWS_PROFILE")
-    if isinstance(error, ConnectionError | HTTPClientError | aiohttp.ClientError | TimeoutError):
-        return StorageUnavailableError(
-            f"{uri}: no answer after {tries} tries ({name}): check the network and the endpoint, and run "
-            "the same command again"
-        )
-    if isinstance(error, BotoCoreError):
-        return StorageUnavailableError(
-            f"{uri}: no usable credentials ({name}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
-            "storage.profile, or list a public bucket under storage.anonymous"
-        )
-    return error
-
-
-_log = logging.getLogger(__name__)
+_TRANSIENT = {
+    *("SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest"),
+}
+"""Codes below 500 of errors that tend to go away by themselves."""
 _CUT_OFF = (aiohttp.ClientPayloadError, AioReadTimeoutError, ResponseStreamingError)
-"""An answer that began well and ended too early."""
-_PART_BYTES = 16 * 2**20
-_MAX_PARTS = 10_000
-_STREAMS = 4
-"""Parts of an upload that are in memory and on their way at once."""
-_KEYS_PER_REQUEST = 1000
+"""Errors of an answer that began well and ended too early."""
 
 
 class S3Tree(RemoteTree):
-    """A prefix of a bucket."""
+    """A prefix of a bucket.
+
+    Raises, from every method:
+        PermissionError: one file may not be read.
+        FileNotFoundError: there is no such file.
+        StorageError: no file's fault.
+    """
 
     def __init__(self, fs: Any, root: str) -> None:
         super().__init__(fs, root)
@@ -153,24 +80,38 @@ class S3Tree(RemoteTree):
     def __reduce__(self) -> tuple[type[S3Tree], tuple[Any, str]]:
         return S3Tree, (self.fs, self.root)
 
-    def _errors(self, relpath: str, permission: str) -> contextlib.AbstractContextManager[None]:
-        return s3_errors(self.uri(relpath), permission, self.attempts)
+    @contextlib.contextmanager
+    def _errors(self, relpath: str, permission: str) -> Iterator[None]:
+        """Name the file and the remedy in whatever s3fs and botocore raise within.
+
+        Args:
+            relpath: file that is read or written.
+            permission: what the request needs, as ``s3:GetObject``.
+        """
+        try:
+            yield
+        except StorageError:
+            raise
+        except (OSError, BotoCoreError, ClientError, aiohttp.ClientError) as error:
+            raise _translate(error, self.uri(relpath), permission, self.attempts) from error
 
     def _key(self, relpath: str) -> tuple[str, str]:
+        """Return the bucket and the key of a file."""
         bucket, key, _ = self.fs.split_path(self.path(relpath).rstrip("/"))
         return bucket, key
 
-    def _type(self, relpath: str) -> str | None:
+    def kind(self, relpath: str) -> str | None:
+        """Return ``file``, ``directory``, or None."""
         with self._errors(relpath, "s3:ListBucket"):
-            return super()._type(relpath)
+            return super().kind(relpath)
 
     def file(self, relpath: str) -> FileInfo:
-        """One file, by one request."""
+        """Describe one file, by one request."""
         with self._errors(relpath, "s3:GetObject"):
             return super().file(relpath)
 
     def files(self) -> Iterator[FileInfo]:
-        """Every file, sorted by key, page after page."""
+        """List every file, sorted by key, page after page."""
         bucket, _ = self._key("")
         for page in self._pages(""):
             for entry in page.get("Contents", []):
@@ -179,20 +120,17 @@ class S3Tree(RemoteTree):
                     yield file_info(relpath, {"ETag": entry["ETag"], "size": entry["Size"]})
 
     def names(self, relpath: str) -> Iterator[str]:
-        """Names in one folder, page after page."""
+        """List the names in one folder, page after page."""
         for page in self._pages(relpath, Delimiter="/"):
             keys = [entry["Key"] for entry in page.get("Contents", [])]
             folders = [entry["Prefix"].rstrip("/") for entry in page.get("CommonPrefixes", [])]
             yield from (key.rsplit("/", 1)[-1] for key in keys + folders if not key.endswith("/"))
 
     def _pages(self, relpath: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The pages of a listing of a folder."""
+        """Yield the pages of a listing of a folder."""
         bucket, key = self._key(relpath)
-        arguments |= {
-            "Bucket": bucket,
-            "Prefix": f"{key}/" if key else "",
-            "MaxKeys": _KEYS_PER_REQUEST,
-        }
+        prefix = f"{key}/" if key else ""
+        arguments |= {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _KEYS_PER_REQUEST}
         while True:
             with self._errors(relpath, "s3:ListBucket"):
                 page = self.fs.call_s3("list_objects_v2", **arguments)
@@ -202,7 +140,7 @@ class S3Tree(RemoteTree):
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The file, or a part of it, by one request; begun again where the answer was cut off."""
+        """Read a file, or a part of it, by one request; begun again where the answer was cut off."""
         with self._errors(relpath, "s3:GetObject"):
             for attempt in range(1, self.attempts):
                 try:
@@ -215,16 +153,15 @@ class S3Tree(RemoteTree):
         """Upload a file, a large one in parts that become a file together."""
         num_bytes = path.stat().st_size
         part_bytes = max(_PART_BYTES, math.ceil(num_bytes / _MAX_PARTS))
+        parts = {"chunksize": part_bytes, "max_concurrency": _STREAMS}
         with self._errors(relpath, "s3:PutObject"):
             for _ in range(self.attempts):
                 try:
-                    self.fs.put_file(
-                        str(path), self.path(relpath), chunksize=part_bytes, max_concurrency=_STREAMS
-                    )
+                    self.fs.put_file(str(path), self.path(relpath), **parts)
                     break
                 except FileNotFoundError as error:
                     # The last answer was lost, and asked again the server knows the upload no more.
-                    if error_code(error)[0] != "NoSuchUpload":
+                    if _code(error)[0] != "NoSuchUpload":
                         raise
         if num_bytes >= 2 * part_bytes and (there := self.file(relpath).num_bytes) != num_bytes:
             raise StorageUnavailableError(f"{self.uri(relpath)}: {there} of {num_bytes} bytes have arrived")
@@ -272,15 +209,61 @@ class S3Tree(RemoteTree):
             with self._errors("", "s3:ListBucketMultipartUploads"):
                 page = self.fs.call_s3("list_multipart_uploads", **arguments)
             for upload in page.get("Uploads", []):
-                self._abort(bucket, upload["Key"], upload["UploadId"])
+                upload = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                with self._errors("", "s3:AbortMultipartUpload"), contextlib.suppress(FileNotFoundError):
+                    self.fs.call_s3("abort_multipart_upload", **upload)  # absent: its writer has finished it
             if not page.get("IsTruncated"):
                 return
             arguments["KeyMarker"] = page["NextKeyMarker"]
             arguments["UploadIdMarker"] = page["NextUploadIdMarker"]
 
-    def _abort(self, bucket: str, key: str, upload_id: str) -> None:
-        with (
-            self._errors("", "s3:AbortMultipartUpload"),
-            contextlib.suppress(FileNotFoundError),  # its writer was alive, and has finished it
-        ):
-            self.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
+
+def _code(error: BaseException) -> tuple[str, int]:
+    """Return S3's code and the HTTP status of the answer behind an error; empty and 0 if none came."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ClientError):
+        cause = cause.__cause__
+    if cause is None:
+        return "", 0
+    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(cause.response.get("Error", {}).get("Code", "")), int(status)
+
+
+def _translate(error: Exception, uri: str, permission: str, tries: int) -> Exception:
+    """Return the error to raise instead: of one file that cannot be had, or of an unusable storage."""
+    code, status = _code(error)
+    name = type(error).__name__
+    if code in _FULL:
+        return StorageFullError.of(uri)
+    if code in _REMEDIES:
+        return StorageUnavailableError(f"{uri}: {_REMEDIES[code]} ({code})")
+    if code in _TRANSIENT or status >= 500:
+        return StorageUnavailableError(
+            f"{uri}: the server is overloaded or out of order, it still answers {code or status} after "
+            f"{tries} tries: run the same command again later"
+        )
+    if isinstance(error, PermissionError) or status in (401, 403):
+        if permission == "s3:GetObject":
+            reason = f"access denied, or no such file: reading needs {permission}"
+            return PermissionError(errno.EACCES, reason, uri)
+        return StorageUnavailableError(f"{uri}: access denied: the credentials need {permission}")
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, "no such file", uri)
+    if status:
+        return OSError(errno.EIO, f"the server refuses it ({code or status})", uri)
+    # From here on no server has answered.
+    if isinstance(error, ParamValidationError):
+        return FileNotFoundError(errno.ENOENT, "no valid name of a bucket and a file", uri)
+    if isinstance(error, ProfileNotFound):
+        return StorageUnavailableError(f"{uri}: {error}: check storage.profile or AWS_PROFILE")
+    if isinstance(error, ConnectionError | HTTPClientError | aiohttp.ClientError | TimeoutError):
+        return StorageUnavailableError(
+            f"{uri}: no answer after {tries} tries ({name}): check the network and the endpoint, and run "
+            "the same command again"
+        )
+    if isinstance(error, BotoCoreError):
+        return StorageUnavailableError(
+            f"{uri}: no usable credentials ({name}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
+            "storage.profile, or list a public bucket under storage.anonymous"
+        )
+    return error

@@ -10,7 +10,7 @@ from fault_proxy import FaultProxy
 from s3_server import S3Server, client, reached_by
 
 from nst_ops.config.storage import StorageConfig
-from nst_ops.storage import Folder, RemoteFile, configure_storage, s3
+from nst_ops.storage import Folder, RemoteFile, configure_storage
 
 pytestmark = pytest.mark.s3
 ODD_NAMES = ["a b#c?d", "100%", "%20+", "a::b", "x*[y]{z}'", "é映画", "a\\b&c=d"]
@@ -89,7 +89,7 @@ def test_an_empty_file_is_one(folder):
 
 
 def test_a_listing_is_read_page_after_page(folder, proxy, monkeypatch):
-    monkeypatch.setattr(s3, "_KEYS_PER_REQUEST", 3)
+    monkeypatch.setattr("nst_ops.storage.s3._KEYS_PER_REQUEST", 3)
     names = [f"{number}.txt" for number in range(8)]
     for name in names:
         folder.write_bytes(name, b"x")
@@ -142,7 +142,7 @@ def test_a_part_of_a_file_costs_a_part_of_its_bytes(folder, proxy):
 
 
 def test_a_large_file_is_uploaded_and_downloaded_in_parts(folder, proxy, s3, monkeypatch):
-    monkeypatch.setattr(s3, "_PART_BYTES", 100_000)
+    monkeypatch.setattr("nst_ops.storage.s3._PART_BYTES", 100_000)
     monkeypatch.setattr("nst_ops.storage.remote._DOWNLOAD_BLOCK_BYTES", 100_000)
     data = os.urandom(950_000)
     folder.write_bytes("a.mp4", data)

@@ -9,7 +9,7 @@ from fault_proxy import PASSING, FaultProxy
 from s3_server import SECRET_KEY, S3Server, client, reached_by
 
 from nst_ops.config.storage import StorageConfig
-from nst_ops.storage import Folder, StorageError, StorageUnavailableError, configure_storage, s3
+from nst_ops.storage import Folder, StorageError, StorageUnavailableError, configure_storage
 
 pytestmark = pytest.mark.s3
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.s3
 @pytest.fixture(autouse=True)
 def _small_and_few(monkeypatch) -> Iterator[None]:
     """Small parts, few tries, and short pauses between them."""
-    monkeypatch.setattr(s3, "_PART_BYTES", 50_000)
+    monkeypatch.setattr("nst_ops.storage.s3._PART_BYTES", 50_000)
     monkeypatch.setattr("nst_ops.storage.remote._DOWNLOAD_BLOCK_BYTES", 50_000)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff._BASE", 1.2)
     configure_storage(StorageConfig(attempts=3))
