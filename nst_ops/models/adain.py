@@ -14,15 +14,14 @@ from torch import Tensor
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and deviation of each channel, each (B, C) in fp32, one pair per feature level."""
 
-# Under the root of a variance of features, as in instance normalization: a flat channel has a gradient.
+# Added to a variance below its root, as in instance normalization: a flat channel has a finite gradient.
 _EPS = 1e-5
 
 
 def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over positions.
+    """Return mean and standard deviation of each channel over positions (eqs. 5 and 6).
 
-    ``std = sqrt(var + 1e-5)`` with the variance over H * W (eqs. 5 and 6). Inside the root
-    the constant keeps the gradient finite where a channel is flat.
+    ``std = sqrt(var + 1e-5)`` with the variance over H * W.
 
     Args:
         features: (B, C, H, W), any float type.
@@ -35,7 +34,7 @@ def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adain(content_bchw: Tensor, style_mean_bc: Tensor, style_std_bc: Tensor, alpha: float = 1.0) -> Tensor:
-    """Content features with the statistics of the style (eq. 8), blended with themselves (eq. 14).
+    """Give content features the statistics of the style (eq. 8), blended with themselves (eq. 14).
 
     Args:
         content_bchw: features, (B, C, H, W), any float type.
@@ -53,20 +52,20 @@ def adain(content_bchw: Tensor, style_mean_bc: Tensor, style_std_bc: Tensor, alp
 
 
 def interpolate_styles(statistics: Statistics, weights: Sequence[float]) -> Statistics:
-    """One style between K others.
+    """Blend K styles into one (eq. 15).
 
     AdaIN is linear in the statistics, so that features made with these are the weighted sum
-    of the features made with each style (eq. 15).
+    of the features made with each style.
 
     Args:
         statistics: of K styles, each (K, C).
-        weights: K of them, with the sum 1.
+        weights: K shares with the sum 1.
 
     Returns:
         Statistics of one style, each (1, C).
 
     Raises:
-        ValueError: another number of weights than styles, or another sum than 1.
+        ValueError: there are not K weights, or their sum is not 1.
     """
     styles = len(statistics[0][0])
     if len(weights) != styles or abs(sum(weights) - 1) > 1e-4:

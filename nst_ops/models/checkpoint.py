@@ -5,6 +5,7 @@ Our format is one safetensors file with the weights in fp16 and, in its metadata
 and ``facts`` (JSON: style, data, recipe, losses, versions). Nothing here unpickles code.
 
 To add a network: a class with ``architecture`` and ``config``, and a line in ``_network_class``.
+A constructor's argument that is renamed gets a line in ``_FORMER_ARGUMENTS``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from nst_ops.models.foreign_layouts import build_johnson
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.models.vgg import CheckpointError, load_strictly, read_weights, strip_prefixes
+from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 
 if TYPE_CHECKING:
     from nst_ops.models.vit_adain import ViTAdaIN
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "nst-ops/1"
+_FORMER_ARGUMENTS = {"normalisation": "normalization"}
 _Network = TypeVar("_Network", JohnsonNet, "ViTAdaIN")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded network with what is known of its training.
+    """A loaded network and the facts of its training.
 
     Attributes:
-        path: of the file.
+        path: file that it was loaded from.
         model: the network, in fp32 and evaluation mode.
-        layout: who wrote the file: ``nst-ops``, ``pytorch-examples``, ``clipmorph`` or ``seed``.
-        facts: of its training; empty for foreign layouts.
+        layout: writer of the file: ``nst-ops``, ``pytorch-examples``, ``clipmorph`` or ``seed``.
+        facts: facts of the training; empty for foreign layouts.
         dropped: keys of the file that are no part of the network, such as the VGG of its losses.
     """
 
@@ -50,10 +52,10 @@ class Checkpoint:
     dropped: tuple[str, ...] = ()
 
     def expect(self, network: type[_Network]) -> _Network:
-        """The network, which must be of this class.
+        """Return the network, which must be of this class.
 
         Raises:
-            CheckpointError: it is of another architecture.
+            CheckpointError: the network is of another architecture.
         """
         if isinstance(self.model, network):
             return self.model
@@ -75,22 +77,21 @@ def save_checkpoint(path: str | Path, model: JohnsonNet | ViTAdaIN, facts: Mappi
         "config": json.dumps(model.config, sort_keys=True),
         "facts": json.dumps(dict(facts), sort_keys=True),
     }
-    Path(path).write_bytes(
-        save(weights, metadata)
-    )  # safetensors' own file writer hides that the disk is full
+    # not with safetensors' own file writer, which hides that the disk is full
+    Path(path).write_bytes(save(weights, metadata))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load a network from our safetensors or from a foreign layout.
 
-    Accepted: our own files; Johnson networks of pytorch/examples ``fast_neural_style`` and of
-    clipmorph; ViT-AdaIN as of the seed recipe, whatever its attributes are called and with the
-    VGG of its losses inside. Foreign ones as safetensors or as ``torch.save`` files, bare or under
+    Accepted are our own files; Johnson networks of pytorch/examples ``fast_neural_style`` and of
+    clipmorph; ViT-AdaIN of the seed recipe, whatever its attributes are called and with the VGG of
+    its losses inside. Foreign ones may be safetensors or ``torch.save`` files, bare or under
     ``state_dict`` / ``model_state_dict`` / ``model``, with ``module.`` or ``_orig_mod.`` prefixes.
 
     Raises:
-        CheckpointError: unreadable, holding code, or of another architecture; the message
-            lists the keys that do not fit.
+        CheckpointError: the file is unreadable, holds code, or is of another architecture; the
+            message lists the keys that do not fit.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -115,9 +116,10 @@ def _load_own(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str
             f"this version reads {FORMAT}, johnson and vit_adain"
         )
     try:
-        model = network(**json.loads(metadata["config"]))
+        config = json.loads(metadata["config"])
+        model = network(**{_FORMER_ARGUMENTS.get(key, key): value for key, value in config.items()})
         facts = json.loads(metadata.get("facts", "{}"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: metadata does not describe a {network.architecture} network: {error}"
         ) from error

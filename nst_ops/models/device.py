@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Devices by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def find_device(name: str) -> torch.device:
-    """The device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    """Return the device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         ValueError: there is no such device.

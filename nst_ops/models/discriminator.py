@@ -1,4 +1,4 @@
-"""A patch discriminator: which parts of a picture look real.
+"""A patch discriminator: which parts of an image look real.
 
 P. Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017
 (patches), Y. Chen et al., "CartoonGAN", CVPR 2018 (small and shallow, since lines and flat
@@ -9,6 +9,7 @@ Shapes: B batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -17,10 +18,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """Pictures (B, C, H, W) in [0, 1] to logits (B, 1, H', W'), one for each patch of 29 pixels.
+    """Images (B, C, H, W) in [0, 1] to logits (B, 1, H', W'), one for each patch of 29 pixels.
 
-    H' is about H / 4 - 6. There is no padding: a patch sees nothing but picture, so pictures
-    of different sizes are judged alike. H and W must be at least ``min_size``.
+    H' is about H / 4 - 6. There is no padding: a patch sees nothing but image, so that images
+    of different sizes are treated alike. H and W must be at least ``min_size``.
 
     Args:
         in_channels: 3 for color, 1 for gray.
@@ -35,15 +36,12 @@ class PatchDiscriminator(nn.Module):
         self.config = {"in_channels": in_channels, "width": width, "spectral": spectral}
         channels = [in_channels, width, 2 * width, 4 * width, 4 * width, 4 * width]
         layers: list[nn.Module] = []
-        for index, stride in enumerate((1, 2, 1, 2, 1)):
-            layers += [
-                _conv(channels[index], channels[index + 1], stride, spectral),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
+        for (before, after), stride in zip(pairwise(channels), (1, 2, 1, 2, 1), strict=True):
+            layers += [_conv(before, after, stride, spectral), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers, _conv(channels[-1], 1, 1, spectral))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Logits in fp32, also under autocast: high where a patch looks real."""
+        """Return logits in fp32, also under autocast: high where a patch looks real."""
         # spectral norms are too coarse in half types, and so small a network gains nothing by them
         with torch.autocast(x_bchw.device.type, enabled=False):
             return cast(Tensor, self.layers(2 * x_bchw.float() - 1))

@@ -1,34 +1,33 @@
-"""Checkpoints in the layouts of other projects, renamed to ours."""
+"""Checkpoints in the layouts of other projects, their keys renamed to ours."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.models.vgg import STATISTICS, CheckpointError, load_strictly
-from nst_ops.models.vit_adain import IMAGENET_MEAN, IMAGENET_STD, SEED, ViTAdaIN
+from nst_ops.models.vgg import IMAGENET_MEAN, IMAGENET_STD
+from nst_ops.models.vit_adain import SEED, ViTAdaIN
+from nst_ops.models.weights import STATISTICS, CheckpointError, load_strictly
 
 
 def build_johnson(path: Path, weights: Mapping[str, Tensor]) -> tuple[JohnsonNet, str]:
-    """The network that foreign weights describe, and the name of their layout.
+    """Build the network that foreign weights describe; returns it with the name of their layout.
 
     Raises:
-        CheckpointError: no layout that is known, or not all of a network.
+        CheckpointError: the layout is unknown, or not all of a network is there.
     """
     for layout, (marker, rename, options) in _LAYOUTS.items():
         if marker in weights:
             renamed = {new: value for key, value in weights.items() if (new := rename(key)) is not None}
-            model = JohnsonNet(
-                width=weights[marker].shape[0],
-                num_blocks=_count_blocks(renamed),
-                **options,  # type: ignore[arg-type]
-            )
+            num_blocks = len({key.split(".")[1] for key in renamed if key.startswith("residuals.")})
+            model = JohnsonNet(width=weights[marker].shape[0], num_blocks=num_blocks, **options)
             if layout == "pytorch-examples":
                 _fold_pixel_range(renamed)
             load_strictly(path, model, renamed)
@@ -43,26 +42,17 @@ def build_johnson(path: Path, weights: Mapping[str, Tensor]) -> tuple[JohnsonNet
 def _fold_pixel_range(weights: dict[str, Tensor]) -> None:
     """Turn a network on pixels 0..255 into the same network on [0, 1], in place."""
     weights["encoder.0.conv.conv.weight"] = weights["encoder.0.conv.conv.weight"] * 255.0
-    for name in ("weight", "bias"):
-        key = f"decoder.2.conv.{name}"
+    for key in ("decoder.2.conv.weight", "decoder.2.conv.bias"):
         if key in weights:
             weights[key] = weights[key] / 255.0
 
 
-def _count_blocks(weights: Mapping[str, Tensor]) -> int:
-    return len({key.split(".")[1] for key in weights if key.startswith("residuals.")})
-
-
-def _rename_residual(key: str) -> str:
-    return key.replace(".conv2d.", ".conv.").replace(".in1.", ".norm1.").replace(".in2.", ".norm2.")
-
-
 def _rename_pytorch_examples(key: str) -> str | None:
-    """conv1..3, in1..5, res1..5, deconv1..3; None for statistics that instance norm ignores."""
+    """Rename conv1..3, in1..5, res1..5, deconv1..3; None for statistics that instance norm ignores."""
     if key.endswith(STATISTICS):
         return None
     if match := re.match(r"res(\d+)\.(.*)", key):
-        return f"residuals.{int(match[1]) - 1}." + _rename_residual(f".{match[2]}").lstrip(".")
+        return f"residuals.{int(match[1]) - 1}.{_rename_residual(match[2])}"
     if match := re.match(r"(conv|in|deconv)(\d)\.(?:conv2d\.)?(weight|bias)$", key):
         kind, index, name = match[1], int(match[2]), match[3]
         if kind == "conv":
@@ -74,32 +64,28 @@ def _rename_pytorch_examples(key: str) -> str | None:
 
 
 def _rename_clipmorph(key: str) -> str | None:
-    """convBlock.*, residualBlock.*, convTransBlock.*; ``normalization`` is never used there."""
+    """Rename convBlock.*, residualBlock.*, convTransBlock.*; ``normalization`` is never used there."""
     if key.startswith("normalization.") or key.endswith(STATISTICS):
         return None
     if match := re.match(r"residualBlock\.(\d+)\.(.*)", key):
-        return f"residuals.{match[1]}." + _rename_residual(f".{match[2]}").lstrip(".")
+        return f"residuals.{match[1]}.{_rename_residual(match[2])}"
     if match := re.match(r"conv(Trans)?Block\.(\d+)\.(?:(?:conv2d|convTrans)\.)?(weight|bias)$", key):
-        room = "decoder" if match[1] else "encoder"
-        layer, part = divmod(int(match[2]), 3)
-        if room == "decoder" and layer == 2:
+        part = "decoder" if match[1] else "encoder"
+        layer, is_norm = divmod(int(match[2]), 3)
+        if part == "decoder" and layer == 2:
             return f"decoder.2.conv.{match[3]}"
-        return f"{room}.{layer}.{'norm' if part else 'conv.conv'}.{match[3]}"
+        return f"{part}.{layer}.{'norm' if is_norm else 'conv.conv'}.{match[3]}"
     return key
 
 
-_LAYOUTS = {
-    # name: (a key only it has, how its keys map to ours, the network it is)
-    "pytorch-examples": (
-        "conv1.conv2d.weight",
-        _rename_pytorch_examples,
-        {"upsampling": "nearest", "norm": "instance", "head": "linear"},
-    ),
-    "clipmorph": (
-        "convBlock.0.conv2d.weight",
-        _rename_clipmorph,
-        {"upsampling": "transposed", "norm": "instance", "head": "sigmoid"},
-    ),
+def _rename_residual(key: str) -> str:
+    return key.replace(".conv2d.", ".conv.").replace("in1.", "norm1.").replace("in2.", "norm2.")
+
+
+_LAYOUTS: dict[str, tuple[str, Callable[[str], str | None], dict[str, Any]]] = {
+    # name: (a key only it has, its keys to ours, the network it is)
+    "pytorch-examples": ("conv1.conv2d.weight", _rename_pytorch_examples, {"head": "linear"}),
+    "clipmorph": ("convBlock.0.conv2d.weight", _rename_clipmorph, {"upsampling": "transposed"}),
 }
 
 
@@ -108,10 +94,10 @@ _SIZES = {192: ("tiny", 12), 384: ("small", 12), 768: ("base", 12), 1024: ("larg
 
 
 def build_seed(path: Path, weights: dict[str, Tensor]) -> tuple[ViTAdaIN, tuple[str, ...]]:
-    """The network that the weights describe, and the keys that are no part of it.
+    """Build the ViT-AdaIN that weights of the seed recipe describe; returns it with the keys dropped.
 
-    Those are the classification head, constants of the color normalization, groups that
-    hold a VGG and running statistics, which instance normalization does not use.
+    Dropped are the classification head, constants of the color normalization, groups that
+    hold a VGG, and running statistics, which instance normalization does not use.
 
     Raises:
         CheckpointError: not such a network, or not all of it; keys that do not fit are named.
@@ -122,39 +108,33 @@ def build_seed(path: Path, weights: dict[str, Tensor]) -> tuple[ViTAdaIN, tuple[
     dropped = tuple(key for key in weights if _is_beside(key, weights, encoder))
     own = {key: value for key, value in weights.items() if key not in dropped}
     vit = {key.removeprefix(encoder): value for key, value in own.items() if key.startswith(encoder)}
-    painter = {key: value for key, value in own.items() if not key.startswith(encoder)}
+    decoder = {key: value for key, value in own.items() if not key.startswith(encoder)}
     if not encoder or _MARKER not in vit or vit.get("pos_embed", torch.empty(0)).dim() != 3:
         raise CheckpointError(
             f"{path}: not a ViT-AdaIN network: a Vision Transformer and no decoder beside it"
         )
     try:
-        model = ViTAdaIN(**SEED | _encoder_arguments(vit) | _decoder_arguments(painter))
+        model = ViTAdaIN(**SEED | _encoder_arguments(vit) | _decoder_arguments(decoder))
     except ValueError as error:
         raise CheckpointError(f"{path}: not the seed recipe of ViT-AdaIN: {error}") from error
     renamed = {f"encoder.network.{key}": value for key, value in vit.items()}
-    load_strictly(path, model, renamed | _rename_decoder(model.decoder, painter))
+    load_strictly(path, model, renamed | _rename_decoder(model.decoder, decoder))
     return model, dropped
 
 
 def _is_beside(key: str, weights: dict[str, Tensor], encoder: str) -> bool:
-    """Whether ``key`` is no part of encoder or decoder."""
+    """Return whether ``key`` is no part of encoder or decoder."""
     if key.startswith(encoder):
         return key.removeprefix(encoder).startswith("head.")
-    value = weights[key]
-    if any(value.numel() == 3 and _equal(value, color) for color in (IMAGENET_MEAN, IMAGENET_STD)):
+    value = weights[key].flatten().float()
+    if len(value) == 3 and any(
+        torch.allclose(value, torch.tensor(color), atol=1e-3) for color in (IMAGENET_MEAN, IMAGENET_STD)
+    ):
         return True
     group = key.split(".")[0] + "."
-    return key.endswith(STATISTICS) or (not encoder.startswith(group) and _is_vgg(group, weights))
-
-
-def _equal(value: Tensor, color: tuple[float, ...]) -> bool:
-    return torch.allclose(value.flatten().float(), torch.tensor(color), atol=1e-3)
-
-
-def _is_vgg(group: str, weights: dict[str, Tensor]) -> bool:
-    """Whether a group of keys has the first two layers of a VGG: 3 to 64 to 64 channels, 3x3."""
     shapes = {tuple(value.shape) for key, value in weights.items() if key.startswith(group)}
-    return {(64, 3, 3, 3), (64, 64, 3, 3)} <= shapes
+    is_vgg = {(64, 3, 3, 3), (64, 64, 3, 3)} <= shapes  # its first two layers
+    return key.endswith(STATISTICS) or (is_vgg and not encoder.startswith(group))
 
 
 def _encoder_arguments(vit: dict[str, Tensor]) -> dict[str, object]:
@@ -167,50 +147,38 @@ def _encoder_arguments(vit: dict[str, Tensor]) -> dict[str, object]:
     if patch != 16:
         options["patch_size"] = patch
     side = math.isqrt(vit["pos_embed"].shape[1] - 1) * patch
-    return {
-        "encoder": f"vit_{size}_patch16_224",
-        "encoder_options": options,
-        "image_size": side,
-    }
+    return {"encoder": f"vit_{size}_patch16_224", "encoder_options": options, "image_size": side}
 
 
-def _decoder_arguments(painter: dict[str, Tensor]) -> dict[str, object]:
-    """Of transposed convolutions, (in, out, k, k) each, and maybe a convolution to colors at the end."""
-    layers = [value.shape for value in painter.values() if value.dim() == 4]
+def _decoder_arguments(decoder: dict[str, Tensor]) -> dict[str, object]:
+    """Describe transposed convolutions, (in, out, k, k) each, and perhaps a last convolution to colors."""
+    layers = [value.shape for value in decoder.values() if value.dim() == 4]
     if not layers:
         raise ValueError("it has no decoder")
-    ends_in_convolution = layers[-1][0] == 3
-    doublings = layers[:-1] if ends_in_convolution else layers
-    widths = [shape[1] for shape in doublings]
-    widths = widths if ends_in_convolution else widths[:-1]
-    norms = [key for key, value in painter.items() if key.endswith(".weight") and value.dim() == 1]
+    widths = [shape[1] for shape in layers[:-1]]  # the last one gives colors
+    norms = [key for key, value in decoder.items() if key.endswith(".weight") and value.dim() == 1]
     return {"widths": widths, "kernel": layers[0][-1], "affine": len(norms) == len(widths)}
 
 
-def _rename_decoder(decoder: nn.Module, painter: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of our decoder for those of the file, convolutions and norms each in their order.
+def _rename_decoder(decoder: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the keys of the file to our decoder's, convolutions and norms each in their order.
 
     Keys for which ours has no place stay as they are, for the strict loading to name.
     """
-    ours = {
-        dims: [name for name, layer in decoder.named_modules() if _weight_dims(layer) == dims]
-        for dims in (4, 1)
-    }
+    ours: dict[int, list[str]] = {4: [], 1: []}  # layers by the dimensions of their weight
+    for name, layer in decoder.named_modules():
+        if isinstance(weight := getattr(layer, "weight", None), Tensor):
+            ours[weight.dim()].append(f"decoder.{name}")
     places: dict[str, str] = {}
-    for key, value in painter.items():
+    for key, value in weights.items():
         if key.endswith(".weight") and ours.get(value.dim()):
-            places[key.removesuffix(".weight")] = f"decoder.{ours[value.dim()].pop(0)}"
+            places[key.removesuffix(".weight")] = ours[value.dim()].pop(0)
     renamed = {}
-    for key, value in painter.items():
-        layer, _, name = key.rpartition(".")
-        renamed[f"{places[layer]}.{name}" if layer in places else key] = value
+    for key, value in weights.items():
+        layer_name, _, name = key.rpartition(".")
+        renamed[f"{places.get(layer_name, layer_name)}.{name}" if layer_name else key] = value
     for name, value in decoder.state_dict().items():
         # A bias before an InstanceNorm changes nothing: it may have been left out.
         if name.endswith("bias") and f"decoder.{name.removesuffix('bias')}weight" in renamed:
             renamed.setdefault(f"decoder.{name}", torch.zeros_like(value))
     return renamed
-
-
-def _weight_dims(layer: nn.Module) -> int:
-    weight = getattr(layer, "weight", None)
-    return weight.dim() if isinstance(weight, Tensor) else 0

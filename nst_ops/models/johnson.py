@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,11 @@ Head = Literal["sigmoid", "linear"]
 Moments = tuple[Tensor, Tensor]
 """Mean and variance in fp32, broadcastable to (B, C, H, W)."""
 
-_NEAR_BLACK = 0.01
+_NEAR_BLACK = 0.01  # input of the logit with skips: black and white stay this far from 0 and 1
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalization in fp32 statistics that keeps the memory layout.
+    """Instance normalization with fp32 statistics that keeps the memory layout.
 
     ``nn.InstanceNorm2d`` reshapes and so leaves channels-last (pytorch#72341); this form
     does not, and Inductor fuses it with what follows.
@@ -36,7 +36,7 @@ class InstanceNorm(nn.Module):
 
     dims: tuple[int, ...] = (2, 3)
     statistics: Moments | None = None
-    """What to normalize by instead of the picture's own; no part of the weights."""
+    """Statistics to normalize by instead of the image's own; no part of the weights."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -45,47 +45,41 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Normalize over ``dims`` of every picture, or by ``statistics``; same shape, type and layout."""
+        """Normalize over ``dims`` of every image, or by ``statistics``; same shape, type and layout."""
         mean, var = self.statistics or self.moments(x_bchw)
         scale = self.weight.float()[:, None, None] * torch.rsqrt(var + self.eps)
         shift = self.bias.float()[:, None, None] - mean * scale
         return torch.addcmul(shift.to(x_bchw.dtype), x_bchw, scale.to(x_bchw.dtype))
 
     def moments(self, x_bchw: Tensor) -> Moments:
-        """Mean and variance over ``dims``."""
+        """Return mean and variance over ``dims``."""
         var, mean = torch.var_mean(x_bchw.float(), dim=self.dims, correction=0, keepdim=True)
         return mean, var
 
 
 class LayerNorm(InstanceNorm):
-    """All channels of a picture normalized together, in the same form: group normalization of one group."""
+    """Normalization of all channels of an image together: group normalization of one group."""
 
     dims = (1, 2, 3)
 
 
 class ConvLayer(nn.Module):
-    """Convolution with reflection padding, with resize or transposed upsampling before it."""
+    """Convolution with reflection padding, after resize or as transposed upsampling."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        upsampling: Upsampling | None = None,
+        self, before: int, after: int, kernel: int, stride: int = 1, upsampling: Upsampling | None = None
     ) -> None:
         super().__init__()
-        self.pad = kernel_size // 2
+        self.pad = kernel // 2
         self.upsampling = upsampling
-        if upsampling == "transposed":
-            self.conv: nn.Conv2d | nn.ConvTranspose2d = nn.ConvTranspose2d(
-                in_channels, out_channels, kernel_size, 2, padding=1, output_padding=1
-            )
-        else:
-            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride)
+        self.conv: nn.Conv2d | nn.ConvTranspose2d = (
+            nn.ConvTranspose2d(before, after, kernel, 2, padding=1, output_padding=1)
+            if upsampling == "transposed"
+            else nn.Conv2d(before, after, kernel, stride)
+        )
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """(B, C, H, W) to H and W divided by the stride, or doubled by upsampling."""
+        """Convolve (B, C, H, W); H and W are divided by the stride, or doubled by upsampling."""
         if self.upsampling == "transposed":
             return cast(Tensor, self.conv(x_bchw))
         if self.upsampling:
@@ -94,23 +88,15 @@ class ConvLayer(nn.Module):
 
 
 class ConvNormReLU(nn.Module):
-    """The network's unit: convolution, normalization, ReLU."""
+    """Convolution, normalization and ReLU; ``layer`` holds further arguments of ``ConvLayer``."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        norm: Norm,
-        stride: int = 1,
-        upsampling: Upsampling | None = None,
-    ) -> None:
+    def __init__(self, before: int, after: int, kernel: int, norm: Norm, **layer: Any) -> None:
         super().__init__()
-        self.conv = ConvLayer(in_channels, out_channels, kernel_size, stride, upsampling)
-        self.norm = make_norm(norm, out_channels)
+        self.conv = ConvLayer(before, after, kernel, **layer)
+        self.norm = make_norm(norm, after)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """As the convolution, at least 0."""
+        """Run the three layers in turn; sizes change as in ``ConvLayer``."""
         return F.relu(self.norm(self.conv(x_bchw)))
 
 
@@ -125,14 +111,14 @@ class ResidualBlock(nn.Module):
         self.norm2 = make_norm(norm, channels)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """Same shape."""
+        """Return (B, C, H, W) of the same shape."""
         hidden = F.relu(self.norm1(self.conv1(x_bchw)))
         out: Tensor = x_bchw + self.norm2(self.conv2(hidden))
         return out
 
 
 class JohnsonNet(nn.Module):
-    """RGB in [0, 1] to stylized RGB, (B, 3, H, W) to (B, 3, H, W).
+    """Network from RGB in [0, 1] to stylized RGB, both (B, 3, H, W).
 
     H and W must be multiples of ``stride`` and at least 16.
 
@@ -141,14 +127,14 @@ class JohnsonNet(nn.Module):
             32 is the published network (1.68 M parameters).
         num_blocks: residual blocks.
         upsampling: ``nearest`` or ``bilinear`` resize then convolution, or ``transposed`` convolution.
-        norm: ``instance`` (Ulyanov), ``batch`` (Johnson), or ``layer`` over all channels of a picture at
-            once, which keeps how they relate and so flat colors; or ``none``, which keeps how light
-            they are too, and every pixel's result apart from what lies far from it.
+        norm: ``instance`` (Ulyanov), ``batch`` (Johnson), ``layer`` over all channels of an image at
+            once, which keeps their relations and so flat colors; or ``none``, which keeps their level
+            too, and makes every pixel's result independent of what lies far from it.
         head: ``sigmoid`` keeps the output in [0, 1]; ``linear`` leaves it to the caller
             to clamp, as in the layout of pytorch/examples.
         skips: hand the two finer levels of the encoder to the decoder (O. Ronneberger et al., MICCAI
-            2015) and paint a change of the picture, not the whole of it: small forms survive, such
-            as eyes in a small face. Needs the head ``sigmoid``.
+            2015), which then gives a change of the image, not the whole of it: small forms survive,
+            such as eyes in a small face. Needs the head ``sigmoid``.
     """
 
     architecture = "johnson"
@@ -166,14 +152,9 @@ class JohnsonNet(nn.Module):
         super().__init__()
         if skips and head != "sigmoid":
             raise ValueError(f"skips need the head sigmoid, not {head}")
-        self.config = {
-            "width": width,
-            "num_blocks": num_blocks,
-            "upsampling": upsampling,
-            "norm": norm,
-            "head": head,
-            "skips": skips,
-        }
+        self.config = dict(
+            width=width, num_blocks=num_blocks, upsampling=upsampling, norm=norm, head=head, skips=skips
+        )
         self.encoder = nn.Sequential(
             ConvNormReLU(3, width, 9, norm),
             ConvNormReLU(width, 2 * width, 3, norm, stride=2),
@@ -188,10 +169,10 @@ class JohnsonNet(nn.Module):
         self.head, self.skips = head, skips
         if norm == "none":
             self._keep_variance()
-        if skips:  # it begins as the identity, nearly
-            painted = cast(ConvLayer, self.decoder[-1]).conv
-            nn.init.normal_(painted.weight, std=1e-3)
-            nn.init.zeros_(cast(Tensor, painted.bias))
+        if skips:  # the network begins nearly as the identity
+            last = cast(ConvLayer, self.decoder[-1]).conv
+            nn.init.normal_(last.weight, std=1e-3)
+            nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Stylize (B, 3, H, W)."""
@@ -199,7 +180,7 @@ class JohnsonNet(nn.Module):
         return self.decode(self.residuals(deep), finer)
 
     def encode(self, x_bchw: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The deepest map, (B, 4 x width, H / 4, W / 4), and with skips the finer ones and the picture."""
+        """Return the deepest map, (B, 4 x width, H / 4, W / 4), and with skips all finer ones, input last."""
         if not self.skips:
             return self.encoder(x_bchw), ()
         full = self.encoder[0](x_bchw)
@@ -207,7 +188,12 @@ class JohnsonNet(nn.Module):
         return self.encoder[2](half), (half, full, x_bchw)
 
     def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
-        """The picture, (B, 3, H, W), from what ``encode`` gave and the residual blocks made of it."""
+        """Return the image, (B, 3, H, W).
+
+        Args:
+            deep: output of the residual blocks.
+            finer: second part of what ``encode`` returned.
+        """
         if not self.skips:
             out: Tensor = self.decoder(deep)
             return out.sigmoid() if self.head == "sigmoid" else out
@@ -217,16 +203,16 @@ class JohnsonNet(nn.Module):
         return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
 
     def shared_copy(self) -> Self:
-        """A network of the same weights, not copied, with statistics of its own."""
+        """Return a network that shares the weights and has ``statistics`` and hooks of its own."""
         weights = chain(self.parameters(), self.buffers())
         return copy.deepcopy(self, {id(weight): weight for weight in weights})
 
     def norms(self) -> list[InstanceNorm]:
-        """The layers that normalize by a picture's statistics, in the order of the pass."""
+        """Return the layers that normalize by an image's statistics, in the order of the pass."""
         return [module for module in self.modules() if isinstance(module, InstanceNorm)]
 
     def _keep_variance(self) -> None:
-        """Initial weights without normalization: K. He et al., ICCV 2015; residual blocks begin small."""
+        """Set initial weights that need no normalization: K. He et al., ICCV 2015, residual blocks small."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -236,7 +222,7 @@ class JohnsonNet(nn.Module):
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """The normalization layer named ``norm``."""
+    """Make the normalization layer named ``norm``."""
     layers: dict[Norm, type[nn.Module]] = {
         "instance": InstanceNorm,
         "batch": nn.BatchNorm2d,

@@ -1,4 +1,7 @@
-"""Encoders: feature levels of any timm network, and a small convolutional stem."""
+"""ViT-AdaIN: an encoder of timm, AdaIN at some of its levels, and a decoder.
+
+Shapes: B batch, C channels, H and W pixels.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from nst_ops.models.adain import Statistics, adain, channel_statistics
-from nst_ops.models.vgg import CheckpointError, load_strictly, read_weights, strip_prefixes
+from nst_ops.models.vgg import IMAGENET_MEAN, IMAGENET_STD
+from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 
 Normalization = Literal["encoder", "imagenet"]
 
@@ -26,20 +30,20 @@ class Encoder(nn.Module):
     """RGB in [0, 1], (B, 3, H, W), to features at some of the levels of a timm network.
 
     Args:
-        name: of the network in timm.
-        options: further arguments of it.
+        name: name of the network in timm.
+        options: further arguments of the network.
         image_size: side in pixels of a ViT's position embedding; for other sizes it is interpolated.
         levels: indices of its levels (blocks of a ViT), negative ones from the last.
         normalization: ``encoder``, the mean and deviation it was trained with, or ``imagenet``.
-        pretrained: with timm's weights.
-        weights: with those of a local file; a classification head in it is not read.
+        pretrained: fill it with timm's weights.
+        weights: fill it from a local file instead; a classification head in it is not read.
 
     Attributes:
         levels: the indices, from 0 on.
         shapes: channels and stride of each level.
 
     Raises:
-        CheckpointError: weights that cannot be had, or that do not fit.
+        CheckpointError: the weights cannot be had or do not fit.
         FileNotFoundError: there is no such file of weights.
         ValueError: no such network, options or levels.
     """
@@ -61,54 +65,32 @@ class Encoder(nn.Module):
         self.network = _create(name, options, image_size, pretrained and not weights)
         if weights:
             _load(self.network, Path(weights))
-        self.levels = _keep_levels(name, self.network, levels)
+        try:  # blocks behind the last level go: they would be trained and saved for nothing
+            kept = self.network.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True)
+        except (AttributeError, AssertionError) as error:
+            raise ValueError(f"encoder '{name}' has no levels {list(levels)}: {error}") from error
+        self.levels: list[int] = sorted(kept)
         info = self.network.feature_info
         self.shapes = [(int(info[i]["num_chs"]), int(info[i]["reduction"])) for i in self.levels]
         trained = self.network.pretrained_cfg
         mean, std = (
-            (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+            (IMAGENET_MEAN, IMAGENET_STD)
             if normalization == "imagenet"
             else (trained["mean"], trained["std"])
         )
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """(B, C, H / stride, W / stride) for each level, after a ViT's final norm."""
+    def forward(self, x_bchw: Tensor) -> list[Tensor]:
+        """Return (B, C, H / stride, W / stride) for each level, after a ViT's final norm."""
         features: list[Tensor] = self.network.forward_intermediates(
-            (pictures - self.mean) / self.std, indices=self.levels, norm=True, intermediates_only=True
+            (x_bchw - self.mean) / self.std, indices=self.levels, norm=True, intermediates_only=True
         )
         return features
 
 
-class Stem(nn.Module):
-    """RGB in [0, 1], (B, 3, H, W), to features at the strides 2, 4 and 8: edges that patches lose.
-
-    Args:
-        width: channels at stride 2; twice and four times as many at 4 and 8.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.shapes = [(width, 2), (2 * width, 4), (4 * width, 8)]
-        channels = [3, *(channels for channels, _ in self.shapes)]
-        self.layers = nn.ModuleList()
-        for before, after in pairwise(channels):
-            layer = nn.Conv2d(before, after, 4, stride=2)
-            nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
-            self.layers.append(layer)
-
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """One tensor for each of ``shapes``, from the finest on."""
-        levels, x_bchw = [], pictures * 2 - 1
-        for layer in self.layers:
-            x_bchw = F.leaky_relu(layer(F.pad(x_bchw, (1, 1, 1, 1), mode="reflect")), _SLOPE)
-            levels.append(x_bchw)
-        return levels
-
-
 def _create(name: str, options: Mapping[str, Any], image_size: int, pretrained: bool) -> Any:
-    """The timm network without its classification head."""
+    """Create the timm network without its classification head."""
     arguments = {"pretrained": pretrained, "num_classes": 0, **options}
     if not timm.is_model(name):
         raise ValueError(f"no encoder '{name}' in timm")
@@ -127,14 +109,6 @@ def _create(name: str, options: Mapping[str, Any], image_size: int, pretrained: 
         ) from error
 
 
-def _keep_levels(name: str, network: Any, levels: Sequence[int]) -> list[int]:
-    """Indices from 0 on. Blocks behind the last go: they would be trained and saved for nothing."""
-    try:
-        return sorted(network.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True))
-    except (AttributeError, AssertionError) as error:
-        raise ValueError(f"encoder '{name}' has no levels {list(levels)}: {error}") from error
-
-
 def _load(network: Any, path: Path) -> None:
     """Fill ``network`` from a file; a position embedding of another size is interpolated."""
     weights = strip_prefixes(read_weights(path)[0])
@@ -143,6 +117,31 @@ def _load(network: Any, path: Path) -> None:
     if isinstance(network, VisionTransformer) and "pos_embed" in weights:
         weights = checkpoint_filter_fn(weights, network)
     load_strictly(path, network, weights)
+
+
+class Stem(nn.Module):
+    """RGB in [0, 1], (B, 3, H, W), to features at the strides 2, 4 and 8: edges that patches lose.
+
+    Args:
+        width: channels at stride 2; twice and four times as many at 4 and 8.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shapes = [(width, 2), (2 * width, 4), (4 * width, 8)]
+        self.layers = nn.ModuleList()
+        for before, after in pairwise((3, width, 2 * width, 4 * width)):
+            layer = nn.Conv2d(before, after, 4, stride=2)
+            nn.init.kaiming_normal_(layer.weight, a=_SLOPE)
+            self.layers.append(layer)
+
+    def forward(self, x_bchw: Tensor) -> list[Tensor]:
+        """Return one tensor for each of ``shapes``, from the finest on."""
+        levels, x_bchw = [], x_bchw * 2 - 1
+        for layer in self.layers:
+            x_bchw = F.leaky_relu(layer(F.pad(x_bchw, (1, 1, 1, 1), mode="reflect")), _SLOPE)
+            levels.append(x_bchw)
+        return levels
 
 
 class ResizeDecoder(nn.Module):
@@ -155,7 +154,7 @@ class ResizeDecoder(nn.Module):
         widths: channels after each upsampling.
 
     Raises:
-        ValueError: another number of widths than upsamplings, or a level that joins nowhere.
+        ValueError: there are not as many widths as upsamplings, or a level joins nowhere.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], widths: Sequence[int]) -> None:
@@ -175,10 +174,10 @@ class ResizeDecoder(nn.Module):
             _two_convolutions(channels + joined, after)
             for channels, joined, after in zip(before, joining, [widths[0], *widths], strict=True)
         )
-        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1, padding_mode="reflect")
+        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1, padding_mode="reflect")  # a name in checkpoints
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """(B, 3, H, W), any range."""
+        """Decode features to (B, 3, H, W) of any range."""
         height, width = (side * self.level_strides[-1] for side in levels[-1].shape[2:])
         x_bchw = None
         for stride, stage in zip(self.strides, self.stages, strict=True):
@@ -187,8 +186,8 @@ class ResizeDecoder(nn.Module):
                 size = (round(height / stride), round(width / stride))
                 joining.insert(0, F.interpolate(x_bchw, size, mode="bilinear", align_corners=False))
             x_bchw = stage(torch.cat(joining, dim=1))
-        painted: Tensor = self.paint(x_bchw)
-        return painted
+        y_bchw: Tensor = self.paint(x_bchw)
+        return y_bchw
 
 
 class TransposedDecoder(nn.Sequential):
@@ -196,13 +195,13 @@ class TransposedDecoder(nn.Sequential):
 
     Args:
         shapes: channels and stride of each level, all at one stride that is a power of two.
-        widths: channels after each doubling but the last, which paints; or after each, and a
-            convolution follows that paints.
-        kernel: of the transposed convolutions.
+        widths: channels after each doubling but the last, which gives colors; or after each, and a
+            convolution follows that gives colors.
+        kernel: side of the transposed convolutions' kernels in pixels.
         affine: whether InstanceNorm has weights.
 
     Raises:
-        ValueError: another number of widths, or levels at several strides.
+        ValueError: the number of widths is another, or levels are at several strides.
     """
 
     def __init__(
@@ -225,15 +224,13 @@ class TransposedDecoder(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """(B, 3, H, W), any range."""
-        x_bchw = torch.cat(levels, dim=1)
-        for layer in self:
-            x_bchw = layer(x_bchw)
-        return x_bchw
+        """Decode features to (B, 3, H, W) of any range."""
+        y_bchw: Tensor = super().forward(torch.cat(levels, dim=1))
+        return y_bchw
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
-    """3x3, with reflection padding and ReLU, at a scale that keeps the variance (He et al. 2015)."""
+    """Two of 3x3 with reflection padding and ReLU, at a scale that keeps the variance (He et al. 2015)."""
     layers: list[nn.Module] = []
     for channels in (before, after):
         layer = nn.Conv2d(channels, after, 3, padding=1, padding_mode="reflect")
@@ -248,8 +245,6 @@ def _doubling(before: int, after: int, kernel: int) -> nn.ConvTranspose2d:
         before, after, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
     )
 
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 SEED: dict[str, Any] = {
     "encoder": "vit_base_patch16_224",
@@ -268,26 +263,26 @@ between them, and a tanh that is read as ImageNet-normalized colors."""
 
 
 class ViTAdaIN(nn.Module):
-    """Photographs and style pictures, RGB in [0, 1], to RGB in [0, 1].
+    """Content and style images, RGB in [0, 1], to RGB in [0, 1].
 
-    H and W must be multiples of ``stride`` and at least twice of it, those of style pictures too,
+    H and W must be multiples of ``stride`` and at least twice as large, those of style images too,
     which may have another size.
 
     Args:
-        encoder: a network of timm by name: a ViT, or any other that tells its feature levels.
+        encoder: name of a timm network: a ViT, or any other that tells its feature levels.
         encoder_options: further arguments of that network in timm, such as ``depth``.
         image_size: side in pixels of the position embedding; for other sizes it is interpolated.
         levels: blocks of the encoder (as timm's ``out_indices``) whose features get the style,
             after the final norm; negative ones count from the last.
         stem: width of a small convolutional network on the pixels whose levels at strides 2, 4
             and 8 get the style too and carry what 16x16 patches lose; 0 for none.
-        normalization: of the pixels: ``encoder`` as the encoder was trained, or ``imagenet``.
+        normalization: mean and deviation of the input: ``encoder`` as it was trained, or ``imagenet``.
         frozen: keep the encoder as it is. The stem always learns.
         decoder: ``resize``, bilinear upsampling and convolutions without normalization, which
             would erase what AdaIN has set; or ``transposed`` convolutions with InstanceNorm.
         widths: channels of the decoder after each upsampling. ``transposed`` takes one fewer: its
-            last layer paints; with as many, a convolution follows that paints.
-        kernel: of transposed convolutions.
+            last layer gives colors; with as many, a convolution follows that does.
+        kernel: side of the kernels of ``transposed`` in pixels.
         affine: whether the InstanceNorm of ``transposed`` has weights.
         head: ``sigmoid``; or ``tanh_imagenet``, which reaches mean - std to mean + std of ImageNet's
             colors, not even half of the range.
@@ -295,7 +290,7 @@ class ViTAdaIN(nn.Module):
         encoder_weights: fill it from a local file instead, safetensors or a ``torch.save`` state dict.
 
     Raises:
-        nst_ops.models.vgg.CheckpointError: weights that cannot be read or do not fit.
+        nst_ops.models.weights.CheckpointError: the weights cannot be read or do not fit.
         FileNotFoundError: there is no such file of weights.
         ValueError: arguments that do not go together.
     """
@@ -354,45 +349,44 @@ class ViTAdaIN(nn.Module):
         for name, color in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(f"head_{name}", torch.tensor(color)[:, None, None], persistent=False)
 
-    def forward(self, photos: Tensor, styles: Tensor, alpha: float = 1.0) -> Tensor:
-        """Stylize photographs.
+    def forward(self, content_bchw: Tensor, style_bchw: Tensor, alpha: float = 1.0) -> Tensor:
+        """Stylize content images.
 
         Args:
-            photos: RGB in [0, 1], (B, 3, H, W).
-            styles: RGB in [0, 1], (B, 3, H', W'), or (1, 3, H', W') for all.
-            alpha: strength of the style in [0, 1]: 0 reconstructs the photographs.
+            content_bchw: RGB in [0, 1], (B, 3, H, W).
+            style_bchw: RGB in [0, 1], (B, 3, H', W'), or (1, 3, H', W') for all.
+            alpha: strength of the style in [0, 1]: 0 reconstructs the content images.
 
         Returns:
             RGB in [0, 1], (B, 3, H, W).
         """
-        return self.stylize(photos, self.style_statistics(styles), alpha)
+        return self.stylize(content_bchw, self.style_statistics(style_bchw), alpha)
 
-    def stylize(self, photos: Tensor, statistics: Statistics, alpha: float = 1.0) -> Tensor:
-        """As ``forward``, with the styles' statistics: (B, C) at each level, or (1, C) for all."""
-        levels = zip(self.encode(photos), statistics, strict=True)
+    def stylize(self, content_bchw: Tensor, statistics: Statistics, alpha: float = 1.0) -> Tensor:
+        """Stylize as ``forward`` does, by statistics of the styles, (B, C) per level, or (1, C) for all."""
+        levels = zip(self.encode(content_bchw), statistics, strict=True)
         return self.decode([adain(features, mean, std, alpha) for features, (mean, std) in levels])
 
-    def style_statistics(self, styles: Tensor) -> Statistics:
-        """Mean and deviation of each channel at each level, of RGB in [0, 1], (B, 3, H, W)."""
-        return [channel_statistics(features) for features in self.encode(styles)]
+    def style_statistics(self, style_bchw: Tensor) -> Statistics:
+        """Return mean and deviation of each channel at each level, of RGB in [0, 1], (B, 3, H, W)."""
+        return [channel_statistics(features) for features in self.encode(style_bchw)]
 
-    def encode(self, pictures: Tensor) -> list[Tensor]:
-        """Features of RGB in [0, 1], (B, 3, H, W): the stem's levels, then the encoder's from first to last.
+    def encode(self, x_bchw: Tensor) -> list[Tensor]:
+        """Return features of RGB in [0, 1], (B, 3, H, W): the stem's levels, then the encoder's in order.
 
         Each is (B, C, H / stride, W / stride) with its own C and stride.
         """
-        shallow = self.stem(pictures) if self.stem else []
-        return [*shallow, *self.encoder(pictures)]
+        return [*(self.stem(x_bchw) if self.stem else []), *self.encoder(x_bchw)]
 
     def decode(self, levels: list[Tensor]) -> Tensor:
-        """RGB in [0, 1], (B, 3, H, W), of what ``encode`` returns."""
-        painted: Tensor = self.decoder(levels)
+        """Return RGB in [0, 1], (B, 3, H, W), from features as ``encode`` returns them."""
+        y_bchw: Tensor = self.decoder(levels)
         if self.head == "sigmoid":
-            return painted.sigmoid()
-        return painted.tanh() * self.head_std + self.head_mean
+            return y_bchw.sigmoid()
+        return y_bchw.tanh() * self.head_std + self.head_mean
 
     def train(self, mode: bool = True) -> Self:
-        """As any module, but a frozen encoder stays as it is at inference."""
+        """Set the mode as for any module, but leave a frozen encoder in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()

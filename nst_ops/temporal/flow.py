@@ -23,7 +23,7 @@ from torchvision.models.optical_flow import (  # type: ignore[import-untyped]
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
-from nst_ops.models.vgg import CheckpointError, load_strictly, read_weights, strip_prefixes
+from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 from nst_ops.temporal.warp import Flow, resize_flow
 
 _STRIDE, _SMALLEST = 8, 128  # four levels of correlations halve an eighth of the side down to 2
@@ -39,7 +39,7 @@ class RaftFlow:
 
     Raises:
         FileNotFoundError: there is no such file.
-        nst_ops.models.vgg.CheckpointError: it holds something else, or torchvision's cannot be fetched.
+        nst_ops.models.weights.CheckpointError: it holds something else, or torchvision's cannot be fetched.
         ValueError: there is no such device.
     """
 

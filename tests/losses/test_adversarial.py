@@ -125,7 +125,7 @@ def test_augment_shifts_by_whole_pixels_within_bounds():
 
 def test_views_are_checked():
     with pytest.raises(ValueError, match="views are color"):
-        AdversarialLoss(views=["color", "color"])
+        AdversarialLoss(views=["color", "hue"])
     with pytest.raises(ValueError, match="none"):
         AdversarialLoss(views=[])
 

@@ -403,3 +403,21 @@ def test_vit_adain_round_trip(tmp_path):
     assert isinstance(loaded.expect(ViTAdaIN), ViTAdaIN)
     with pytest.raises(CheckpointError, match=r"own\.safetensors: holds a vit_adain network, not johnson"):
         loaded.expect(JohnsonNet)
+
+
+def test_a_file_with_former_names_of_arguments_still_loads(tmp_path):
+    """Up to version 0.1 the metadata of a ViT-AdaIN spelled ``normalisation``."""
+    options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    net = ViTAdaIN(
+        "vit_tiny_patch16_224", options, image_size=32, normalization="imagenet", widths=[8, 8, 8, 8]
+    )
+    path = tmp_path / "former.safetensors"
+    save_checkpoint(path, net, {})
+    with safe_open(str(path), "pt") as file:
+        weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    config = json.loads(metadata["config"])
+    config["normalisation"] = config.pop("normalization")
+    save_file(weights, path, metadata | {"config": json.dumps(config)})
+    loaded = load_checkpoint(path).expect(ViTAdaIN)
+    assert loaded.config == net.config
+    assert torch.equal(loaded.encoder.mean, net.encoder.mean)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_small
 
-from nst_ops.models.vgg import CheckpointError
+from nst_ops.models.weights import CheckpointError
 from nst_ops.temporal.flow import DisFlow, FlowEstimator, RaftFlow
 from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
 from tests.media_factory import natural_image
