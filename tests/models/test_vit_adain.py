@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nst_ops.models.adain import adain, channel_statistics, interpolate_styles
-from nst_ops.models.weights import CheckpointError
 from nst_ops.models.vgg import IMAGENET_MEAN, IMAGENET_STD
 from nst_ops.models.vit_adain import SEED, ViTAdaIN
+from nst_ops.models.weights import CheckpointError
 
 TINY: dict[str, Any] = {
     "encoder": "vit_tiny_patch16_224",
