@@ -47,7 +47,7 @@ def smallest_side(tap: str) -> int:
 
     A layer of block n has seen n - 1 halvings, and reflection takes two pixels at least.
     """
-    return 2 ** int(tap[len("relu")])
+    return 1 << int(tap[len("relu")])
 
 
 class VGGFeatures(nn.Module):

@@ -225,8 +225,10 @@ class TransposedDecoder(nn.Sequential):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Decode features to (B, 3, H, W) of any range."""
-        y_bchw: Tensor = super().forward(torch.cat(levels, dim=1))
-        return y_bchw
+        x_bchw = torch.cat(levels, dim=1)
+        for layer in self:
+            x_bchw = layer(x_bchw)
+        return x_bchw
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
