@@ -1,14 +1,21 @@
 """Which files are media, and what is written for each.
 
-An output keeps its source's whole name. Where the format has to change, the new extension
-is appended (``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi``
-never meet in one file. A folder of frames is named likewise: ``clip.mp4.frames``, and so are the
-files that a shard becomes: ``000.tar.files``.
+An output keeps its source's whole name. Where the format has to change, the new extension is appended
+(``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi`` never meet in one file.
+A folder of frames is named likewise, ``clip.mp4.frames``, and so are the files that a shard becomes,
+``000.tar.files``.
+
+To add a format:
+    an image that Pillow knows: a line in ``IMAGE_WRITERS``, or in ``_IMAGE_READ_ONLY``;
+    a container that FFmpeg knows: a line in ``VIDEO_CONTAINERS``, or in ``_VIDEO_READ_ONLY``;
+    a codec: an entry in ``media/video/encoders.py``;
+    a shard: an entry in ``SHARD_FORMATS`` and the module that it names, as ``ShardEntry`` says.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["image", "video", "shard", "other"]
@@ -46,27 +53,70 @@ _VIDEO_READ_ONLY = {
     *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
 }
 
-SHARD_WRITERS = {
-    # source extension: format that is written under the same name
-    ".tar": "webdataset",
-    ".parquet": "parquet",
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A format of shards: files that hold many images, with their labels.
+
+    The classes are named, not imported: a run without shards does not load their libraries. A reader is
+    made from ``(path, image_column)``, a writer from ``(path, layout)``; what they do is written down in
+    ``shards/sample.py`` as ``ShardReader`` and ``ShardWriter``. A format that ``--shards.format`` may ask
+    for is also listed there, in ``ShardsConfig``.
+    """
+
+    name: str
+    extension: str
+    """Extension of what is written; read, too."""
+    reader: str
+    """``module:class`` of a ``ShardReader``."""
+    writer: str
+    """``module:class`` of a ``ShardWriter``."""
+    read_only: tuple[str, ...] = ()
+    """Other extensions that are read, and written under ``extension``."""
+    is_table: bool = False
+    """Whether its writer needs a ``Layout``, the columns of all samples, before the first of them."""
+
+
+SHARD_FORMATS = {
+    entry.name: entry
+    for entry in (
+        ShardEntry(
+            "webdataset",
+            extension=".tar",
+            read_only=(".tgz", ".tar.gz"),  # images are compressed already
+            reader="nst_ops.media.shards.tar:TarReader",
+            writer="nst_ops.media.shards.tar:TarWriter",
+        ),
+        ShardEntry(
+            "parquet",
+            extension=".parquet",
+            reader="nst_ops.media.shards.parquet:ParquetReader",
+            writer="nst_ops.media.shards.parquet:ParquetWriter",
+            is_table=True,
+        ),
+    )
 }
-_COMPRESSED_TARS = (".tgz", ".tar.gz")
-"""Read only: images are compressed already."""
 
 
 def media_kind(name: str) -> Kind:
-    """What a file is by its extension; its content has the last word when it is opened."""
+    """Return what a file is by its extension; its content has the last word when it is opened."""
     extension = os.path.splitext(name)[1].lower()
     if extension in IMAGE_WRITERS or extension in _IMAGE_READ_ONLY:
         return "image"
     if extension in VIDEO_CONTAINERS or extension in _VIDEO_READ_ONLY:
         return "video"
-    return "shard" if shard_format(name) else "other"
+    return "shard" if shard_entry(name) else "other"
+
+
+def shard_entry(name: str) -> ShardEntry | None:
+    """Return the format of a shard by its extension; None for what is none."""
+    name = name.lower()
+    matches = (e for e in SHARD_FORMATS.values() if name.endswith((e.extension, *e.read_only)))
+    return next(matches, None)
 
 
 def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
-    """Output path and Pillow format for an image; PNG where its own format cannot be written."""
+    """Return output path and Pillow format of an image; PNG where its own format cannot be written."""
     written = IMAGE_WRITERS.get(os.path.splitext(relpath)[1].lower())
     if written is None or (written in ("JPEG", "BMP") and has_alpha):
         return relpath + ".png", "PNG"
@@ -76,7 +126,7 @@ def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
 def video_output(
     relpath: str, *, fits: bool = True, has_sound: bool = True, container: Container = "auto"
 ) -> tuple[str, str]:
-    """Output path and container for a video or an animated image.
+    """Return output path and container of a video or an animated image.
 
     A container that is asked for is written whatever the source: the name is kept where its
     extension says so, and the extension appended where not. ``frames`` makes a folder, of which
@@ -99,15 +149,8 @@ def video_output(
     return relpath if own == wanted else f"{relpath}.{container}", wanted
 
 
-def shard_format(name: str) -> str | None:
-    """What a shard is by its extension; None for what is none."""
-    if name.lower().endswith(_COMPRESSED_TARS):
-        return "webdataset"
-    return SHARD_WRITERS.get(os.path.splitext(name)[1].lower())
-
-
 def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
-    """Output path and format of a shard; the path of ``files`` is a folder.
+    """Return output path and format of a shard; the path of ``files`` is a folder.
 
     Args:
         relpath: source path.
@@ -115,14 +158,16 @@ def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
     """
     if wanted == "files":
         return relpath + FILES_SUFFIX, "files"
-    written = str(shard_format(relpath)) if wanted == "auto" else wanted
-    if SHARD_WRITERS.get(os.path.splitext(relpath)[1].lower()) == written:
-        return relpath, written
-    return relpath + (".parquet" if written == "parquet" else ".tar"), written
+    source = shard_entry(relpath)
+    if wanted == "auto" and source is None:
+        raise ValueError(f"{relpath} is no shard: say in which format it is to be written")
+    entry = SHARD_FORMATS[wanted] if source is None or wanted != "auto" else source
+    is_kept = source is entry and os.path.splitext(relpath)[1].lower() == entry.extension
+    return relpath if is_kept else relpath + entry.extension, entry.name
 
 
 def likely_output(relpath: str, container: Container = "auto", shards: ShardFormat = "auto") -> str:
-    """The output path that planning reserves, before the file is opened.
+    """Return the output path that planning reserves, before the file is opened.
 
     A video's folder of frames and a shard's folder of files take all paths below them, too: planning
     must refuse an input whose output would lie in one.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from nst_ops.media.errors import OutputCollisionError
-from nst_ops.media.shards import Layout, Sample, StylizedImage, TakenNames, Writer, open_writer
+from nst_ops.media.shards import Layout, Sample, ShardWriter, StylizedImage, TakenNames, open_writer
 from nst_ops.storage import Folder, StorageError
 
 Place = tuple[str, str | None]
@@ -34,7 +34,7 @@ class ShardOutput:
     def __enter__(self) -> ShardOutput:
         with contextlib.ExitStack() as opened:
             temporary = opened.enter_context(self._folder.atomic_write(self._relpath))
-            self._writer: Writer = open_writer(str(temporary), self._layout)
+            self._writer: ShardWriter = open_writer(str(temporary), self._layout)
             opened.enter_context(self._writer)
             self._opened = opened.pop_all()
         return self

@@ -11,7 +11,7 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.errors import MediaError, UnreadableShardError
 from nst_ops.media.formats import media_kind, shard_output
-from nst_ops.media.shards import Layout, Shard, ShardImage, file_samples, open_shard
+from nst_ops.media.shards import Layout, ShardImage, ShardReader, file_samples, open_shard
 from nst_ops.pipeline.image_task import Task, decode_tasks, paint_images
 from nst_ops.pipeline.overlap import Timings
 from nst_ops.pipeline.shard_outputs import FilesOutput, Output, ShardOutput
@@ -76,7 +76,7 @@ def pack_images(bench: Workbench, unit: WorkUnit, timings: Timings) -> list[Row]
 
 
 def _stylize(
-    bench: Workbench, unit: WorkUnit, shard: Shard, timings: Timings
+    bench: Workbench, unit: WorkUnit, shard: ShardReader, timings: Timings
 ) -> tuple[list[Row], UnreadableShardError | None]:
     """Write the stylized shards; the rows of their images, and why they end early, if they do."""
     (item,) = unit.items
@@ -101,7 +101,9 @@ def _open_output(
     return opened.enter_context(ShardOutput(bench.output, relpath, layout))
 
 
-def _decode(bench: Workbench, item: Item, shard: Shard, damage: list[UnreadableShardError]) -> Iterator[Task]:
+def _decode(
+    bench: Workbench, item: Item, shard: ShardReader, damage: list[UnreadableShardError]
+) -> Iterator[Task]:
     """Every image of the shard, decoded once, in each style; up to the damage, which is handed out."""
     try:
         for sample in shard.samples():

@@ -121,7 +121,7 @@ class Folder:
             yield source
             return
         with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
-            local = os.path.join(scratch, "file" + os.path.splitext(relpath)[1])
+            local = os.path.join(scratch, "file" + "".join(Path(relpath).suffixes[-2:]))  # two of .tar.gz
             source.download(local)
             yield local
 

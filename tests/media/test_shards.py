@@ -16,7 +16,7 @@ from shard_factory import HF_IMAGE, image_bytes, read_tar, write_hf_parquet, wri
 
 from nst_ops.media.errors import OutputCollisionError, UnreadableShardError
 from nst_ops.media.formats import likely_output, media_kind, shard_output
-from nst_ops.media.shards import Sample, Shard, StylizedImage, file_samples, open_shard, open_writer
+from nst_ops.media.shards import Sample, ShardReader, StylizedImage, file_samples, open_shard, open_writer
 from nst_ops.media.shards.sample import safe_name, split_name
 
 RED, BLUE = image_bytes(1), image_bytes(2)
@@ -28,7 +28,7 @@ def unchanged(sample: Sample) -> dict[str, StylizedImage]:
     return {picture.member: StylizedImage(picture.name, picture.data) for picture in sample.images}
 
 
-def copy(shard: Shard, path: Path, layout: object = None) -> Path:
+def copy(shard: ShardReader, path: Path, layout: object = None) -> Path:
     with open_writer(str(path), layout) as writer:
         for sample in shard.samples():
             writer.write(sample, unchanged(sample))
@@ -141,7 +141,7 @@ def test_a_tar_that_is_cut_off_gives_whole_samples_and_says_so(tmp_path: Path, s
     assert all(len(sample.parts) == 2 for sample in samples)
 
 
-def collect(shard: Shard, samples: list[Sample]) -> None:
+def collect(shard: ShardReader, samples: list[Sample]) -> None:
     """What ``list`` would lose when the shard breaks off."""
     for sample in shard.samples():
         samples.append(sample)

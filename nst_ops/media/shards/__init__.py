@@ -1,59 +1,68 @@
-"""Shards: many images in one file, with their labels, as WebDataset tars and as Parquet.
+"""Shards: many images in one file, with their labels, as WebDataset tars, as Parquet, or otherwise.
 
-Whatever a shard is read from, its samples can be written as either: a sample tells both, as the
-files that a tar holds of it and as the rows of a table.
+Whatever a shard is read from, its samples can be written as any other: a sample gives both the files
+that a tar holds of it and the rows of a table. The formats are listed in ``media/formats.py``.
 """
 
 from __future__ import annotations
 
-from nst_ops.media.formats import shard_format
-from nst_ops.media.shards.parquet import ParquetShard, ParquetWriter
+import pkgutil
+
+from nst_ops.media.errors import UnreadableShardError
+from nst_ops.media.formats import SHARD_FORMATS, ShardEntry, shard_entry
 from nst_ops.media.shards.sample import (
     Layout,
     Member,
     RowSample,
     Sample,
     ShardImage,
+    ShardReader,
+    ShardWriter,
     StylizedImage,
     TakenNames,
     file_samples,
 )
-from nst_ops.media.shards.tar import TarShard, TarWriter
 
 __all__ = [
     "Layout",
     "Member",
-    "ParquetShard",
-    "ParquetWriter",
     "RowSample",
     "Sample",
-    "Shard",
     "ShardImage",
+    "ShardReader",
+    "ShardWriter",
     "StylizedImage",
     "TakenNames",
-    "TarShard",
-    "TarWriter",
-    "Writer",
     "file_samples",
     "open_shard",
     "open_writer",
 ]
 
-Shard = TarShard | ParquetShard
-Writer = TarWriter | ParquetWriter
 
-
-def open_shard(path: str, image_column: str = "image") -> Shard:
-    """A reader of the local shard ``path``, by its extension.
+def open_shard(path: str, image_column: str = "image") -> ShardReader:
+    """Open the local shard ``path`` for reading, by its extension.
 
     Raises:
-        UnreadableShardError: no Parquet, or none with images. A tar is opened when it is read.
+        UnreadableShardError: it is not what its extension says, or holds no images. A tar is only opened
+            when it is read.
     """
-    if shard_format(path) == "parquet":
-        return ParquetShard(path, image_column)
-    return TarShard(path, image_column)
+    reader: ShardReader = pkgutil.resolve_name(_entry(path).reader)(path, image_column)
+    return reader
 
 
-def open_writer(path: str, layout: Layout | None) -> Writer:
-    """A writer of the local file ``path``: of Parquet with these columns, or of a tar, which has none."""
-    return ParquetWriter(path, layout) if layout else TarWriter(path)
+def open_writer(path: str, layout: Layout | None) -> ShardWriter:
+    """Open the local shard ``path`` for writing, by its extension.
+
+    Args:
+        path: file that does not exist yet.
+        layout: columns of a table; not used by formats that are none.
+    """
+    writer: ShardWriter = pkgutil.resolve_name(_entry(path).writer)(path, layout)
+    return writer
+
+
+def _entry(path: str) -> ShardEntry:
+    if entry := shard_entry(path):
+        return entry
+    known = ", ".join(extension for e in SHARD_FORMATS.values() for extension in (e.extension, *e.read_only))
+    raise UnreadableShardError(f"not a shard by its extension: those of shards are {known}")

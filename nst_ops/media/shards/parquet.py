@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,11 +15,11 @@ from PIL import Image
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
 from nst_ops.media.shards.sample import (
-    Keys,
     Layout,
     RowNames,
     RowSample,
     Sample,
+    SampleKeys,
     ShardImage,
     StylizedImage,
     is_bytes,
@@ -29,15 +29,16 @@ _ROWS_READ = 16
 """Rows in memory while a shard is read: images are large."""
 _BUFFER_BYTES = 2**20
 _GROUP_BYTES = 32 * 2**20
-"""Of images, after which a row group is written whatever the source's hold: each style has one open."""
+"""Bytes of images after which a row group is written, however many rows the source's hold: each style has
+one open."""
 
 
-class ParquetShard:
+class ParquetReader:
     """Reads a local Parquet file.
 
     Args:
-        path: of the file.
-        image_column: of the images; where there is none of that name, the only one that can hold them.
+        path: local file.
+        image_column: column of the images; if there is none of that name, the only one that can hold them.
 
     Raises:
         UnreadableShardError: no Parquet, or no column of images.
@@ -53,16 +54,16 @@ class ParquetShard:
         self._layout = Layout(schema, _image_column(schema, image_column), max(1, rows_per_group))
 
     def layout(self) -> Layout:
-        """The columns, which the output has as well."""
+        """Return the columns, which the output has as well."""
         return self._layout
 
     def samples(self) -> Iterator[RowSample]:
-        """The rows in their order.
+        """Yield the rows in their order.
 
         Raises:
             UnreadableShardError: at the damage, where there is one.
         """
-        names, keys, num_rows = RowNames(), Keys(), 0
+        names, keys, num_rows = RowNames(), SampleKeys(), 0
         try:
             for batch in self._file.iter_batches(_ROWS_READ, use_threads=False):
                 others = batch.drop_columns([self._layout.image])
@@ -80,14 +81,14 @@ class ParquetWriter:
 
     def __init__(self, path: str, layout: Layout) -> None:
         self._layout, self._names = layout, RowNames()
-        others = layout.others
+        self._is_struct = pa.types.is_struct(layout.schema.field(layout.image).type)
         # A dictionary of images would be all of them, for nothing.
-        self._writer = pq.ParquetWriter(path, layout.schema, use_dictionary=others.names)
+        self._writer = pq.ParquetWriter(path, layout.schema, use_dictionary=layout.others.names)
         self._images: list[Any] = []
         self._others: list[pa.RecordBatch] = []
         self._num_bytes = 0
 
-    def __enter__(self) -> ParquetWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -98,12 +99,11 @@ class ParquetWriter:
                 self._write_group()
 
     def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
-        """Add a sample; the name that each image of it got, by ``ShardImage.member``."""
+        """Add a sample, a row for each of its stylized images."""
         names = {}
-        is_struct = pa.types.is_struct(self._layout.schema.field(self._layout.image).type)
         for row in sample.rows(stylized, self._layout):
-            names[row.image.member] = self._names.next(row.path if is_struct else None)
-            self._images.append({"bytes": row.data, "path": row.path} if is_struct else row.data)
+            names[row.image.member] = self._names.next(row.path if self._is_struct else None)
+            self._images.append({"bytes": row.data, "path": row.path} if self._is_struct else row.data)
             self._others.append(row.others)
             self._num_bytes += len(row.data)
             if len(self._images) >= self._layout.rows_per_group or self._num_bytes >= _GROUP_BYTES:
@@ -138,9 +138,8 @@ def _holds_images(kind: pa.DataType) -> bool:
     return is_bytes(kind)
 
 
-def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: Keys) -> RowSample:
-    path = value.get("path") if isinstance(value, dict) else None
-    data = value.get("bytes") if isinstance(value, dict) else value
+def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: SampleKeys) -> RowSample:
+    path, data = (value.get("path"), value.get("bytes")) if isinstance(value, dict) else (None, value)
     member = names.next(path)
     name = member if media_kind(member) == "image" else member + _extension(data or b"")
     error = None if data else UnsupportedMediaError("a row without the bytes of its image: embed them")
@@ -148,7 +147,7 @@ def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: Keys) -> 
 
 
 def _extension(data: bytes) -> str:
-    """The extension under which a format is written again, by a look at the bytes."""
+    """Return the extension under which an image is written again, by a look at its bytes."""
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:
         written = "JPEG" if image.format == "MPO" else image.format
         return next(extension for extension, name in IMAGE_WRITERS.items() if name == written)

@@ -1,4 +1,9 @@
-"""A sample of a shard: an image or several, what goes with them, and by what names."""
+"""Samples of a shard: an image or several, their labels, and the names of all.
+
+A sample is either files with a common key, as a tar holds them, or a row of a table; each can be written
+as the other. Stylized images are given to it by ``ShardImage.member``; an image that is not among them
+has failed and is left out.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,25 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
 from nst_ops.media.errors import MediaError, OutputCollisionError
 from nst_ops.media.formats import media_kind
+
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""Type of an image's column in the datasets of Hugging Face."""
+ROWS_PER_GROUP = 100
+"""Rows of a row group, for shards that come from no Parquet: what Hugging Face writes for images."""
+_LABELS = ("label", "cls", "class")
+_FIRST_TYPES = {
+    # last extension of a label's file: type of its column, if its content allows
+    "cls": pa.int64(),
+    **dict.fromkeys(("txt", "text", "caption", "json", "csv", "html", "md"), pa.string()),
+}
+_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class ShardImage:
     name: str
     """The name that it is written under, but for the extension of another format."""
     data: bytes
-    """Of its file, encoded."""
+    """The encoded image."""
     error: MediaError | None = None
     """Why it is not stylized, if that is clear before a look into it."""
 
@@ -43,21 +61,21 @@ class StylizedImage:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a tar."""
+    """A file of a sample."""
 
     name: str
     data: bytes
     image: ShardImage | None = None
-    """The image that it is, if it is one."""
+    """The source image, if the file is an image."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a Parquet shard."""
+    """A row of a table."""
 
     image: ShardImage
     path: str | None
-    """What the row says of the image's own name, if anything."""
+    """The name of the image that the row itself gives, if any."""
     data: bytes
     others: pa.RecordBatch
     """The other columns, of one row."""
@@ -65,7 +83,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a Parquet shard."""
+    """The columns of a table of images."""
 
     schema: pa.Schema
     image: str
@@ -79,20 +97,44 @@ class Layout:
 
 
 class Sample(Protocol):
-    """What belongs together in a shard; stylized images are given by ``ShardImage.member``.
-
-    An image that is not among them has failed and is left out.
-    """
+    """Images that belong together, and their labels."""
 
     @property
     def images(self) -> tuple[ShardImage, ...]:
         """The images, in their order."""
 
     def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
-        """The sample as files of a tar."""
+        """Return the sample as files, for a tar."""
 
     def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
-        """The sample as rows of a table, one for each image."""
+        """Return the sample as rows of a table, one for each image."""
+
+
+class ShardReader(Protocol):
+    """A local shard that is read; made from ``(path, image_column)``."""
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples in their order; UnreadableShardError at the damage, where there is one."""
+
+    def layout(self) -> Layout:
+        """Return the columns of a table of all samples."""
+
+
+class ShardWriter(Protocol):
+    """A local shard that is written; made from ``(path, layout)``. A context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+        """Add a sample; return the name that each image of it got, by ``ShardImage.member``.
+
+        Raises:
+            OutputCollisionError: a name is taken; then nothing of the sample is written.
+        """
 
 
 class TakenNames:
@@ -116,14 +158,14 @@ class TakenNames:
 
 
 class RowNames:
-    """Names of the images of a Parquet shard: their paths, or where these do not tell, their rows."""
+    """Names of the images of a table: their paths, or the numbers of their rows where paths do not tell."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._num_rows = 0
 
     def next(self, path: str | None) -> str:
-        """The name of the next row; the same paths in the same order give the same names."""
+        """Name the next row; the same paths in the same order give the same names."""
         name = printable(path or "")
         if not name or name in self._taken:
             name = f"row-{self._num_rows:07d}"
@@ -134,13 +176,29 @@ class RowNames:
         return name
 
 
+class SampleKeys:
+    """Keys of the samples of a tar, from the paths of images."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def next(self, path: str) -> str:
+        """Return a key that no other path got; dots end a key, so there are none in it."""
+        folder, base = posixpath.split(safe_name(posixpath.normpath(path)))
+        key = posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
+        if key in self._taken:
+            key += "-" + hashlib.sha256(path.encode()).hexdigest()[:8]
+        self._taken.add(key)
+        return key
+
+
 def printable(name: str) -> str:
-    """``name`` as valid UTF-8: bytes that are none become visible escapes."""
+    """Return ``name`` as valid UTF-8: bytes that are none become visible escapes."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def safe_name(name: str) -> str:
-    r"""A relative path that leads nowhere but down; the same as ``name`` if that does.
+    r"""Return a relative path that leads nowhere but down: ``name`` itself if it does.
 
     Names come out of foreign archives: no absolute paths, no ``..``, no backslashes, no control characters.
     """
@@ -150,35 +208,116 @@ def safe_name(name: str) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """(key, field) of a file of a WebDataset tar: the base name's first dot is between them."""
+    """Split the name of a file of a tar into (key, field), at the base name's first dot."""
     folder, base = posixpath.split(name)
     stem, _, field = base.partition(".")
     return posixpath.join(folder, stem), field
 
 
-IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""Of an image in the datasets of Hugging Face."""
+@dataclass(frozen=True)
+class FilesSample:
+    """Files with a common key, as in a tar; what is no image goes on byte by byte."""
 
-ROWS_PER_GROUP = 100
-"""Of shards that come from no Parquet: what Hugging Face writes for images."""
+    key: str
+    parts: tuple[Member, ...]
+    image_column: str
+    """Name of the column of images in a table, which no label may have."""
 
-_LABELS = ("label", "cls", "class")
-_FIRST_TYPES = {
-    # last extension of a label's file: type of its column, if its content allows
-    "cls": pa.int64(),
-    **dict.fromkeys(("txt", "text", "caption", "json", "csv", "html", "md"), pa.string()),
-}
-_INT64 = range(-(2**63), 2**63)
+    @property
+    def images(self) -> tuple[ShardImage, ...]:
+        """The images, in their order."""
+        return tuple(part.image for part in self.parts if part.image)
+
+    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
+        """Return the files as they came, each stylized image in the place of its source."""
+        members = []
+        for part in self.parts:
+            if part.image is None:
+                members.append(part)
+            elif image := stylized.get(part.image.member):
+                members.append(Member(image.name, image.data, part.image))
+        return members
+
+    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
+        """Return a row for each image, all with the labels of the sample; without an image no row."""
+        images = [(image, stylized[image.member]) for image in self.images if image.member in stylized]
+        if not images:
+            return []
+        columns = layout.others
+        values = {name: _parse_label(data, columns.field(name).type) for name, data in self.labels().items()}
+        others = pa.RecordBatch.from_pylist([{"__key__": self.key, **values}], schema=columns)
+        return [TableRow(source, image.name, image.data, others) for source, image in images]
+
+    def labels(self) -> dict[str, bytes]:
+        """Return the files that are no images, by the columns that they become."""
+        labels = {}
+        for part in self.parts:
+            if part.image is None:
+                column = split_name(part.name)[1]
+                taken = column in (self.image_column, "__key__")
+                labels[column + "_" if taken else column] = part.data
+        return labels
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """A row with an image: of a table, or of an image file and its labels."""
+
+    key: str
+    """Name of its files in a tar, without extension."""
+    image: ShardImage
+    path: str | None
+    others: pa.RecordBatch
+
+    @property
+    def images(self) -> tuple[ShardImage, ...]:
+        """The one image."""
+        return (self.image,)
+
+    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
+        """Return the image and its labels as files of one key."""
+        image = stylized[self.image.member]
+        extension = posixpath.splitext(image.name)[1]
+        labels = [Member(f"{self.key}.{field}", data) for field, data in _label_files(self.others)]
+        return [Member(self.key + extension, image.data, self.image), *labels]
+
+    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
+        """Return the row with the stylized image."""
+        image = stylized[self.image.member]
+        path = image.name if self.path and image.name != self.image.name else self.path
+        return [TableRow(self.image, path, image.data, self.others)]
+
+
+def file_samples(
+    relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
+) -> tuple[list[RowSample], Layout]:
+    """Make samples of image files, yet without bytes, and the columns of a table of them.
+
+    Args:
+        relpaths: paths of the files, which also name them.
+        labels: values by column for each file.
+        image_column: name of the column of images.
+    """
+    columns = {name: None for row in labels for name in row if name != image_column}
+    arrays = {name: _label_column([row.get(name) for row in labels]) for name in columns}
+    schema = pa.schema([(name, array.type) for name, array in arrays.items()])
+    keys = SampleKeys()
+    samples = []
+    for index, relpath in enumerate(relpaths):
+        values = [array.slice(index, 1) for array in arrays.values()]
+        others = pa.RecordBatch.from_arrays(values, schema=schema)
+        samples.append(RowSample(keys.next(relpath), ShardImage(relpath, relpath, b""), relpath, others))
+    return samples, image_layout(image_column, schema)
 
 
 def image_layout(image_column: str, others: pa.Schema) -> Layout:
-    """Columns of a new Parquet shard, which Hugging Face's readers take for one of images."""
+    """Lay out a new table of images so that Hugging Face's readers take it for one."""
     schema = others.insert(0, pa.field(image_column, IMAGE_TYPE))
     features = {"info": {"features": {image_column: {"_type": "Image"}}}}
     return Layout(schema.with_metadata({"huggingface": json.dumps(features)}), image_column, ROWS_PER_GROUP)
 
 
-class Survey:
+class LabelTypes:
     """Finds the types of the columns that the labels of a tar become."""
 
     def __init__(self, image_column: str) -> None:
@@ -195,24 +334,34 @@ class Survey:
             self._types[column] = wanted
 
     def layout(self) -> Layout:
-        """The columns for all labels so far."""
+        """Return the columns for all labels so far."""
         columns = [("__key__", pa.string()), *sorted(self._types.items())]
         return image_layout(self._image_column, pa.schema(columns))
 
 
-def parse_label(data: bytes, wanted: pa.DataType) -> Any:
-    """The content of a label's file as a value of a column.
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds bytes."""
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
-    Raises:
-        ValueError: it is none.
-    """
+
+def _parse_label(data: bytes, wanted: pa.DataType) -> Any:
+    """Return the content of a label's file as a value of a column; ValueError if it is none."""
     if pa.types.is_integer(wanted):
         return int(data)
     return data.decode() if pa.types.is_string(wanted) else data
 
 
-def label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
-    """The columns of one row as files, each with its extension.
+def _fits(data: bytes, wanted: pa.DataType) -> bool:
+    try:
+        value = _parse_label(data, wanted)
+    except ValueError:
+        return False
+    return not isinstance(value, int) or value in _INT64
+
+
+def _label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
+    """Yield the columns of one row as (extension, content) of files.
 
     Bytes get a file of their own, an integer label a ``cls``, and all the rest a ``json``.
     """
@@ -237,97 +386,15 @@ def label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
         yield "json", json.dumps(rest, ensure_ascii=False, default=_json_value).encode()
 
 
-def label_column(values: Sequence[Any]) -> pa.Array:
-    """A column of values as JSON knows them; as JSON text where they are of no one type."""
+def _json_value(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _label_column(values: Sequence[Any]) -> pa.Array:
+    """Make a column of JSON values; of JSON text where they are of no one type."""
     try:
         column = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
         return pa.array(texts, pa.string())
     return column.cast(pa.string()) if pa.types.is_null(column.type) else column
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds bytes."""
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
-
-def _fits(data: bytes, wanted: pa.DataType) -> bool:
-    try:
-        value = parse_label(data, wanted)
-    except ValueError:
-        return False
-    return not isinstance(value, int) or value in _INT64
-
-
-def _json_value(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-@dataclass(frozen=True)
-class RowSample:
-    """A row with an image: of a Parquet shard, or of an image file and its labels."""
-
-    key: str
-    """What its files are called in a tar, without extension."""
-    image: ShardImage
-    path: str | None
-    others: pa.RecordBatch
-
-    @property
-    def images(self) -> tuple[ShardImage, ...]:
-        """The one image."""
-        return (self.image,)
-
-    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
-        """The image and its labels as files of one key."""
-        image = stylized[self.image.member]
-        extension = posixpath.splitext(image.name)[1]
-        labels = [Member(f"{self.key}.{field}", data) for field, data in label_files(self.others)]
-        return [Member(self.key + extension, image.data, self.image), *labels]
-
-    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
-        """The row with another image."""
-        image = stylized[self.image.member]
-        path = image.name if self.path and image.name != self.image.name else self.path
-        return [TableRow(self.image, path, image.data, self.others)]
-
-
-def file_samples(
-    relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
-) -> tuple[list[RowSample], Layout]:
-    """Image files as samples that are yet without bytes, and the columns of a table of them.
-
-    Args:
-        relpaths: of the files, which also name them.
-        labels: what is known of each.
-        image_column: what the column of images is to be called.
-    """
-    columns = {name: None for row in labels for name in row if name != image_column}
-    arrays = {name: label_column([row.get(name) for row in labels]) for name in columns}
-    fields = [(name, array.type) for name, array in arrays.items()]
-    keys = Keys()
-    samples = []
-    for index, relpath in enumerate(relpaths):
-        others = pa.RecordBatch.from_arrays(
-            [array.slice(index, 1) for array in arrays.values()], schema=pa.schema(fields)
-        )
-        samples.append(RowSample(keys.next(relpath), ShardImage(relpath, relpath, b""), relpath, others))
-    return samples, image_layout(image_column, pa.schema(fields))
-
-
-class Keys:
-    """Keys of the samples of a tar, from the paths of images."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def next(self, path: str) -> str:
-        """A key that no other path got; dots end a key, so there are none in it."""
-        folder, base = posixpath.split(safe_name(posixpath.normpath(path)))
-        key = posixpath.join(folder, posixpath.splitext(base)[0].replace(".", "_"))
-        if key in self._taken:
-            key += "-" + hashlib.sha256(path.encode()).hexdigest()[:8]
-        self._taken.add(key)
-        return key
