@@ -21,19 +21,19 @@ from typing import Any
 
 import av
 import numpy as np
+from nst_ops.pipeline.cutting import read_segments
 from PIL import Image
 
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.collection.planner import Plan, Rules
+from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.stylize import UnitsConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Frame, VideoReader, VideoWriter
-from nst_ops.pipeline.cutting import read_segments
-from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.stylizers import Style
 
@@ -166,7 +166,7 @@ def _through_worker(source: Path, model: dict[str, Any]) -> Figures:
 
 def _units(worker: Worker, folder: Path) -> list[WorkUnit]:
     source = Source.open(str(folder))
-    plan = Plan(discover(source), SCHEMA.empty_table(), Rules(worker.spec.choice), source.root)
+    plan = Plan(discover(source), SCHEMA.empty_table(), PlanRules(worker.spec.choice), source.root)
     return list(plan.units())
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nst_ops.collection.inputs import CATALOG_SCHEMA, catalog_batches
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact
-from nst_ops.collection.planner import Plan, Rules
+from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.storage import FileInfo, Folder
 
@@ -36,7 +36,7 @@ def benchmark_planning(num_files: int) -> Figures:
     catalog = pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, _catalog(num_files))
     recorded = pa.RecordBatchReader.from_batches(schema, _recorded(num_files, schema))
     started = time.perf_counter()
-    plan = Plan(catalog, recorded, Rules(StyleChoice((_STYLE,)), _UNIT), _ROOT)
+    plan = Plan(catalog, recorded, PlanRules(StyleChoice((_STYLE,)), _UNIT), _ROOT)
     planned = time.perf_counter()
     units = plan.units()
     first = next(units)

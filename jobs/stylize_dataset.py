@@ -13,7 +13,7 @@ def main() -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     from nst_ops.pipeline import FatalError, stylize_collection  # Ray and torch: not for --help
-    from nst_ops.pipeline.upload import check_upload
+    from nst_ops.pipeline.executors.ray_upload import check_upload
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `ray job stop` or SLURM: as Ctrl-C
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nst_ops.collection.inputs import Source, discover
-from nst_ops.collection.planner import Plan, Rules
+from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.units import WorkUnit
 from nst_ops.pipeline.worker import Worker
 
@@ -11,7 +11,7 @@ from nst_ops.pipeline.worker import Worker
 def plan_of(worker: Worker, images: int | None = None) -> Plan:
     """What is left to do of the input of a worker."""
     config, source = worker.config, Source.open(worker.config.input)
-    rules = Rules(
+    rules = PlanRules(
         worker.spec.choice,
         images or config.units.images,
         container=config.video.container,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -244,7 +243,6 @@ CATALOG_SCHEMA = pa.schema(
     ]
 )
 
-_NAMESPACE = uuid.UUID("5d0dd3a0-7a9c-4d5e-9a43-3f1f8a2b6c11")
 _BATCH = 20_000
 _NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
 _NOT_UTF8 = "its name is not valid UTF-8: rename it"
@@ -278,16 +276,6 @@ def catalog_batches(files: Iterable[FileInfo]) -> Iterator[pa.RecordBatch]:
             ],
             schema=CATALOG_SCHEMA,
         )
-
-
-def item_id(source_uri: str) -> str:
-    """Stable id of a source: the same file has the same id in every run."""
-    return str(uuid.uuid5(_NAMESPACE, source_uri))
-
-
-def unit_id(names: Iterable[str]) -> str:
-    """Stable id of a work unit: the same names make the same unit in every run."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join(names)))
 
 
 def _name(info: FileInfo) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ import io
 import json
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -200,9 +200,15 @@ _PARTS = 4_000
 _ROW_GROUP = 50_000
 
 
-def compact(manifest: Manifest, at_least: int = 1_000) -> None:
+def compact(
+    manifest: Manifest, at_least: int = 1_000, keep: Callable[[str], bool] = lambda part: False
+) -> None:
     """Replace small parts by large ones, if there are ``at_least`` so many; no unit may be at work."""
-    names = [name for name in manifest.output.list(MANIFEST) if not name.startswith(_PREFIX)]
+    names = [
+        name
+        for name in manifest.output.list(MANIFEST)
+        if not name.startswith(_PREFIX) and not keep(name.removesuffix(".parquet"))
+    ]
     if len(names) < at_least:
         return
     for begin in range(0, len(names), _PARTS):

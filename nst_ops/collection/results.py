@@ -30,13 +30,13 @@ class Results:
 
     Args:
         manifest: as it stands.
-        catalog: a database with ``found``, and what the URIs of its files begin with: rows of sources that
+        catalog: a database with ``catalog``, and what the URIs of its files begin with: rows of sources that
             have gone since are left out. None: all rows.
     """
 
     def __init__(self, manifest: Manifest, catalog: tuple[Database, str] | None = None) -> None:
         self._database, root = catalog or (Database(), "")
-        among = "SEMI JOIN found ON source_uri = $root || found.relpath" if catalog else ""
+        among = "SEMI JOIN catalog ON source_uri = $root || catalog.relpath" if catalog else ""
         self._database.run(
             f"CREATE OR REPLACE TABLE results AS SELECT * FROM source_rows {among}",
             {"root": root} if catalog else None,

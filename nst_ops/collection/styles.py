@@ -1,8 +1,7 @@
-"""Which styles every input gets: the same on every rerun and on any number of workers."""
+"""The choice of styles for every input: the same on every rerun and on any number of workers."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +13,7 @@ class StyleChoice:
     Attributes:
         names: sorted; one, or for ``each`` and ``random`` as many as there are.
         mode: ``one`` for all; ``each`` for every input; ``random``, one drawn for each input.
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     names: tuple[str, ...]
@@ -28,17 +27,18 @@ class StyleChoice:
 
     @property
     def per_item(self) -> int:
-        """Styles that every input gets."""
+        """Number of styles that every input gets."""
         return len(self.names) if self.mode == "each" else 1
 
-    def of(self, relpath: str) -> tuple[str, ...]:
-        """The styles of an input: a function of nothing but its path, the seed and the names."""
-        if self.mode != "random":
-            return self.names
-        digest = hashlib.sha256(f"{self.seed}\n{relpath}".encode()).digest()
-        # 64 bits over any number of names: no name is likelier than another by more than 1e-13.
-        return (self.names[int.from_bytes(digest[:8], "big") % len(self.names)],)
+    def drawn_place(self, relpath: str) -> str:
+        """Return the SQL of the place of the style that mode ``random`` draws for the column ``relpath``.
+
+        It is a function of nothing but the path, the seed and the number of names. 64 bits of a hash over any
+        number of names: no name is likelier than another by more than 1e-13.
+        """
+        digest = f"sha256('{self.seed}' || chr(10) || {relpath})"
+        return f"('0x' || substr({digest}, 1, 16))::UBIGINT % {len(self.names)}"
 
     def output(self, style: str, relpath: str) -> str:
-        """Where what is written as ``relpath`` lies in the output."""
+        """Return the place in the output of what is written as ``relpath`` in a style."""
         return f"{style}/{relpath}" if self.has_folders else relpath

@@ -1,4 +1,4 @@
-"""Ray Data: the worker on each device, the run, retries, progress and summary."""
+"""The pipeline: a run from its configuration to its report, the worker, and the executors."""
 
 from nst_ops.config import FatalError
 from nst_ops.pipeline.run import stylize_collection

@@ -1,35 +1,30 @@
-"""The path from a configuration to a stylized collection: discover, plan, run, summarize."""
+"""A run, from a configuration to a stylized collection: discover → plan → execute → report."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
-import ray
-
 from nst_ops.collection.constants import REPORT
-from nst_ops.collection.inputs import Source, discover, unit_id
-from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, finish_compaction
-from nst_ops.collection.planner import Plan, Rules
+from nst_ops.collection.inputs import Source, discover
+from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
+from nst_ops.collection.planner import Plan, PlanRules
+from nst_ops.collection.progress import Planned
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_lock import (
-    Heartbeat,
-    OutputInUseError,
-    refuse_other_run,
-    run_lock,
-    write_run_record,
-)
+from nst_ops.collection.run_lock import Heartbeat, refuse_other_run, run_lock, write_run_record
 from nst_ops.collection.segments import forget_videos, remove_empty_folder
-from nst_ops.config import ConfigError, FatalError, StylizeConfig
+from nst_ops.collection.units import unit_id
+from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.config.errors import FatalError
 from nst_ops.media.images import UInt8Array
-from nst_ops.pipeline.preflight import preflight
-from nst_ops.pipeline.spec import RunSpec, fingerprint, manifest_row, new_spec
-from nst_ops.pipeline.summary import Summary
-from nst_ops.pipeline.waves import Waves
-from nst_ops.ray_cluster import connected
-from nst_ops.report.contact_sheet import write_contact_sheet
-from nst_ops.report.run_report import write_run_page
+from nst_ops.pipeline.console import ProgressDisplay, Summary
+from nst_ops.pipeline.dry_run import estimate_frames, preflight
+from nst_ops.pipeline.executors import Executor, new_executor
+from nst_ops.pipeline.retry import RunUnits
+from nst_ops.pipeline.run_spec import RunSpec, fingerprint, manifest_row, new_run_spec
 from nst_ops.storage import Folder, StorageError, configure_storage
 
 _log = logging.getLogger(__name__)
@@ -37,6 +32,8 @@ _log = logging.getLogger(__name__)
 _TOP_ERRORS = 20
 _SAMPLE = 2_000
 """Rows of which the contact sheet shows a few."""
+_COMPACT_PARTS = 2_000
+"""Settled parts of the manifest that are worth a compaction beside the work."""
 
 
 def stylize_collection(config: StylizeConfig) -> Summary:
@@ -49,100 +46,27 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     try:
         configure_storage(config.storage)
         source, output = _open_folders(config)
-        spec, manifest = new_spec(config, source.root), Manifest(output)
-        if not config.overwrite:
-            refuse_other_run(output, fingerprint(spec))
-        if config.dry_run:
-            plan = _plan(source, spec, manifest)
-            with connected(config.ray_address):
-                return Summary({}, text=preflight(plan, spec))
-        with run_lock(output, spec.run_id) as heartbeat:
-            finish_compaction(manifest)
-            plan = _plan(source, spec, manifest)
-            _start(plan, spec, manifest, heartbeat)
-            run = Waves(spec, manifest, heartbeat)
-            if plan.num_units:
-                with connected(config.ray_address):
-                    run(plan)
-            summary = _summarize(plan, run)
-            remove_empty_folder(output)
-            return summary
-    except OutputInUseError as error:
-        raise ConfigError(str(error)) from error
+        with new_executor(config) as executor:
+            spec, manifest = new_run_spec(config, source.root), Manifest(output)
+            if not config.overwrite:
+                refuse_other_run(output, fingerprint(spec))
+            if config.dry_run:
+                return Summary({}, text=preflight(_plan(source, spec, manifest), spec, executor))
+            with run_lock(output, spec.run_id) as heartbeat:
+                finish_compaction(manifest)
+                compact(manifest)
+                plan = _plan(source, spec, manifest)
+                _begin(plan, spec, manifest, heartbeat)
+                units, elapsed_s = _execute(plan, spec, manifest, heartbeat, executor)
+                summary = _report(plan, spec, manifest, heartbeat, units, elapsed_s)
+                remove_empty_folder(output)
+                return summary
     except StorageError as error:
         raise FatalError(str(error)) from error
-    except ray.exceptions.RayError as error:
-        reason = str(error).splitlines()[0]
-        raise FatalError(f"Ray was lost ({reason}): run the same command again to go on") from error
-
-
-def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
-    """What is left to do of the catalog."""
-    config = spec.config
-    recorded = SCHEMA.empty_table() if config.overwrite else manifest.reader(RECORDED)
-    rules = Rules(
-        spec.choice,
-        config.units.images,
-        config.retry_failed,
-        config.video.container,
-        config.shards.format,
-        round(config.shards.target_mb * 1e6),
-    )
-    try:
-        plan = Plan(discover(source), recorded, rules, source.root)
-    except PermissionError as error:
-        raise ConfigError(
-            f"cannot list '{error.filename or config.input}': {error.strerror or error}"
-        ) from error
-    except ValueError as error:  # a list that breaks off in its middle
-        raise ConfigError(str(error)) from error
-    if not plan.num_files:
-        raise ConfigError(f"input '{config.input}' holds no files")
-    _log.info("%s files in %s, %s done before", f"{plan.num_files:,}", config.input, f"{plan.num_done:,}")
-    return plan
-
-
-def _start(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
-    """Write ``run.json``, drop what is done again, and settle what needs no worker."""
-    try:
-        # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
-        manifest.forget(None if spec.config.overwrite else plan.stale())
-        if spec.config.overwrite:
-            forget_videos(manifest.output, keep=set())
-        config = spec.config.model_dump(mode="json")
-        write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
-    except StorageError:
-        raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
-    manifest.output.remove_scratch()
-    _settle_refusals(plan, spec, manifest, heartbeat)
-
-
-def _settle_refusals(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
-    """Record what planning has refused; no worker ever sees it."""
-    for refusals in plan.refusals():
-        part = unit_id(refusal.item["item_id"] for refusal in refusals)
-        rows = [
-            manifest_row(
-                spec,
-                {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
-                style,
-                status=refusal.status,
-                error_type=refusal.error_type,
-                error_message=refusal.message,
-                attempts=0,
-                unit_id=part,
-            )
-            for refusal in refusals
-            for style in refusal.item["styles"]
-        ]
-        manifest.commit(part, rows)
-        heartbeat.count(Counter(row["status"] for row in rows))
 
 
 def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
+    """Open input and output, and refuse those that lie in one another."""
     try:
         source, output = Source.open(config.input), Folder(config.output)
         styles = Folder(config.style.images) if config.style.images else None
@@ -165,9 +89,152 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     return source, output
 
 
-def _summarize(plan: Plan, run: Waves) -> Summary:
-    spec, output = run.spec, run.manifest.output
-    results = Results(run.manifest, (plan.database, plan.root))
+def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
+    """Discover the files of the input, and plan what has no row yet."""
+    config = spec.config
+    recorded = SCHEMA.empty_table() if config.overwrite else manifest.reader(RECORDED)
+    rules = PlanRules(
+        choice=spec.choice,
+        images=config.units.images,
+        retry_failed=config.retry_failed,
+        container=config.video.container,
+        shards=config.shards.format,
+        shard_bytes=round(config.shards.target_mb * 1e6),
+    )
+    try:
+        plan = Plan(discover(source), recorded, rules, source.root)
+    except PermissionError as error:
+        raise ConfigError(
+            f"cannot list '{error.filename or config.input}': {error.strerror or error}"
+        ) from error
+    except ValueError as error:  # a list that breaks off in its middle
+        raise ConfigError(str(error)) from error
+    if not plan.num_files:
+        raise ConfigError(f"input '{config.input}' holds no files")
+    _log.info("%s files in %s, %s done before", f"{plan.num_files:,}", config.input, f"{plan.num_done:,}")
+    return plan
+
+
+def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
+    """Write ``run.json``, forget what is done again, and record what planning has refused."""
+    try:
+        # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
+        manifest.forget(None if spec.config.overwrite else plan.stale())
+        if spec.config.overwrite:
+            forget_videos(manifest.output, keep=set())
+        config = spec.config.model_dump(mode="json")
+        write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
+    except StorageError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
+    manifest.output.remove_scratch()
+    for refusals in plan.refusals():
+        part = unit_id(refusal.item["item_id"] for refusal in refusals)
+        rows = [
+            manifest_row(
+                spec,
+                {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
+                style,
+                status=refusal.status,
+                error_type=refusal.error_type,
+                error_message=refusal.message,
+                attempts=0,
+                unit_id=part,
+            )
+            for refusal in refusals
+            for style in refusal.item["styles"]
+        ]
+        manifest.commit(part, rows)
+        heartbeat.count(Counter(row["status"] for row in rows))
+
+
+def _execute(
+    plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, executor: Executor
+) -> tuple[RunUnits, float]:
+    """Run the units of the plan, each until it has its rows; return them settled, and the seconds it took.
+
+    Raises:
+        FatalError: the run cannot go on.
+    """
+    at_most = None if plan.left("video")[0] else plan.num_units
+    units = RunUnits(spec, manifest, plan.units(), at_most)
+    if not plan.num_units:
+        return units, 0.0
+    started = time.perf_counter()
+    planned = Planned(
+        num_rows=plan.num_left,
+        num_done_before=plan.num_done,
+        num_frames=estimate_frames(plan, spec, executor),
+        num_workers=executor.num_workers,
+        num_gpus=executor.num_gpus,
+    )
+    compaction = _Compaction(manifest)
+    with (
+        heartbeat.work(planned, executor.totals),
+        ProgressDisplay(planned.num_rows, planned.num_frames, executor.totals),
+    ):
+        try:
+            for outcome in executor.run(spec, units):
+                before = units.num_retries
+                heartbeat.check()
+                heartbeat.count(*units.settle(outcome))
+                heartbeat.retry(units.num_retries - before)
+                compaction.start(units.settled_parts)
+        finally:
+            compaction.finish()
+    if units.num_left:
+        raise FatalError(
+            f"{units.num_left:,} rows are left, the storage was away ({units.away_reason}): "
+            "run the same command again"
+        )
+    forget_videos(manifest.output, keep=units.video_ids)
+    return units, time.perf_counter() - started
+
+
+class _Compaction:
+    """Compacts settled parts of the manifest in a thread beside the work."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self, settled: set[str]) -> None:
+        """Compact the parts that are settled, and empty the set, once there are enough of them."""
+        if len(settled) < _COMPACT_PARTS or (self._thread and self._thread.is_alive()):
+            return
+        self.finish()
+        parts = set(settled)
+        settled.clear()
+        self._thread = threading.Thread(target=self._compact, args=(parts,), name="compaction", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the compaction that runs, if one does."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._error:
+            raise self._error
+
+    def _compact(self, settled: set[str]) -> None:
+        try:
+            compact(self._manifest, keep=lambda part: part not in settled)
+        except Exception as error:  # raised in the run's own thread
+            self._error = error
+
+
+def _report(
+    plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, units: RunUnits, elapsed_s: float
+) -> Summary:
+    """Count the rows, draw the contact sheet and the page of the run."""
+    from nst_ops.report.contact_sheet import write_contact_sheet  # matplotlib takes a second to load
+    from nst_ops.report.run_report import write_run_page
+
+    output = manifest.output
+    results = Results(manifest, (plan.database, plan.root))
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
@@ -175,7 +242,7 @@ def _summarize(plan: Plan, run: Waves) -> Summary:
     sheet = write_contact_sheet(sample, output, f"{REPORT}/contact_sheet.png", pairs, read_style)
     if sheet:
         places["before/after"] = sheet
-    progress = run.heartbeat.progress("finished")
+    progress = heartbeat.progress("finished")
     places["report"] = write_run_page(output, spec.config, progress, sample, counts, errors, read_style)
     return Summary(
         counts=counts,
@@ -183,16 +250,16 @@ def _summarize(plan: Plan, run: Waves) -> Summary:
         num_already_done=plan.num_done,
         num_images=num_images,
         num_frames=num_frames,
-        elapsed_s=run.elapsed_s,
-        timings=run.timings,
+        elapsed_s=elapsed_s,
+        timings=units.timings,
         errors=errors,
         places=places,
     )
 
 
 def _shown_styles(spec: RunSpec) -> Callable[[str], UInt8Array] | None:
-    """Reads a style picture for the contact sheet, where it could be one of several."""
-    pictures = spec.pictures
-    if pictures is None or len(pictures.names) == 1:
+    """Return how to read a style image for the contact sheet, where it could be one of several."""
+    images = spec.style_images
+    if images is None or len(images.names) == 1:
         return None
-    return lambda name: pictures.read(name).pixels_hwc
+    return lambda name: images.read(name).pixels_hwc

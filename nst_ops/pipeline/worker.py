@@ -1,43 +1,47 @@
-"""The worker: read, stylize, encode, commit, for a unit of images or a film.
+"""The worker: takes a unit, runs it through all stages on one device, and commits its rows.
 
-One worker per device, and everything a unit needs happens inside it: pixels never travel.
-No Ray in here, so that a test or a debugger can call a worker like any function.
+Everything a unit needs happens inside one worker: pixels never travel. There is no executor in here, so that
+a test or a debugger can call a worker like any function.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import WorkUnit
-from nst_ops.pipeline.film_unit import stylize_film
-from nst_ops.pipeline.image_unit import stylize_images
-from nst_ops.pipeline.overlap import Timings
-from nst_ops.pipeline.segment_unit import segments_of, stylize_segment
-from nst_ops.pipeline.shard_unit import pack_images, stylize_shard
-from nst_ops.pipeline.workbench import Workbench
+from nst_ops.media.video import Segment
+from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.images import stylize_images
+from nst_ops.pipeline.prefetch import Timings
+from nst_ops.pipeline.shards import pack_images, stylize_shard
+from nst_ops.pipeline.video import stylize_video
+from nst_ops.pipeline.video_segments import find_segments, segments_of, stylize_segment
 from nst_ops.storage import StorageFullError, StorageUnavailableError
 
 
 @dataclass
 class UnitResult:
-    """What a worker tells the driver of a unit; the rows themselves are in the manifest."""
+    """The report of a worker on a unit; the rows themselves are in the manifest."""
 
     unit_id: str
     timings: Timings = field(default_factory=Timings)
     statuses: dict[str, int] = field(default_factory=dict)
-    """Rows that it has settled, by status."""
+    """Rows that were settled, by status."""
     num_images: int = 0
     num_frames: int = 0
     """Images and video frames stylized, of the rows that are ok."""
+    segments: tuple[Segment, ...] = ()
+    """Segments of a long video that are to be done instead of it; it has no rows yet."""
     fatal: str = ""
     """Why the run must stop, if it must: no item's fault."""
     error: str = ""
     """An exception that nothing foresaw; the unit has no rows and may be tried again."""
-    is_away: bool = False
-    """Whether that was the storage's, which no item can help."""
+    storage_is_away: bool = False
+    """Whether ``error`` was the storage's, which no item can help."""
 
-    def count(self, rows: list[Row]) -> None:
+    def count(self, rows: Sequence[Row]) -> None:
         """Count rows that are committed."""
         for row in rows:
             self.statuses[row["status"]] = self.statuses.get(row["status"], 0) + 1
@@ -47,40 +51,43 @@ class UnitResult:
                 self.num_frames += 0 if is_image else row["num_frames"]
 
 
-class Worker(Workbench):
+class Worker(WorkerContext):
     """Stylizes units with one network on one device."""
 
     def __call__(self, unit: WorkUnit) -> UnitResult:
         """Stylize every item of ``unit`` and commit the rows; bad items become failed rows."""
         result = UnitResult(unit.unit_id)
         try:
-            if unit.segment:
-                rows = self._stylize_segment(unit, result.timings)
-            elif unit.items[0]["kind"] == "video":
-                rows = stylize_film(self, unit, unit.items[0], result.timings)
-                self.manifest.commit(unit.part, rows)
-            else:
-                rows = self._stylize_images(unit, result.timings)
-                self.manifest.commit(unit.part, rows)
-            result.count(rows)
+            kind = unit.items[0]["kind"]
+            if kind == "video" and not unit.segment:
+                result.segments = find_segments(self, unit.items[0])
+            if not result.segments:
+                if unit.segment:
+                    rows = self._stylize_segment(unit, result.timings)
+                else:
+                    if kind == "video":
+                        rows = stylize_video(self, unit, unit.items[0], result.timings)
+                    elif kind == "shard":
+                        rows = stylize_shard(self, unit, result.timings)
+                    elif unit.shard:
+                        rows = pack_images(self, unit, result.timings)
+                    else:
+                        rows = stylize_images(self, unit, result.timings)
+                    self.manifest.commit(unit.part, rows)
+                result.count(rows)
         except StorageFullError as error:
             result.fatal = str(error)
         except Exception as error:  # a device that fails, or our own mistake: the driver decides
             result.error = f"{type(error).__name__}: {error}"
-            result.is_away = isinstance(error, StorageUnavailableError)
+            result.storage_is_away = isinstance(error, StorageUnavailableError)
         return result
 
-    def _stylize_images(self, unit: WorkUnit, timings: Timings) -> list[Row]:
-        if unit.items[0]["kind"] == "shard":
-            return stylize_shard(self, unit, timings)
-        return (pack_images if unit.shard else stylize_images)(self, unit, timings)
-
     def _stylize_segment(self, unit: WorkUnit, timings: Timings) -> list[Row]:
-        """Stylize a segment; with a film's last one the film is finished, and its segments go."""
+        """Stylize a segment; with the last one of a video the video is finished, and its segments go."""
         rows = stylize_segment(self, unit, timings)
         for row in rows:
             self.manifest.commit(row["unit_id"], [row])
-            self.report(1, 0)
+            self.telemetry.add(1, 0)
             if row["status"] == "ok":
                 segments_of(self.output, unit, row["style"]).remove()
         return rows

@@ -9,10 +9,10 @@ import pytest
 from job_runner import ENVIRONMENT, ROOT
 
 from nst_ops.config import ConfigError
-from nst_ops.pipeline.upload import LIMIT_MB, check_submission, check_upload, files_to_upload
+from nst_ops.pipeline.executors.ray_upload import LIMIT_MB, check_submission, check_upload, files_to_upload
 
 MB = 1_000_000
-HOOK = {"RAY_JOB_SUBMIT_HOOK": "nst_ops.pipeline.upload.check_submission"}
+HOOK = {"RAY_JOB_SUBMIT_HOOK": "nst_ops.pipeline.executors.ray_upload.check_submission"}
 
 
 def write(path: Path, size_mb: float) -> None:

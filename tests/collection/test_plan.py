@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nst_ops.collection.inputs import CATALOG_SCHEMA
 from nst_ops.collection.manifest import SCHEMA, row_keys
-from nst_ops.collection.planner import Plan, Refusal, Rules
+from nst_ops.collection.planner import Plan, PlanRules, Refusal
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import WorkUnit, cut_unit, in_each_style, split_unit, without
 from nst_ops.media.formats import likely_output, media_kind
@@ -49,7 +49,7 @@ def manifest_of(catalog: pa.Table, **statuses: str) -> pa.Table:
 
 
 def plan_of(catalog: pa.Table, recorded: pa.Table = NOTHING, **rules: object) -> Plan:
-    return Plan(catalog, recorded, Rules(**{"choice": ONE, **rules}))
+    return Plan(catalog, recorded, PlanRules(**{"choice": ONE, **rules}))
 
 
 def to_do(plan: Plan) -> list[str]:

@@ -24,7 +24,7 @@ from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.run_lock import OutputInUseError, machine_lock, write_run_record
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
 

@@ -18,7 +18,7 @@ from planning import units_of
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
 from nst_ops.evaluation.run import evaluate_run
-from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 
 

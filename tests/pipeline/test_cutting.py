@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from media_factory import moving_frames, psnr, write_video
+from nst_ops.pipeline.cutting import cut_films
 from planning import units_of
 
 from nst_ops.collection.units import WorkUnit
 from nst_ops.config import StylizeConfig
 from nst_ops.media.video import VideoReader
-from nst_ops.pipeline.cutting import cut_films
-from nst_ops.pipeline.spec import RunSpec, new_spec
+from nst_ops.pipeline.run_spec import RunSpec, new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 
@@ -22,7 +22,7 @@ def plan(source: Path, output: Path, **sections: object) -> tuple[list[WorkUnit]
         model={"kind": "identity"},
         **{"units": {"segment_s": 1.0}, **sections},
     )
-    spec = new_spec(config, config.input)
+    spec = new_run_spec(config, config.input)
     return units_of(Worker(spec)), spec
 
 

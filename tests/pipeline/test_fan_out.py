@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from nst_ops.pipeline.fan_out import fan_out
-from nst_ops.pipeline.overlap import Timings
+
+from nst_ops.pipeline.prefetch import Timings
 
 TAKERS = 3
 

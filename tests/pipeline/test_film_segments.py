@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from job_runner import check_invariants, visible_files
 from media_factory import Sound, moving_frames, write_video
+from nst_ops.pipeline.cutting import left_to_do
 from planning import units_of
 
 from nst_ops.collection.constants import SEGMENTS
 from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.media.video.segments import cut_segments, read_index
-from nst_ops.pipeline.cutting import left_to_do
-from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageFullError
 
@@ -39,7 +39,7 @@ def make_worker(source: Path, output: Path, network: Path, **sections: object) -
     config = StylizeConfig(
         input=str(source), output=str(output), **{"model": model, "video": LOSSLESS, **sections}
     )
-    return Worker(new_spec(config, config.input))
+    return Worker(new_run_spec(config, config.input))
 
 
 def film_unit(worker: Worker) -> WorkUnit:
@@ -131,7 +131,7 @@ def test_a_film_that_was_killed_before_it_was_joined_is_joined_by_its_last_unit(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nst_ops.pipeline.segment_unit.join_segments", die)
+        patch.setattr("nst_ops.pipeline.video_segments.join_segments", die)
         with pytest.raises(KeyboardInterrupt):
             worker(units[-1])
     assert not worker.manifest.table().num_rows
@@ -147,7 +147,7 @@ def test_two_workers_that_both_find_all_segments_leave_one_film(
     second = make_worker(source, tmp_path / "out", network)
     units = cut(first, 1.0)
     stylize(first, units[:-1])
-    import nst_ops.pipeline.segment_unit as module
+    import nst_ops.pipeline.video_segments as module
 
     join = module.join_segments
 
@@ -196,7 +196,7 @@ def test_a_full_disk_stops_the_run_and_blames_no_film(
     def full(*_: object) -> None:
         raise StorageFullError("no space left")
 
-    monkeypatch.setattr("nst_ops.pipeline.segment_unit.write_frames", full)
+    monkeypatch.setattr("nst_ops.pipeline.video_segments.write_frames", full)
     assert worker(unit).fatal == "no space left"
     assert not worker.manifest.table().num_rows
 
@@ -257,7 +257,7 @@ def test_frozen_statistics_are_refused_where_there_are_none(tmp_path: Path) -> N
         temporal={"freeze_statistics": True},
     )
     with pytest.raises(ConfigError, match="freeze_statistics"):
-        new_spec(config, config.input)
+        new_run_spec(config, config.input)
 
 
 def test_another_length_of_segments_begins_the_film_anew(source: Path, tmp_path: Path, network: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from job_runner import check_invariants, write_picture
 from media_factory import Sound, moving_frames, write_video
+from nst_ops.pipeline.cutting import left_to_do
 from planning import units_of
 
 from nst_ops.collection.constants import SEGMENTS
@@ -17,8 +18,7 @@ from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import StylizeConfig
 from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import cut_segments, read_index
-from nst_ops.pipeline.cutting import left_to_do
-from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 NUM_FRAMES = 30
@@ -59,7 +59,7 @@ def make_worker(source: Path, output: str, styles: Path, vit_adain: Path, mode: 
         temporal={"mode": "ema"},
         workers={"queue_frames": 6},
     )
-    return Worker(new_spec(config, config.input))
+    return Worker(new_run_spec(config, config.input))
 
 
 def cut(worker: Worker) -> list[WorkUnit]:
@@ -141,7 +141,7 @@ def test_a_film_in_segments_and_styles_that_was_killed_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nst_ops.pipeline.segment_unit.SegmentRecord", die)
+        patch.setattr("nst_ops.pipeline.video_segments.SegmentRecord", die)
         with pytest.raises(KeyboardInterrupt):
             killed(units[1])
     moss = killed.output.path(f"{SEGMENTS}/{units[0].film_in('moss')}/00000.json")

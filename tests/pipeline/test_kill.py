@@ -26,8 +26,8 @@ from planning import units_of
 from nst_ops.collection.run_lock import Heartbeat
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
-from nst_ops.pipeline.spec import new_spec
-from nst_ops.pipeline.waves import Waves
+from nst_ops.pipeline.retry import Waves
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 KILLS = 10
@@ -178,7 +178,7 @@ def test_what_kills_its_worker_is_hunted_down_to_one_item_in_one_style(
         write_picture(source / name)
     model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
     style = {"images": str(styles), "mode": "each", "side": 32}
-    spec = new_spec(
+    spec = new_run_spec(
         StylizeConfig(input=str(source), output=str(tmp_path / "out"), model=model, style=style), str(source)
     )
     worker = Worker(spec)

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from nst_ops.pipeline.meter import Fill, Meter, Reading
-from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.prefetch import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.telemetry import Fill, Reading, Telemetry
 
 NEVER_S = 3600.0
 
@@ -17,7 +17,7 @@ def readings() -> list[Reading]:
 
 
 def test_many_steps_are_one_message_and_none_is_lost(readings):
-    meter = Meter(readings.append, every_s=NEVER_S)
+    meter = Telemetry(readings.append, every_s=NEVER_S)
     steps = [threading.Thread(target=lambda: [meter.add(1, 3) for _ in range(500)]) for _ in range(4)]
     for step in steps:
         step.start()
@@ -29,7 +29,7 @@ def test_many_steps_are_one_message_and_none_is_lost(readings):
 
 
 def test_it_tells_by_itself_while_a_unit_is_at_work(readings):
-    meter = Meter(readings.append, every_s=0.02)
+    meter = Telemetry(readings.append, every_s=0.02)
     meter.add(1, 0)
     until = time.monotonic() + 10
     while not readings:
@@ -39,7 +39,7 @@ def test_it_tells_by_itself_while_a_unit_is_at_work(readings):
 
 
 def test_seconds_are_told_as_they_grow_and_once(readings):
-    meter = Meter(readings.append, every_s=NEVER_S)
+    meter = Telemetry(readings.append, every_s=NEVER_S)
     film, encoding = Timings(decode_s=1), Timings()
     with meter.follow(film, encoding):
         film.stylize_s += 2
@@ -57,7 +57,7 @@ def test_seconds_are_told_as_they_grow_and_once(readings):
 
 
 def test_a_film_among_the_images_of_a_unit_counts_once(readings):
-    meter = Meter(readings.append, every_s=NEVER_S)
+    meter = Telemetry(readings.append, every_s=NEVER_S)
     unit, film = Timings(), Timings()
     with meter.follow(unit):
         with meter.follow(film):

@@ -10,7 +10,7 @@ from PIL import Image
 from planning import units_of
 
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 
@@ -21,7 +21,7 @@ def stylize(source: Path, output: Path, network: Path, **sections: object) -> di
         model={"checkpoint": str(network), "device": "cpu"},
         **{"video": {"preset": "ultrafast"}, **sections},
     )
-    worker = Worker(new_spec(config, config.input))
+    worker = Worker(new_run_spec(config, config.input))
     for unit in units_of(worker):
         result = worker(unit)
         assert not result.fatal

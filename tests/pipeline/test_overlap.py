@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_ops.pipeline.overlap import Timings, WriteBehind, read_ahead
+from nst_ops.pipeline.prefetch import Timings, WriteBehind, read_ahead
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.pipeline.pool import Pool, plan_pool
+from nst_ops.pipeline.executors.pool import Pool, plan_pool
 from nst_ops.ray_cluster import Node
 
 

@@ -8,6 +8,7 @@ import pytest
 from fault_proxy import FaultProxy
 from job_runner import write_picture
 from media_factory import moving_frames, write_video
+from nst_ops.pipeline.cutting import read_segments
 from planning import units_of
 from s3_server import S3Server, reached_by
 
@@ -17,8 +18,7 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.run_lock import write_run_record
 from nst_ops.collection.units import cut_unit
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.cutting import read_segments
-from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.s3
 
 def worker_of(source: str, output: str, **sections: object) -> Worker:
     config = StylizeConfig(input=source, output=output, model={"kind": "identity"}, **sections)
-    worker = Worker(new_spec(config, Source.open(source).root))
+    worker = Worker(new_run_spec(config, Source.open(source).root))
     write_run_record(worker.output, "run", config.model_dump(mode="json"), {})
     return worker
 

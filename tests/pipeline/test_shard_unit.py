@@ -29,7 +29,7 @@ from nst_ops.config import StylizeConfig
 from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.media.shards import open_shard
 from nst_ops.pipeline import image_task
-from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageUnavailableError
 from nst_ops.stylizers import Style

@@ -7,8 +7,8 @@ from job_runner import write_picture
 
 from nst_ops.collection.run_lock import write_run_record
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.shared import NotSharedError, check_shared
-from nst_ops.pipeline.spec import RunSpec, new_spec
+from nst_ops.pipeline.executors.ray_worker import NotSharedError, check_shared
+from nst_ops.pipeline.run_spec import RunSpec, new_run_spec
 from nst_ops.storage import Folder
 
 
@@ -19,7 +19,7 @@ def spec(tmp_path: Path) -> RunSpec:
     config = StylizeConfig(
         input=str(tmp_path / "in"), output=str(tmp_path / "out"), model={"kind": "identity"}
     )
-    spec = new_spec(config, config.input)
+    spec = new_run_spec(config, config.input)
     write_run_record(Folder(spec.config.output), spec.run_id, {}, {})
     return spec
 

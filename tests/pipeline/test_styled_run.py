@@ -11,7 +11,7 @@ from PIL import Image
 
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline import stylize_collection
-from nst_ops.pipeline.spec import fingerprint, new_spec
+from nst_ops.pipeline.run_spec import fingerprint, new_run_spec
 
 pytestmark = pytest.mark.ray
 
@@ -141,6 +141,6 @@ def test_what_others_wrote_before_there_were_styles_is_still_their_run(tmp_path:
     config = StylizeConfig(input=str(tmp_path / "in"), output="out", model={"kind": "identity"})
     assert not [
         key
-        for key in fingerprint(new_spec(config, config.input))
+        for key in fingerprint(new_run_spec(config, config.input))
         if key.startswith("style.") or "gatys" in key
     ]

@@ -18,7 +18,7 @@ from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.pipeline.spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers import Style
 from nst_ops.stylizers.gatys import GatysStylizer

@@ -7,8 +7,8 @@ from planning import units_of
 
 from nst_ops.collection.run_lock import Heartbeat
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.spec import new_spec
-from nst_ops.pipeline.waves import Waves
+from nst_ops.pipeline.retry import Waves
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 
@@ -18,7 +18,7 @@ def test_what_the_storage_kept_from_being_done_gets_no_rows(tmp_path: Path) -> N
     source, output = str(tmp_path / "in"), str(tmp_path / "out")
     workers = {"attempts": 1}
     config = StylizeConfig(input=source, output=output, model={"kind": "identity"}, workers=workers)
-    worker = Worker(new_spec(config, source))
+    worker = Worker(new_run_spec(config, source))
     lost, broken, done = units_of(worker, images=1)
     worker(done)
     waves = Waves(worker.spec, worker.manifest, Heartbeat(worker.output, "run"))

@@ -14,7 +14,7 @@ from planning import units_of
 from nst_ops.collection.inputs import Source
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.spec import RunSpec, new_spec
+from nst_ops.pipeline.run_spec import RunSpec, new_run_spec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageFullError
 
@@ -227,7 +227,7 @@ def test_workers_that_stand_elsewhere_find_relative_paths(
 ) -> None:
     write_picture(tmp_path / "in" / "a.png")
     monkeypatch.chdir(tmp_path)
-    spec = new_spec(
+    spec = new_run_spec(
         StylizeConfig(input="in", output="out", model={"kind": "identity"}), Source.open("in").root
     )
     monkeypatch.chdir("/")

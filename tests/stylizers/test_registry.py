@@ -14,7 +14,7 @@ from nst_ops.config import ConfigError, ModelConfig, StylizeConfig
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.checkpoint_files import PRETRAINED
-from nst_ops.pipeline.spec import new_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.stylizers import KINDS, ModelKind, Style, Stylizer, load_stylizer, model_kind, register
 
 BUILT_IN = ("gatys", "identity", "johnson", "vit_adain")
@@ -55,7 +55,7 @@ def test_an_unknown_kind_is_refused_with_the_one_meant(tmp_path: Path, posterize
         model_kind("jonson")
     config = StylizeConfig(input=str(tmp_path), output=str(tmp_path / "out"), model={"kind": "vgg"})
     with pytest.raises(ConfigError, match="no model of kind 'vgg'"):  # exit code 2
-        new_spec(config, config.input)
+        new_run_spec(config, config.input)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

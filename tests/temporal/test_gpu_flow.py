@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_small
 
 from nst_ops.models.weights import CheckpointError
-from nst_ops.temporal.flow import DisFlow, FlowEstimator, RaftFlow
+from nst_ops.temporal.flow import DisFlow, FlowEstimator
 from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
+from nst_ops.temporal.raft import RaftFlow
 from tests.media_factory import natural_image
 
 WIDTH, HEIGHT = 320, 180

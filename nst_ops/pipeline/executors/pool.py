@@ -1,13 +1,14 @@
-"""The pool of workers, from what the nodes of the cluster have."""
+"""The pool of workers: how many there are, from what this machine or the nodes of the cluster have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.ray_cluster import Node
+from nst_ops.stylizers.registry import KINDS
 
 _FINEST = 100
 """Parts into which a core or a GPU is divided at the finest."""
@@ -26,13 +27,22 @@ class Pool:
     threads: int
     """CPU threads of the network in each worker, which Ray would set to 1."""
 
+    def at_most(self, count: int | None) -> Pool:
+        """Return the pool without workers that would have nothing to do; None for no bound."""
+        if count is None:
+            return self
+        low, first, high = (
+            min(size, max(1, count)) for size in (self.min_size, self.initial_size, self.max_size)
+        )
+        return replace(self, min_size=low, initial_size=first, max_size=high)
+
 
 def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
     """Size the pool: one worker per GPU, or per node where no GPU is wanted or there, or as configured.
 
     Args:
-        config: of the run.
-        nodes: those that are alive.
+        config: configuration of the run.
+        nodes: this machine, or the nodes of the cluster that are alive.
 
     Raises:
         ConfigError: the nodes cannot hold the pool, and there is no ``workers.max_count`` to wait for more.
@@ -53,12 +63,13 @@ def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
 
 
 def wants_gpu(config: StylizeConfig) -> bool:
-    """Whether the network of this run would use a GPU."""
-    return config.model.kind != "identity" and config.model.device != "cpu"
+    """Return whether the network of this run would use a GPU."""
+    kind = KINDS.get(config.model.kind)
+    return (kind is None or kind.uses_device) and config.model.device != "cpu"
 
 
 def _gpus(config: StylizeConfig, nodes: Sequence[Node]) -> float:
-    """GPUs of each worker: as configured, or one, or an equal share of one if more workers are asked for."""
+    """Return the GPUs of each worker: as configured, or one, or an equal share for more workers."""
     if config.workers.gpus:
         return config.workers.gpus
     cards = sum(int(node.gpus) for node in nodes)
@@ -68,7 +79,7 @@ def _gpus(config: StylizeConfig, nodes: Sequence[Node]) -> float:
 
 
 def _cpus(count: int | None, gpus: float, nodes: Sequence[Node]) -> float:
-    """Cores of each worker: those of a node, with their decoders and encoders, share all that it has."""
+    """Return the cores of each worker: those of a node, with their decoders and encoders, share all."""
     if not gpus:
         cores = [node.cpus for node in nodes if node.cpus]
         return _share(cores, count or len(cores)) if cores else 1.0
@@ -81,7 +92,7 @@ def _cpus(count: int | None, gpus: float, nodes: Sequence[Node]) -> float:
 
 
 def _share(amounts: Sequence[float], count: int) -> float:
-    """The largest equal part of the smallest amount that the amounts hold ``count`` times."""
+    """Return the largest equal part of the smallest amount that the amounts hold ``count`` times."""
     for parts in range(1, _FINEST):
         share = _rounded(min(amounts) / parts)
         if sum(_times(amount, share) for amount in amounts) >= count:
@@ -90,23 +101,23 @@ def _share(amounts: Sequence[float], count: int) -> float:
 
 
 def _rounded(amount: float) -> float:
-    """Down to what Ray can be asked for: whole above 1, and hundredths below."""
+    """Round down to what Ray can be asked for: whole above 1, and hundredths below."""
     return math.floor(amount) if amount >= 1 else max(1, math.floor(amount * _FINEST)) / _FINEST
 
 
 def _times(amount: float, share: float) -> int:
-    """How often ``share`` fits into ``amount``."""
+    """Count how often ``share`` fits into ``amount``."""
     return int(amount / share + 1e-6)
 
 
 def _places(node: Node, cpus: float, gpus: float) -> int:
-    """Workers that a node holds."""
+    """Count the workers that a node holds."""
     by_cpus = _times(node.cpus, cpus)
     return min(by_cpus, _gpu_places(node, gpus)) if gpus else by_cpus
 
 
 def _gpu_places(node: Node, gpus: float) -> int:
-    """Workers that the GPUs of a node hold; a fraction comes from one of them, never from two."""
+    """Count the workers that the GPUs of a node hold; a fraction comes from one of them, never from two."""
     return int(node.gpus) * _times(1, gpus) if gpus < 1 else _times(node.gpus, gpus)
 
 

@@ -1,4 +1,4 @@
-"""Progress for a person: bars with rate and ETA on a terminal, a line every few seconds in a log."""
+"""The console of a run: progress with rate and ETA, and at the end a summary with an exit code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -20,12 +22,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from nst_ops.collection.progress import Planned, ReadTotals, Totals, work_left
+from nst_ops.collection.results import ErrorGroup
+from nst_ops.pipeline.prefetch import Timings
+from nst_ops.report.text import counted, errors_table, render
 
 _POLL_S = 0.5
 _LOG_EVERY_S = 5.0
+_SHOWN_ERRORS = 5
 
 
 class _Rate(ProgressColumn):
@@ -35,12 +42,12 @@ class _Rate(ProgressColumn):
 
 
 class _StandardError:
-    """The real standard error for the bars; what others write there comes line by line above them.
+    """The real standard error for the bars; lines of others who write there are printed above them.
 
     Ray's C++ core writes to the file descriptor, past Python, and would tear the bars apart.
     """
 
-    # True of every Ray Data pool with restarts; its arguments live as long as the driver does.
+    # Ray says so of every pool with restarts; its arguments live as long as the driver does.
     _FALSE_ALARM = "has constructor arguments in the object store and max_restarts > 0"
 
     def __init__(self) -> None:
@@ -113,7 +120,7 @@ class ProgressDisplay:
         self._standard_error.close()
 
     def _ask(self) -> Totals:
-        # No board yet on a busy cluster, or none any more: the run itself will say.
+        # A busy or lost cluster has no answer: the run itself will say.
         with contextlib.suppress(Exception):
             self._done = self._totals()
         return self._done
@@ -143,3 +150,58 @@ class ProgressDisplay:
         left = work_left(Planned(num_rows=self._num_items, num_frames=self._num_frames), done)
         eta = f"{elapsed * left / (items + frames):,.0f} s" if items + frames else "unknown"
         return f"progress: {', '.join(parts)}, {elapsed:,.0f} s elapsed, ETA {eta}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a run."""
+
+    counts: dict[str, int]
+    """Rows of the whole collection by status: files, or files times styles."""
+    num_styles: int = 1
+    """Styles that every file gets."""
+    num_already_done: int = 0
+    num_images: int = 0
+    num_frames: int = 0
+    """Images and video frames stylized by this run."""
+    elapsed_s: float = 0.0
+    timings: Timings = field(default_factory=Timings)
+    errors: Sequence[ErrorGroup] = field(default_factory=list)
+    """(count, error type, message, one source), most frequent first."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where to look: results, manifest, contact sheet."""
+    text: str = ""
+    """Shown instead of the table: a dry run's preflight."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every row is ok or was no media, 3 otherwise."""
+        return 3 if self.counts.get("failed", 0) or self.counts.get("crashed", 0) else 0
+
+    def table(self) -> str:
+        """The summary as text for a terminal or a log."""
+        files = "files" if self.num_styles == 1 else "rows"
+        return self.text or render(self._table(), *errors_table(self.errors[:_SHOWN_ERRORS], files))
+
+    def _table(self) -> Table:
+        table = Table(title="summary", show_header=False, title_justify="left")
+        earlier = f" ({self.num_already_done:,} by earlier runs)" if self.num_already_done else ""
+        files = "files" if self.num_styles == 1 else f"files x {self.num_styles:,} styles"
+        table.add_row(files, counted(self.counts) + earlier)
+        seconds = max(self.elapsed_s, 1e-9)
+        if self.num_images:
+            table.add_row("images", f"{self.num_images:,}, {self.num_images / seconds:.1f}/s")
+        if self.num_frames:
+            table.add_row("frames", f"{self.num_frames:,}, {self.num_frames / seconds:.1f}/s")
+        if self.num_images or self.num_frames:
+            busy = self.timings
+            table.add_row(
+                "time",
+                f"{self.elapsed_s:,.1f} s; workers busy: decode {busy.decode_s:,.1f} s, stylize "
+                f"{busy.stylize_s:,.1f} s, smooth {busy.smooth_s:,.1f} s, encode {busy.encode_s:,.1f} s "
+                "(side by side); "
+                f"network waited {busy.wait_s:,.1f} s",
+            )
+        for name, place in self.places.items():
+            table.add_row(name, place)
+        return table

@@ -1,4 +1,4 @@
-"""What ``ray job submit --working-dir`` takes along: a large folder is refused, with the remedy."""
+"""The upload of ``ray job submit --working-dir``: a large folder is refused, with the remedy."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ray._private.ray_constants import get_runtime_env_default_excludes
-from ray._private.runtime_env.packaging import RAY_PKG_PREFIX, _dir_travel, _get_excludes
-from ray.dashboard.modules.dashboard_sdk import parse_runtime_env_args
-
 from nst_ops.config import ConfigError
 
 LIMIT_MB = 50
 """The code with its checkpoints is a third of it. Ray itself stops at 500 MB, and keeps it all in memory."""
 
 _NUM_SHOWN = 3
+_UPLOAD_PREFIX = "_ray_pkg_"
+"""Beginning of the names of folders that Ray unpacks uploads into."""
 
 
 def check_submission(
     *, working_dir: str | None, runtime_env: str | None, runtime_env_json: str | None, **_: Any
 ) -> None:
-    """``ray job submit`` calls this before it packs anything, if ``RAY_JOB_SUBMIT_HOOK`` names it.
+    """Check a submission; ``ray job submit`` calls this first if ``RAY_JOB_SUBMIT_HOOK`` names it.
 
     Raises:
         SystemExit: the upload would be too large; the message says what is, and what to do.
     """
+    from ray.dashboard.modules.dashboard_sdk import parse_runtime_env_args
+
     environment = parse_runtime_env_args(runtime_env, runtime_env_json, working_dir)
     folder = Path(environment.get("working_dir") or "")
     if environment.get("working_dir") and folder.is_dir():  # a URI is not uploaded
@@ -39,18 +39,21 @@ def check_submission(
 
 
 def check_upload() -> None:
-    """The same in the job, for those who submit without the hook: every worker's machine fetches it too.
+    """Check the upload that this job runs in, for those who submit without the hook: every node fetches it.
 
     Raises:
         ConfigError: the job runs in an upload that is too large.
     """
     folder = Path.cwd()
-    if folder.name.startswith(RAY_PKG_PREFIX):
+    if folder.name.startswith(_UPLOAD_PREFIX):
         _refuse_large(folder, (path for path in folder.rglob("*") if path.is_file()))
 
 
 def files_to_upload(folder: Path, excludes: list[str]) -> list[Path]:
-    """The files that Ray would pack: its own walk, which heeds .gitignore and .rayignore in every folder."""
+    """Return the files that Ray would pack: its own walk heeds .gitignore and .rayignore in every folder."""
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
     files: list[Path] = []
     matchers = [_get_excludes(folder, get_runtime_env_default_excludes() + excludes)]
     quiet = logging.Logger("quiet", logging.ERROR)

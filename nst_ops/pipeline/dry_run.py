@@ -1,4 +1,4 @@
-"""What a run would be, before it is: counts, sizes, and rates measured on a few samples."""
+"""A dry run: counts, sizes and collisions, and the time that a few samples let expect."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
-import ray
 from PIL import Image
 from rich.table import Table
 
@@ -22,14 +20,13 @@ from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
 from nst_ops.media.video import Frame, VideoHeader, VideoWriter, even_size, read_header
-from nst_ops.pipeline import cluster
-from nst_ops.pipeline.film_unit import open_film
-from nst_ops.pipeline.pool import wants_gpu
-from nst_ops.pipeline.spec import RunSpec
-from nst_ops.pipeline.summary import render
-from nst_ops.pipeline.workbench import Workbench
-from nst_ops.ray_cluster import num_gpus
-from nst_ops.storage import Folder
+from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.executors import Executor
+from nst_ops.pipeline.executors.pool import wants_gpu
+from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.video import open_video
+from nst_ops.report.text import render
+from nst_ops.storage import Folder, configure_storage
 
 _PROBES = 48
 """Headers read of each kind; the rest is estimated by bytes."""
@@ -41,10 +38,10 @@ _SHOWN_COLLISIONS = 5
 
 @dataclass
 class _Volume:
-    """What is left to do of one kind, estimated from probes."""
+    """The work left of one kind, estimated from probes."""
 
     num_frames: float = 0.0
-    """Pictures: images, or frames of video."""
+    """Images, or frames of video."""
     num_pixels: float = 0.0
     """At the size that is written, over all frames."""
     hours: float = 0.0
@@ -58,17 +55,20 @@ class _Cost:
     num_bytes: float = 0.0
 
 
-def estimate_frames(plan: Plan, spec: RunSpec) -> int:
-    """Video frames that are left to write, by the headers of a sample; 0 if there are no videos."""
-    return round(_volume(plan, spec, "video").num_frames)
+def estimate_frames(plan: Plan, spec: RunSpec, executor: Executor) -> int:
+    """Estimate the video frames that are left to write, by the headers of a sample; 0 without videos."""
+    return round(_volume(plan, spec, executor, "video").num_frames)
 
 
-def preflight(plan: Plan, spec: RunSpec) -> str:
-    """The table that a dry run ends with."""
+def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
+    """Return the table that a dry run ends with."""
     num_images, num_videos, num_shards = (plan.left(kind)[0] for kind in ("image", "video", "shard"))
-    image_volume, video_volume = _volume(plan, spec, "image"), _volume(plan, spec, "video")
-    image_cost, video_cost = _cost(plan, spec, "image"), _cost(plan, spec, "video")
-    workers = cluster.pool_size(spec.config)
+    image_volume, video_volume = (
+        _volume(plan, spec, executor, "image"),
+        _volume(plan, spec, executor, "video"),
+    )
+    image_cost, video_cost = _cost(plan, spec, executor, "image"), _cost(plan, spec, executor, "video")
+    workers = executor.num_workers
     seconds = image_volume.num_pixels * image_cost.seconds + video_volume.num_pixels * video_cost.seconds
     num_bytes = (
         image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
@@ -76,8 +76,8 @@ def preflight(plan: Plan, spec: RunSpec) -> str:
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
     table.add_row("input", spec.config.input)
     table.add_row("output", spec.config.output)
-    mode = f", {spec.choice.mode}" if spec.pictures else ""
-    table.add_row("style", f"{spec.style} ({spec.model}{mode})")
+    mode = f", {spec.choice.mode}" if spec.style_images else ""
+    table.add_row("style", f"{spec.style} ({spec.kind.name}{mode})")
     table.add_row("files", f"{plan.num_files:,}, {plan.num_bytes / 1e6:,.1f} MB")
     if spec.choice.has_folders:
         styles = spec.choice.per_item
@@ -97,7 +97,7 @@ def preflight(plan: Plan, spec: RunSpec) -> str:
     table.add_row("collisions", f"{collisions:,}")
     for refusal in itertools.islice(_collisions(plan), _SHOWN_COLLISIONS):
         table.add_row("", f"{refusal.item['relpath']}: {refusal.message}")
-    table.add_row("GPUs", f"{num_gpus()}")
+    table.add_row("GPUs", f"{executor.num_gpus}")
     table.add_row("workers", f"{workers}")
     if (num_images and not image_cost.seconds) or (num_videos and not video_cost.seconds):
         table.add_row("estimates", "unknown: none of the samples could be stylized")
@@ -114,17 +114,11 @@ def _collisions(plan: Plan) -> Iterator[Refusal]:
     return (refusal for refusal in refusals if refusal.error_type == "OutputCollisionError")
 
 
-def _volume(plan: Plan, spec: RunSpec, kind: str) -> _Volume:
+def _volume(plan: Plan, spec: RunSpec, executor: Executor, kind: str) -> _Volume:
     num_rows, num_bytes = plan.left(kind)
     if not num_rows:
         return _Volume()
-    sample = plan.sample(kind, _PROBES)
-    known = []
-    with contextlib.suppress(ray.exceptions.RayError):  # a file that kills the prober ends the sample
-        probes: Any = _probe_all.remote(spec, sample, kind)
-        for item, probe in zip(sample, probes, strict=False):
-            if found := ray.get(probe):
-                known.append((item, found))
+    known = _probe_apart(spec, executor, plan.sample(kind, _PROBES), kind)
     if not known:
         return _Volume()
     sampled_bytes = sum(item["source_bytes"] or 0 for item, _ in known)
@@ -133,29 +127,31 @@ def _volume(plan: Plan, spec: RunSpec, kind: str) -> _Volume:
     return _Volume(totals[0], totals[1], totals[2] / 3600)
 
 
-def _cost(plan: Plan, spec: RunSpec, kind: str) -> _Cost:
+def _probe_apart(
+    spec: RunSpec, executor: Executor, items: list[Item], kind: str
+) -> list[tuple[Item, tuple[float, float, float]]]:
+    """Probe items in a process that may die of one: then those before it, or one by one, must do."""
+    probes = executor.call(_probe_all, spec, items, kind)
+    if probes is None:
+        probes = [executor.call(_probe, spec, item, kind) for item in items[:_SAMPLES]]
+    return [(item, probe) for item, probe in zip(items, probes, strict=False) if probe]
+
+
+def _cost(plan: Plan, spec: RunSpec, executor: Executor, kind: str) -> _Cost:
     sample = plan.sample(kind, _SAMPLES)
-    gpus = 1 if num_gpus() and wants_gpu(spec.config) else 0
-    found = _result(_measure.options(num_gpus=gpus).remote(spec, sample, kind)) if sample else None
+    found = None
+    with contextlib.suppress(Exception):  # the estimate is then unknown, as where a sample kills its process
+        found = executor.call(_measure, spec, sample, kind, gpu=wants_gpu(spec.config)) if sample else None
     return _Cost(*found) if found else _Cost()
 
 
-def _result(task: Any) -> Any:
-    """What a task found, or None: a file that kills the decoder must not kill a dry run."""
-    with contextlib.suppress(ray.exceptions.RayError):
-        return ray.get(task)
-    return None
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _probe_all(spec: RunSpec, items: list[Item], kind: str) -> Iterator[tuple[float, float, float] | None]:
-    """What ``_probe`` finds of each item, in a process that may die of one."""
-    for item in items:
-        yield _probe(spec, item, kind)
+def _probe_all(spec: RunSpec, items: list[Item], kind: str) -> list[tuple[float, float, float] | None]:
+    configure_storage(spec.config.storage)
+    return [_probe(spec, item, kind) for item in items]
 
 
 def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] | None:
-    """(frames, written pixels, seconds) of one file by its header, or None."""
+    """Return (frames, written pixels, seconds) of one file by its header, or None."""
     source = Folder(spec.source_root)
     max_side = spec.config.resize.max_side
     try:
@@ -173,7 +169,7 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
 
 
 def _selected(spec: RunSpec, header: VideoHeader) -> tuple[float, float]:
-    """(frames, seconds) of a video that the configuration selects."""
+    """Return (frames, seconds) of a video that the configuration selects."""
     video = spec.config.video
     if not header.duration_s:
         return float(header.num_frames), 0.0
@@ -182,26 +178,25 @@ def _selected(spec: RunSpec, header: VideoHeader) -> tuple[float, float]:
     return duration_s * min(rate, video.max_frame_rate or rate), duration_s
 
 
-@ray.remote(max_retries=0)
 def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float] | None:
-    """(seconds, bytes) per written pixel on the way that the run itself takes."""
-    bench = Workbench(spec)
+    """Return (seconds, bytes) per written pixel on the way that the run itself takes."""
+    context = WorkerContext(spec)
     seconds = pixels = num_bytes = 0.0
     for item in items:
         with contextlib.suppress(Exception):
-            measured = (_measure_image if kind == "image" else _measure_video)(bench, item)
+            measured = (_measure_image if kind == "image" else _measure_video)(context, item)
             seconds, pixels, num_bytes = (
                 a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True)
             )
     return (seconds / pixels, num_bytes / pixels) if pixels else None
 
 
-def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
-    config, style = bench.config, bench.read_style(item["styles"][0])
+def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, float]:
+    config, style = context.config, context.read_style(item["styles"][0])
     started = time.perf_counter()
-    image = decode_image(bench.source.read_bytes(item["relpath"]), config.resize.max_side)
+    image = decode_image(context.source.read_bytes(item["relpath"]), config.resize.max_side)
     decoded = time.perf_counter()
-    stylized_hwc = bench.paint(image.rgb_hwc[None], [style])[0]
+    stylized_hwc = context.stylize(image.rgb_hwc[None], [style])[0]
     stylized = time.perf_counter()
     image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)[1]
     data = encode_image(stylized_hwc, image.alpha_hw, image_format, config.images.quality)
@@ -209,22 +204,22 @@ def _measure_image(bench: Workbench, item: Item) -> tuple[float, float, float]:
     return max(stages), stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
 
 
-def _measure_video(bench: Workbench, item: Item) -> tuple[float, float, float]:
-    style, smoother = bench.read_style(item["styles"][0]), bench.smoother()
+def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, float]:
+    style, smoother = context.read_style(item["styles"][0]), context.new_smoother()
     with (
-        open_film(bench, bench.source.media_source(item["relpath"])) as reader,
+        open_video(context, context.source.media_source(item["relpath"])) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started = time.perf_counter()
         frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
         decoded = time.perf_counter()
         frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
-        stylized_nhwc = bench.paint(frames_nhwc, [style] * len(frames))
+        stylized_nhwc = context.stylize(frames_nhwc, [style] * len(frames))
         stylized = time.perf_counter()
         pairs = zip(frames_nhwc, stylized_nhwc, strict=True)
         smoothed = [*itertools.chain.from_iterable(smoother.push(*pair) for pair in pairs), *smoother.flush()]
         still = time.perf_counter()
-        config = bench.config.video
+        config = context.config.video
         with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, config) as writer:
             for frame, smoothed_hwc in zip(frames, smoothed, strict=True):
                 writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))

@@ -1,4 +1,4 @@
-"""What a worker is doing, told about once a second; counting itself costs next to nothing."""
+"""Telemetry of a worker: what it has done since the last reading; counting itself costs next to nothing."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 
-from nst_ops.pipeline.overlap import Timings
+from nst_ops.pipeline.prefetch import Timings
 
 _EVERY_S = 0.5
 
 
-class Fill:
+class QueueFill:
     """How full a queue was, 0 to 1, on average over the times that somebody looked."""
 
     def __init__(self) -> None:
         self._sum, self._count = 0.0, 0
 
     def __call__(self, share: float) -> None:
-        """Somebody has looked."""
+        """Count one look."""
         self._sum, self._count = self._sum + share, self._count + 1
 
     def take(self) -> float:
-        """The mean since the last call; 0 where nobody has looked."""
+        """Return the mean since the last call; 0 where nobody has looked."""
         mean = self._sum / max(1, self._count)
         self._sum, self._count = 0.0, 0
         return mean
@@ -32,31 +32,31 @@ class Fill:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a worker has done since its last reading."""
+    """Work of a worker since its last reading."""
 
     elapsed_s: float
     num_rows: int = 0
     num_frames: int = 0
     seconds: Timings = field(default_factory=Timings)
     decode_fill: float = 0.0
-    """Of the queue between decoder and network: 0 where the network waits for the decoder."""
+    """Fill of the queue between decoder and network: 0 where the network waits for the decoder."""
     encode_fill: float = 0.0
-    """Of the queue before the encoder: 1 where the encoder holds everything up."""
+    """Fill of the queue before the encoder: 1 where the encoder holds everything up."""
 
 
 Listener = Callable[[Reading], None]
 
 
-class Meter:
+class Telemetry:
     """Counts rows, frames and seconds from any thread of a worker, and tells its listeners.
 
     Args:
-        listeners: told every half second, in a thread of this object's own; without one there is none.
+        listeners: told every half second, in a thread of this object's own; without one there is no thread.
         every_s: seconds between two readings.
     """
 
     def __init__(self, *listeners: Listener, every_s: float = _EVERY_S) -> None:
-        self.decode_fill, self.encode_fill = Fill(), Fill()
+        self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0
         self._followed: tuple[Timings, ...] = ()
@@ -64,17 +64,17 @@ class Meter:
         self._read_at = time.perf_counter()
         self._lock = threading.Lock()
         if listeners:
-            threading.Thread(target=self._run, name="meter", daemon=True).start()
+            threading.Thread(target=self._run, name="telemetry", daemon=True).start()
 
     def add(self, num_rows: int, num_frames: int) -> None:
-        """Count rows that are finished and frames that are stylized."""
+        """Count rows that are finished and video frames that are stylized."""
         with self._lock:
             self._num_rows += num_rows
             self._num_frames += num_frames
 
     @contextlib.contextmanager
     def follow(self, *timings: Timings) -> Iterator[None]:
-        """Count the seconds that are added to ``timings`` from here on; inside another, that one counts."""
+        """Count the seconds added to ``timings`` in here; inside another ``follow`` that one counts."""
         if self._followed:
             yield
             return
@@ -104,7 +104,7 @@ class Meter:
                 listener(reading)
 
     def _seconds(self) -> Timings:
-        """Since the worker began."""
+        """Add up the seconds since the worker began."""
         total = Timings()
         for timings in (self._past, *self._followed):
             total.add(timings)
@@ -117,6 +117,5 @@ class Meter:
 
 
 def _difference(later: Timings, earlier: Timings) -> Timings:
-    return Timings(
-        **{part.name: getattr(later, part.name) - getattr(earlier, part.name) for part in fields(Timings)}
-    )
+    names = [stage.name for stage in fields(Timings)]
+    return Timings(**{name: getattr(later, name) - getattr(earlier, name) for name in names})

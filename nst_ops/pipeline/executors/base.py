@@ -1,0 +1,109 @@
+"""The protocol of an executor: pending units in, outcomes out. Which one a run takes is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from nst_ops.collection.progress import Totals
+from nst_ops.collection.units import WorkUnit
+from nst_ops.config import StylizeConfig
+from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.worker import UnitResult
+from nst_ops.ray_cluster import cluster_at_hand
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class LostUnit:
+    """A unit whose worker died before it could report a result."""
+
+    unit_id: str
+    node_died: bool = False
+    """Whether the whole machine was lost: then the unit is not the suspect."""
+
+
+Outcome = UnitResult | LostUnit
+
+
+class PendingUnits(Protocol):
+    """The units that a run has not settled yet: an executor takes them one by one."""
+
+    def take(self) -> WorkUnit | None:
+        """Return the next unit; None where none is at hand, but one may come back from a worker."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is none at hand, and none at work that could come back."""
+        ...
+
+    @property
+    def at_most(self) -> int | None:
+        """Number of units at most, so that no worker starts for nothing; None where nobody knows."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs units on worker processes. A context manager: leaving it ends them.
+
+    Every unit runs in one process on one device. An executor never tries a unit again: it reports it as
+    lost, and the run decides.
+    """
+
+    @property
+    def num_workers(self) -> int:
+        """Workers that the run begins with."""
+        ...
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of this machine, or of the cluster."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, spec: RunSpec, pending: PendingUnits) -> Iterator[Outcome]:
+        """Run units until ``pending`` is finished; yield their outcomes as they come, in any order.
+
+        An outcome is settled, and perhaps adds to ``pending``, before the next one is asked for.
+
+        Raises:
+            FatalError: no worker could start, or the executor itself was lost.
+        """
+        ...
+
+    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
+        """Call a function in a process apart; return None if it killed the process.
+
+        Args:
+            function: importable by name; what it raises is raised here.
+            args: of the function, pickled.
+            gpu: whether it runs a network, and wants the device of a worker.
+        """
+        ...
+
+    def totals(self) -> Totals:
+        """Return what the workers have done so far, units at work included."""
+        ...
+
+
+def new_executor(config: StylizeConfig) -> Executor:
+    """Make the executor that ``config.executor`` names; ``auto`` takes Ray where a cluster is at hand.
+
+    Raises:
+        ConfigError: the machine or the cluster has no place for the workers.
+    """
+    # "local" as an address asks for Ray on this machine; "auto" only for what runs already.
+    wants_ray = config.ray_address == "local" or cluster_at_hand(config.ray_address)
+    if config.executor == "ray" or (config.executor == "auto" and wants_ray):
+        from nst_ops.pipeline.executors.ray import RayExecutor  # seconds to import
+
+        return RayExecutor(config)
+    from nst_ops.pipeline.executors.local import LocalExecutor
+
+    return LocalExecutor(config)

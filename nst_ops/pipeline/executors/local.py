@@ -1,0 +1,224 @@
+"""The executor of this machine: one worker process per GPU, or one on the CPU, without Ray.
+
+The processes come from loky, whose workers neither fork nor run the caller's script again. Each worker has
+a pool of its own with one process in it: when that dies, exactly one unit is lost, and another process takes
+its place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import loky  # type: ignore[import-untyped]
+import numpy as np
+
+from nst_ops.collection.progress import Totals
+from nst_ops.collection.units import WorkUnit
+from nst_ops.config import StylizeConfig
+from nst_ops.config.errors import FatalError
+from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
+from nst_ops.pipeline.executors.pool import plan_pool, wants_gpu
+from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.telemetry import Reading, Telemetry
+from nst_ops.pipeline.worker import UnitResult, Worker
+from nst_ops.ray_cluster import Node, cores_per_node
+
+R = TypeVar("R")
+
+_COUNTERS = ("num_rows", "num_frames", "busy_s", "wait_s")
+_FAILED_STARTS = 2
+"""Processes that may die while they make their worker before the run is given up."""
+_DIES_AT_START = (
+    "the worker process dies while it loads the model, most likely for lack of memory: "
+    "take fewer workers (--workers.count 1) or a smaller model"
+)
+_PARENT_EVERY_S = 1.0
+"""Seconds between two looks of a worker whether its driver is still there."""
+
+
+class LocalExecutor:
+    """Runs units in worker processes of this machine; see ``Executor``.
+
+    Raises:
+        ConfigError: the machine has no place for the workers.
+    """
+
+    def __init__(self, config: StylizeConfig) -> None:
+        uses_gpus = wants_gpu(config) and not config.model.device.startswith("cuda:")
+        self.num_gpus = _count_gpus() if uses_gpus else 0
+        pool = plan_pool(config, [Node("here", cores_per_node(), self.num_gpus)])
+        self.num_workers = pool.initial_size
+        self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
+        counters = str(Path(self._scratch.name, "counters"))
+        self._counters = np.memmap(counters, np.float64, "w+", shape=(self.num_workers, len(_COUNTERS)))
+        self._processes = [
+            _WorkerProcess(counters, number, pool.threads, _visible_gpu(number, pool.gpus))
+            for number in range(self.num_workers)
+        ]
+
+    def __enter__(self) -> Self:
+        self._processes[0].submit(os.getpid)  # it loads what it needs while the driver plans
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        self._scratch.cleanup()
+
+    def run(self, spec: RunSpec, pending: PendingUnits) -> Iterator[Outcome]:
+        """Run units until ``pending`` is finished; yield their outcomes as they come."""
+        idle = list(reversed(self._processes))
+        at_work: dict[Future[UnitResult], tuple[_WorkerProcess, WorkUnit]] = {}
+        failed_starts = 0
+        while not pending.finished:
+            while idle and (unit := pending.take()):
+                process = idle.pop()
+                at_work[process.run(spec, unit)] = process, unit
+            done = wait(at_work, return_when=FIRST_COMPLETED).done
+            for future in done:
+                process, unit = at_work.pop(future)
+                try:
+                    outcome: Outcome = future.result()
+                except BrokenProcessPool as error:
+                    if process.died_at_start():  # no unit's fault
+                        failed_starts += 1
+                        if failed_starts > _FAILED_STARTS:
+                            raise FatalError(_DIES_AT_START) from error
+                        at_work[process.run(spec, unit)] = process, unit
+                        continue
+                    process.kill()
+                    outcome = LostUnit(unit.unit_id)
+                idle.append(process)
+                yield outcome
+
+    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
+        """Call a function in a worker process; return None if it killed the process."""
+        process = self._processes[0]
+        try:
+            return process.submit(function, *args).result()
+        except BrokenProcessPool:
+            process.kill()
+            return None
+
+    def totals(self) -> Totals:
+        """Return what the workers have done so far, units at work included."""
+        rows, frames, busy_s, wait_s = self._counters.sum(axis=0).tolist()
+        return Totals(num_rows=int(rows), num_frames=int(frames), busy_s=busy_s, wait_s=wait_s)
+
+
+class _WorkerProcess:
+    """One worker process after another, on one device."""
+
+    def __init__(self, counters: str, number: int, num_threads: int, gpu: str | None) -> None:
+        self._arguments = num_threads, counters, number
+        # Memory of a worker grows with its largest image so far; loky would take that for a leak.
+        self._environment = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
+        if gpu is not None:
+            self._environment["CUDA_VISIBLE_DEVICES"] = gpu
+        self._pool: Any = None
+        self._started: Future[None] | None = None
+
+    def submit(self, function: Callable[..., R], *args: object) -> Future[R]:
+        """Call a function in the process, which is started if there is none."""
+        if self._pool is None:
+            arguments = (os.getpid(),)
+            self._pool = loky.ProcessPoolExecutor(
+                1, initializer=_begin_process, initargs=arguments, env=self._environment
+            )
+        future: Future[R] = self._pool.submit(function, *args)
+        return future
+
+    def run(self, spec: RunSpec, unit: WorkUnit) -> Future[UnitResult]:
+        """Run a unit, after the worker is made if there is none yet."""
+        if self._started is None:
+            self._started = self.submit(_make_worker, spec, *self._arguments)
+        return self.submit(_run_unit, unit)
+
+    def died_at_start(self) -> bool:
+        """Return whether the process has died while it made the worker; the next call starts another."""
+        started = self._started
+        if started is None or not started.done() or started.exception() is None:
+            return False
+        self.kill()
+        return True
+
+    def kill(self) -> None:
+        """End the process at once: whatever it has reported is committed."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+        self._pool = self._started = None
+
+
+def _visible_gpu(number: int, gpus: float) -> str | None:
+    """Return the GPUs of a worker as CUDA_VISIBLE_DEVICES names them; None leaves the choice to torch."""
+    if not gpus:
+        return None
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(index) for index in range(_count_gpus())]
+    first = int(number * gpus + 1e-6)
+    return ",".join(names[first : first + max(1, int(gpus))])
+
+
+def _count_gpus() -> int:
+    """Count the GPUs of this machine that torch sees."""
+    if sys.platform == "linux" and not any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg", "/dev/kfd"))):
+        return 0  # importing torch takes seconds
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+# What runs in the worker process.
+
+_worker: Worker | None = None
+_problem = ""
+
+
+def _begin_process(parent: int) -> None:
+    """Leave Ctrl-C to the driver, and end when it has died."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int) -> None:
+    """Make the worker of this process, or note why there is none."""
+    global _worker, _problem
+    counters = np.memmap(counters_path, np.float64, "r+")[number * len(_COUNTERS) :]
+
+    def count(reading: Reading) -> None:
+        # One process writes here, and a killed one leaves no lock behind.
+        seconds = reading.seconds
+        for place, value in enumerate(
+            (reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s)
+        ):
+            counters[place] += value
+
+    try:
+        _worker = Worker(spec, num_threads, Telemetry(count))
+        _worker.warm_up()
+    except Exception as error:  # raised here it would count as the unit's
+        _problem = f"the worker cannot start: {error or type(error).__name__}"
+
+
+def _run_unit(unit: WorkUnit) -> UnitResult:
+    if _worker is None or _problem:
+        return UnitResult(unit.unit_id, fatal=_problem)
+    result = _worker(unit)
+    _worker.telemetry.flush()
+    return result

@@ -1,0 +1,380 @@
+"""The executor of a Ray cluster: one execution of Ray Data, whose actors take units from an exchange.
+
+The driver puts units into the exchange, an actor beside it, and takes outcomes out of it. Ray Data holds the
+pool of workers: it starts them, spreads them over the nodes, lets the pool grow, and starts them again when
+they die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+from ray.util.annotations import RayDeprecationWarning
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from nst_ops.collection.progress import Totals
+from nst_ops.config import StylizeConfig
+from nst_ops.config.errors import FatalError
+from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
+from nst_ops.pipeline.executors.pool import Pool, plan_pool
+from nst_ops.pipeline.executors.ray_worker import WorkerActor, parse_result
+from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.ray_cluster import connected, nodes, num_gpus
+
+R = TypeVar("R")
+
+_AHEAD = 64
+"""Units that wait in the exchange at least, and two for each worker."""
+_EVENTS_S = 0.5
+"""Seconds that the driver waits for news before it looks after the nodes."""
+_ANSWER_S = 10.0
+"""Seconds that a node has to answer a ping, and the exchange a question of the progress display."""
+_SILENCE_S = 60.0
+"""Seconds after which an exchange that does not answer is lost, and with it the run."""
+_END_S = 30.0
+"""Seconds that Ray Data has to end after the last unit."""
+_CALLS_AT_ONCE = 10_000
+"""Workers that may wait for the exchange at the same time."""
+
+
+class RayExecutor:
+    """Runs units on the workers of a Ray cluster, joined or started on this machine; see ``Executor``.
+
+    Raises:
+        ConfigError: there is no such cluster, or it has no place for the workers.
+        FatalError: Ray does not start on this machine.
+    """
+
+    def __init__(self, config: StylizeConfig) -> None:
+        self._config = config
+        self._connection = contextlib.ExitStack()
+        self._exchange: Any = None
+
+    def __enter__(self) -> Self:
+        self._connection.enter_context(connected(self._config.ray_address))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._exchange is not None and ray.is_initialized():
+            ray.kill(self._exchange)  # workers that still ask it for units end
+        self._connection.close()
+
+    @property
+    def num_workers(self) -> int:
+        """Workers that a run begins with on the cluster at hand."""
+        return plan_pool(self._config, nodes()).initial_size
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the cluster."""
+        return num_gpus()
+
+    def run(self, spec: RunSpec, pending: PendingUnits) -> Iterator[Outcome]:
+        """Run units until ``pending`` is finished; yield their outcomes as they come."""
+        try:
+            yield from self._run(spec, pending)
+        except ray.exceptions.RayError as error:
+            reason = str(error).splitlines()[0]
+            raise FatalError(f"Ray was lost ({reason}): run the same command again to go on") from error
+
+    def _run(self, spec: RunSpec, pending: PendingUnits) -> Iterator[Outcome]:
+        pool = plan_pool(spec.config, nodes()).at_most(pending.at_most)
+        ahead = max(_AHEAD, 2 * pool.max_size)
+        # Beside the driver: on any other node it could die while the run goes on.
+        place = {"num_cpus": 0, "max_concurrency": _CALLS_AT_ONCE, "scheduling_strategy": beside_driver()}
+        exchange: Any = ray.remote(**place)(_Exchange).remote(pool.max_size)
+        self._exchange = exchange
+        execution = _Execution(spec, pool, exchange)
+        execution.start()
+        num_waiting = 0
+        while not pending.finished:
+            units: list[str] = []
+            while num_waiting + len(units) < ahead and (unit := pending.take()):
+                units.append(json.dumps(asdict(unit)))
+            news: dict[str, Any] = ray.get(exchange.exchange.remote(units, _EVENTS_S), timeout=_SILENCE_S)
+            num_waiting = news["num_waiting"]
+            if news["problem"]:
+                raise FatalError(news["problem"])
+            for result in news["results"]:
+                yield parse_result(result)
+            dead = dead_nodes({node_id for _, node_id in news["lost"]}, ping=True)
+            for unit_id, node_id in news["lost"]:
+                yield LostUnit(unit_id, node_died=node_id in dead)
+            if dead := dead_nodes(set(news["nodes"]), ping=False):
+                exchange.drop_nodes.remote(list(dead))
+            if not execution.is_alive() and not pending.finished:
+                raise FatalError(f"no worker could start, or all were lost ({execution.reason}): {_SEE_LOGS}")
+        ray.get(exchange.close.remote())
+        execution.join(_END_S)
+
+    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
+        """Call a function in a task of its own; return None if it killed its process."""
+        task: Any = ray.remote(num_gpus=1 if gpu and self.num_gpus else 0, max_retries=0)(function)
+        try:
+            result: R = ray.get(task.remote(*args))
+            return result
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:
+            return None
+
+    def totals(self) -> Totals:
+        """Return what the workers have done so far, units at work included."""
+        if self._exchange is None:
+            return Totals()
+        totals: Totals = ray.get(self._exchange.totals.remote(), timeout=_ANSWER_S)
+        return totals
+
+
+_SEE_LOGS = "see the logs of Ray, by default in /tmp/ray/session_latest"
+
+
+class _Execution(threading.Thread):
+    """The one execution of Ray Data: leases in, one for each worker, and a new one for each that is lost."""
+
+    def __init__(self, spec: RunSpec, pool: Pool, exchange: Any) -> None:
+        super().__init__(name="ray-data", daemon=True)
+        self.reason = "Ray Data ended"
+        _configure_ray_data()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RayDeprecationWarning)  # there is no other way in before 2.64
+            # Once only: a lease that was taken is gone.
+            place = {"max_retries": 0, "scheduling_strategy": beside_driver()}
+            leases = ray.data.read_datasource(
+                _LeaseSource(exchange), override_num_blocks=1, num_cpus=0, ray_remote_args=place
+            )
+            self._dataset: Dataset = leases.map_batches(
+                WorkerActor,
+                batch_size=1,
+                compute=ActorPoolStrategy(
+                    min_size=pool.min_size,
+                    initial_size=pool.initial_size,
+                    max_size=pool.max_size,
+                    max_tasks_in_flight_per_actor=1,
+                ),
+                fn_constructor_args=(spec, pool.threads, exchange),
+                num_cpus=pool.cpus,
+                num_gpus=pool.gpus,
+                # The worker comes back for other units; the unit that killed it is the run's to try again.
+                max_restarts=-1,
+                max_task_retries=0,
+            )
+
+    def run(self) -> None:
+        """Drain the dataset, in this thread."""
+        try:
+            for _ in self._dataset.iter_rows():
+                pass
+        except Exception as error:  # the cluster is gone, or the run was stopped
+            self.reason = (str(error) or type(error).__name__).splitlines()[0]
+
+
+class _LeaseSource(Datasource):
+    """Reads leases from the exchange, one row in a block of its own."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+
+    def estimate_inmemory_data_size(self) -> None:
+        """Return no estimate."""
+
+    def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
+        """Return one task, which reads as long as the run goes on."""
+        exchange = self._exchange
+
+        def read() -> Iterator[pa.Table]:
+            while ray.get(exchange.next_lease.remote()):
+                yield pa.table({"lease": [1]})
+
+        return [ReadTask(read, BlockMetadata(None, None, None, None))]
+
+
+class _Exchange:
+    """An actor between driver and workers: units one way, results the other, and who is at work on what.
+
+    Args:
+        num_leases: workers at most.
+    """
+
+    def __init__(self, num_leases: int) -> None:
+        self._units: deque[str] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._num_leases = num_leases
+        self._lease_wanted = asyncio.Event()
+        self._lease_wanted.set()
+        self._news = asyncio.Event()
+        self._closed = False
+        self._holders: dict[str, str] = {}  # node of each worker that holds a lease
+        self._at_work: dict[str, str] = {}  # unit of each worker
+        self._generations: dict[str, int] = {}
+        self._results: list[str] = []
+        self._lost: list[tuple[str, str]] = []
+        self._problem = ""
+        self._totals = Totals()
+
+    async def exchange(self, units: list[str], timeout_s: float) -> dict[str, Any]:
+        """Take units from the driver, and give it the news: at once if there are some, or after a while."""
+        self._units.extend(units)
+        self._wake()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout_s)
+        self._news.clear()
+        results, lost, self._results, self._lost = self._results, self._lost, [], []
+        return {
+            "results": results,
+            "lost": lost,
+            "problem": self._problem,
+            "nodes": sorted(set(self._holders.values())),
+            "num_waiting": len(self._units),
+        }
+
+    async def next_unit(self, worker_id: str, node_id: str, generation: int, result: str) -> str:
+        """Take the result of a worker's last unit, and give it the next; nothing at the end of the run."""
+        self._holders[worker_id] = node_id
+        if result:
+            self._at_work.pop(worker_id, None)
+            self._results.append(result)
+            self._news.set()
+        while not self._units and not self._closed:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        if self._generations.get(worker_id) != generation:
+            self._wake()  # it has died while it waited, and must not take a unit along
+            return ""
+        if not self._units:
+            self._holders.pop(worker_id, None)
+            return ""
+        unit = self._units.popleft()
+        # Known before the unit can kill the worker.
+        self._at_work[worker_id] = json.loads(unit)["unit_id"]
+        return unit
+
+    async def register(self, worker_id: str, node_id: str) -> int:
+        """Note that a worker has started; what it was at work on before is lost."""
+        self._lose(worker_id)
+        self._generations[worker_id] = self._generations.get(worker_id, 0) + 1
+        return self._generations[worker_id]
+
+    async def drop_nodes(self, node_ids: list[str]) -> None:
+        """Note that nodes have died, and with them what their workers were at work on."""
+        for worker_id, node_id in list(self._holders.items()):
+            if node_id in node_ids:
+                self._lose(worker_id)
+                self._generations[worker_id] = self._generations.get(worker_id, 0) + 1
+
+    async def next_lease(self) -> bool:
+        """Wait until another worker may start; false at the end of the run."""
+        while not self._num_leases and not self._closed:
+            self._lease_wanted.clear()
+            await self._lease_wanted.wait()
+        self._num_leases -= 1
+        return not self._closed
+
+    async def fail(self, problem: str) -> None:
+        """Note why a node cannot work on this run."""
+        self._problem = self._problem or problem
+        self._news.set()
+
+    async def add(self, num_rows: int, num_frames: int, busy_s: float, wait_s: float) -> None:
+        """Count the work since a worker's last report, and how long its network was busy and waited."""
+        done = self._totals
+        self._totals = done._replace(
+            num_rows=done.num_rows + num_rows,
+            num_frames=done.num_frames + num_frames,
+            busy_s=done.busy_s + busy_s,
+            wait_s=done.wait_s + wait_s,
+        )
+
+    async def totals(self) -> Totals:
+        """Return everything that was added so far."""
+        return self._totals
+
+    async def close(self) -> None:
+        """End the run: whoever waits gets nothing more."""
+        self._closed = True
+        self._lease_wanted.set()
+        self._wake()
+
+    def _lose(self, worker_id: str) -> None:
+        """Note that a worker has died, with its lease and its unit."""
+        node_id = self._holders.pop(worker_id, None)
+        if node_id is None:
+            return
+        self._num_leases += 1
+        self._lease_wanted.set()
+        if unit_id := self._at_work.pop(worker_id, None):
+            self._lost.append((unit_id, node_id))
+            self._news.set()
+
+    def _wake(self) -> None:
+        """Let as many workers go on as there are units, or all at the end."""
+        number = len(self._waiting) if self._closed else min(len(self._waiting), len(self._units))
+        for _ in range(number):
+            self._waiting.popleft().set_result(None)
+
+
+def beside_driver() -> Any:
+    """Return the place of an actor or a task on the node of the driver, with which it may die."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def dead_nodes(node_ids: set[str], ping: bool) -> set[str]:
+    """Return which of the nodes have died.
+
+    Args:
+        node_ids: ids of nodes.
+        ping: ask those that Ray takes for alive: one may have died so lately that Ray has not noticed.
+    """
+    if not node_ids:
+        return set()
+    alive = node_ids & {node.node_id for node in nodes()}
+    if not ping:
+        return node_ids - alive
+    pings = {node_id: _ping(node_id) for node_id in alive}
+    if pings:
+        ray.wait(list(pings.values()), num_returns=len(pings), timeout=_ANSWER_S)
+    return {node_id for node_id in node_ids if node_id not in alive or not _answered(pings[node_id])}
+
+
+def _ping(node_id: str) -> Any:
+    place: Any = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(_nothing).remote()
+
+
+def _nothing() -> None:
+    """Do nothing, which only a node that lives can do."""
+
+
+def _answered(ping: Any) -> bool:
+    try:
+        ray.get(ping, timeout=0)
+    except ray.exceptions.RayError:  # it died, or has no answer yet
+        return False
+    return True
+
+
+def _configure_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a lost lease is given out again
+    context.execution_no_progress_timeout_s = -1  # a lease lasts as long as the run
+    context.target_max_block_size = 1  # a lease is a block, for each to be a task
+    # Busy with their one lease is as busy as workers get: by default a pool of them would never grow.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

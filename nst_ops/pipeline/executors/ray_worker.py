@@ -1,0 +1,148 @@
+"""The Ray side of a worker: an actor that takes one unit after another from the exchange."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.util.metrics import Counter, Gauge
+
+from nst_ops.collection.constants import RUN_FILE
+from nst_ops.collection.units import WorkUnit
+from nst_ops.media.video import Segment
+from nst_ops.pipeline.prefetch import Timings
+from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.telemetry import Reading, Telemetry
+from nst_ops.pipeline.worker import UnitResult, Worker
+from nst_ops.storage import Folder, configure_storage
+
+_REMEDY = "use s3:// or a disk that all nodes mount at the same path, with credentials on every node"
+
+
+class NotSharedError(OSError):
+    """This node does not see the input or the output of the run; the message has the remedy."""
+
+
+class WorkerActor:
+    """A worker as Ray Data calls it, or the reason why there is none on this node.
+
+    Ray Data hands it a lease, a row that says nothing: while it holds one it takes unit after unit from the
+    exchange. So a run is one execution of Ray Data whatever its units, and Ray keeps nothing of a unit.
+    """
+
+    def __init__(self, spec: RunSpec, num_threads: int, exchange: Any) -> None:
+        self.exchange = exchange
+        context = ray.get_runtime_context()
+        self.address = context.get_actor_id(), context.get_node_id()
+        # In the place of a process that died: the exchange sees which unit is lost with that one.
+        self.generation: int = ray.get(exchange.register.remote(*self.address))
+        self.metrics = WorkerMetrics(f"{platform.node()}:{os.getpid()}")
+        self.telemetry = Telemetry(self._report, self.metrics.show)
+        self.worker: Worker | None = None
+        try:
+            check_shared(spec)
+            self.worker = Worker(spec, num_threads, self.telemetry)
+            self.worker.warm_up()
+        except Exception as error:  # raised here it would reach the driver as "actor died"
+            problem = f"node {platform.node()} cannot work on this run: {error or type(error).__name__}"
+            ray.get(exchange.fail.remote(problem))
+
+    def __call__(self, lease: dict[str, Any]) -> dict[str, list[int]]:
+        """Work until the run has no more units; return how many there were."""
+        num_units, result = 0, ""
+        while self.worker:
+            record = ray.get(self.exchange.next_unit.remote(*self.address, self.generation, result))
+            if not record:
+                break
+            outcome = self.worker(parse_unit(record))
+            self.telemetry.flush()
+            self.metrics.count(outcome.statuses)
+            result = json.dumps(asdict(outcome))
+            num_units += 1
+        return {"units": [num_units]}
+
+    def _report(self, reading: Reading) -> None:
+        seconds = reading.seconds
+        figures = reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s
+        if any(figures):
+            self.exchange.add.remote(*figures)
+
+
+class WorkerMetrics:
+    """Metrics of one worker for Ray's dashboard and Prometheus; a process makes them once.
+
+    Args:
+        worker: its name.
+    """
+
+    _GAUGES = {  # noqa: RUF012
+        "busy_share": "Share of the time that the network of a worker was busy, 0 to 1.",
+        "decode_queue_fill": "Fill of the queue before the network, 0 to 1; 0: the decoder is the slowest.",
+        "encode_queue_fill": "Fill of the queue before the encoder, 0 to 1; 1: the encoder is the slowest.",
+    }
+
+    def __init__(self, worker: str) -> None:
+        self._frames = Counter("nst_ops_frames_total", "Video frames stylized.")
+        self._rows = Counter("nst_ops_items_total", "Rows settled, by status.", ("status",))
+        self._seconds = Counter(
+            "nst_ops_stage_seconds_total", "Seconds busy, by stage; stages run side by side.", ("stage",)
+        )
+        self._gauges = {
+            name: Gauge(f"nst_ops_{name}", about, ("worker",)).set_default_tags({"worker": worker})
+            for name, about in self._GAUGES.items()
+        }
+
+    def show(self, reading: Reading) -> None:
+        """Show a reading."""
+        if reading.num_frames:
+            self._frames.inc(reading.num_frames)
+        for name, seconds in asdict(reading.seconds).items():
+            if seconds > 0:
+                self._seconds.inc(seconds, {"stage": name.removesuffix("_s")})
+        self._gauges["busy_share"].set(min(1.0, reading.seconds.stylize_s / reading.elapsed_s))
+        self._gauges["decode_queue_fill"].set(reading.decode_fill)
+        self._gauges["encode_queue_fill"].set(reading.encode_fill)
+
+    def count(self, statuses: Mapping[str, int]) -> None:
+        """Count the rows of a unit that has ended."""
+        for status, number in statuses.items():
+            self._rows.inc(number, {"status": status})
+
+
+def check_shared(spec: RunSpec) -> None:
+    """Look for the input, and for the ``run.json`` that the driver has written into the output.
+
+    Raises:
+        NotSharedError: this node has a disk of its own, on which rows would vanish.
+    """
+    configure_storage(spec.config.storage)
+    output = Folder(spec.config.output)
+    try:
+        run_id = json.loads(output.read_bytes(RUN_FILE))["run_id"]
+    except (OSError, ValueError, KeyError) as error:
+        raise NotSharedError(f"it does not see '{output.uri(RUN_FILE)}' ({error}): {_REMEDY}") from error
+    if run_id != spec.run_id:
+        raise NotSharedError(f"its '{output.uri(RUN_FILE)}' is of another run, {run_id}: {_REMEDY}")
+    source = Folder(spec.source_root)
+    # A mount point on which nothing is mounted is there, and empty.
+    if source.is_local and (not source.exists() or source.is_empty()):
+        raise NotSharedError(f"it does not see the input '{source.uri()}': {_REMEDY}")
+
+
+def parse_unit(text: str) -> WorkUnit:
+    """Read a unit from its JSON."""
+    record = json.loads(text)
+    segment = Segment(**record["segment"]) if record["segment"] else None
+    return WorkUnit(**{**record, "items": tuple(record["items"]), "segment": segment})
+
+
+def parse_result(text: str) -> UnitResult:
+    """Read a result from its JSON."""
+    record = json.loads(text)
+    segments = tuple(Segment(**segment) for segment in record["segments"])
+    return UnitResult(**{**record, "timings": Timings(**record["timings"]), "segments": segments})

@@ -1,0 +1,229 @@
+"""Images: read → stylize → encode → commit, the same for files and for images in shards.
+
+Reading runs in a thread ahead of the network, encoding and writing in threads behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nst_ops.collection.constants import REPORT
+from nst_ops.collection.manifest import Row
+from nst_ops.collection.units import Item, WorkUnit, few_styles_each
+from nst_ops.media.errors import TooLargeError
+from nst_ops.media.formats import image_output
+from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
+from nst_ops.media.shards import Sample, ShardImage
+from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.prefetch import Timings, map_threads, prefetch, timed
+from nst_ops.pipeline.video import stylize_video
+from nst_ops.storage import StorageError
+from nst_ops.stylizers import Style
+
+R = TypeVar("R")
+
+_UPLOADS = 8
+"""Images that are encoded and uploaded at once: a small upload mostly waits for answers."""
+
+
+@dataclass
+class ImageTask:
+    """An image on its way through one style."""
+
+    item: Item
+    """The source, for its row."""
+    style_name: str
+    image: DecodedImage | None = None
+    """None where there is an error, where the image is animated, and for a sample without one."""
+    style: Style | None = None
+    """None for a network that has its own style."""
+    stylized_hwc: UInt8Array | None = None
+    """(H, W, 3), once it is stylized."""
+    error: Exception | None = None
+    timings: Timings = field(default_factory=Timings)
+    losses: list[dict[str, float]] = field(default_factory=list)
+    """The losses of each step, where the image was optimized."""
+    sample: Sample | None = None
+    """The sample of a shard that the image is a part of."""
+    shard_image: ShardImage | None = None
+    """The image there."""
+
+
+def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
+    """Stylize the image files of a unit; return the row of each, in each of its styles."""
+    rows: list[Row] = []
+    animated: dict[str, Item] = {}
+    num_threads = 1 if context.output.is_local or context.run_spec.kind.has_losses else _UPLOADS
+    tasks = stylize_tasks(context, _read(context, unit), timings)
+    written = write_behind(context, partial(_write, context, unit), tasks, timings, num_threads)
+    for task, row in written:
+        if row:
+            rows.append(row)
+        else:
+            animated[task.item["item_id"]] = {**task.item, "kind": "video"}
+    for video in animated.values():  # only now, since there is one network for all
+        for few in few_styles_each(video):
+            rows += stylize_video(context, unit, few, timings, animated=True)
+    return rows
+
+
+def _read(context: WorkerContext, unit: WorkUnit) -> Iterator[ImageTask]:
+    reads = context.source.read_ahead(item["relpath"] for item in unit.items)
+    for item, read in zip(unit.items, reads, strict=True):
+        yield from decode_tasks(context, item, read)
+
+
+def _write(context: WorkerContext, unit: WorkUnit, task: ImageTask) -> tuple[ImageTask, Row | None]:
+    """Encode and write an image; return its row, or none for an animated one, which becomes a video."""
+    if task.error is None and task.stylized_hwc is None:
+        return task, None
+    started = time.perf_counter()
+    outcome: dict[str, Any] = {}
+    with failing(task):
+        if task.error is None:
+            assert task.image is not None
+            has_alpha = task.image.alpha_hw is not None
+            relpath, image_format = image_output(task.item["relpath"], has_alpha=has_alpha)
+            relpath = context.output_path(task.item, task.style_name, relpath)
+            data = encode_task(context, task, image_format)
+            context.output.write_bytes(relpath, data)
+            outcome = {"output_uri": context.output.uri(relpath), **image_columns(task, data)}
+            if task.losses:
+                _plot_losses(context, task, relpath)
+            task.timings.encode_s = time.perf_counter() - started
+    context.telemetry.add(1, 0)
+    if task.error:
+        return task, context.failed_row(unit, task.item, task.style_name, task.error, task.timings)
+    return task, context.row(unit, task.item, task.style_name, task.timings, **outcome)
+
+
+def _plot_losses(context: WorkerContext, task: ImageTask, relpath: str) -> None:
+    from nst_ops.report.loss_curve import plot_losses  # matplotlib takes a second to load
+
+    terms = [term for term in task.losses[0] if term not in ("step", "total")]
+    with context.output.atomic_write(f"{REPORT}/losses/{relpath}.png") as temporary:
+        plot_losses(temporary, terms, task.losses, smooth=False)
+
+
+def decode_tasks(
+    context: WorkerContext,
+    item: Item,
+    read: Callable[[], bytes],
+    sample: Sample | None = None,
+    shard_image: ShardImage | None = None,
+) -> Iterator[ImageTask]:
+    """Decode an image once for all of its styles, and read their style images."""
+    first = ImageTask(item, "")
+    started = time.perf_counter()
+    with failing(first):
+        data = read()
+        if not is_animated(data):
+            first.image = decode_image(data, context.config.resize.max_side)
+    share_s = (time.perf_counter() - started) / len(item["styles"])
+    for name in item["styles"]:
+        task = ImageTask(item, name, first.image, error=first.error, sample=sample, shard_image=shard_image)
+        started = time.perf_counter()
+        if task.image is not None:
+            with failing(task):  # a bad style image costs its rows, never the run
+                task.style = context.read_style(name)
+        task.timings.decode_s = share_s + time.perf_counter() - started
+        yield task
+
+
+def stylize_tasks(
+    context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings
+) -> Iterator[ImageTask]:
+    """Stylize neighbors of one size in batches; images are large: no more than a batch is read ahead."""
+    batch_size, telemetry = context.config.model.batch_size, context.telemetry
+    ahead = prefetch(timed(tasks, timings, "decode_s"), batch_size, timings, telemetry.decode_fill)
+    with contextlib.closing(ahead):
+        for _, run in itertools.groupby(ahead, key=lambda task: task.image and task.image.rgb_hwc.shape):
+            while batch := list(itertools.islice(run, batch_size)):
+                if batch[0].image:
+                    _stylize_batch(context, batch, timings)
+                yield from batch
+
+
+def _stylize_batch(context: WorkerContext, batch: list[ImageTask], timings: Timings) -> None:
+    frames_nhwc = np.stack([task.image.rgb_hwc for task in batch if task.image])
+    started = time.perf_counter()
+    with failing(*batch, only=MemoryError):
+        stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch])
+        losses = getattr(context.stylizer, "last_losses", [[] for _ in batch])
+        for task, stylized_hwc, steps in zip(batch, stylized_nhwc, losses, strict=True):
+            task.stylized_hwc, task.losses = stylized_hwc, steps
+    elapsed_s = time.perf_counter() - started
+    timings.stylize_s += elapsed_s
+    for task in batch:
+        task.timings.stylize_s = elapsed_s / len(batch)
+
+
+def write_behind(
+    context: WorkerContext,
+    write: Callable[[ImageTask], R],
+    tasks: Iterator[ImageTask],
+    timings: Timings,
+    num_threads: int = 1,
+) -> Iterator[R]:
+    """Write images in threads behind the network; with one thread in their order."""
+
+    def timed_write(task: ImageTask) -> R:
+        started = time.perf_counter()
+        try:
+            return write(task)
+        finally:
+            timings.encode_s += time.perf_counter() - started
+
+    depth, telemetry = context.config.model.batch_size, context.telemetry
+    with telemetry.follow(timings):
+        yield from map_threads(timed_write, tasks, depth, timings, telemetry.encode_fill, num_threads)
+
+
+def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> bytes:
+    """Encode a stylized image with the transparency and the EXIF of its source."""
+    assert task.image is not None
+    assert task.stylized_hwc is not None
+    quality = context.config.images.quality
+    return encode_image(task.stylized_hwc, task.image.alpha_hw, image_format, quality, task.image.exif)
+
+
+def image_columns(task: ImageTask, data: bytes) -> dict[str, Any]:
+    """Return the manifest's columns of a stylized image, but for the place of its output."""
+    assert task.image is not None
+    assert task.stylized_hwc is not None
+    return {
+        "status": "ok",
+        "output_bytes": len(data),
+        "output_sha256": hashlib.sha256(data).hexdigest(),
+        "width": task.image.source_size[0],
+        "height": task.image.source_size[1],
+        "output_width": task.stylized_hwc.shape[1],
+        "output_height": task.stylized_hwc.shape[0],
+        "num_frames": 1,
+    }
+
+
+@contextlib.contextmanager
+def failing(*tasks: ImageTask, only: type[Exception] = Exception) -> Iterator[None]:
+    """Let an error in here fail these images, and nothing else.
+
+    Raises:
+        StorageError: no image's fault.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except only as error:  # any bad file becomes a row, never the end of the run
+        reason = TooLargeError(str(error)) if isinstance(error, MemoryError) else error
+        for task in tasks:
+            task.image, task.error = None, task.error or reason

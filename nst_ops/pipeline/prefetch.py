@@ -1,0 +1,216 @@
+"""Threads and bounded queues: what comes before the network, and after it, runs beside it.
+
+``prefetch`` runs a generator ahead of whoever iterates over it, ``fan_out`` hands the items of a generator
+to several consumers, ``map_threads`` calls a function on items in threads. The queues' depth bounds memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+FillObserver = Callable[[float], None]
+"""Is told how full a queue is, 0 to 1, whenever its consumer on the network's side looks."""
+
+_POLL_S = 0.1
+"""Seconds between two looks whether the other side of a full queue is still there."""
+
+
+@dataclass
+class Timings:
+    """Seconds that each stage of an item or a unit was busy, and that the network waited."""
+
+    decode_s: float = 0.0
+    stylize_s: float = 0.0
+    smooth_s: float = 0.0
+    encode_s: float = 0.0
+    wait_s: float = 0.0
+
+    def add(self, other: Timings) -> None:
+        """Add another's seconds to these."""
+        for stage in fields(self):
+            setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
+
+
+class _End:
+    """The last item of a queue, with the exception that ended its producer, if one did."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+def timed(items: Iterator[T], timings: Timings, stage: str) -> Iterator[T]:
+    """Add the seconds that each ``next(items)`` takes to the field ``stage`` of ``timings``."""
+    while True:
+        started = time.perf_counter()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            setattr(timings, stage, getattr(timings, stage) + time.perf_counter() - started)
+        yield item
+
+
+def prefetch(
+    items: Iterator[T], depth: int, timings: Timings | None = None, observe_fill: FillObserver | None = None
+) -> Generator[T, None, None]:
+    """Iterate over ``items`` in a thread of its own, at most ``depth`` ahead.
+
+    Close the returned generator (or exhaust it) to stop the thread. An exception of ``items`` is raised here.
+
+    Args:
+        items: run in the thread.
+        depth: items that may wait.
+        timings: where ``wait_s`` counts the waiting for the next item.
+        observe_fill: told how full the queue is before each item is taken.
+    """
+    ready: queue.Queue[T | _End] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: T | _End) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        end = _End()
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as error:  # whatever it was, it belongs to the consumer
+            end = _End(error)
+        put(end)
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            if observe_fill:
+                observe_fill(ready.qsize() / depth)
+            started = time.perf_counter()
+            item = ready.get()
+            if timings:
+                timings.wait_s += time.perf_counter() - started
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def map_threads(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    depth: int,
+    timings: Timings,
+    observe_fill: FillObserver | None = None,
+    num_threads: int = 1,
+) -> Iterator[R]:
+    """Call ``function`` on every item in threads of its own; yield the results in the order of the items.
+
+    An exception of ``function`` is raised here, and ends the calls; one of ``items`` drops what waits.
+
+    Args:
+        function: called in one of the threads; with one thread, in the order of the items.
+        items: taken in the caller's thread.
+        depth: items that may wait beside those at work.
+        timings: where ``wait_s`` counts the waiting for room.
+        observe_fill: told how full the queue is, 0 to 1, before each item is handed over.
+        num_threads: calls at once.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(num_threads, "map") as pool:
+        try:
+            for item in items:
+                started = time.perf_counter()
+                while len(waiting) >= depth + num_threads or (waiting and waiting[0].done()):
+                    result = waiting.popleft().result()
+                    timings.wait_s += time.perf_counter() - started
+                    yield result
+                    started = time.perf_counter()
+                if observe_fill:
+                    observe_fill(max(0, len(waiting) - num_threads) / depth)
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def fan_out(
+    items: Iterator[tuple[int, T]],
+    consumers: Sequence[Callable[[Iterator[T]], None]],
+    depth: int,
+    timings: Timings,
+) -> None:
+    """Run consumers in a thread each, on the items that are meant for them.
+
+    Args:
+        items: (number of a consumer, item) pairs; left alone once all consumers have returned.
+        consumers: one that returns early gets no more, and holds up none of the others.
+        depth: items that may wait before each consumer.
+        timings: where ``wait_s`` counts the waiting for room before a consumer.
+
+    Raises:
+        BaseException: the exception of ``items``, which is raised in all consumers as well; else the first
+            one of a consumer.
+    """
+    with ThreadPoolExecutor(len(consumers), "fan-out") as pool:
+        lanes = [_Lane(pool, consumer, depth) for consumer in consumers]
+        end = _End()
+        try:
+            for number, item in items:
+                started = time.perf_counter()
+                lanes[number].put(item)
+                timings.wait_s += time.perf_counter() - started
+                if all(lane.ended.done() for lane in lanes):
+                    break
+        except BaseException as error:  # no consumer may think that it has had everything
+            end = _End(error)
+            raise
+        finally:
+            for lane in lanes:
+                lane.put(end)
+    for lane in lanes:
+        lane.ended.result()
+
+
+class _Lane(Generic[T]):
+    """The queue before a consumer, and the consumer at work."""
+
+    def __init__(self, pool: ThreadPoolExecutor, consumer: Callable[[Iterator[T]], None], depth: int) -> None:
+        self._waiting: queue.Queue[T | _End] = queue.Queue(depth)
+        self.ended = pool.submit(consumer, self._items())
+
+    def put(self, item: T | _End) -> None:
+        while not self.ended.done():
+            try:
+                self._waiting.put(item, timeout=_POLL_S)
+                return
+            except queue.Full:
+                continue
+
+    def _items(self) -> Iterator[T]:
+        while not isinstance(item := self._waiting.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error

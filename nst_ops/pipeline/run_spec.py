@@ -1,0 +1,165 @@
+"""The specification of a run: what every worker is told once, and by what two runs are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nst_ops.collection.constants import RESERVED
+from nst_ops.collection.manifest import SCHEMA, Row
+from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.units import Item
+from nst_ops.config import ConfigError, StylizeConfig
+from nst_ops.config.stylize import StyleConfig
+from nst_ops.media.video.encoders import check_encoder, encoder_for
+from nst_ops.models.checkpoint_files import PRETRAINED
+from nst_ops.storage import Folder
+from nst_ops.stylizers.registry import KINDS, ModelKind, model_kind
+from nst_ops.stylizers.style_images import StyleImages
+from nst_ops.temporal.smoothing import load_smoother
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that the workers of a run share. It is pickled to them."""
+
+    config: StylizeConfig
+    kind: ModelKind
+    run_id: str
+    model_sha256: str
+    config_sha256: str
+    choice: StyleChoice
+    source_root: str
+    """What the URIs of all sources begin with, up to their paths."""
+    style_images: StyleImages | None = None
+    """None for a network that has its own style."""
+
+    @property
+    def style(self) -> str:
+        """The name of the style, or how many there are."""
+        return self.style_images.fingerprint if self.style_images else self.choice.names[0]
+
+
+def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
+    """Specify a run of ``config``, after a look whether model and styles load at all: now, not on every node.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    model = config.model
+    try:
+        kind = model_kind(model.kind)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    style_images = _open_style_images(config, kind)
+    # Workers of a cluster stand in another folder: relative paths would not mean the same there.
+    absolute = {"input": Folder(config.input).uri(), "output": Folder(config.output).uri()}
+    config = config.model_copy(update=absolute)
+    if config.temporal.freeze_statistics and not kind.can_freeze:
+        raise ConfigError(f"model.kind {kind.name} takes no temporal.freeze_statistics: leave it out")
+    try:
+        path = kind.weights_file(model)
+        tried = kind.with_weights_file(model, path) if path else model
+        kind.load(tried.model_copy(update={"device": "cpu"}), config.style.alpha)
+        load_smoother(config.temporal, "cpu")
+        check_encoder(config.video)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+    # A shipped style keeps its name: every node has its own copy, perhaps in another place.
+    if path and path.parent != PRETRAINED and "://" not in model.checkpoint:
+        config = config.model_copy(update={"model": kind.with_weights_file(model, path.resolve())})
+    choice = StyleChoice((path.stem if path else kind.name,))
+    if style_images:
+        choice = StyleChoice(style_images.names, config.style.mode, config.style.seed)
+    return RunSpec(
+        config=config,
+        kind=kind,
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        model_sha256=sha256,
+        config_sha256=_digest(_shaping_settings(config, kind)),
+        choice=choice,
+        source_root=source_root,
+        style_images=style_images,
+    )
+
+
+def fingerprint(spec: RunSpec) -> dict[str, Any]:
+    """Return all that shapes the outputs of a run: two runs may share a folder only if it is the same."""
+    sections = _shaping_settings(spec.config, spec.kind)
+    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    style = {"style.images" if spec.style_images else "style": spec.style}
+    return {"input": Folder(spec.config.input).uri(), "model_sha256": spec.model_sha256, **style, **flat}
+
+
+def manifest_row(spec: RunSpec, item: Item, style: str, **outcome: Any) -> Row:
+    """Make a manifest row of ``item`` in ``style``, with the columns that are the same in all of the run."""
+    return {
+        **dict.fromkeys(SCHEMA.names),
+        **{key: item[key] for key in ("item_id", "source_uri", "source_bytes", "source_version", "kind")},
+        "source_member": item.get("source_member"),
+        "style": style,
+        "model": spec.kind.name,
+        "model_sha256": spec.model_sha256,
+        "config_sha256": spec.config_sha256,
+        "run_id": spec.run_id,
+        "finished_at": datetime.now(UTC),
+        **outcome,
+    }
+
+
+def _open_style_images(config: StylizeConfig, kind: ModelKind) -> StyleImages | None:
+    """List the style images that the model needs; a setting that it would not heed is an error."""
+    style = config.style
+    if not kind.takes_style_images:
+        for key in ("images", "mode", "alpha", "seed"):
+            if getattr(style, key) != StyleConfig.model_fields[key].default:
+                raise ConfigError(
+                    f"model.kind {kind.name} takes no style.{key}: leave it out, "
+                    "or take --model.kind vit_adain"
+                )
+        return None
+    if not style.images:
+        raise ConfigError(
+            f"model.kind {kind.name} takes its style from images: give --style.images, "
+            "one image or a folder of them"
+        )
+    if style.alpha != 1 and not kind.takes_alpha:
+        instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
+        raise ConfigError(f"model.kind {kind.name} takes no style.alpha{instead}")
+    images = StyleImages.open(style)
+    if style.mode == "each" and (taken := RESERVED & set(images.names)):
+        raise ConfigError(
+            f"style image '{images.relpaths[min(taken)]}' would get the folder '{min(taken)}', where the "
+            "run keeps its own files: rename it"
+        )
+    return images
+
+
+def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
+    """Return the settings that shape outputs; how fast or where they are made does not."""
+    sections = {"model", "style", "resize", "images", "video", "temporal", "shards"}
+    dump = config.model_dump(mode="json", include=sections)
+    for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
+        dump["model"].pop(key)
+    if config.temporal.mode == "none":  # the rest of the section changes nothing
+        dump["temporal"] = {key: dump["temporal"][key] for key in ("mode", "freeze_statistics")}
+    if config.video.crf is None and not config.video.bitrate_kbps:
+        dump["video"]["crf"] = encoder_for(config.video).default_crf
+    own = {name: dump["model"].pop(name) for name in {k.own_section for k in KINDS.values()} - {""}}
+    if kind.own_section:
+        own[kind.own_section].pop(kind.weights_key.rpartition(".")[2])
+        dump[f"model.{kind.own_section}"] = own[kind.own_section]
+    if kind.takes_style_images:
+        dump["style"].pop("images")  # they count by their own fingerprint
+    else:
+        dump["style"] = {"preserve_color": True} if config.style.preserve_color else {}
+    return dump
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

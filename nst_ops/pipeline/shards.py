@@ -1,0 +1,287 @@
+"""Shards: many images in one file, stylized into a shard or files; and image files packed into a shard."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+from nst_ops.collection.manifest import Row
+from nst_ops.collection.units import Item, WorkUnit, item_id
+from nst_ops.media.errors import MediaError, OutputCollisionError, UnreadableShardError, UnsupportedMediaError
+from nst_ops.media.formats import image_output, media_kind, shard_output
+from nst_ops.media.shards import (
+    Layout,
+    Sample,
+    Shard,
+    ShardImage,
+    StylizedImage,
+    TakenNames,
+    Writer,
+    file_samples,
+    open_shard,
+    open_writer,
+)
+from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.images import (
+    ImageTask,
+    decode_tasks,
+    encode_task,
+    image_columns,
+    stylize_tasks,
+    write_behind,
+)
+from nst_ops.pipeline.prefetch import Timings
+from nst_ops.storage import Folder, StorageError
+
+Place = tuple[str, str | None]
+"""URI of an output, and for an image in a shard its member there."""
+
+
+def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
+    """Stylize a shard; return a row for each of its images in each style.
+
+    A damaged shard has a row of its own in each style, beside those of the samples before the damage.
+    """
+    (item,) = unit.items
+    damage: list[MediaError | OSError] = []
+    rows: list[Row] = []
+    try:
+        with context.source.local_copy(item["relpath"]) as path:
+            shard = open_shard(path, context.config.shards.image_column)
+            relpath, form = shard_output(item["relpath"], context.config.shards.format)
+            relpaths = {style: context.output_path(item, style, relpath) for style in item["styles"]}
+            layout = shard.layout() if form == "parquet" else None
+            tasks = _read(context, item, shard, damage)
+            rows = _stylize_into(context, unit, relpaths, form, layout, tasks, timings)
+    except StorageError:
+        raise
+    except (MediaError, OSError) as error:
+        damage.append(error)
+    for style in item["styles"]:
+        if damage:
+            rows.append(context.failed_row(unit, item, style, damage[0]))
+        elif not any(row["style"] == style for row in rows):
+            reason = {"error_type": "UnsupportedMediaError", "error_message": "a shard without images"}
+            rows.append(context.row(unit, item, style, Timings(), status="skipped", **reason))
+        else:
+            continue
+        context.telemetry.add(1, 0)
+    return rows
+
+
+def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
+    """Stylize image files into one shard for each style; return a row for each file in each style."""
+    config = context.config.shards
+    in_table = config.format == "parquet"
+    labels = [
+        {**({"source_uri": item["source_uri"]} if in_table else {}), **item.get("extra", {})}
+        for item in unit.items
+    ]
+    samples, columns = file_samples([item["relpath"] for item in unit.items], labels, config.image_column)
+    relpath, form = shard_output(unit.shard, config.format)
+    styles = dict.fromkeys(style for item in unit.items for style in item["styles"])
+    relpaths = {style: context.run_spec.choice.output(style, relpath) for style in styles}
+
+    def read() -> Iterator[ImageTask]:
+        for item, sample in zip(unit.items, samples, strict=True):
+            read_bytes = partial(context.source.read_bytes, item["relpath"])
+            yield from decode_tasks(context, item, read_bytes, sample, sample.image)
+
+    layout = columns if form == "parquet" else None
+    return _stylize_into(context, unit, relpaths, form, layout, read(), timings)
+
+
+def _stylize_into(
+    context: WorkerContext,
+    unit: WorkUnit,
+    relpaths: Mapping[str, str],
+    form: str,
+    layout: Layout | None,
+    tasks: Iterator[ImageTask],
+    timings: Timings,
+) -> list[Row]:
+    """Stylize images and write them sample by sample, in a thread, into an output for each style."""
+    rows: list[Row] = []
+    with contextlib.ExitStack() as opened:
+        sinks: dict[str, _Sink] = {}
+        for style, relpath in relpaths.items():
+            if form == "files":
+                sinks[style] = FilesSink(context.output, relpath)
+            else:
+                sinks[style] = opened.enter_context(ShardSink(context.output, relpath, layout))
+        waiting: dict[str, list[ImageTask]] = {style: [] for style in sinks}
+
+        def write(task: ImageTask) -> list[Row]:
+            """Write a sample with the last one of its images in a style."""
+            assert task.sample is not None
+            tasks = waiting[task.style_name]
+            tasks.append(task)
+            if len(tasks) < len(task.sample.images):
+                return []
+            waiting[task.style_name] = []
+            return _write_sample(context, unit, task.sample, tasks, sinks[task.style_name])
+
+        stylized = stylize_tasks(context, tasks, timings)
+        for some in write_behind(context, write, stylized, timings):
+            rows += some
+    return rows
+
+
+def _read(
+    context: WorkerContext, item: Item, shard: Shard, damage: list[MediaError | OSError]
+) -> Iterator[ImageTask]:
+    """Read every image of the shard, decoded once for all styles, up to the damage, which is noted."""
+    try:
+        for sample in shard.samples():
+            for image in sample.images:
+                source = _image_item(item, image)
+                yield from decode_tasks(context, source, partial(_bytes, image), sample, image)
+            if not sample.images:
+                for style in item["styles"]:
+                    yield ImageTask(item, style, sample=sample)
+    except UnreadableShardError as error:
+        damage.append(error)
+
+
+def _bytes(image: ShardImage) -> bytes:
+    if image.error:
+        raise image.error
+    return image.data
+
+
+def _image_item(shard: Item, image: ShardImage) -> Item:
+    """Describe an image of a shard as an item of the catalog."""
+    return {
+        **shard,
+        "item_id": item_id(f"{shard['source_uri']}#{image.member}"),
+        "source_member": image.member,
+        "source_bytes": len(image.data),
+        "kind": "video" if media_kind(image.name) == "video" else "image",
+    }
+
+
+def _write_sample(
+    context: WorkerContext, unit: WorkUnit, sample: Sample, tasks: Sequence[ImageTask], sink: _Sink
+) -> list[Row]:
+    """Write a sample with those of its images that were stylized, if any; return the rows of all."""
+    stylized = {}
+    for task in tasks:
+        if task.shard_image and (image := _encode(context, task)):
+            stylized[task.shard_image.member] = image
+    places: dict[str, Place] = {}
+    if stylized or not sample.images:
+        try:
+            places = sink.write(sample, stylized)
+        except MediaError as error:
+            for task in tasks:
+                task.error = task.error or error
+    rows: list[Row] = []
+    for task in tasks:
+        if not task.shard_image:
+            continue
+        context.telemetry.add(1, 0)
+        if task.error is not None:
+            rows.append(context.failed_row(unit, task.item, task.style_name, task.error, task.timings))
+            continue
+        uri, member = places[task.shard_image.member]
+        columns = image_columns(task, stylized[task.shard_image.member].data)
+        place = {"output_uri": uri, "output_member": member}
+        rows.append(context.row(unit, task.item, task.style_name, task.timings, **place, **columns))
+    return rows
+
+
+def _encode(context: WorkerContext, task: ImageTask) -> StylizedImage | None:
+    """Encode an image; return none, and give the task its error, where there is none."""
+    assert task.shard_image is not None
+    if task.stylized_hwc is None or task.image is None:
+        task.error = task.error or UnsupportedMediaError(
+            "an animated image, which becomes a video: give it as a file, with --shards.format files"
+        )
+        return None
+    started = time.perf_counter()
+    name = task.shard_image.name
+    path, image_format = image_output(name, has_alpha=task.image.alpha_hw is not None)
+    try:
+        data = encode_task(context, task, image_format)
+    except Exception as error:  # a format's own limit on size
+        task.error = error
+        return None
+    task.timings.encode_s = time.perf_counter() - started
+    # In a sample the extension says what a file is: it is replaced, not appended.
+    return StylizedImage(name if path == name else posixpath.splitext(name)[0] + ".png", data)
+
+
+class _Sink(Protocol):
+    """Takes the samples of one style."""
+
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
+        """Add a sample; return the place that each image of it got, by its member in the source."""
+
+
+class ShardSink:
+    """A shard of the output. A context manager: it appears whole, or not at all if it has no image."""
+
+    def __init__(self, folder: Folder, relpath: str, layout: Layout | None) -> None:
+        self._folder, self._relpath, self._layout = folder, relpath, layout
+        self._num_images = 0
+
+    def __enter__(self) -> ShardSink:
+        with contextlib.ExitStack() as opened:
+            temporary = opened.enter_context(self._folder.atomic_write(self._relpath))
+            self._writer: Writer = open_writer(str(temporary), self._layout)
+            opened.enter_context(self._writer)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        reason = error or (None if self._num_images else _NoImagesError())
+        with contextlib.suppress(_NoImagesError), self._opened:
+            if reason:
+                raise reason
+
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
+        """Add a sample."""
+        names = self._writer.write(sample, stylized)
+        self._num_images += len(names)
+        uri = self._folder.uri(self._relpath)
+        return {source: (uri, name) for source, name in names.items()}
+
+
+class FilesSink:
+    """The files that a shard becomes, in a folder that is named after it."""
+
+    def __init__(self, folder: Folder, relpath: str) -> None:
+        self._folder, self._relpath = folder, relpath
+        self._names = TakenNames()
+
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
+        """Write the files of a sample, all or none."""
+        members = [
+            replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)
+        ]
+        self._names.claim(member.name for member in members)
+        relpaths = [f"{self._relpath}/{member.name}" for member in members]
+        try:
+            for relpath, member in zip(relpaths, members, strict=True):
+                self._folder.write_bytes(relpath, member.data)
+        except StorageError:
+            raise
+        except OSError as error:  # a name too long, a file where a folder has to be
+            self._folder.remove_many(relpaths[: relpaths.index(relpath)])
+            raise OutputCollisionError(
+                f"cannot be written as {relpath}: {error.strerror}: rename it in the shard"
+            ) from error
+        uri = self._folder.uri(self._relpath)
+        return {member.image.member: (f"{uri}/{member.name}", None) for member in members if member.image}
+
+
+class _NoImagesError(Exception):
+    """There is nothing to write."""

@@ -1,0 +1,337 @@
+"""Videos: read → stylize → smooth → encode → commit, frame by frame, all stages at the same time.
+
+A video, or a segment of one, is read once for all of its styles. Each style succeeds or fails by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from nst_ops.collection.manifest import Row
+from nst_ops.collection.units import Item, WorkUnit
+from nst_ops.media.errors import TooLargeError
+from nst_ops.media.formats import video_output
+from nst_ops.media.images import UInt8Array
+from nst_ops.media.video import (
+    AnimationReader,
+    Frame,
+    Segment,
+    VideoReader,
+    VideoWriter,
+    container_takes,
+    count_packets,
+)
+from nst_ops.media.video.encoders import encoder_for
+from nst_ops.media.video.frame_folder import FRAME_TABLE, FrameFolderWriter
+from nst_ops.media.video.source import MediaSource
+from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
+from nst_ops.storage import StorageError
+from nst_ops.stylizers import Style, Stylizer
+from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
+
+Reader = VideoReader | AnimationReader
+Pair = tuple[Frame, UInt8Array]
+"""A source frame and its stylized pixels (H, W, 3)."""
+
+
+@dataclass
+class StyledVideo:
+    """A video, or a segment of it, on its way through one style."""
+
+    unit: WorkUnit
+    item: Item
+    style_name: str
+    style: Style | None = None
+    """None for a network that has its own style."""
+    outcome: dict[str, Any] = field(default_factory=dict)
+    """Columns of the manifest, or of the record of a segment, once it is written."""
+    error: Exception | None = None
+    timings: Timings = field(default_factory=Timings)
+
+
+Write = Callable[[StyledVideo, Reader, Iterator[Frame]], dict[str, Any]]
+"""Encodes the smoothed frames of a video in one style; returns its outcome."""
+
+
+def stylize_video(
+    context: WorkerContext, unit: WorkUnit, item: Item, timings: Timings, animated: bool = False
+) -> list[Row]:
+    """Stylize a video, or an animated image, in each of its styles; return a row for each."""
+    videos = [StyledVideo(unit, item, style) for style in item["styles"]]
+    if readable := read_styles(context, videos):
+        with failing(*readable), context.source.local_copy(item["relpath"]) as path:
+            open_reader: Callable[[], Reader] = partial(open_video, context, path)
+            if animated:
+                open_reader = partial(AnimationReader, path, context.config.resize.max_side)
+            source = None if animated else path
+            stylize_frames(context, open_reader, source, readable, partial(_write, context, path))
+    for video in videos:
+        timings.add(video.timings)
+        context.telemetry.add(1, 0)
+    return [video_row(context, video) for video in videos]
+
+
+def stylize_frames(
+    context: WorkerContext,
+    open_reader: Callable[[], Reader],
+    source: MediaSource | None,
+    videos: Sequence[StyledVideo],
+    write: Write,
+    segment: Segment | None = None,
+) -> None:
+    """Take frames through all stages: read, smooth and encode in threads, stylize in this one.
+
+    Args:
+        context: of the worker.
+        open_reader: opens what is to be read.
+        source: the whole video, for its shots; None for an animation.
+        videos: at least one, each with its style; each gets its outcome, or the error that has failed it.
+        write: encodes one style, in a thread of its own.
+        segment: whose frames are written; those around it only serve to smooth it. None writes all.
+
+    Raises:
+        Exception: the error of reading or stylizing; it has failed all videos.
+    """
+    reading, telemetry = Timings(), context.telemetry
+    queue_frames = context.config.workers.queue_frames
+    per_style = max(1, queue_frames // len(videos))
+
+    def smooth_and_encode(video: StyledVideo, pairs: Iterator[Pair]) -> None:
+        smoothed = prefetch(
+            _smooth(context, video, segment, pairs), per_style, observe_fill=telemetry.encode_fill
+        )
+        with failing(video), contextlib.closing(smoothed) as frames:
+            video.outcome = write(video, reader, frames)
+
+    try:
+        started = time.perf_counter()
+        with open_reader() as reader:
+            reading.decode_s += time.perf_counter() - started
+            read = timed(reader.frames(), reading, "decode_s")
+            ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))
+            with telemetry.follow(reading, *(video.timings for video in videos)), ahead as frames:
+                stylized = _stylize(context, frames, videos, source)
+                consumers = [partial(smooth_and_encode, video) for video in videos]
+                fan_out(stylized, consumers, per_style, reading)
+    finally:
+        for video in videos:
+            video.timings.decode_s += reading.decode_s / len(videos)
+            video.timings.wait_s += reading.wait_s / len(videos)
+
+
+def _stylize(
+    context: WorkerContext, frames: Iterator[Frame], videos: Sequence[StyledVideo], source: MediaSource | None
+) -> Iterator[tuple[int, Pair]]:
+    """Stylize frames batch by batch, each in every style; yield the number of the style and the pair."""
+    temporal, batch_size = context.config.temporal, context.config.model.batch_size
+    shots: list[Shot] = []
+    if source and temporal.freeze_statistics:
+        shots = survey_shots(source, temporal.scene_threshold)
+
+    def shot_of(frame: Frame) -> Shot | None:
+        return shot_at(shots, frame.pts) if shots else None
+
+    for shot, run in itertools.groupby(frames, key=shot_of):
+        stylizer = _frozen_stylizer(context, source, shot) if shot and source else None
+        while batch := list(itertools.islice(run, batch_size)):
+            frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
+            for number, video in enumerate(videos):
+                started = time.perf_counter()
+                stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), stylizer)
+                video.timings.stylize_s += time.perf_counter() - started
+                for pair in zip(batch, stylized_nhwc, strict=True):
+                    yield number, pair
+
+
+def _frozen_stylizer(context: WorkerContext, source: MediaSource, shot: Shot) -> Stylizer:
+    """Make a stylizer that normalizes all frames of a shot by the same statistics, sampled from it."""
+    stylizer: Any = context.stylizer  # of a kind that can freeze: the run has seen to it
+    samples_nhwc = read_samples(source, shot, context.config.resize.max_side)
+    frozen: Stylizer = stylizer.frozen(stylizer.measure(samples_nhwc))
+    return frozen
+
+
+def _smooth(
+    context: WorkerContext, video: StyledVideo, segment: Segment | None, pairs: Iterator[Pair]
+) -> Iterator[Frame]:
+    """Smooth stylized frames over time; yield those that belong to the segment."""
+    smoother = context.new_smoother()
+    held: deque[Frame] = deque()  # sources of the frames that the smoother still holds
+
+    def push() -> Iterator[list[UInt8Array]]:
+        for frame, stylized_hwc in pairs:
+            held.append(frame)
+            started = time.perf_counter()
+            smoothed = smoother.push(frame.rgb_hwc, stylized_hwc)
+            video.timings.smooth_s += time.perf_counter() - started
+            yield smoothed
+        started = time.perf_counter()
+        smoothed = smoother.flush()
+        video.timings.smooth_s += time.perf_counter() - started
+        yield smoothed
+
+    for smoothed_hwc in itertools.chain.from_iterable(push()):
+        source = held.popleft()
+        if segment is None or segment.holds(source.pts):
+            if context.config.video.side_by_side:
+                smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
+            yield Frame(source.pts, source.duration, smoothed_hwc)
+
+
+class _FrameWriter(Protocol):
+    def write(self, frame: Frame) -> None: ...
+
+
+def encode(context: WorkerContext, video: StyledVideo, frames: Iterator[Frame], writer: _FrameWriter) -> int:
+    """Write frames; return how many there were."""
+    num_frames = 0
+    for frame in frames:
+        started = time.perf_counter()
+        writer.write(frame)
+        video.timings.encode_s += time.perf_counter() - started
+        context.telemetry.add(0, 1)
+        num_frames += 1
+    return num_frames
+
+
+def _write(
+    context: WorkerContext, path: str, video: StyledVideo, reader: Reader, frames: Iterator[Frame]
+) -> dict[str, Any]:
+    """Write a stylized video beside the sound of its source, or as a folder of frames; return its columns."""
+    relpath, container = video_place(context, video, reader)
+    if container == "frames":
+        return _write_frame_folder(context, video, reader, relpath, frames)
+    source, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
+    size = written_size(context, reader)
+    with context.output.atomic_write(relpath) as temporary:
+        writer = VideoWriter(
+            str(temporary), container, reader.info, size, source, context.config.video, span_s
+        )
+        with writer:
+            num_frames = encode(context, video, frames, writer)
+        started = time.perf_counter()
+        file = file_columns(context, relpath, temporary, num_frames)
+        video.timings.encode_s += time.perf_counter() - started
+    return file | video_columns(context, reader, writer.notes, num_frames, reader.num_damaged)
+
+
+def _write_frame_folder(
+    context: WorkerContext, video: StyledVideo, reader: Reader, relpath: str, frames: Iterator[Frame]
+) -> dict[str, Any]:
+    """Write a stylized video as a folder of images, of which the manifest names the table."""
+    with context.output.atomic_write_folder(relpath) as folder:
+        writer = FrameFolderWriter(str(folder), reader.info)
+        with writer:
+            num_frames = encode(context, video, frames, writer)
+        table = (folder / FRAME_TABLE).read_bytes()
+    return {
+        "output_uri": context.output.uri(f"{relpath}/{FRAME_TABLE}"),
+        "output_bytes": len(table),
+        "output_sha256": hashlib.sha256(table).hexdigest(),
+        **video_columns(context, reader, writer.notes, num_frames, reader.num_damaged),
+    }
+
+
+@contextlib.contextmanager
+def failing(*videos: StyledVideo) -> Iterator[None]:
+    """Let any error in here fail these videos, and nothing else.
+
+    Raises:
+        StorageError: no video's fault.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:  # any bad file becomes a row, never the end of the run
+        if isinstance(error, MemoryError):
+            error = TooLargeError(str(error))
+        for video in videos:
+            video.error = video.error or error
+
+
+def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:
+    """Read the style image of each video; return those where it could be read, the others have failed."""
+    for video in videos:
+        with failing(video):
+            video.style = context.read_style(video.style_name)
+    return [video for video in videos if not video.error]
+
+
+def open_video(
+    context: WorkerContext, source: MediaSource, segment: Segment | None = None, tail: int = 0
+) -> VideoReader:
+    """Open what the configuration selects of a video, or a segment of that and ``tail`` frames more."""
+    config = context.config
+    selected = config.resize.max_side, config.video.keep_damaged, context.selection
+    return VideoReader(source, *selected, segment, tail=tail)
+
+
+def video_place(context: WorkerContext, video: StyledVideo, reader: Reader) -> tuple[str, str]:
+    """Return where a stylized video lies in the output, and its container."""
+    wanted, has_sound = context.config.video.container, isinstance(reader, VideoReader)
+    relpath, container = video_output(video.item["relpath"], has_sound=has_sound, container=wanted)
+    codecs = (*reader.info.audio_codecs, encoder_for(context.config.video).codec)
+    if container != "frames" and not container_takes(container, codecs):
+        relpath, container = video_output(video.item["relpath"], fits=False, container=wanted)
+    return context.output_path(video.item, video.style_name, relpath), container
+
+
+def written_size(context: WorkerContext, reader: Reader) -> tuple[int, int]:
+    """Return (width, height) of the frames that are written."""
+    width, height = reader.output_size
+    return (2 * width if context.config.video.side_by_side else width), height
+
+
+def video_columns(
+    context: WorkerContext, reader: Reader, notes: Sequence[str], num_frames: int, num_damaged: int
+) -> dict[str, Any]:
+    """Return the manifest's columns of a finished video, but for its file."""
+    info, (width, height) = reader.info, written_size(context, reader)
+    notes = [*notes, f"{num_damaged} damaged places"] if num_damaged else notes
+    return {
+        "status": "ok",
+        "note": "; ".join(notes) or None,
+        "width": info.width,
+        "height": info.height,
+        "output_width": width,
+        "output_height": height,
+        "num_frames": num_frames,
+        "frame_rate": float(info.frame_rate),
+        "duration_s": info.duration_s,
+        "video_codec": info.video_codec,
+        "audio_codec": ",".join(info.audio_codecs) or None,
+    }
+
+
+def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: int) -> dict[str, Any]:
+    """Return the manifest's columns of the finished file, after a look whether every frame is in it."""
+    num_written = count_packets(str(path))
+    if num_written != num_frames:
+        raise OSError(f"{num_frames} frames were stylized, but the output holds {num_written}")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "output_uri": context.output.uri(relpath),
+        "output_bytes": path.stat().st_size,
+        "output_sha256": sha256,
+    }
+
+
+def video_row(context: WorkerContext, video: StyledVideo) -> Row:
+    """Make the row of a video that is finished or has failed."""
+    if video.error:
+        return context.failed_row(video.unit, video.item, video.style_name, video.error, video.timings)
+    return context.row(video.unit, video.item, video.style_name, video.timings, **video.outcome)
