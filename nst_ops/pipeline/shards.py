@@ -18,11 +18,11 @@ from nst_ops.media.formats import image_output, media_kind, shard_output
 from nst_ops.media.shards import (
     Layout,
     Sample,
-    Shard,
     ShardImage,
+    ShardReader,
+    ShardWriter,
     StylizedImage,
     TakenNames,
-    Writer,
     file_samples,
     open_shard,
     open_writer,
@@ -134,7 +134,7 @@ def _stylize_into(
 
 
 def _read(
-    context: WorkerContext, item: Item, shard: Shard, damage: list[MediaError | OSError]
+    context: WorkerContext, item: Item, shard: ShardReader, damage: list[MediaError | OSError]
 ) -> Iterator[ImageTask]:
     """Read every image of the shard, decoded once for all styles, up to the damage, which is noted."""
     try:
@@ -234,7 +234,7 @@ class ShardSink:
     def __enter__(self) -> ShardSink:
         with contextlib.ExitStack() as opened:
             temporary = opened.enter_context(self._folder.atomic_write(self._relpath))
-            self._writer: Writer = open_writer(str(temporary), self._layout)
+            self._writer: ShardWriter = open_writer(str(temporary), self._layout)
             opened.enter_context(self._writer)
             self._opened = opened.pop_all()
         return self
