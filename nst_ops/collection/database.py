@@ -1,4 +1,4 @@
-"""A DuckDB on scratch disk: a hundred million rows are sorted, joined and counted in bounded memory."""
+"""DuckDB on scratch disk: a hundred million rows are sorted, joined and counted in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-_MEMORY = "2GB"
-"""What the database holds in memory; the rest lies on the scratch disk."""
 _FETCH = 100_000
 
 Values = Mapping[str, Any]
-"""Of the parameters that a statement names as ``$name``."""
+"""Values of the parameters that a statement names as ``$name``."""
 
 
 class Database:
-    """A database of its own, which goes away with the object."""
+    """Temporary database, which goes away with the object.
 
-    def __init__(self) -> None:
+    Args:
+        memory: that it may use, such as ``2GB``; the rest lies on the scratch disk.
+    """
+
+    def __init__(self, memory: str = "2GB") -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
         path = Path(self._scratch.name)
         self._connection = duckdb.connect(
             str(path / "collection.duckdb"),
-            config={"memory_limit": _MEMORY, "temp_directory": str(path / "spill")},
+            config={"memory_limit": memory, "temp_directory": str(path / "spill")},
         )
         _silence(self._connection)
 
     def run(self, sql: str, values: Values | None = None, **tables: Any) -> None:
-        """Run a statement. ``tables``: Arrow tables or readers of batches that it names."""
+        """Run a statement; ``tables`` are Arrow tables or readers of batches that it names."""
         errors: list[Exception] = []
         for name, table in tables.items():
             is_reader = isinstance(table, pa.RecordBatchReader)
@@ -45,19 +47,19 @@ class Database:
                 self._connection.unregister(name)
 
     def rows(self, sql: str, values: Values | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a small result."""
+        """Return all rows of a small result."""
         return self._connection.execute(sql, values or None).fetchall()
 
     def value(self, sql: str, values: Values | None = None) -> Any:
-        """The one value of a result."""
+        """Return the one value of a result."""
         return self.rows(sql, values)[0][0]
 
     def table(self, sql: str, values: Values | None = None) -> pa.Table:
-        """A result that fits into memory."""
+        """Return a result that fits into memory."""
         return self._connection.sql(sql, params=values or None).to_arrow_table()
 
     def batches(self, sql: str, values: Values | None = None) -> Iterator[pa.RecordBatch]:
-        """A large result, batch by batch; other statements may run in between."""
+        """Yield a large result batch by batch; other statements may run in between."""
         cursor = self._connection.cursor()
         _silence(cursor)
         try:
@@ -71,7 +73,7 @@ def _silence(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _watched(reader: pa.RecordBatchReader, errors: list[Exception]) -> pa.RecordBatchReader:
-    """The same reader, whose exceptions are kept: DuckDB turns them into text."""
+    """Return the same reader with its exceptions kept: DuckDB turns them into text."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:

@@ -1,8 +1,8 @@
-"""The manifest: one row per source and style, the only memory of a run.
+"""Manifest of an output: one row per source and style, the only memory of a run.
 
-A plain Parquet dataset, one part per work unit, later compacted into few large ones. A part is
-written whole and only after the outputs it names, and a unit that is done again replaces its part,
-so that reading the folder at any instant gives each source in each style at most once.
+A plain Parquet dataset, one part per work unit, later compacted into few large ones. A part is written whole
+and only after the outputs that it names, and a unit that is done again replaces its part, so that reading
+the folder at any instant gives each source in each style at most once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import contextlib
 import io
 import json
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,15 +20,18 @@ import pyarrow.parquet as pq
 from nst_ops.collection.constants import COMPACTING, MANIFEST
 from nst_ops.storage import Folder
 
-REPLACES = b"nst_ops.replaces"
-"""Key in the metadata of a compacted part: JSON list of the parts whose rows it holds."""
+REPLACES, COUNTS = b"nst_ops.replaces", b"nst_ops.num_rows"
+"""Metadata of a compacted part: JSON lists of the parts that it replaces, and of their numbers of rows."""
 
 RECORDED = (
     *("source_uri", "source_member", "style", "status", "kind", "source_version", "source_bytes"),
     *("output_uri", "output_member"),
 )
 """Columns that say what is done."""
-_READ_AT_ONCE = 8
+_COMPACTED = "compacted-"
+_PARTS_PER_FILE = 4_000
+"""Parts that are compacted into one file; of 100 images each, some 60 MB."""
+_ROW_GROUP = 50_000
 
 SCHEMA = pa.schema(
     [
@@ -75,49 +76,85 @@ SCHEMA = pa.schema(
 
 Row = dict[str, Any]
 Key = tuple[str, str]
-"""Of all that a source gives in a style, which is one row, or for a shard one for each of its images: URI
-of the source and style."""
+"""URI of a source and a style: one row, or for a shard of images one row for each of its images."""
 
 
 class Manifest:
-    """The manifest of an output folder."""
+    """Manifest of an output folder."""
 
     def __init__(self, output: Folder) -> None:
         self.output = output
 
     def table(self, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-        """All rows, in no order, or some of their columns; empty where there is no run yet."""
+        """Return all rows, or some columns of them, in no order; empty where there is no run yet."""
         return self.reader(columns).read_all()
 
     def reader(self, columns: Sequence[str] = SCHEMA.names) -> pa.RecordBatchReader:
-        """Columns of all rows, in no order, read ahead by a few threads while they are consumed."""
-        names = list(columns)
-        schema = pa.schema([SCHEMA.field(name) for name in names])
-        tables = self.read_all(self.parts(), names)
-        return pa.RecordBatchReader.from_batches(
-            schema, (batch for table in tables for batch in table.to_batches())
-        )
+        """Return a reader of columns of all rows, in no order, which fetches remote parts ahead."""
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        batches = (batch for _, read in self.read_parts(columns) for batch in read().to_batches())
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def read_parts(
+        self, columns: Sequence[str] = SCHEMA.names, streams: int = 8
+    ) -> Iterator[tuple[str, Callable[[], pa.Table]]]:
+        """Read all parts one after the other, remote ones fetched ahead in several streams.
+
+        A part that is compacted meanwhile is read from the part that has replaced it.
+
+        Yields:
+            The path of a part below the output, and a function that returns its rows or raises why it cannot.
+        """
+        parts = self.parts()
+        latest = _Compacted([], [], SCHEMA.empty_table())
+        for part, fetch in zip(parts, self.output.read_ahead(parts, streams), strict=True):
+
+            def read(part: str = part, fetch: Callable[[], bytes] = fetch) -> pa.Table:
+                nonlocal latest
+                try:
+                    return _decode(fetch(), columns)
+                except FileNotFoundError:
+                    name = part.split("/")[1]
+                    if part == f"{COMPACTING}/{name}":
+                        return self.read(part, columns)
+                    if name not in latest.replaced:
+                        latest = self._compacted(name, columns)
+                    return latest.rows_of(name)
+
+            yield part, read
 
     def parts(self) -> list[str]:
-        """Paths of all parts below the output; those being compacted count once."""
-        waiting = [name for name in self.output.list(COMPACTING) if name.endswith(".parquet")]
-        replaced = {part for name in waiting for part in self.replaced_by(f"{COMPACTING}/{name}")}
-        names = [name for name in self.output.list(MANIFEST) if name.endswith(".parquet")]
-        rest = [name for name in names if name not in replaced and name not in waiting]
-        return [f"{COMPACTING}/{name}" for name in waiting] + [f"{MANIFEST}/{name}" for name in rest]
+        """Return the paths of all parts below the output; those that are being compacted count once."""
+        while True:
+            waiting = self._names(COMPACTING)
+            names = self._names(MANIFEST)
+            with contextlib.suppress(FileNotFoundError):
+                replaced = {part for name in waiting for part in self.replaced_by(f"{COMPACTING}/{name}")}
+                if self._names(COMPACTING) == waiting:  # else a compaction has begun or ended meanwhile
+                    rest = [name for name in names if name not in replaced and name not in waiting]
+                    return [f"{COMPACTING}/{name}" for name in waiting] + [f"{MANIFEST}/{n}" for n in rest]
 
-    def replaced_by(self, relpath: str) -> list[str]:
-        """Names of the parts that a compacted part stands for."""
-        metadata = pq.read_schema(io.BytesIO(self.output.read_bytes(relpath))).metadata
-        return list(json.loads(metadata[REPLACES]))
+    def read(self, part: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        """Return a part, or columns of it.
 
-    def read(self, relpath: str, columns: list[str] | None = None) -> pa.Table:
-        """A part, or columns of it."""
-        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-        return pq.read_table(io.BytesIO(self.output.read_bytes(relpath)), schema=SCHEMA, columns=schema.names)
+        Raises:
+            FileNotFoundError: there is no such part.
+            OSError: it is damaged.
+        """
+        try:
+            return _decode(self.output.read_bytes(part), columns)
+        except FileNotFoundError:
+            if not part.startswith(COMPACTING):
+                raise
+            # The compaction has ended meanwhile.
+            return self.read(part.replace(COMPACTING, MANIFEST, 1), columns)
+
+    def replaced_by(self, part: str) -> list[str]:
+        """Return the names of the parts that a compacted part stands for."""
+        return list(json.loads(self._metadata(part)[REPLACES]))
 
     def keys_of(self, part: str) -> set[Key]:
-        """Keys of the rows in the part of a unit; none if it has no part."""
+        """Return the keys of the rows in the part of a unit; none if it has no part."""
         try:
             return set(row_keys(self.read(f"{MANIFEST}/{part}.parquet", ["source_uri", "style"])))
         except (FileNotFoundError, NotADirectoryError):
@@ -130,17 +167,12 @@ class Manifest:
         with contextlib.suppress(FileNotFoundError):
             merged = {_identity(row): row for row in self.read(relpath).to_pylist()}
         merged.update({_identity(row): row for row in rows})
-        self.write(relpath, pa.Table.from_pylist(list(merged.values()), schema=SCHEMA))
-
-    def write(self, relpath: str, table: pa.Table) -> None:
-        """Write a part, all or nothing."""
-        with self.output.atomic_write(relpath) as temporary:
-            pq.write_table(table, temporary, write_page_checksum=True)
+        self._write(relpath, pa.Table.from_pylist(list(merged.values()), schema=SCHEMA))
 
     def forget(self, keys: set[Key] | None) -> None:
         """Drop the rows of sources that are done again, and their outputs; None drops all.
 
-        With a shard go the rows of all images that were written into it.
+        With a shard go the rows of all images that were written into it. No unit may be at work.
         """
         if keys == set():
             return
@@ -155,14 +187,14 @@ class Manifest:
             if all(gone):
                 self.output.remove(relpath)
             elif any(gone):
-                self.write(relpath, table.filter(pa.array([not is_gone for is_gone in gone])))
+                self._write(relpath, table.filter(pa.array([not is_gone for is_gone in gone])))
             # Rows first: a row may never name an output that is not there.
             outputs = {uri for uri, is_gone in zip(uris, gone, strict=True) if is_gone and uri}
             for uri in sorted(outputs):
                 self.output.remove(uri.removeprefix(self.output.uri()).lstrip("/"))
 
     def _shards_of(self, keys: set[Key]) -> set[str]:
-        """URIs of the shards that hold outputs of these keys."""
+        """Return the URIs of the shards that hold outputs of these keys."""
         columns = ["source_uri", "style", "output_uri", "output_member"]
         return {
             row["output_uri"]
@@ -172,52 +204,69 @@ class Manifest:
             if row["output_member"] is not None and (row["source_uri"], row["style"]) in keys
         }
 
-    def read_all(self, relpaths: Iterable[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Parts in their order, read ahead by a few threads."""
-        waiting: deque[Future[pa.Table]] = deque()
-        with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="manifest") as pool:
-            for relpath in relpaths:
-                waiting.append(pool.submit(self.read, relpath, columns))
-                if len(waiting) >= _READ_AT_ONCE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def _write(self, relpath: str, table: pa.Table) -> None:
+        with self.output.atomic_write(relpath) as temporary:
+            pq.write_table(table, temporary, write_page_checksum=True)
+
+    def _names(self, folder: str) -> list[str]:
+        return [name for name in self.output.list(folder) if name.endswith(".parquet")]
+
+    def _metadata(self, part: str) -> dict[bytes, bytes]:
+        media = self.output.media_source(part)
+        with open(media, "rb") if isinstance(media, str) else media.open() as file:
+            return pq.read_metadata(file).metadata or {}
+
+    def _compacted(self, name: str, columns: Sequence[str]) -> _Compacted:
+        """Return the compacted part that has replaced ``name``.
+
+        Raises:
+            FileNotFoundError: none has.
+        """
+        for part in self.parts():
+            if part.split("/")[1].startswith(_COMPACTED):
+                metadata = self._metadata(part)
+                if COUNTS in metadata and name in (replaced := json.loads(metadata[REPLACES])):
+                    return _Compacted(replaced, json.loads(metadata[COUNTS]), self.read(part, columns))
+        raise FileNotFoundError(f"'{self.output.uri(MANIFEST)}/{name}' is not there any more")
 
 
-def row_keys(table: pa.Table | pa.RecordBatch) -> list[Key]:
-    """The key of every row."""
-    return list(zip(table["source_uri"].to_pylist(), table["style"].to_pylist(), strict=True))
+class _Compacted(NamedTuple):
+    """Rows of many parts, one part after the other."""
 
+    replaced: list[str]
+    counts: list[int]
+    table: pa.Table
 
-def _identity(row: Row) -> tuple[str, str]:
-    """What there is one row of."""
-    return row["item_id"], row["style"]
-
-
-_PREFIX = "compacted-"
-_PARTS = 4_000
-"""Parts that go into one file; of 100 images each, some 60 MB."""
-_ROW_GROUP = 50_000
+    def rows_of(self, name: str) -> pa.Table:
+        place = self.replaced.index(name)
+        return self.table.slice(sum(self.counts[:place]), self.counts[place])
 
 
 def compact(
     manifest: Manifest, at_least: int = 1_000, keep: Callable[[str], bool] = lambda part: False
 ) -> None:
-    """Replace small parts by large ones, if there are ``at_least`` so many; no unit may be at work."""
+    """Replace small parts by large ones, if there are ``at_least`` so many. Units may be at work beside.
+
+    Args:
+        manifest: whose parts are compacted.
+        at_least: parts that make it worth while.
+        keep: says of the name of a part whether its unit may be committed from now on: it is at work, waits
+            to be tried again, or has not begun. Such a part is not touched: its rows would be lost or twice.
+    """
     names = [
         name
         for name in manifest.output.list(MANIFEST)
-        if not name.startswith(_PREFIX) and not keep(name.removesuffix(".parquet"))
+        if not name.startswith(_COMPACTED) and not keep(name.removesuffix(".parquet"))
     ]
     if len(names) < at_least:
         return
-    for begin in range(0, len(names), _PARTS):
-        _write(manifest, names[begin : begin + _PARTS])
+    for begin in range(0, len(names), _PARTS_PER_FILE):
+        _write_compacted(manifest, names[begin : begin + _PARTS_PER_FILE])
         finish_compaction(manifest)
 
 
 def finish_compaction(manifest: Manifest) -> None:
-    """Let compacted parts take the place of those that they stand for; no unit may be at work."""
+    """Let compacted parts take the place of those that they stand for, also after a kill."""
     for name in manifest.output.list(COMPACTING):
         waiting = f"{COMPACTING}/{name}"
         manifest.output.remove_many(f"{MANIFEST}/{part}" for part in manifest.replaced_by(waiting))
@@ -225,23 +274,36 @@ def finish_compaction(manifest: Manifest) -> None:
     manifest.output.remove(COMPACTING)
 
 
-def _write(manifest: Manifest, names: list[str]) -> None:
-    schema = SCHEMA.with_metadata({REPLACES: json.dumps(names).encode()})
-    relpath = f"{COMPACTING}/{_PREFIX}{uuid.uuid4().hex}.parquet"
+def _write_compacted(manifest: Manifest, names: list[str]) -> None:
+    fetched = manifest.output.read_ahead(f"{MANIFEST}/{name}" for name in names)
+    counts, waiting = [], []
     with (
-        manifest.output.atomic_write(relpath) as temporary,
-        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+        manifest.output.atomic_write(f"{COMPACTING}/{_COMPACTED}{uuid.uuid4().hex}.parquet") as temporary,
+        pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
     ):
-        for table in _grouped(manifest, names):
-            writer.write_table(table.cast(schema))
+        for fetch in fetched:
+            waiting.append(_decode(fetch()))
+            counts.append(len(waiting[-1]))
+            if sum(map(len, waiting)) >= _ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+        writer.add_key_value_metadata({REPLACES: json.dumps(names), COUNTS: json.dumps(counts)})
 
 
-def _grouped(manifest: Manifest, names: list[str]) -> Iterator[pa.Table]:
-    tables: list[pa.Table] = []
-    for table in manifest.read_all(f"{MANIFEST}/{name}" for name in names):
-        tables.append(table)
-        if sum(map(len, tables)) >= _ROW_GROUP:
-            yield pa.concat_tables(tables)
-            tables = []
-    if tables:
-        yield pa.concat_tables(tables)
+def row_keys(table: pa.Table | pa.RecordBatch) -> list[Key]:
+    """Return the key of every row."""
+    return list(zip(table["source_uri"].to_pylist(), table["style"].to_pylist(), strict=True))
+
+
+def _identity(row: Row) -> tuple[str, str]:
+    """Return what there is one row of."""
+    return row["item_id"], row["style"]
+
+
+def _decode(data: bytes, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Decode a part; columns that it lacks, as of an earlier version, are null."""
+    return pq.read_table(
+        io.BytesIO(data), schema=SCHEMA, columns=list(columns), page_checksum_verification=True
+    )

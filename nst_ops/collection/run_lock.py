@@ -68,7 +68,7 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
         OutputInUseError: with the difference.
     """
     if not output.exists(RUN_FILE):
-        # A run that was killed while it planned leaves its sign of life there.
+        # A run that was killed while it planned leaves its heartbeat there.
         if not output.is_empty() and not output.exists(PROGRESS_FILE):
             raise OutputInUseError(
                 f"'{output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
@@ -211,7 +211,7 @@ class Heartbeat(RunStats):
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Give the first sign of life, and go on.
+        """Give the first heartbeat, and go on.
 
         Raises:
             OutputInUseError: another run has begun at the same time.
@@ -243,7 +243,7 @@ class Heartbeat(RunStats):
         super().count(statuses, num_images)
 
     def end(self, state: State, reason: str = "") -> None:
-        """Give the last sign of life."""
+        """Give the last heartbeat."""
         self._stop.set()
         self._thread.join()
         self._write(state, reason)

@@ -4,6 +4,7 @@ from nst_ops.config.base import JobConfig
 from nst_ops.config.cli import parse_config
 from nst_ops.config.errors import ConfigError, FatalError
 from nst_ops.config.evaluate import EvaluateConfig
+from nst_ops.config.inspection import StatusConfig, VerifyConfig
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
 from nst_ops.config.training import TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
@@ -15,11 +16,13 @@ __all__ = [
     "JobConfig",
     "LossConfig",
     "ModelConfig",
+    "StatusConfig",
     "StylizeConfig",
     "TemporalConfig",
     "TrainJohnsonConfig",
     "TrainVitAdainConfig",
     "TrainingConfig",
+    "VerifyConfig",
     "VideoConfig",
     "parse_config",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,14 +24,22 @@ from nst_ops.config.errors import ConfigError
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 
-def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
+def parse_config(
+    config_class: type[ConfigT], argv: Sequence[str] | None = None, prog: str | None = None
+) -> ConfigT:
     """Read ``--config FILE`` and ``--a.b value`` overrides into ``config_class``.
 
     Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
+
+    Args:
+        config_class: the configuration.
+        argv: arguments; default: those of the process.
+        prog: name of the command in its help; default: that of the script.
     """
     argv = _normalize(sys.argv[1:] if argv is None else list(argv), config_class)
     parser = _Parser(
-        description=config_class.__doc__,
+        prog=prog,
+        description=inspect.cleandoc(config_class.__doc__ or ""),
         epilog=config_class.epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -38,13 +47,17 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
     cli: CliSettingsSource[Any] = CliSettingsSource(
         config_class,
-        cli_parse_args=argv,
         root_parser=parser,
         cli_implicit_flags=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
         cli_parse_none_str="null",
     )
+    positional = [str(action.metavar) for action in parser._actions if not action.option_strings]
+    parser.usage = " ".join(["%(prog)s", *positional, "[--config FILE] [--KEY VALUE ...]"])
+    for action in parser._actions:  # "Default: the source's own. (default: None)" says it twice
+        action.help = (action.help or "").replace(" (default: None)", "").replace(" (default: [])", "")
+    cli(args=argv)
     try:
         path = _config_path(argv)
         from_file = _read_yaml(Path(path), config_class) if path else {}
@@ -88,9 +101,8 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0]
             near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.6)
-            message = f"unknown option '{wrong}'" + (
-                f", did you mean '{near[0]}'?" if near else "; see --help"
-            )
+            what = "unknown option" if wrong.startswith("-") else "unexpected argument"
+            message = f"{what} '{wrong}'" + (f", did you mean '{near[0]}'?" if near else "; see --help")
         self.exit(2, f"error: {message}\n")
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from nst_ops.config import ConfigError
 from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import CARD, MODEL
-from nst_ops.training.run import TrainingError
-from nst_ops.training.step import DivergedError
 
 
 def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
@@ -36,26 +32,3 @@ def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
             f"stylize with     {any_style}--model.checkpoint {output.uri(MODEL)}",
         ]
     )
-
-
-def report(work: Callable[[], str]) -> int:
-    """Do what a training job is for, and say how it went.
-
-    Args:
-        work: returns what a person reads when it is done.
-
-    Returns:
-        The job's exit code: 0 done, 1 diverged, fatal or stopped, 2 bad configuration, data or output.
-    """
-    try:
-        print(work())
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (TrainingError, DivergedError) as error:
-        print(f"fatal: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        return 1
-    return 0

@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from nst_ops.collection.run_lock import OutputInUseError, machine_lock
-from nst_ops.config import ConfigError, TrainingConfig
+from nst_ops.config import ConfigError, FatalError, TrainingConfig
 from nst_ops.ray_cluster import (
     connected,
     cores_per_node,
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 SCRATCH = ".ray_train"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(FatalError):
     """Why a training cannot go on; its last checkpoint stays."""
 
 

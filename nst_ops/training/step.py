@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from nst_ops.config.errors import FatalError
 from nst_ops.config.training import TrainConfig
 from nst_ops.losses import LossTerms, PerceptualLoss
 from nst_ops.losses.color import color_loss
@@ -27,7 +28,7 @@ from nst_ops.training.optim import Precision, Ranks, learning_rate
 _MAX_CONSECUTIVE_SKIPS = 20
 
 
-class DivergedError(RuntimeError):
+class DivergedError(FatalError):
     """Losses or gradients stayed non-finite."""
 
 

@@ -1,5 +1,6 @@
 """Compaction moves rows into few files; at no instant is a row there twice, and none is ever lost."""
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -89,3 +90,64 @@ def test_a_kill_at_any_step_loses_no_row_and_shows_none_twice(tmp_path, steps):
     assert sorted(seen_by_anybody(tmp_path)) == sorted(rows)
     assert sorted(manifest.table()["source_uri"].to_pylist()) == sorted(rows)
     assert not output.exists(COMPACTING)
+
+
+def row(name: str) -> dict[str, object]:
+    return {"item_id": name, "source_uri": name, "style": "s", "status": "ok"}
+
+
+def names(manifest: Manifest) -> list[str]:
+    return sorted(manifest.table(["source_uri"])["source_uri"].to_pylist())
+
+
+def test_units_commit_while_others_are_compacted(tmp_path):
+    output = Folder(str(tmp_path))
+    rows, manifest = fill(output), Manifest(output)
+    settled = {f"unit-{unit}" for unit in range(0, UNITS, 2)}
+    at_work = [f"unit-{unit}" for unit in range(1, UNITS, 2)]  # each has rows of an earlier run
+
+    def work() -> None:
+        for number in range(60):
+            unit, name = at_work[number % len(at_work)], f"late-{number}"
+            manifest.commit(unit, [row(name)])
+            manifest.commit(f"new-{number}", [row(f"new-{number}")])
+            settled.add(f"new-{number}")
+            rows.update({name, f"new-{number}"})
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while worker.is_alive():
+        compact(manifest, at_least=2, keep=lambda part: part not in settled)
+    worker.join()
+    assert names(manifest) == sorted(rows) == sorted(seen_by_anybody(tmp_path))
+    assert {f"{MANIFEST}/{unit}.parquet" for unit in at_work} < set(manifest.parts())
+    assert len(manifest.parts()) < 60
+
+
+@pytest.mark.parametrize("begin", ["before", "within"])
+def test_a_reader_keeps_its_rows_while_parts_are_compacted(tmp_path, begin):
+    output = Folder(str(tmp_path))
+    rows, manifest = fill(output), Manifest(output)
+    seen: list[str] = []
+    if begin == "within":  # the compacted part is there, and those that it replaces are not yet gone
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nst_ops.collection.manifest.finish_compaction", lambda manifest: None)
+            compact(manifest, at_least=1)
+        manifest.commit("later", [row("later")])
+        rows.add("later")
+    for number, (_, read) in enumerate(manifest.read_parts(["source_uri"])):
+        if number == (3 if begin == "before" else 0):
+            compact(manifest, at_least=1)
+            finish_compaction(manifest)
+        seen.extend(read()["source_uri"].to_pylist())
+    assert sorted(seen) == sorted(rows)
+
+
+def test_a_part_that_is_gone_for_good_is_an_error(tmp_path):
+    manifest = Manifest(Folder(str(tmp_path)))
+    fill(manifest.output)
+    parts = manifest.read_parts()
+    next(parts)
+    manifest.output.remove(MANIFEST)
+    with pytest.raises(FileNotFoundError, match="not there any more"):
+        next(parts)[1]()

@@ -1,10 +1,8 @@
-"""Verification finds whatever is wrong with an output that a worker has written, and says it of no other."""
+"""Verification finds what is wrong with the output of a worker, and nothing else."""
 
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +16,12 @@ from planning import units_of
 from s3_server import S3Server, client, reached_by
 from shard_factory import image_bytes, write_hf_parquet, write_tar
 
-from nst_ops.cli.verify import main
-from nst_ops.collection.integrity import NoRunError, UnreadableManifestError, verify
+from nst_ops.cli import main
+from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.run_lock import OutputInUseError, machine_lock, write_run_record
 from nst_ops.collection.styles import StyleChoice
-from nst_ops.config import StylizeConfig
+from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
@@ -44,7 +42,7 @@ def stylize(source: Path, output: Path, **sections: object) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The input ``in`` and the output ``out`` of a run: pictures, one of them bad, and frames."""
+    """The input ``in`` and the output ``out`` of a run: images, one of them bad, and frames."""
     folder = tmp_path_factory.mktemp("run")
     for index, name in enumerate(("a.png", "b.png", "deep/c d#1.png", "e.png")):
         write_picture(folder / "in" / name, seed=index)
@@ -62,9 +60,9 @@ def output(run: Path, tmp_path: Path) -> Path:
 
 def problems(output: Path | str, **options: object) -> dict[str, list[str]]:
     """What is wrong, by kind."""
-    verdict = verify(Folder(str(output)), **options)
-    assert {kind: len(found) for kind, found in verdict.examples.items()} == verdict.counts
-    return {kind.value: [problem.what for problem in found] for kind, found in verdict.examples.items()}
+    report = verify(Folder(str(output)), **options)
+    assert {kind: len(found) for kind, found in report.examples.items()} == report.counts
+    return {kind.value: [problem.what for problem in found] for kind, found in report.examples.items()}
 
 
 def rewrite(output: Path, change: Callable[[dict[str, object]], None]) -> None:
@@ -77,14 +75,14 @@ def rewrite(output: Path, change: Callable[[dict[str, object]], None]) -> None:
         pq.write_table(table.from_pylist(rows, schema=table.schema), part)
 
 
-def test_an_output_is_whole_where_it_was_written_and_where_it_was_copied_to(run: Path, output: Path) -> None:
+def test_an_output_is_whole_in_place_and_as_a_copy(run: Path, output: Path) -> None:
     for place in (run / "out", output):
-        verdict = verify(Folder(str(place)))
-        assert verdict.is_whole
-        assert verdict.statuses == {"failed": 1, "ok": 5}
-        assert verdict.num_files == 4 + 1 + 4  # pictures, the table of frames, frames
+        report = verify(Folder(str(place)))
+        assert report.is_whole
+        assert report.statuses == {"failed": 1, "ok": 5}
+        assert report.num_files == 4 + 1 + 4  # images, the table of frames, frames
         seen = [path for path in place.rglob("*.png") if "report" not in path.parts]
-        assert verdict.num_bytes == sum(path.stat().st_size for path in seen)
+        assert report.num_bytes == sum(path.stat().st_size for path in seen)
 
 
 def test_a_missing_file_is_found(output: Path) -> None:
@@ -98,7 +96,7 @@ def test_a_truncated_file_is_found_without_reading_it(output: Path) -> None:
     assert problems(output) == problems(output, quick=True) == {"damaged": ["a.png"]}
 
 
-def test_a_changed_byte_is_found_unless_contents_are_left_out(output: Path) -> None:
+def test_a_changed_byte_is_found_unless_quick(output: Path) -> None:
     spoil(output / "b.png")
     spoil(output / FRAMES / "000002.png")
     assert problems(output) == {"damaged": ["b.png", f"{FRAMES}/000002.png"]}
@@ -106,7 +104,7 @@ def test_a_changed_byte_is_found_unless_contents_are_left_out(output: Path) -> N
     assert verify(Folder(str(output)), quick=True).quick
 
 
-def test_a_file_that_no_row_names_is_found_but_not_what_the_run_keeps_for_itself(output: Path) -> None:
+def test_extra_files_are_found_but_not_the_runs_own(output: Path) -> None:
     for name in (".tmp/1.png", ".segments/x/00000.mp4", "report/contact_sheet.png", "deep/.DS_Store"):
         (output / name).parent.mkdir(exist_ok=True, parents=True)
         (output / name).write_bytes(b"x")
@@ -117,7 +115,7 @@ def test_a_file_that_no_row_names_is_found_but_not_what_the_run_keeps_for_itself
     assert problems(output) == {"extra": extra}
 
 
-def test_labels_beside_the_images_of_a_shard_that_was_written_as_files_are_no_extra(output: Path) -> None:
+def test_labels_of_a_shard_written_as_files_are_not_extra(output: Path) -> None:
     name = next(
         str(row["output_uri"]) for row in read_manifest(output) if str(row["output_uri"]).endswith("/a.png")
     )
@@ -131,7 +129,7 @@ def test_labels_beside_the_images_of_a_shard_that_was_written_as_files_are_no_ex
     assert problems(output) == {"extra": ["000.tar.files/b.png", "001.tar.files/b.cls"]}
 
 
-def test_a_missing_frame_is_found_and_a_damaged_table_of_frames_blames_no_picture(output: Path) -> None:
+def test_missing_frames_and_damaged_frame_tables_are_found(output: Path) -> None:
     (output / FRAMES / "000001.png").unlink()
     assert problems(output) == {"missing": [f"{FRAMES}/000001.png"]}
     spoil(output / FRAMES / "frames.csv")
@@ -154,7 +152,7 @@ def test_an_output_that_two_sources_claim_is_found(output: Path) -> None:
     assert problems(output) == {"shared": ["b.png"], "extra": ["a.png"]}
 
 
-def test_rows_that_lack_what_their_status_demands_are_found(run: Path, output: Path) -> None:
+def test_rows_that_lack_what_their_status_demands(run: Path, output: Path) -> None:
     def spoil_rows(row: dict[str, object]) -> None:
         name = Path(str(row["source_uri"])).name
         row.update({"bad.png": {"error_message": None}, "a.png": {"output_sha256": None}}.get(name, {}))
@@ -167,21 +165,19 @@ def test_rows_that_lack_what_their_status_demands_are_found(run: Path, output: P
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_a_damaged_part_of_the_manifest_is_a_problem_and_no_crash(output: Path, keep: float) -> None:
+def test_a_damaged_part_of_the_manifest_is_a_problem(output: Path, keep: float) -> None:
     part = min((output / "manifest").iterdir())
     data = part.read_bytes()
     part.write_bytes(data[: int(keep * len(data))])
     found = problems(output)
     assert found.pop("part") == [f"manifest/{part.name}"]
     assert set(found) <= {"extra"}
-    with pytest.raises(UnreadableManifestError, match="restore or delete"):
+    with pytest.raises(ConfigError, match="restore or delete"):
         verify(Folder(str(output)), repair=True)
     assert part.exists()
 
 
-def test_what_is_repaired_is_done_again_by_the_next_run_and_nothing_else_is_touched(
-    run: Path, tmp_path: Path
-) -> None:
+def test_the_next_run_does_what_was_repaired_and_no_more(run: Path, tmp_path: Path) -> None:
     source, output = run / "in", tmp_path / "out"
     stylize(source, output)
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
@@ -189,8 +185,8 @@ def test_what_is_repaired_is_done_again_by_the_next_run_and_nothing_else_is_touc
     spoil(output / "b.png")
     (output / FRAMES / "000001.png").unlink()
     (output / "extra.png").write_bytes(b"mine")
-    verdict = verify(Folder(str(output)), repair=True)
-    assert verdict.num_repaired == 3
+    report = verify(Folder(str(output)), repair=True)
+    assert report.num_repaired == 3
     assert not (output / "b.png").exists()
     stylize(source, output)
     assert problems(output) == {"extra": ["extra.png"]}
@@ -245,7 +241,7 @@ def test_large_files_are_read_in_pieces(output: Path) -> None:
     assert problems(output) == {"damaged": ["e.png"]}
 
 
-def test_a_file_that_cannot_be_read_is_a_problem_and_the_others_are_checked(output: Path) -> None:
+def test_an_unreadable_file_does_not_stop_the_check(output: Path) -> None:
     (output / "a.png").unlink()
     (output / "a.png").symlink_to(output / "nowhere")
     (output / "b.png").unlink()
@@ -313,9 +309,9 @@ def test_shards_that_a_worker_has_written_are_whole(tmp_path: Path, form: str) -
     write_tar(source / "000.tar", [*members, ("3.png", b"no picture"), ("4.json", b"{}")])
     write_hf_parquet(source / "001.parquet", [image_bytes(n) for n in range(3)], label=[1, 2, 3])
     stylize(source, output, shards={"format": form})
-    verdict = verify(Folder(str(output)))
-    assert verdict.is_whole, verdict.examples
-    assert (verdict.statuses, verdict.num_files) == ({"failed": 1, "ok": 6}, 6)
+    report = verify(Folder(str(output)))
+    assert report.is_whole, report.examples
+    assert (report.statuses, report.num_files) == ({"failed": 1, "ok": 6}, 6)
 
 
 def test_a_shard_with_one_bad_image_is_repaired_as_a_whole(shard: tuple[Path, dict[str, bytes]]) -> None:
@@ -336,28 +332,26 @@ def test_a_shard_that_is_cut_off_or_gone_is_found(shard: tuple[Path, dict[str, b
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(NoRunError):
+    with pytest.raises(ConfigError):
         verify(Folder(str(tmp_path)))
     for place in (str(tmp_path), str(tmp_path / "nowhere"), "nosuch://bucket/out"):
-        assert main([place]) == 2
+        assert main(["verify", place]) == 2
         assert place in capsys.readouterr().err
 
 
-def test_the_command_says_what_is_wrong_and_what_to_do(
-    output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(output)]) == 0
+def test_the_command_names_problems_and_remedies(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(output)]) == 0
     assert "5 ok" in capsys.readouterr().out
     for name in ("1.png", "2.png", "3.png"):
         (output / name).write_bytes(b"x")
     (output / "a.png").unlink()
-    assert main([str(output), "--show", "1", "--quick"]) == 3
+    assert main(["verify", str(output), "--show", "1", "--quick"]) == 3
     out = capsys.readouterr().out
     assert "a.png: is not there" in out
     assert "2 more" in out
     assert "--repair" in out
     assert "contents were not read" in out
-    assert main([str(output), "--json", "--show", "0"]) == 3
+    assert main(["verify", str(output), "--json", "--show", "0"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert found["whole"] is False
     assert {kind: found["problems"][kind]["count"] for kind in found["problems"]} == {
@@ -365,17 +359,10 @@ def test_the_command_says_what_is_wrong_and_what_to_do(
         "extra": 3,
     }
     with pytest.raises(SystemExit, match="2"):
-        main([str(output), "--threads", "0"])
+        main(["verify", str(output), "--threads", "0"])
     with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
+        main(["verify", "--help"])
     assert "exit codes: 0 whole" in capsys.readouterr().out
-
-
-def test_the_module_runs_as_a_program(output: Path) -> None:
-    command = [sys.executable, "-m", "nst_ops.collection.integrity", str(output), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] == {"failed": 1, "ok": 5}
 
 
 def spoil(path: Path) -> None:

@@ -1,7 +1,6 @@
 """The job on the output of a real worker: rows, figures, page, exit codes."""
 
 import json
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from media_factory import moving_frames, write_video
 from PIL import Image, ImageFilter
 from planning import units_of
 
+from nst_ops.cli import main
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
 from nst_ops.evaluation.run import evaluate_run
@@ -226,9 +226,8 @@ def test_bad_arguments_are_one_line_and_exit_code_2(finished: Path, tmp_path: Pa
 
 
 def test_a_style_that_is_not_there_is_one_line_and_exit_code_2(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--run", finished / "run", "--style", tmp_path / "no.png", "--output", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
-    assert runpy.run_path(str(ROOT / "jobs/evaluate.py"))["main"]() == 2
+    assert main(["evaluate", *map(str, arguments)]) == 2
     assert capsys.readouterr().err.strip().endswith(f"style '{tmp_path}/no.png' does not exist")

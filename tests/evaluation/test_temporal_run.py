@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import math
-import runpy
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from job_runner import ROOT, write_picture
+from job_runner import write_picture
 from media_factory import natural_image, write_video
 from PIL import Image
 
 from benchmarks.smoothing_benchmark import TemporalBenchmarkConfig, compare_modes, smoothing_versions
+from nst_ops.cli import main
 from nst_ops.collection.manifest import Manifest
 from nst_ops.config import ConfigError, EvaluateConfig
 from nst_ops.evaluation.video_report import Crop, busiest_crop, strip
@@ -86,9 +85,8 @@ def judged(finished: Path, vgg_file: Path) -> tuple[int, str]:
     arguments = ["--temporal", "--run", finished / "run", "--style", finished / "style.png"]
     arguments += ["--output", finished / "judged", "--vgg.weights", vgg_file, "--device", "cpu"]
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
-        exit_code = runpy.run_path(str(ROOT / "jobs/evaluate.py"))["main"]()
+    with contextlib.redirect_stdout(printed):
+        exit_code = main(["evaluate", *map(str, arguments)])
     return exit_code, printed.getvalue()
 
 

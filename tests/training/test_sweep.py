@@ -1,16 +1,14 @@
 """Trials with several weights side by side: the sweep as a person runs it, and its picture alone."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from job_runner import ROOT
 from PIL import Image
 
+from nst_ops.cli import main
 from nst_ops.config import ConfigError, TrainJohnsonConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
@@ -47,10 +45,7 @@ def run(config: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The sweep as the job runs it, but on the Ray of these tests."""
     file = tmp_path / "sweep.yaml"
     file.write_text(json.dumps(config))  # which YAML contains
-    monkeypatch.setattr(sys, "argv", ["train_johnson.py", "--config", str(file)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "jobs/train_johnson.py"), run_name="__main__")
-    assert ended.value.code == 0
+    assert main(["train-johnson", "--config", str(file)]) == 0
 
 
 def rows(output: Path) -> dict[tuple[float, float], dict]:
