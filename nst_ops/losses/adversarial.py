@@ -1,15 +1,15 @@
-"""The look as a distribution: a judge that learns to tell real drawings from stylized photographs.
+"""The adversarial loss: discriminators that learn to tell stylized content images from style images.
 
-I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The judge is trained beside
-the network, one step of each in turn.
+I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The discriminators are trained
+beside the network, one step of each in turn.
 
 Shapes: B batch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, cast, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,47 +20,54 @@ from nst_ops.losses.structure import gaussian_blur, guided_filter
 from nst_ops.models.discriminator import PatchDiscriminator
 
 AdversarialKind = Literal["non_saturating", "least_squares"]
-View = Literal["color", "coarse", "gray", "surface"]
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "color": lambda images: images,
+    "coarse": lambda images: F.avg_pool2d(images, 2),
+    "gray": luma,
+    "surface": lambda images: guided_filter(images, eps=0.01),
+}
+"""Views of images, (B, 3, H, W) in [0, 1] and fp32, each for a discriminator of its own. ``coarse`` is at
+half size, so that a patch is twice as large; ``gray`` is for lines and texture; ``surface`` for flat shading;
+the last two after X. Wang, J. Yu, CVPR 2020."""
+_FORMER_VIEWS = {"colour": "color", "grey": "gray"}
 
 
 class AdversarialLoss(nn.Module):
-    """Discriminators of drawings, and the losses of both sides.
+    """Discriminators of style images, and the losses of both sides.
 
-    Real drawings stand against stylized photographs and, after Y. Chen et al., "CartoonGAN",
-    CVPR 2018, against blurred drawings, or lines would not count; after J. Chen et al.,
-    "AnimeGAN", ISICA 2019, also against gray ones, or colors would not.
+    Style images stand against stylized images and, after Y. Chen et al., "CartoonGAN", CVPR 2018,
+    against blurred style images, or lines would not count; after J. Chen et al., "AnimeGAN",
+    ISICA 2019, also against gray ones, or colors would not.
 
-        adversary = AdversarialLoss()
-        judge_optimizer = torch.optim.Adam(adversary.parameters(), 4e-4, betas=(0.5, 0.99))
+        adversarial = AdversarialLoss()
+        optimizer = torch.optim.Adam(adversarial.parameters(), 4e-4, betas=(0.5, 0.99))
 
-        adversary.discriminator_loss(stylized.detach(), drawings).backward()   # one step of the judge
-        (w * adversary.generator_loss(stylized) + ...).backward()              # one of the network
+        adversarial.discriminator_loss(stylized.detach(), style).backward()    # a step of the discriminators
+        (weight * adversarial.generator_loss(stylized) + ...).backward()       # a step of the network
 
-    Clear the judge's gradients before its step: the network's leaves some there.
+    Clear the discriminators' gradients before their step: the network's leaves some there.
 
     Args:
         kind: ``non_saturating`` (Goodfellow, section 3) or ``least_squares`` (X. Mao et al.,
             "Least Squares Generative Adversarial Networks", ICCV 2017, with 0 and 1).
-        views: what is looked at, one discriminator each. ``color``: the picture. ``coarse``: at
-            half size, so that a patch is twice as large. ``gray``: luma only, for lines and
-            texture. ``surface``: after a guided filter, for flat shading; the last two
-            after X. Wang, J. Yu, CVPR 2020.
+        views: names in ``VIEWS``, a discriminator for each.
         width: channels of the discriminators' first layer.
-        blurred: weight of blurred drawings as fakes.
-        gray: weight of gray drawings as fakes, in views with color.
+        blurred: weight of blurred style images as fakes.
+        gray: weight of gray style images as fakes, in views with color.
         r1: weight of the gradient penalty ``r1_penalty``; 0 leaves it out. Spectral
             normalization is always on.
-        augment: shift and recolor at random whatever is judged (see ``augment``): few
-            drawings are otherwise known by heart.
+        augment: shift and recolor all images at random (see ``augment``): few style images are
+            otherwise known by heart.
 
     Raises:
-        ValueError: no view, or an unknown one.
+        ValueError: there is no view, or an unknown one.
     """
 
     def __init__(
         self,
         kind: AdversarialKind = "non_saturating",
-        views: Iterable[View] = ("color",),
+        views: Iterable[str] = ("color",),
         width: int = 32,
         blurred: float = 0.5,
         gray: float = 0.5,
@@ -69,19 +76,16 @@ class AdversarialLoss(nn.Module):
     ) -> None:
         super().__init__()
         views = tuple(views)
-        if not views or set(views) - set(get_args(View)):
-            raise ValueError(f"views are {', '.join(get_args(View))}; got {', '.join(views) or 'none'}")
-        self.kind = kind
-        self.blurred = blurred
-        self.gray = gray
-        self.r1 = r1
-        self.augment = augment
+        if not views or set(views) - VIEWS.keys():
+            raise ValueError(f"views are {', '.join(VIEWS)}; got {', '.join(views) or 'none'}")
+        self.kind, self.blurred, self.gray, self.r1, self.augment = kind, blurred, gray, r1, augment
         self.discriminators = nn.ModuleDict(
             {view: PatchDiscriminator(1 if view == "gray" else 3, width) for view in views}
         )
+        self.register_load_state_dict_pre_hook(_rename_former_views)  # type: ignore[no-untyped-call]
 
     def generator_loss(self, stylized: Tensor) -> Tensor:
-        """How far the judge is from taking ``stylized`` for drawings, averaged over the views.
+        """Return the error of discriminators that should take ``stylized`` for real, averaged over views.
 
         Args:
             stylized: (B, 3, H, W) in [0, 1], with gradient; sides at least 29, 58 for ``coarse``.
@@ -91,32 +95,32 @@ class AdversarialLoss(nn.Module):
         """
         losses = [
             realness_loss(discriminator(see(self._augmented(stylized), view)), True, self.kind)
-            for view, discriminator in self._judges()
+            for view, discriminator in self._by_view()
         ]
         return torch.stack(losses).mean()
 
-    def discriminator_loss(self, stylized: Tensor, drawings: Tensor) -> Tensor:
-        """How far the judge is from telling fakes from drawings, averaged over the views.
+    def discriminator_loss(self, stylized: Tensor, style: Tensor) -> Tensor:
+        """Return the error of discriminators that should tell fakes from style images, averaged over views.
 
-        Fakes of all sorts weigh together as much as the drawings.
+        Fakes of all sorts weigh together as much as the style images.
 
         Args:
             stylized: (B, 3, H, W) in [0, 1]; no gradient is taken through it.
-            drawings: (B', 3, H', W') in [0, 1]; sizes may differ from those of ``stylized``.
+            style: (B', 3, H', W') in [0, 1]; sizes may differ from those of ``stylized``.
 
         Returns:
             A scalar in fp32, at least 0.
         """
-        stylized, drawings = stylized.detach().float(), drawings.detach().float()
+        stylized, style = stylized.detach().float(), style.detach().float()
         losses = []
-        for view, discriminator in self._judges():
+        for view, discriminator in self._by_view():
             fakes = [(1.0, stylized)]
             if self.blurred:
-                fakes.append((self.blurred, gaussian_blur(drawings, 1.0)))
+                fakes.append((self.blurred, gaussian_blur(style, 1.0)))
             if self.gray and view != "gray":
-                fakes.append((self.gray, luma(drawings).expand_as(drawings)))
+                fakes.append((self.gray, luma(style).expand_as(style)))
             weights = sum(weight for weight, _ in fakes)
-            real = see(self._augmented(drawings), view)
+            real = see(self._augmented(style), view)
             loss = realness_loss(discriminator(real), True, self.kind)
             for weight, fake in fakes:
                 logits = discriminator(see(self._augmented(fake), view))
@@ -126,23 +130,31 @@ class AdversarialLoss(nn.Module):
             losses.append(loss)
         return torch.stack(losses).mean()
 
-    def _judges(self) -> Iterable[tuple[View, PatchDiscriminator]]:
-        return cast(Iterable[tuple[View, PatchDiscriminator]], self.discriminators.items())
+    def _by_view(self) -> Iterable[tuple[str, PatchDiscriminator]]:
+        return cast(Iterable[tuple[str, PatchDiscriminator]], self.discriminators.items())
 
-    def _augmented(self, pictures: Tensor) -> Tensor:
-        return augment(pictures) if self.augment else pictures
+    def _augmented(self, images: Tensor) -> Tensor:
+        return augment(images) if self.augment else images
+
+
+def _rename_former_views(_: nn.Module, state: dict[str, Any], *others: object) -> None:
+    """Accept states saved when views were called ``colour`` and ``grey``."""
+    for key in list(state):
+        owner, view, *rest = key.split(".", 2)
+        if owner == "discriminators" and view in _FORMER_VIEWS:
+            state[".".join((owner, _FORMER_VIEWS[view], *rest))] = state.pop(key)
 
 
 def realness_loss(logits: Tensor, real: bool, kind: AdversarialKind) -> Tensor:
-    """What it costs to call patches real (or not) that have these logits.
+    """Error of logits that should call patches real, or fake.
 
     - ``non_saturating``: ``softplus(-logit)`` for real ones, ``softplus(logit)`` for fakes.
     - ``least_squares``: ``(logit - 1)^2`` for real ones, ``logit^2`` for fakes.
 
     Args:
-        logits: of any shape and float type.
-        real: what they should say.
-        kind: as above.
+        logits: any shape and float type.
+        real: whether the patches should be called real.
+        kind: see above.
 
     Returns:
         A scalar in fp32, at least 0: the mean over all patches.
@@ -154,13 +166,13 @@ def realness_loss(logits: Tensor, real: bool, kind: AdversarialKind) -> Tensor:
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """Squared slope of the judge at real pictures: R1 of L. Mescheder et al., ICML 2018 (eq. 9).
+    """Squared slope of a discriminator at real images: R1 of L. Mescheder et al., ICML 2018 (eq. 9).
 
-    The slope is that of the sum of a picture's logits, its square the mean over pixels and
+    The slope is that of the sum of an image's logits, its square the mean over pixels and
     channels and not their sum: one weight serves all sizes.
 
     Args:
-        discriminator: (B, C, H, W) to logits; each picture's must depend on it alone.
+        discriminator: (B, C, H, W) to logits; each image's must depend on it alone.
         real: (B, C, H, W), any float type.
 
     Returns:
@@ -174,33 +186,33 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 def augment(
-    pictures: Tensor, shift: float = 0.06, color: float = 0.15, generator: torch.Generator | None = None
+    images: Tensor, shift: float = 0.06, color: float = 0.15, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Pictures flipped, shifted, lightened and recolored at random, each by itself.
+    """Flip, shift, lighten and recolor images at random, each by itself.
 
     S. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS
-    2020: done alike to real and fake pictures, gradients flow through it. What a shift
-    brings into view is the picture's mirror image, for black bars would count as lines.
+    2020: done alike to real and fake images, gradients flow through it. What a shift
+    brings into view is the image's mirror image, for black bars would count as lines.
 
     Args:
-        pictures: (B, 3, H, W) in [0, 1], any float type.
-        shift: at most this share of the sides, to whole pixels.
-        color: brightness changes by at most half of this, contrast and saturation by this share.
-        generator: on the CPU. Default: torch's own.
+        images: (B, 3, H, W) in [0, 1], any float type.
+        shift: largest shift as a share of the sides, rounded down to whole pixels.
+        color: largest change of contrast and saturation; that of brightness is half as large.
+        generator: generator on the CPU. Default: torch's own.
 
     Returns:
         (B, 3, H, W) in fp32, not clamped: a clamp would stop gradients.
     """
-    pictures = pictures.float()
-    batch, _, height, width = pictures.shape
-    draws = torch.rand((3, batch, 1, 1, 1), generator=generator).to(pictures.device)
+    images = images.float()
+    batch, _, height, width = images.shape
+    draws = torch.rand((3, batch, 1, 1, 1), generator=generator).to(images.device)
     brightness, contrast, saturation = color * (2 * draws - 1)
-    gray = luma(pictures)
-    pictures = gray + (pictures - gray) * (1 + saturation)
+    gray = luma(images)
+    images = gray + (images - gray) * (1 + saturation)
     mean = gray.mean(dim=(1, 2, 3), keepdim=True)
-    pictures = mean + (pictures - mean) * (1 + contrast) + brightness / 2
+    images = mean + (images - mean) * (1 + contrast) + brightness / 2
     down, across = int(shift * height), int(shift * width)
-    padded = F.pad(pictures, (across, across, down, down), mode="reflect")
+    padded = F.pad(images, (across, across, down, down), mode="reflect")
     top = torch.randint(2 * down + 1, (batch,), generator=generator).tolist()
     left = torch.randint(2 * across + 1, (batch,), generator=generator).tolist()
     flipped = (torch.rand(batch, generator=generator) < 0.5).tolist()
@@ -208,11 +220,6 @@ def augment(
     return torch.stack([crop.flip(-1) if flipped[b] else crop for b, crop in enumerate(crops)])
 
 
-def see(pictures: Tensor, view: View) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] as a discriminator of ``view`` looks at them, in fp32."""
-    pictures = pictures.float()
-    if view == "gray":
-        return luma(pictures)
-    if view == "coarse":
-        return F.avg_pool2d(pictures, 2)
-    return guided_filter(pictures, eps=0.01) if view == "surface" else pictures
+def see(images: Tensor, view: str) -> Tensor:
+    """Return images (B, 3, H, W) in [0, 1] as a discriminator of ``view`` sees them, in fp32."""
+    return VIEWS[view](images.float())

@@ -1,4 +1,4 @@
-"""Color: keep the photograph's, or a brighter and more saturated version of it.
+"""Color: BT.601, the color loss, and brighter colors as its target.
 
 Shapes: B batch, H and W pixels. Y is luma in [0, 1]; U and V are chroma in [-0.5, 0.5].
 """
@@ -14,21 +14,21 @@ _U_SCALE = 0.5 / (1 - _LUMA[2])
 _V_SCALE = 0.5 / (1 - _LUMA[0])
 
 
-def luma(pictures: Tensor) -> Tensor:
-    """(B, 3, H, W) RGB to (B, 1, H, W), both in [0, 1], with the weights of BT.601."""
-    red, green, blue = pictures.split(1, dim=1)
+def luma(rgb: Tensor) -> Tensor:
+    """Convert (B, 3, H, W) RGB to (B, 1, H, W), both in [0, 1], with the weights of BT.601."""
+    red, green, blue = rgb.split(1, dim=1)
     y: Tensor = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     return y
 
 
-def rgb_to_yuv(pictures: Tensor) -> Tensor:
-    """(B, 3, H, W) RGB in [0, 1] to Y in [0, 1], U and V in [-0.5, 0.5], as BT.601 has them."""
-    y = luma(pictures)
-    return torch.cat([y, (pictures[:, 2:] - y) * _U_SCALE, (pictures[:, :1] - y) * _V_SCALE], dim=1)
+def rgb_to_yuv(rgb: Tensor) -> Tensor:
+    """Convert (B, 3, H, W) RGB in [0, 1] to Y in [0, 1], U and V in [-0.5, 0.5], as BT.601 has them."""
+    y = luma(rgb)
+    return torch.cat([y, (rgb[:, 2:] - y) * _U_SCALE, (rgb[:, :1] - y) * _V_SCALE], dim=1)
 
 
 def yuv_to_rgb(yuv: Tensor) -> Tensor:
-    """The inverse of ``rgb_to_yuv``; not clamped."""
+    """Invert ``rgb_to_yuv``; not clamped."""
     y, u, v = yuv.split(1, dim=1)
     red, blue = y + v / _V_SCALE, y + u / _U_SCALE
     green = (y - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
@@ -42,10 +42,10 @@ def color_loss(stylized: Tensor, target: Tensor, huber_delta: float = 0.02) -> T
 
     Args:
         stylized: (B, 3, H, W) in [0, 1], any float type.
-        target: likewise, the photograph or what should become of its colors; no gradient
-            is taken through it.
+        target: (B, 3, H, W) in [0, 1], the content image or an image of the colors it should get;
+            no gradient is taken through it.
         huber_delta: chroma errors above it count linearly, smaller ones squared. Much above the
-            default a color cast over the whole picture costs next to nothing.
+            default a color cast over the whole image costs next to nothing.
 
     Returns:
         A scalar in fp32, at least 0.
@@ -55,14 +55,14 @@ def color_loss(stylized: Tensor, target: Tensor, huber_delta: float = 0.02) -> T
     return (got[:, :1] - wanted[:, :1]).abs().mean() + 2 * of_chroma
 
 
-def brighten(photos: Tensor, saturation: float = 1.4, gamma: float = 0.85, contrast: float = 0.0) -> Tensor:
-    """Photographs in lighter and stronger colors, as cel paint has: a target for ``color_loss``.
+def brighten(rgb: Tensor, saturation: float = 1.4, gamma: float = 0.85, contrast: float = 0.0) -> Tensor:
+    """Give images the lighter and stronger colors of cel paint: a target for ``color_loss``.
 
     Luma goes through ``y ** gamma``, then a share ``contrast`` of the S-curve
     ``y^2 (3 - 2 y)``; chroma is multiplied.
 
     Args:
-        photos: (B, 3, H, W) in [0, 1].
+        rgb: (B, 3, H, W) in [0, 1].
         saturation: factor of chroma; 1 keeps it.
         gamma: below 1 lightens skin and shadows; black and white stay.
         contrast: in [0, 1]; 0 leaves the curve out.
@@ -70,7 +70,7 @@ def brighten(photos: Tensor, saturation: float = 1.4, gamma: float = 0.85, contr
     Returns:
         (B, 3, H, W) in [0, 1], fp32.
     """
-    yuv = rgb_to_yuv(photos.float())
+    yuv = rgb_to_yuv(rgb.float())
     y = yuv[:, :1].clamp(0, 1) ** gamma
     y = torch.lerp(y, y * y * (3 - 2 * y), contrast)
     return yuv_to_rgb(torch.cat([y, yuv[:, 1:] * saturation], dim=1)).clamp(0, 1)

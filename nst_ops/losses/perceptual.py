@@ -1,10 +1,17 @@
-"""All losses together, as a feed-forward network is trained with them."""
+"""The perceptual loss: a table of terms, and their weighted sum as a feed-forward network is trained with it.
+
+To add a term: a function, an entry in the table (``register``), and a section of its name in ``LossConfig``
+unless the entry has a weight of its own. A term without weight is not computed.
+
+Shapes: B batch, K views of each content image, S style images, H and W pixels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +21,6 @@ from nst_ops.config import LossConfig
 from nst_ops.losses.color import color_loss, luma
 from nst_ops.losses.structure import cel_shaded
 from nst_ops.losses.style import (
-    channel_statistics,
     content_loss,
     gram_loss,
     gram_matrix,
@@ -22,52 +28,52 @@ from nst_ops.losses.style import (
     total_variation,
 )
 from nst_ops.losses.temporal import add_noise, motion_equivariance, noise_stability, random_motion, warp
-from nst_ops.models.vgg import VGGFeatures
+from nst_ops.models.adain import channel_statistics
+from nst_ops.models.vgg import VGGFeatures, smallest_side
 
 Comparisons = dict[tuple[float, str], float]
-"""Scale of the picture and VGG layer, with the weight that this comparison has in its term."""
+"""Scale of the image and VGG layer, with the weight that this comparison has in its term."""
 Targets = dict[tuple[str, float, str], Tensor]
-"""By term, scale and layer: (B, C, C) Gram matrices, or (2, B, C) means and deviations."""
-_STYLE_TERMS = ("gram", "mean_std")
+"""What ``FeatureTerm.target`` made of target images, by term, scale and VGG layer."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """Photographs, and their changed copies, that go through the network at once."""
+    """Content images and their changed copies, which go through the network at once."""
 
-    photos: Tensor
+    content: Tensor
     """(B, 3, H, W) in [0, 1]."""
-    styles: Tensor | None = None
-    """(B, 3, H', W') in [0, 1], the style picture of each; None for a network of one style."""
+    style: Tensor | None = None
+    """(B, 3, H', W') in [0, 1], the style image of each; None for a network of one style."""
     noisy: Tensor | None = None
-    """Likewise, with noise; None if the noise term has no weight."""
+    """(B, 3, H, W), the content images with noise; None if the noise term has no weight."""
     moved: Tensor | None = None
-    """Likewise, after the motion ``theta``; None if the motion term has no weight."""
+    """(B, 3, H, W), the content images after ``theta``; None if the motion term has no weight."""
     theta: Tensor | None = None
-    """(B, 2, 3), as of ``random_motion``."""
-    drawn: Tensor | None = None
-    """(B, 3, H, W) in [0, 1], what filters draw of the photographs, as of ``cel_shaded``; None if the
-    photographs are whole, so that it can be had from them."""
+    """(B, 2, 3), the motion as ``random_motion`` returns it."""
+    drawing: Tensor | None = None
+    """(B, 3, H, W) in [0, 1], ``cel_shaded`` of the content images; None to have it made from them, which
+    needs them whole."""
     in_own_style: bool = False
-    """Whether the photographs go through once more, each with itself as style picture."""
+    """Whether the content images go through once more, each with itself as style image."""
 
     def inputs(self) -> tuple[Tensor, ...]:
-        """What the network takes, with K views of every photograph in one forward.
+        """Return the network's inputs, with K views of every content image in one forward.
 
         Returns:
-            (K * B, 3, H, W) pictures, the photographs first; and, where there are styles,
-            (K * B, 3, H, W) style pictures. In the memory format of the photographs.
+            (K * B, 3, H, W) images, the unchanged ones first; and, where there are styles,
+            (K * B, 3, H, W) style images. In the memory format of the content images.
         """
-        pictures = [view for view in (self.photos, self.noisy, self.moved) if view is not None]
-        if self.styles is None:
-            return (self._stack(pictures),)
-        styles = [self.styles] * len(pictures)
+        images = [view for view in (self.content, self.noisy, self.moved) if view is not None]
+        if self.style is None:
+            return (self._stack(images),)
+        styles = [self.style] * len(images)
         if self.in_own_style:
-            pictures, styles = [*pictures, self.photos], [*styles, self.photos]
-        return self._stack(pictures), self._stack(styles)
+            images, styles = [*images, self.content], [*styles, self.content]
+        return self._stack(images), self._stack(styles)
 
     def split(self, stylized: Tensor) -> dict[str, Tensor]:
-        """The network's answer to ``inputs()`` by view: clean, noisy, moved, own; those that there are."""
+        """Split the output for ``inputs()`` by view: clean, noisy, moved, own; those that there are."""
         present = {
             "clean": True,
             "noisy": self.noisy is not None,
@@ -77,15 +83,83 @@ class Views:
         names = [name for name, there in present.items() if there]
         return dict(zip(names, stylized.chunk(len(names)), strict=True))
 
-    def _stack(self, pictures: list[Tensor]) -> Tensor:
-        channels_last = self.photos.is_contiguous(memory_format=torch.channels_last)
+    def _stack(self, images: list[Tensor]) -> Tensor:
+        channels_last = self.content.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return torch.cat(pictures).contiguous(memory_format=layout)
+        return torch.cat(images).contiguous(memory_format=layout)
+
+
+@dataclass(frozen=True)
+class FeatureTerm:
+    """A term that compares VGG features, at the taps of its section and, for style, at ``gram.scales``."""
+
+    name: str
+    """Name of the term, and of its section in ``LossConfig``."""
+    target: Callable[[Tensor], Tensor]
+    """From (B, C, H, W) features of the target images to what is compared."""
+    loss: Callable[[Tensor, Tensor, Any], Tensor]
+    """From features of the stylized images, target and ``units`` of the section to a scalar in fp32."""
+    of_style: bool = True
+    """Whether the target is the style image; else it is the content image."""
+
+
+@dataclass(frozen=True)
+class ImageTerm:
+    """A term that compares images."""
+
+    name: str
+    """Name of the term, and of its section in ``LossConfig``."""
+    loss: Callable[[Mapping[str, Tensor], Views, Any], Tensor]
+    """From stylized images by view (see ``Views.split``), what they were made from, and the section of the
+    term to a scalar in fp32."""
+    needs: str = "clean"
+    """View of the stylized images without which the term is left out."""
+    weight: float | None = None
+    """Weight of a term that has no section in ``LossConfig``."""
+
+
+Term = FeatureTerm | ImageTerm
+
+TERMS: dict[str, Term] = {}
+"""The terms of the loss by name, in the order of reports."""
+
+
+def register(term: Term) -> Term:
+    """Add ``term`` to every ``PerceptualLoss`` made from now on, in this process; returns it."""
+    TERMS[term.name] = term
+    return term
+
+
+register(FeatureTerm("content", lambda features: features, content_loss, of_style=False))
+register(FeatureTerm("gram", gram_matrix, gram_loss))
+register(
+    FeatureTerm(
+        "mean_std",
+        lambda features: torch.stack(channel_statistics(features)),
+        lambda features, target, units: mean_std_loss(features, target[0], target[1], units),
+    )
+)
+register(ImageTerm("variation", lambda y, views, config: total_variation(y["clean"], config.units)))
+register(ImageTerm("cel", lambda y, views, config: color_loss(y["clean"], _there(views.drawing))))
+register(ImageTerm("noise", lambda y, views, config: noise_stability(y["clean"], y["noisy"]), "noisy"))
+register(
+    ImageTerm(
+        "motion",
+        lambda y, views, config: motion_equivariance(y["clean"], y["moved"], _there(views.theta)),
+        "moved",
+    )
+)
+register(ImageTerm("identity", lambda y, views, config: F.l1_loss(y["own"].float(), views.content), "own"))
+
+
+def _there(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What a loss found."""
+    """Value of a loss and of its terms."""
 
     total: Tensor
     """The weighted sum to minimize: a scalar in fp32, with gradient."""
@@ -94,198 +168,189 @@ class LossTerms:
 
 
 class PerceptualLoss(nn.Module):
-    """Content, style, smoothness and steadiness of stylized pictures, after J. Johnson et al., ECCV 2016.
+    """Weighted sum of ``TERMS`` over stylized images, after J. Johnson et al., ECCV 2016.
 
-    The style is compared at one or more scales: a picture reduced to a half shows each tap
+    The style is compared at one or more scales: an image reduced to a half shows each tap
     strokes twice as large, which stands in for deeper taps at a quarter of their cost
     (L. Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
-    ``config.gram.scales`` and ``config.gram.gray`` serve both terms of style, Gram and mean/std.
+    ``config.gram.scales`` and ``config.gram.gray`` serve all terms of style.
 
     In relative and absolute units the weights of taps and scales are shares of 1; in others they
-    are factors, used as they are. A term without weight is not computed.
+    are factors, used as they are.
 
-        views = loss.views(photos)
+        views = loss.views(content)
         loss(network(*views.inputs()), views).total.backward()
 
     Args:
         vgg: feature network with every tap of ``config.taps()``, already on its device.
-        style: (S, 3, H, W) paintings in [0, 1], on the same device; of several, the mean of their
-            statistics is the target. Its size decides the size of the strokes: a painting twice
-            as large gives strokes twice as large. None if every photograph has its own (``Views``).
-        config: terms, weights and units.
+        style: (S, 3, H, W) style images in [0, 1], on the same device; the mean of their statistics
+            is the target. Their size decides the size of the strokes: twice as large gives strokes
+            twice as large. None if every content image has its own style (``Views``).
+        config: weights, taps and units of the terms.
 
     Raises:
-        ValueError: the painting is too small for a scale and tap, or ``vgg`` lacks a tap.
+        ValueError: the style image is too small for a scale and tap, or ``vgg`` lacks a tap.
     """
 
     def __init__(self, vgg: VGGFeatures, style: Tensor | None, config: LossConfig) -> None:
         super().__init__()
         self.vgg = vgg
         self.config = config
-        content, gram, mean_std = config.content, config.gram, config.mean_std
-        self.comparisons: dict[str, Comparisons] = {
-            "content": _comparisons(content.weight, content.taps, {1.0: 1.0}, content.units),
-            "gram": _comparisons(gram.weight, gram.taps, gram.scales, gram.units),
-            "mean_std": _comparisons(mean_std.weight, mean_std.taps, gram.scales, mean_std.units),
+        self._sections: dict[str, Any] = {name: getattr(config, name, None) for name in TERMS}
+        weights = {name: _weight(term, self._sections[name]) for name, term in TERMS.items()}
+        self._weights = {name: weight for name, weight in weights.items() if weight}
+        active = [TERMS[name] for name in self._weights]
+        self._feature_terms = {term.name: term for term in active if isinstance(term, FeatureTerm)}
+        self._image_terms = [term for term in active if isinstance(term, ImageTerm)]
+        self.comparisons = {
+            name: _comparisons(self._sections[name], config.gram.scales if term.of_style else {1.0: 1.0})
+            for name, term in self._feature_terms.items()
         }
         missing = config.taps() - set(vgg.taps.values())
         if missing:
             raise ValueError(f"the feature network was built without the taps {', '.join(sorted(missing))}")
-        each = [] if style is None else [self._targets(painting[None]) for painting in style]
-        self._kept = list(each[0]) if each else None
-        for key in self._kept or []:
-            mean = torch.stack([of[key] for of in each]).mean(dim=0)
+        each = [] if style is None else [self._targets(image[None], of_style=True) for image in style]
+        self._style_keys = list(each[0]) if each else None
+        for key in self._style_keys or []:
+            mean = torch.stack([targets[key] for targets in each]).mean(dim=0)
             self.register_buffer(_buffer(*key), mean, persistent=False)
 
     @property
     def style_targets(self) -> Targets | None:
-        """The painting's statistics; None if every photograph has its own."""
-        return None if self._kept is None else {key: self.get_buffer(_buffer(*key)) for key in self._kept}
+        """Statistics of the style images; None if every content image has its own style."""
+        if self._style_keys is None:
+            return None
+        return {key: self.get_buffer(_buffer(*key)) for key in self._style_keys}
 
     def views(
         self,
-        photos: Tensor,
+        content: Tensor,
         generator: torch.Generator | None = None,
-        styles: Tensor | None = None,
-        drawn: Tensor | None = None,
+        style: Tensor | None = None,
+        drawing: Tensor | None = None,
     ) -> Views:
-        """What to put through the network: the photographs and, where those terms have weight, changed ones.
+        """Return what to put through the network: content images and the changed copies that terms need.
 
         Args:
-            photos: (B, 3, H, W) in [0, 1].
-            generator: of noise and motion, on the CPU or on the device of ``photos``.
-            styles: (B, 3, H', W') in [0, 1], the style picture of each photograph, for a network
+            content: (B, 3, H, W) in [0, 1].
+            generator: generator of noise and motion, on the CPU or on the device of ``content``.
+            style: (B, 3, H', W') in [0, 1], the style image of each content image, for a network
                 that takes one; (H', W') is (H, W) if the identity term has weight.
-            drawn: as of ``Views``.
+            drawing: see ``Views``.
         """
         noise, motion = self.config.noise, self.config.motion
         noisy = moved = theta = None
         if noise.weight:
-            noisy = add_noise(photos, noise.amplitude, noise.share, generator)
+            noisy = add_noise(content, noise.amplitude, noise.share, generator)
         if motion.weight:
-            theta = random_motion(len(photos), motion.max_shift, motion.max_zoom, generator, photos.device)
-            moved = warp(photos, theta)
+            theta = random_motion(len(content), motion.max_shift, motion.max_zoom, generator, content.device)
+            moved = warp(content, theta)
         own = bool(self.config.identity.weight)
-        return Views(photos, styles, noisy, moved, theta, drawn, own)
+        return Views(content, style, noisy, moved, theta, drawing, own)
 
     def forward(self, stylized: Tensor, views: Views) -> LossTerms:
-        """Judge ``stylized = network(*views.inputs())``, (K * B, 3, H, W) in [0, 1], by every term."""
-        of = views.split(stylized)
-        terms = self._picture_terms(of["clean"], views.photos, views.styles, views.drawn)
-        if "noisy" in of:
-            terms["noise"] = noise_stability(of["clean"], of["noisy"])
-        if "moved" in of and views.theta is not None:
-            terms["motion"] = motion_equivariance(of["clean"], of["moved"], views.theta)
-        if "own" in of:
-            terms["identity"] = F.l1_loss(of["own"].float(), views.photos)
-        return self._weigh(terms)
+        """Return the loss of ``stylized = network(*views.inputs())``, (K * B, 3, H, W) in [0, 1]."""
+        return self._sum(views.split(stylized), views)
 
-    def score(self, stylized: Tensor, photos: Tensor, styles: Tensor | None = None) -> LossTerms:
-        """Judge stylized photographs, both (B, 3, H, W) in [0, 1], by what can be seen of one picture.
+    def score(self, stylized: Tensor, content: Tensor, style: Tensor | None = None) -> LossTerms:
+        """Return the loss of stylized content images, both (B, 3, H, W) in [0, 1], without changed copies.
 
-        All terms but noise, motion, identity and the adversarial one. ``styles`` as of ``views``.
+        Terms that need other views than the clean one are left out. ``style`` as in ``views``.
         """
-        return self._weigh(self._picture_terms(stylized, photos, styles))
+        return self._sum({"clean": stylized}, Views(content, style))
 
-    def _picture_terms(
-        self, stylized: Tensor, photos: Tensor, styles: Tensor | None, drawn: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        config = self.config
-        targets = self.style_targets if styles is None else self._targets(styles)
-        if targets is None:
-            raise ValueError("a loss without a painting needs the style picture of each photograph")
-        if config.cel.weight and drawn is None:
-            drawn = cel_shaded(photos, config.cel)
-        reference = drawn if config.content.of == "drawing" and drawn is not None else photos
-        if config.gram.gray == config.content.gray:  # one pass for both
-            pictures = _gray(stylized) if config.gram.gray else stylized
-            seen = style_seen = self._features(pictures, self.comparisons, "picture")
-        else:
-            gray = {True: _gray(stylized), False: stylized}
-            seen = self._features(gray[config.content.gray], ("content",), "picture")
-            style_seen = self._features(gray[config.gram.gray], _STYLE_TERMS, "picture")
-        with torch.no_grad():
-            reference = _gray(reference) if config.content.gray else reference
-            kept = self._features(reference, ("content",), "photograph")
-        losses: dict[str, list[Tensor]] = {"content": [], "gram": [], "mean_std": []}
-        for (scale, tap), weight in self.comparisons["content"].items():
-            loss = content_loss(seen[scale][tap], kept[scale][tap], config.content.units)
-            losses["content"].append(weight * loss)
-        for (scale, tap), weight in self.comparisons["gram"].items():
-            target = targets["gram", scale, tap]
-            losses["gram"].append(weight * gram_loss(style_seen[scale][tap], target, config.gram.units))
-        for (scale, tap), weight in self.comparisons["mean_std"].items():
-            mean, std = targets["mean_std", scale, tap]
-            losses["mean_std"].append(
-                weight * mean_std_loss(style_seen[scale][tap], mean, std, config.mean_std.units)
-            )
-        terms = {name: torch.stack(parts).sum() for name, parts in losses.items() if parts}
-        if config.variation.weight:
-            terms["variation"] = total_variation(stylized, config.variation.units)
-        if drawn is not None:
-            terms["cel"] = color_loss(stylized, drawn)
-        return terms
-
-    @torch.no_grad()
-    def _targets(self, styles: Tensor) -> Targets:
-        """What (B, 3, H', W') style pictures have that stylized ones should have."""
-        seen = self._features(_gray(styles) if self.config.gram.gray else styles, _STYLE_TERMS, "painting")
-        grams: Targets = {
-            ("gram", scale, tap): gram_matrix(seen[scale][tap]) for scale, tap in self.comparisons["gram"]
-        }
-        statistics: Targets = {
-            ("mean_std", scale, tap): torch.stack(channel_statistics(seen[scale][tap]))
-            for scale, tap in self.comparisons["mean_std"]
-        }
-        return grams | statistics
-
-    def _weigh(self, terms: dict[str, Tensor]) -> LossTerms:
-        total = torch.stack([getattr(self.config, name).weight * term for name, term in terms.items()]).sum()
+    def _sum(self, stylized: Mapping[str, Tensor], views: Views) -> LossTerms:
+        if self.config.cel.weight and views.drawing is None:
+            views = replace(views, drawing=cel_shaded(views.content, self.config.cel))
+        terms = self._feature_losses(stylized["clean"], views)
+        for term in self._image_terms:
+            if term.needs in stylized:
+                terms[term.name] = term.loss(stylized, views, self._sections[term.name])
+        total = torch.stack([self._weights[name] * term for name, term in terms.items()]).sum()
         return LossTerms(total, {name: term.detach() for name, term in terms.items()})
 
-    def _features(self, pictures: Tensor, terms: Iterable[str], what: str) -> dict[float, dict[str, Tensor]]:
-        """Activations by scale and tap: one pass per scale, no deeper than the terms look."""
+    def _feature_losses(self, stylized: Tensor, views: Views) -> dict[str, Tensor]:
+        targets = self.style_targets if views.style is None else self._targets(views.style, of_style=True)
+        if targets is None:
+            raise ValueError("a loss without a style image needs the style image of each content image")
+        content = views.content
+        if self.config.content.of == "drawing" and views.drawing is not None:
+            content = views.drawing
+        targets = targets | self._targets(content, of_style=False)
+        by_gray: dict[bool, list[str]] = {}  # terms that see the same images share their passes
+        for name, term in self._feature_terms.items():
+            by_gray.setdefault(self._is_gray(term.of_style), []).append(name)
+        images = {gray: _gray(stylized) if gray else stylized for gray in by_gray}
+        losses = {}
+        for gray, names in by_gray.items():
+            seen = self._features(images[gray], names, "stylized image")
+            for name in names:
+                loss, units = self._feature_terms[name].loss, self._sections[name].units
+                parts = [
+                    weight * loss(seen[scale][tap], targets[name, scale, tap], units)
+                    for (scale, tap), weight in self.comparisons[name].items()
+                ]
+                losses[name] = torch.stack(parts).sum()
+        return {name: losses[name] for name in self._feature_terms}
+
+    @torch.no_grad()
+    def _targets(self, images: Tensor, of_style: bool) -> Targets:
+        """Return what stylized images should have of (B, 3, H', W') style or content images."""
+        terms = {name: term for name, term in self._feature_terms.items() if term.of_style == of_style}
+        images = _gray(images) if self._is_gray(of_style) else images
+        seen = self._features(images, terms, "style image" if of_style else "content image")
+        return {
+            (name, scale, tap): term.target(seen[scale][tap])
+            for name, term in terms.items()
+            for scale, tap in self.comparisons[name]
+        }
+
+    def _is_gray(self, of_style: bool) -> bool:
+        return self.config.gram.gray if of_style else self.config.content.gray
+
+    def _features(self, images: Tensor, terms: Iterable[str], what: str) -> dict[float, dict[str, Tensor]]:
+        """Return activations by scale and tap: one pass per scale, no deeper than the terms look."""
         order = list(self.vgg.taps.values())  # shallow to deep
         deepest: dict[float, str] = {}
         for scale, tap in (key for term in terms for key in self.comparisons[term]):
             deepest[scale] = max(deepest.get(scale, tap), tap, key=order.index)
         return {
-            scale: self.vgg(_rescale(pictures, scale, tap, what), until=tap) for scale, tap in deepest.items()
+            scale: self.vgg(_rescale(images, scale, tap, what), until=tap) for scale, tap in deepest.items()
         }
 
 
-def _comparisons(
-    weight: float, taps: Mapping[str, float], scales: Mapping[float, float], units: str
-) -> Comparisons:
-    """Every scale and tap of a term with its weight; none for a term without weight."""
-    product = {
-        (scale, tap): s * t for scale, s in scales.items() for tap, t in taps.items() if weight and s * t
-    }
-    whole = sum(product.values()) if units in ("relative", "absolute") else 1.0
+def _weight(term: Term, section: Any) -> float:
+    own = term.weight if isinstance(term, ImageTerm) else None
+    return float(section.weight if own is None else own)
+
+
+def _comparisons(section: Any, scales: Mapping[float, float]) -> Comparisons:
+    """Return every scale and tap of a term with its weight."""
+    product = {(scale, tap): s * t for scale, s in scales.items() for tap, t in section.taps.items() if s * t}
+    whole = sum(product.values()) if section.units in ("relative", "absolute") else 1.0
     return {key: part / whole for key, part in product.items()}
 
 
-def _rescale(pictures: Tensor, scale: float, tap: str, what: str) -> Tensor:
-    """Pictures in fp32 at ``scale``, if the layer ``tap`` can see anything in them."""
-    height, width = pictures.shape[-2:]
-    # a layer of block n has seen n - 1 halvings, and reflection takes two pixels at least
-    needed = 2 ** int(tap[len("relu")])
+def _rescale(images: Tensor, scale: float, tap: str, what: str) -> Tensor:
+    """Return images in fp32 at ``scale``, if the layer ``tap`` can see anything in them."""
+    height, width = images.shape[-2:]
+    needed = smallest_side(tap)
     if min(math.floor(height * scale), math.floor(width * scale)) < needed:
-        larger = "style_side" if what == "painting" else "image_size"
+        larger = "style_side" if what == "style image" else "image_size"
         raise ValueError(
             f"the {what} of {width} x {height} pixels is too small for {tap} at scale {scale:g}, "
             f"which needs {math.ceil(needed / scale)} at least: raise {larger} or drop the scale"
         )
-    pictures = pictures.float()
+    images = images.float()
     if scale == 1:
-        return pictures
-    return F.interpolate(pictures, scale_factor=scale, mode="bilinear", antialias=True)
+        return images
+    return F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
 
 
 def _buffer(term: str, scale: float, tap: str) -> str:
     return f"{term}_{tap}_at_{scale:g}".replace(".", "_")  # no dots in the name of a buffer
 
 
-def _gray(pictures: Tensor) -> Tensor:
-    """The luma as three equal channels."""
-    return luma(pictures.float()).expand_as(pictures)
+def _gray(images: Tensor) -> Tensor:
+    """Return the luma as three equal channels."""
+    return luma(images.float()).expand_as(images)

@@ -1,4 +1,7 @@
-"""Losses on features and pixels: content, Gram matrix, channel statistics, total variation."""
+"""Losses on features and pixels: content, Gram matrix, channel statistics, total variation.
+
+Shapes: B batch, C channels, H and W pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +11,34 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nst_ops.losses.structure import feature_l1
 from nst_ops.models.adain import channel_statistics
 
 
 def content_loss(
     features: Tensor, target: Tensor, units: Literal["relative", "mean", "absolute"] = "relative"
 ) -> Tensor:
-    """Squared error of features: the feature reconstruction loss of J. Johnson et al., ECCV 2016 (eq. 2).
+    """Error of features F against those P of the content image.
 
     - ``relative``: ``sum((F - P)^2) / sum(P^2)``, a share of the energy of ``target``. It does
-      not depend on the network's scale: 0 is the photograph itself, 1 an empty picture.
-    - ``mean``: ``mean((F - P)^2)``, the equation itself: squared, over C * H * W.
-    - ``absolute``: ``sum(|F - P|) / sum(|P|)``, as of ``feature_l1``.
+      not depend on the network's scale: 0 is the content image itself, 1 an empty image.
+    - ``mean``: ``mean((F - P)^2)``, the feature reconstruction loss of J. Johnson et al., ECCV 2016
+      (eq. 2): squared, over C * H * W.
+    - ``absolute``: ``sum(|F - P|) / sum(|P|)``, the content term of Y. Chen et al., "CartoonGAN",
+      CVPR 2018: cel shading leaves most features nearly alone and changes a few by much.
 
     Args:
-        features: (B, C, H, W) of the stylized picture, any float type.
-        target: (B, C, H, W) of the photograph; no gradient is taken through it.
+        features: (B, C, H, W) of the stylized image, any float type.
+        target: (B, C, H, W) of the content image; no gradient is taken through it.
         units: ``relative``, ``mean`` or ``absolute``.
 
     Returns:
         A scalar in fp32, at least 0.
     """
-    if units == "absolute":
-        return feature_l1(features, target)
     features, target = features.float(), target.detach().float()
+    if units == "absolute":
+        return (features - target).abs().mean() / target.abs().mean().clamp_min(1e-6)
     error = (features - target).square().mean()
     return error if units == "mean" else error / target.square().mean().clamp_min(1e-12)
-
-
-__all__ = ["channel_statistics", "gram_loss", "gram_matrix", "mean_std_loss"]
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ def gram_matrix(features: Tensor) -> Tensor:
 
     ``G = F F^T / (C H W)`` with F as (C, H, W): L. Gatys et al., CVPR 2016 (eq. 3), in the
     normalization of J. Johnson et al., ECCV 2016 (eq. 3). F is scaled before the product
-    and the product is taken in fp32: the sums over a picture leave the range of fp16.
+    and the product is taken in fp32: the sums over an image leave the range of fp16.
 
     Args:
         features: (B, C, H, W), any float type.
@@ -67,16 +68,16 @@ def gram_loss(
     """Squared error of Gram matrices: the style loss of L. Gatys et al., CVPR 2016 (eq. 4).
 
     - ``relative``: ``mean_b sum((G_b - A_b)^2) / sum(A_b^2)``, a share of the energy of the
-      painting's own matrix, so that one weight serves every style and layer. 0 is the
-      painting's statistics, 1 an empty picture.
+      style image's own matrix, so that one weight serves every style and layer. 0 is the
+      style image's statistics, 1 an empty image.
     - ``sum``: ``mean_b sum((G_b - A)^2)``, the squared Frobenius norm of J. Johnson et al.,
       ECCV 2016 (eq. 4).
     - ``mean``: ``mean((G_b - A)^2)``, which is ``sum`` over C * C: the mean squared error
       that pytorch/examples and its descendants take, with weights near 1e10.
 
     Args:
-        features: (B, C, H, W) of the stylized picture, any float type.
-        target_gram: (1, C, C) or (C, C) of the painting, or (B, C, C), one for each picture.
+        features: (B, C, H, W) of the stylized image, any float type.
+        target_gram: (1, C, C) or (C, C) of the style image, or (B, C, C), one for each image.
         units: ``relative``, ``mean`` or ``sum``.
 
     Returns:
@@ -99,14 +100,14 @@ def mean_std_loss(
     """Squared error of channel means and deviations, after X. Huang, S. Belongie, ICCV 2017 (eq. 13).
 
     - ``relative``: each error as a share of its target's energy, the two averaged. 0 is the
-      painting's statistics, 1 an empty picture (all features 0).
+      style image's statistics, 1 an empty image (all features 0).
     - ``mean``: mean squared error of the means plus that of the deviations. The equation has
       norms where this has mean squares, as implementations of it commonly do.
 
     Args:
-        features: (B, C, H, W) of the stylized picture, any float type.
-        target_mean: (1, C) of the painting, or (B, C), one for each picture.
-        target_std: likewise.
+        features: (B, C, H, W) of the stylized image, any float type.
+        target_mean: (1, C) of the style image, or (B, C), one for each image.
+        target_std: deviations of the same shape.
         units: ``relative`` or ``mean``.
 
     Returns:
@@ -121,9 +122,9 @@ def mean_std_loss(
 
 
 def _relative(squares: Tensor, target: Tensor) -> Tensor:
-    """Squared errors (B, ...) as shares of their targets' energies, (B, ...) or (1, ...), averaged.
+    """Return squared errors (B, ...) as shares of their targets' energies, (B, ...) or (1, ...), averaged.
 
-    Picture by picture: the same however a batch is shared out among workers.
+    Image by image: the same however a batch is shared out among workers.
     """
     errors, energies = (x.flatten(1).mean(dim=1) for x in (squares, target.square()))
     return (errors / energies.clamp_min(1e-12)).mean()
@@ -135,8 +136,8 @@ def total_variation(image: Tensor, units: Literal["mean", "sum"] = "mean") -> Te
     The anisotropic, squared form of L. Rudin, S. Osher, E. Fatemi, Physica D 1992.
 
     - ``mean``: the mean of those down plus the mean of those across, so that one weight
-      serves every picture size; in [0, 2] for pictures in [0, 1].
-    - ``sum``: over all pixels and channels of a picture, then the mean over the batch. Twice
+      serves every image size; in [0, 2] for images in [0, 1].
+    - ``sum``: over all pixels and channels of an image, then the mean over the batch. Twice
       the side gives about four times the figure; weights are near 1e-6.
 
     Args:

@@ -1,7 +1,7 @@
-"""Steadiness: what hardly changes in the photograph hardly changes in the painting.
+"""Temporal terms: small changes of the content image make only the same small changes of the result.
 
-Both terms work on single photographs. A film is imitated by changes that are known exactly,
-noise and motion, so there is no optical flow to estimate and no video to collect.
+Both terms work on single images. Video is imitated by changes that are known exactly, noise
+and motion, so that there is no optical flow to estimate and no video to collect.
 
 Shapes: B batch, C channels, H and W pixels.
 """
@@ -12,30 +12,30 @@ from torch import Tensor
 
 
 def add_noise(
-    photos: Tensor, amplitude: float, share: float, generator: torch.Generator | None = None
+    images: Tensor, amplitude: float, share: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Photographs with fresh noise at some of their pixels, as a sensor would give the next frame.
+    """Add fresh noise to some of the pixels, as a sensor would in the next frame.
 
-    Every pixel of every photograph is drawn to be noisy or not. A noisy one changes in all
+    Every pixel of every image is drawn to be noisy or not. A noisy one changes in all
     channels at once, by a different amount in each: grain is colored.
 
     Args:
-        photos: (B, C, H, W) in [0, 1].
-        amplitude: the noise is uniform in [-amplitude, amplitude].
+        images: (B, C, H, W) in [0, 1].
+        amplitude: largest change: the noise is uniform in [-amplitude, amplitude].
         share: chance of a pixel to be noisy, in [0, 1].
-        generator: on the CPU or on the device of ``photos``. Default: that device's own.
+        generator: generator on the CPU or on the device of ``images``. Default: that device's own.
 
     Returns:
-        As ``photos``, clamped to [0, 1]; all other pixels are untouched.
+        (B, C, H, W), clamped to [0, 1]; all other pixels are untouched.
     """
-    batch, channels, height, width = photos.shape
-    noisy = _uniform((batch, 1, height, width), generator, photos.device) < share
-    noise = (2 * _uniform((batch, channels, height, width), generator, photos.device) - 1) * amplitude
-    return torch.where(noisy, (photos + noise).clamp(0, 1), photos)
+    batch, channels, height, width = images.shape
+    noisy = _uniform((batch, 1, height, width), generator, images.device) < share
+    noise = (2 * _uniform((batch, channels, height, width), generator, images.device) - 1) * amplitude
+    return torch.where(noisy, (images + noise).clamp(0, 1), images)
 
 
 def noise_stability(stylized: Tensor, stylized_noisy: Tensor) -> Tensor:
-    """Mean squared difference of the paintings of a photograph and of its noisy copy.
+    """Mean squared difference between the results for a content image and for its noisy copy.
 
     J. Rainy, A. de Berker, "Stabilizing neural style-transfer for video", Element AI 2018, in
     the spirit of S. Zheng et al., "Improving the Robustness of Deep Neural Networks via
@@ -43,7 +43,7 @@ def noise_stability(stylized: Tensor, stylized_noisy: Tensor) -> Tensor:
 
     Args:
         stylized: (B, 3, H, W) in [0, 1], any float type.
-        stylized_noisy: likewise; gradients flow through both.
+        stylized_noisy: (B, 3, H, W) in [0, 1]; gradients flow through both.
 
     Returns:
         A scalar in fp32, in [0, 1].
@@ -52,16 +52,16 @@ def noise_stability(stylized: Tensor, stylized_noisy: Tensor) -> Tensor:
 
 
 def affine_motion(shift: Tensor, zoom: Tensor) -> Tensor:
-    """The motion that magnifies about the middle, then shifts, as ``warp`` takes it.
+    """Return the motion that magnifies about the middle, then shifts, as ``warp`` takes it.
 
-    A point ``p`` goes to ``zoom * p + 2 * shift``, with p in [-1, 1] across the picture.
+    A point ``p`` goes to ``zoom * p + 2 * shift``, with p in [-1, 1] across the image.
 
     Args:
         shift: (B, 2) rightwards and downwards, as a share of width and height.
         zoom: (B,) above 0; 1.05 shows things 5 % larger.
 
     Returns:
-        (B, 2, 3) in fp32: for each point of the moved picture, where it was before.
+        (B, 2, 3) in fp32: the map from each point of the moved image to its place before.
     """
     shift, zoom = shift.float(), zoom.float()
     linear = torch.diag_embed(zoom.reciprocal()[:, None].expand(-1, 2))
@@ -76,14 +76,14 @@ def random_motion(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """A shift and a zoom for each picture of a batch, as between frames of a hand-held camera.
+    """Draw a shift and a zoom for each image of a batch, as between frames of a hand-held camera.
 
     Args:
-        batch: how many.
+        batch: number of images.
         max_shift: shifts are uniform in [-max_shift, max_shift], as a share of each side.
         max_zoom: zooms lie in [1 / (1 + max_zoom), 1 + max_zoom], in and out alike.
-        generator: on the CPU or on ``device``. Default: the device's own.
-        device: of the result.
+        generator: generator on the CPU or on ``device``. Default: the device's own.
+        device: device of the result.
 
     Returns:
         (B, 2, 3) in fp32, for ``warp``.
@@ -92,26 +92,26 @@ def random_motion(
     return affine_motion(draws[:, :2] * max_shift, (1 + max_zoom) ** draws[:, 2])
 
 
-def warp(pictures: Tensor, theta: Tensor) -> Tensor:
-    """Pictures after the motion ``theta``; what comes into view is their mirror image.
+def warp(images: Tensor, theta: Tensor) -> Tensor:
+    """Move images by ``theta``; what comes into view is their mirror image.
 
     Args:
-        pictures: (B, C, H, W), any float type.
-        theta: (B, 2, 3) as of ``affine_motion``.
+        images: (B, C, H, W), any float type.
+        theta: (B, 2, 3) from ``affine_motion``.
 
     Returns:
         (B, C, H, W) in fp32, interpolated bilinearly; shifts by whole pixels are exact.
     """
-    grid = _sources(theta, pictures.shape[-2], pictures.shape[-1])
-    with torch.autocast(pictures.device.type, enabled=False):
-        return F.grid_sample(pictures.float(), grid, "bilinear", "reflection", align_corners=False)
+    grid = _sources(theta, images.shape[-2], images.shape[-1])
+    with torch.autocast(images.device.type, enabled=False):
+        return F.grid_sample(images.float(), grid, "bilinear", "reflection", align_corners=False)
 
 
 def inside_mask(theta: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where a moved picture shows what was in view before the motion.
+    """Mask the pixels of moved images that were in view before the motion.
 
     Args:
-        theta: (B, 2, 3) as of ``affine_motion``.
+        theta: (B, 2, 3) from ``affine_motion``.
         size: height and width in pixels.
 
     Returns:
@@ -121,21 +121,21 @@ def inside_mask(theta: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor) -> Tensor:
-    """Mean squared difference of the moved painting and the painting of the moved photograph.
+    """Mean squared difference between the moved result and the result for the moved content image.
 
     The temporal loss of M. Ruder, A. Dosovitskiy, T. Brox, "Artistic style transfer for
     videos", GCPR 2016, which compares a frame with the warped one before it wherever that is
-    in view. Here the flow is a known motion of a still photograph, as in W. Wang et al.,
+    in view. Here the flow is a known motion of a still image, as in W. Wang et al.,
     "Consistent Video Style Transfer via Compound Regularization", AAAI 2020.
 
     Args:
         stylized: (B, 3, H, W) in [0, 1], any float type.
-        stylized_moved: likewise, of ``warp(photos, theta)``; gradients flow through both.
-        theta: (B, 2, 3) as of ``affine_motion``.
+        stylized_moved: (B, 3, H, W), the result for ``warp(content, theta)``; gradients flow through both.
+        theta: (B, 2, 3) from ``affine_motion``.
 
     Returns:
-        A scalar in fp32, in [0, 1]: the mean over the pixels in view of each picture, then
-        over the batch. A picture wholly out of view counts 0.
+        A scalar in fp32, in [0, 1]: the mean over the pixels in view of each image, then
+        over the batch. An image wholly out of view counts 0.
     """
     height, width = stylized.shape[-2:]
     inside = inside_mask(theta, (height, width))
@@ -145,9 +145,9 @@ def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor)
 
 
 def _sources(theta: Tensor, height: int, width: int) -> Tensor:
-    """(B, H, W, 2): where each pixel's middle comes from, x before y, in [-1, 1] across the picture.
+    """Return the source of each pixel's middle, (B, H, W, 2), x before y, in [-1, 1] across the image.
 
-    What ``F.affine_grid`` does by a matrix product, which bf16 or TF32 would move by whole
+    ``F.affine_grid`` does this by a matrix product, which bf16 or TF32 would move by whole
     pixels; sums of fp32 products do not depend on such settings.
     """
     theta = theta.float()[:, None, None]
@@ -157,6 +157,6 @@ def _sources(theta: Tensor, height: int, width: int) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Uniform in [0, 1), drawn where the generator lives: a seed on the CPU serves every device alike."""
+    """Draw from [0, 1) where the generator lives: a seed on the CPU serves every device alike."""
     source = generator.device if generator is not None else device
     return torch.rand(shape, generator=generator, device=source).to(device)

@@ -12,29 +12,29 @@ BT601 = np.array(
 
 
 @pytest.fixture
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     return torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
 
 
-def test_yuv_is_that_of_bt601_and_back(pictures):
-    expected = np.einsum("cd,bdhw->bchw", BT601, pictures.numpy().astype(np.float64))
-    np.testing.assert_allclose(rgb_to_yuv(pictures), expected, atol=2e-6)
-    torch.testing.assert_close(yuv_to_rgb(rgb_to_yuv(pictures)), pictures, atol=1e-6, rtol=0)
-    torch.testing.assert_close(luma(pictures), rgb_to_yuv(pictures)[:, :1])
+def test_yuv_is_that_of_bt601_and_back(images):
+    expected = np.einsum("cd,bdhw->bchw", BT601, images.numpy().astype(np.float64))
+    np.testing.assert_allclose(rgb_to_yuv(images), expected, atol=2e-6)
+    torch.testing.assert_close(yuv_to_rgb(rgb_to_yuv(images)), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(luma(images), rgb_to_yuv(images)[:, :1])
 
 
-def test_color_loss_is_l1_of_luma_and_huber_of_chroma(pictures):
-    target = pictures.flip(0)
-    difference = np.einsum("cd,bdhw->bchw", BT601, (pictures - target).numpy().astype(np.float64))
+def test_color_loss_is_l1_of_luma_and_huber_of_chroma(images):
+    target = images.flip(0)
+    difference = np.einsum("cd,bdhw->bchw", BT601, (images - target).numpy().astype(np.float64))
     chroma = np.abs(difference[:, 1:])
     huber = np.where(chroma < 0.02, 0.5 * chroma**2, 0.02 * (chroma - 0.01)) / 0.02
     expected = np.abs(difference[:, 0]).mean() + 2 * huber.mean()
-    assert color_loss(pictures, target).item() == pytest.approx(expected, rel=1e-5)
-    assert color_loss(pictures, pictures) == 0
+    assert color_loss(images, target).item() == pytest.approx(expected, rel=1e-5)
+    assert color_loss(images, images) == 0
 
 
-def test_no_gradient_goes_to_the_target(pictures):
-    stylized, target = pictures.clone().requires_grad_(), pictures.flip(0).requires_grad_()
+def test_no_gradient_goes_to_the_target(images):
+    stylized, target = images.clone().requires_grad_(), images.flip(0).requires_grad_()
     color_loss(stylized, target).backward()
     assert target.grad is None
     assert stylized.grad.abs().sum() > 0
@@ -51,7 +51,7 @@ def test_brighten_keeps_black_white_and_hue_and_saturates():
     torch.testing.assert_close(brighten(skin, 1.0, 1.0, 0.0), skin, atol=1e-6, rtol=0)
 
 
-def test_brighten_stays_a_picture(pictures):
-    bright = brighten(pictures, 3.0, 0.5, 1.0)
+def test_brighten_stays_in_range(images):
+    bright = brighten(images, 3.0, 0.5, 1.0)
     assert bright.min() >= 0
     assert bright.max() <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.losses import (
+from nst_ops.losses.temporal import (
     add_noise,
     affine_motion,
     inside_mask,
@@ -22,8 +22,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_noise_has_the_amplitude_and_share_asked_for():
-    photos = torch.full((4, 3, 128, 128), 0.5)
-    change = add_noise(photos, 30 / 255, 0.05, seeded()) - photos
+    images = torch.full((4, 3, 128, 128), 0.5)
+    change = add_noise(images, 30 / 255, 0.05, seeded()) - images
     noisy = (change != 0).any(dim=1)
     assert noisy.float().mean().item() == pytest.approx(0.05, abs=0.003)
     of_noisy = change.permute(0, 2, 3, 1)[noisy]
@@ -38,22 +38,22 @@ def test_noise_has_the_amplitude_and_share_asked_for():
 
 
 def test_noise_is_fresh_and_reproducible():
-    photos = torch.rand(2, 3, 16, 16, generator=seeded()).repeat(2, 1, 1, 1)
+    images = torch.rand(2, 3, 16, 16, generator=seeded()).repeat(2, 1, 1, 1)
     generator = seeded(1)
-    first, second = add_noise(photos, 0.1, 0.5, generator), add_noise(photos, 0.1, 0.5, generator)
+    first, second = add_noise(images, 0.1, 0.5, generator), add_noise(images, 0.1, 0.5, generator)
     assert not torch.equal(first, second)
     assert not torch.equal(first[:2], first[2:])
-    assert torch.equal(first, add_noise(photos, 0.1, 0.5, seeded(1)))
-    assert torch.equal(photos[:2], photos[2:])  # not in place
+    assert torch.equal(first, add_noise(images, 0.1, 0.5, seeded(1)))
+    assert torch.equal(images[:2], images[2:])  # not in place
 
 
 def test_noise_stays_in_range_and_may_be_nowhere_or_everywhere():
-    photos = torch.rand(1, 3, 64, 64, generator=seeded())
-    noisy = add_noise(photos, 1.0, 1.0, seeded())
-    assert (noisy != photos).any(dim=1).float().mean() > 0.9
+    images = torch.rand(1, 3, 64, 64, generator=seeded())
+    noisy = add_noise(images, 1.0, 1.0, seeded())
+    assert (noisy != images).any(dim=1).float().mean() > 0.9
     assert noisy.min() == 0
     assert noisy.max() == 1
-    assert torch.equal(add_noise(photos, 1.0, 0.0, seeded()), photos)
+    assert torch.equal(add_noise(images, 1.0, 0.0, seeded()), images)
 
 
 def test_noise_stability():
@@ -88,35 +88,33 @@ def test_random_motion_keeps_to_its_bounds():
 
 
 def test_no_motion_changes_nothing():
-    pictures = torch.rand(2, 3, 9, 14)
+    images = torch.rand(2, 3, 9, 14)
     theta = random_motion(2, 0.0, 0.0)
-    torch.testing.assert_close(warp(pictures, theta), pictures)
+    torch.testing.assert_close(warp(images, theta), images)
     assert inside_mask(theta, (9, 14)).all()
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_whole_pixel_shifts_are_exact(memory_format):
     """Rightwards by 3 and upwards by 2; what comes into view is mirrored at the edge."""
-    pictures = torch.rand(1, 3, 12, 20, generator=seeded()).to(memory_format=memory_format)
+    images = torch.rand(1, 3, 12, 20, generator=seeded()).to(memory_format=memory_format)
     theta = affine_motion(torch.tensor([[3 / 20, -2 / 12]]), torch.tensor([1.0]))
-    moved = np.pad(pictures.double().numpy(), ((0, 0), (0, 0), (0, 2), (3, 0)), mode="symmetric")[
-        :, :, 2:, :20
-    ]
-    np.testing.assert_allclose(warp(pictures, theta), moved, atol=2e-6)
+    moved = np.pad(images.double().numpy(), ((0, 0), (0, 0), (0, 2), (3, 0)), mode="symmetric")[:, :, 2:, :20]
+    np.testing.assert_allclose(warp(images, theta), moved, atol=2e-6)
     expected = np.zeros((1, 1, 12, 20), dtype=bool)
     expected[:, :, :10, 3:] = True
     np.testing.assert_array_equal(inside_mask(theta, (12, 20)), expected)
 
 
 def reference_warp(
-    picture: np.ndarray, shift: tuple[float, float], zoom: float
+    image: np.ndarray, shift: tuple[float, float], zoom: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (H, W) magnified about its middle and shifted, bilinear; and where its source is in view."""
-    height, width = picture.shape
+    """Image (H, W) magnified about its middle and shifted, bilinear; and where its source is in view."""
+    height, width = image.shape
     moved, inside = np.zeros((height, width)), np.zeros((height, width), dtype=bool)
     for row in range(height):
         for column in range(width):
-            # in pixels, from the middle of the picture
+            # in pixels, from the middle of the image
             x = (column + 0.5 - width / 2 - shift[0] * width) / zoom + width / 2
             y = (row + 0.5 - height / 2 - shift[1] * height) / zoom + height / 2
             inside[row, column] = 0 < x < width and 0 < y < height
@@ -125,26 +123,26 @@ def reference_warp(
                 share = (1 - abs(x - 0.5 - j)) * (1 - abs(y - 0.5 - i))
                 mirrored_i = -1 - i if i < 0 else 2 * height - 1 - i if i >= height else i
                 mirrored_j = -1 - j if j < 0 else 2 * width - 1 - j if j >= width else j
-                moved[row, column] += share * picture[mirrored_i, mirrored_j]
+                moved[row, column] += share * image[mirrored_i, mirrored_j]
     return moved, inside
 
 
 @pytest.mark.parametrize(("shift", "zoom"), [((0.0, 0.0), 1.25), ((0.13, -0.07), 0.8), ((-0.21, 0.3), 1.1)])
 def test_warp_and_mask(shift, zoom):
-    picture = np.random.default_rng(0).random((14, 23))
-    moved, inside = reference_warp(picture, shift, zoom)
+    image = np.random.default_rng(0).random((14, 23))
+    moved, inside = reference_warp(image, shift, zoom)
     theta = affine_motion(torch.tensor([shift]), torch.tensor([zoom]))
-    np.testing.assert_allclose(warp(torch.tensor(picture)[None, None], theta)[0, 0], moved, atol=1e-5)
+    np.testing.assert_allclose(warp(torch.tensor(image)[None, None], theta)[0, 0], moved, atol=1e-5)
     np.testing.assert_array_equal(inside_mask(theta, (14, 23))[0, 0], inside)
 
 
 def test_warp_is_exact_under_autocast():
-    """In bf16 a coordinate of a large picture is off by pixels."""
-    pictures = torch.rand(1, 3, 40, 300, generator=seeded())
+    """In bf16 a coordinate of a large image is off by pixels."""
+    images = torch.rand(1, 3, 40, 300, generator=seeded())
     theta = random_motion(1, 0.05, 0.05, seeded())
-    expected = warp(pictures, theta)
+    expected = warp(images, theta)
     with torch.autocast("cpu", torch.bfloat16):
-        got, mask = warp(pictures, theta), inside_mask(theta, (40, 300))
+        got, mask = warp(images, theta), inside_mask(theta, (40, 300))
     assert torch.equal(got, expected)
     assert torch.equal(mask, inside_mask(theta, (40, 300)))
 
@@ -167,23 +165,23 @@ def test_motion_equivariance():
     assert got.item() == pytest.approx(np.mean(of_each), rel=1e-4)
 
 
-def test_motion_equivariance_asks_for_paint_that_moves_along():
-    photos = torch.rand(3, 3, 32, 32, generator=seeded())
+def test_motion_equivariance_asks_for_texture_that_moves_along():
+    images = torch.rand(3, 3, 32, 32, generator=seeded())
     theta = random_motion(3, 0.1, 0.1, seeded())
     texture = 0.2 * torch.rand(1, 3, 32, 32, generator=seeded(7))
 
-    def pointwise(pictures):
-        return 1 - pictures
+    def pointwise(images):
+        return 1 - images
 
-    def fixed_to_the_screen(pictures):
-        return 1 - pictures + texture
+    def fixed_to_the_screen(images):
+        return 1 - images + texture
 
-    for paint, low, high in [(pointwise, 0.0, 1e-10), (fixed_to_the_screen, 1e-4, 1.0)]:
-        loss = motion_equivariance(paint(photos), paint(warp(photos, theta)), theta).item()
+    for stylize, low, high in [(pointwise, 0.0, 1e-10), (fixed_to_the_screen, 1e-4, 1.0)]:
+        loss = motion_equivariance(stylize(images), stylize(warp(images, theta)), theta).item()
         assert low <= loss <= high
 
 
-def test_motion_out_of_view_counts_nothing_and_keeps_gradients_finite():
+def test_motion_out_of_view_counts_nothing():
     stylized = torch.rand(2, 3, 8, 8, requires_grad=True)
     theta = affine_motion(torch.tensor([[1.5, 0.0], [0.0, 0.0]]), torch.tensor([1.0, 1.0]))
     loss = motion_equivariance(stylized, torch.zeros(2, 3, 8, 8), theta)
