@@ -1,1 +1,1 @@
-"""Files to arrays and back: Pillow for pictures, PyAV for films. No torch, no Ray."""
+"""Files to arrays and back: Pillow for images, PyAV for videos. No torch, no Ray."""

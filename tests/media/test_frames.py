@@ -12,7 +12,7 @@ from PIL import Image
 
 from nst_ops.media.formats import likely_output, media_kind, video_output
 from nst_ops.media.video import VideoReader
-from nst_ops.media.video.frame_folder import FrameFolderWriter
+from nst_ops.media.video.writer import FrameFolderWriter
 
 UNEVEN = [0, 40, 55, 120, 121, 300]  # ms
 
@@ -59,7 +59,7 @@ def test_what_pictures_cannot_hold_is_noted(tmp_path):
         tmp_path / "a.mp4", moving_frames(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3)
     )
     assert write(source, tmp_path / "out")[1] == [
-        "its sound is left out: pictures hold none",
+        "its sound is left out: images hold none",
         "its pixels are 4/3 times as wide as high",
     ]
 

@@ -447,7 +447,7 @@ def test_what_gets_lost_is_noted(tmp_path):
     assert twin(clear).notes == ["its transparency is left out"]
     options = {"preset": "ultrafast", "flags": "+ildct+ilme", "x264-params": "tff=1"}
     fields = write_video(tmp_path / "fields.mp4", PICTURES, options=options)
-    assert twin(fields).notes == ["interlaced: its two fields are stylized as one picture"]
+    assert twin(fields).notes == ["interlaced: its two fields are stylized as one frame"]
 
 
 def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):

@@ -15,7 +15,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
@@ -125,9 +124,7 @@ class ShardWriter(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *raised: Any) -> None: ...
 
     def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
         """Add a sample; return the name that each image of it got, by ``ShardImage.member``.

@@ -8,8 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
@@ -91,10 +90,8 @@ class TarWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tar.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._tar.__exit__(*raised)
 
     def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
         """Add a sample, all of its files or none."""

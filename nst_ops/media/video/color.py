@@ -1,20 +1,24 @@
-"""Color tags of a video, and how swscale converts by them (ITU-T H.273)."""
+"""Color of videos: tags by ITU-T H.273, and conversion between YUV and RGB by them, with swscale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from av.video.reformatter import Interpolation
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from nst_ops.media.images import UInt8Array
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 # Matrix coefficients to what swscale calls them.
 SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-# Measured on a 4:2:0 picture and back: Lanczos up and area down lose the least chroma (53 dB in
+# Measured on a 4:2:0 frame and back: Lanczos up and area down lose the least chroma (53 dB in
 # RGB against 49 dB for bicubic both ways, 45 dB without the exact flags).
-TO_RGB = Interpolation.LANCZOS | _EXACT
-TO_YUV = Interpolation.AREA | _EXACT
+_TO_RGB = Interpolation.LANCZOS | _EXACT
+_TO_YUV = Interpolation.AREA | _EXACT
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,65 @@ class Color:
     transfer: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
 
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Color:
+        """Return the color of a decoded frame; 0, which is reserved, is read as unspecified."""
+        points = (frame.colorspace, frame.color_trc, frame.color_primaries)
+        matrix, transfer, primaries = (int(point) if point else UNSPECIFIED for point in points)
+        if frame.format.is_rgb or frame.format.has_palette:
+            return cls(1, LIMITED, transfer, primaries)
+        return cls(matrix, int(frame.color_range or 0), transfer, primaries)
+
+    def written(self, height: int, output_height: int) -> Color:
+        """Return the tags of the output.
+
+        An untagged source stays untagged, unless shrinking it would change what a player guesses from its
+        size. Constant luminance (10) is decoded like 9 and so must be written as 9.
+        """
+        matrix = sws_matrix(self.matrix, height)
+        if self.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, output_height) != matrix:
+            return replace(self, matrix=1 if matrix == SWS_MATRIX[1] else 6)
+        return replace(self, matrix=9) if self.matrix == 10 else self
+
 
 def sws_matrix(matrix: int, height: int) -> int:
-    """The name swscale has for a matrix; unspecified is BT.709 from 720 lines on, as players guess."""
+    """Return swscale's name of a matrix; unspecified is BT.709 from 720 lines on, as players guess."""
     if matrix == UNSPECIFIED:
-        return SWS_MATRIX[1] if height >= 720 else SWS_MATRIX[6]
+        matrix = 1 if height >= 720 else 6
     return SWS_MATRIX.get(matrix, SWS_MATRIX[6])
 
 
-def known(code_point: int | None) -> int:
-    """H.273 code point, with 0 (reserved) read as unspecified."""
-    return int(code_point) if code_point else UNSPECIFIED
+def to_rgb(
+    reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int
+) -> UInt8Array:
+    """Convert a decoded frame to uint8 RGB (H, W, 3) of ``size`` (width, height); ``matrix`` is swscale's."""
+    rgb = reformatter.reformat(
+        frame,
+        width=size[0],
+        height=size[1],
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=FULL if frame.color_range == FULL else LIMITED,
+        dst_color_range=FULL,
+        interpolation=_TO_RGB,
+    )
+    return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+
+
+def to_yuv(
+    reformatter: VideoReformatter, rgb_hwc: UInt8Array, pixel_format: str, matrix: int, color_range: int
+) -> VideoFrame:
+    """Convert uint8 RGB (H, W, 3) to a frame for an encoder, odd sides padded to even ones."""
+    height, width = rgb_hwc.shape[:2]
+    if height % 2 or width % 2:
+        rgb_hwc = np.pad(rgb_hwc, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return reformatter.reformat(
+        VideoFrame.from_ndarray(rgb_hwc, format="rgb24"),
+        format=pixel_format,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=FULL,
+        dst_color_range=FULL if color_range == FULL else LIMITED,
+        interpolation=_TO_YUV,
+    )

@@ -1,4 +1,4 @@
-"""A film's pictures out of the decoder, from its start or from any time, and the damage among them."""
+"""Frames of a video out of the decoder, from its start or from any time, and the damage among them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
-from nst_ops.media.video.container import only_video_stream, open_input, promised_bytes
-from nst_ops.media.video.source import MediaSource, size_of
+from nst_ops.media.video.container import open_input, video_stream
+from nst_ops.media.video.source import MediaSource, promised_bytes, size_of
 
-# Seconds before a picture to which to seek: to the keyframe before it, or to an earlier one if decoding
+# Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding
 # from there did not show it whole (a gradual refresh, a container whose index is off).
 _STEPS_BACK_S = (0, 2, 20)
 
 
 class FrameDecoder:
-    """Pictures of the first picture stream, in the order in which they are shown.
+    """Frames of the first video stream, in the order in which they are shown.
 
     Args:
-        source: of the film.
+        source: the video.
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
 
     Raises:
@@ -32,7 +32,7 @@ class FrameDecoder:
     def __init__(self, source: MediaSource, keep_damaged: bool) -> None:
         self._source = source
         self.keep_damaged = keep_damaged
-        self.judged: tuple[int, int | None] | None = None
+        self.wanted: tuple[int, int | None] | None = None
         """PTS from and up to which damage counts, the end left out: what lies around is read only to
         warm up. None: everywhere."""
         self._open()
@@ -46,11 +46,11 @@ class FrameDecoder:
         """Release the file."""
         self.container.close()
 
-    def pictures(self) -> Iterator[VideoFrame]:
-        """Pictures from where the file stands."""
+    def frames(self) -> Iterator[VideoFrame]:
+        """Yield the frames from where the file stands."""
         self.num_damaged = self.num_decoded = 0
         packets = self.container.demux(self.stream)
-        whole = False  # whether a picture without holes has come
+        whole = False  # whether a frame without holes has come
         pts: int | None = None
         while True:
             try:
@@ -64,41 +64,41 @@ class FrameDecoder:
             try:
                 frames = packet.decode()
             except (InvalidDataError, av.error.ExternalError) as error:
-                # Before the first picture this is a recording that starts mid-way, not damage.
+                # Before the first frame this is a recording that starts mid-way, not damage.
                 if self.num_decoded:
                     self._damage(error, pts)
                 continue
             for frame in frames:
                 if frame.is_corrupt and whole:
-                    self._damage(None, frame.pts)  # the decoder has painted over a hole
+                    self._damage(None, frame.pts)  # the decoder has concealed a hole
                 whole = whole or not frame.is_corrupt
                 self.num_decoded += 1
                 yield frame
 
     def frames_from(self, pts: int) -> Iterator[VideoFrame]:
-        """Pictures from the one at ``pts`` on, the same as if everything before had been decoded."""
+        """Yield the frames from the one at ``pts`` on, the same as if all before had been decoded."""
         for back_s in _STEPS_BACK_S:
             try:
                 self.container.seek(pts - int(back_s / self.stream.time_base), stream=self.stream)
-                pictures = self.pictures()
-                first = _first_from(pts, pictures)
+                frames = self.frames()
+                first = _first_from(pts, frames)
             except (FFmpegError, DamagedVideoError):
-                continue  # decoding from an earlier picture tells whether it is really damaged
+                continue  # decoding from an earlier frame tells whether it is really damaged
             if first is not None and first.pts == pts and not first.is_corrupt:
                 break
         else:
             self.close()
             self._open()
-            pictures = self.pictures()
-            first = _first_from(pts, pictures)
+            frames = self.frames()
+            first = _first_from(pts, frames)
         if first is not None:
             yield first
-            yield from pictures
+            yield from frames
 
     def _open(self) -> None:
         self.container = open_input(self._source)
         try:
-            self.stream = only_video_stream(self.container)
+            self.stream = video_stream(self.container, alone=True)
         except BaseException:
             self.close()
             raise
@@ -106,10 +106,10 @@ class FrameDecoder:
         self.stream.codec_context.thread_count = 2  # more of them can hang beside torch's own
 
     def _refuse_cut_off(self) -> None:
-        """Most containers say how long they are: see a cut-off file before hours go into it."""
+        """Refuse a file that is shorter than its header says, before hours go into it."""
         if self.keep_damaged:
             return
-        promised = promised_bytes(self._source, self.container, self.stream)
+        promised = promised_bytes(self._source, self.container.format.name, self.stream)
         size = size_of(self._source)
         if promised > size:
             raise DamagedVideoError(
@@ -118,20 +118,20 @@ class FrameDecoder:
             )
 
     def _damage(self, error: FFmpegError | None, pts: int | None) -> None:
-        if pts is not None and self.judged is not None:
-            start, end = self.judged
+        """Count a damaged place among the wanted frames, or raise it."""
+        place = f"after frame {self.num_decoded}"
+        if pts is not None and self.wanted is not None:
+            start, end = self.wanted
             if pts < start or (end is not None and pts >= end):
                 return
+            place = f"near {float(pts * self.stream.time_base):.2f} s"
         self.num_damaged += 1
         if not self.keep_damaged:
-            what = error.strerror if error else "parts of the picture are missing"
-            place = f"after frame {self.num_decoded}"
-            if self.judged is not None and pts is not None:
-                place = f"near {float(pts * self.stream.time_base):.2f} s"
+            reason = error.strerror if error else "parts of the frame are missing"
             raise DamagedVideoError(
-                f"damaged {place} ({what}): copy it again, or set video.keep_damaged to write what decodes"
+                f"damaged {place} ({reason}): copy it again, or set video.keep_damaged to write what decodes"
             ) from error
 
 
-def _first_from(pts: int, pictures: Iterator[VideoFrame]) -> VideoFrame | None:
-    return next((picture for picture in pictures if picture.pts is not None and picture.pts >= pts), None)
+def _first_from(pts: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:
+    return next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)

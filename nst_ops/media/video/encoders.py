@@ -1,4 +1,6 @@
-"""Which encoder writes a video, and what it is told.
+"""Encoders: which one writes a video, and its options.
+
+To add a codec: an entry in ``ENCODERS``, and its name in ``VideoConfig``.
 
 The same frames give the same bytes on any machine, whatever its cores: x264 and x265 get a
 fixed number of threads, and SVT-AV1 a single one where it aims at a bitrate, by which it would
@@ -21,22 +23,15 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from nst_ops.config.stylize import VideoConfig
+from nst_ops.media.formats import VIDEO_CONTAINERS
+from nst_ops.media.video.container import container_takes
 
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr past FFmpeg; errors reach us as exceptions
 
 _EFFORTS = ("ultrafast", "veryfast", "fast", "medium", "slow", "veryslow")
-_SUBSAMPLED = ("yuv420p", "yuv420p10le")
-_ALL = (*_SUBSAMPLED, "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le")
-
-
-def _efforts(*presets: str) -> dict[str, str]:
-    return dict(zip(_EFFORTS, presets, strict=True))
-
-
-def _x264_params() -> dict[str, str]:
-    """The AVX-512 code of x264 writes other bytes at every run, and its AVX2 code does not."""
-    cpu = Path("/proc/cpuinfo")
-    return {"x264-params": "asm=avx2"} if cpu.exists() and "avx512" in cpu.read_text() else {}
+_8_BIT_420 = {"yuv420p": "yuv420p"}
+_420 = {name: name for name in ("yuv420p", "yuv420p10le")}
+_ALL = {name: name for name in (*_420, "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le")}
 
 
 @dataclass(frozen=True)
@@ -45,24 +40,29 @@ class Encoder:
 
     name: str
     codec: str
-    """What FFmpeg calls the codec, as containers are asked for it."""
+    """FFmpeg's name of the codec, as containers are asked for it."""
     default_crf: int
     pixel_formats: Mapping[str, str]
     """Keys: formats of ``VideoConfig`` that it takes; values: its own name for them."""
-    presets: Mapping[str, str]
+    presets: tuple[str, ...]
+    """Its own names of the presets of ``VideoConfig``, from ultrafast to veryslow."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What it is told in any case."""
+    """Options in any case."""
     crf_key: str = "crf"
     bitrate_options: Mapping[str, str] = field(default_factory=dict)
-    """What it is told where it aims at a bitrate."""
+    """Options where it aims at a bitrate."""
     max_frame_rate: Fraction = Fraction(1000)
-    """Refused above; the rate is a hint, the truth is in the PTS."""
+    """Highest rate that it takes; the rate is a hint, the truth is in the PTS."""
     num_threads: int = 0
     """0 leaves it to the encoder, where they do not change what it writes."""
+    mp4_tag: str = ""
+    """Tag of the codec in MP4 and MOV; empty for FFmpeg's own."""
+    loses_aspect_in: tuple[str, ...] = ()
+    """Containers in which the sample aspect ratio is lost: the others say it in their own stream."""
 
     def options_for(self, config: VideoConfig, frame_rate: Fraction) -> dict[str, str]:
-        """Options by FFmpeg's names, for a film of ``frame_rate`` frames per second on average."""
-        options = {**self.options, "preset": self.presets[config.preset]}
+        """Return options by FFmpeg's names, for a video of ``frame_rate`` frames per second on average."""
+        options = {**self.options, "preset": self.presets[_EFFORTS.index(config.preset)]}
         if config.bitrate_kbps:
             options |= {"b": f"{config.bitrate_kbps}k", **self.bitrate_options}
         else:
@@ -72,70 +72,88 @@ class Encoder:
         return options
 
 
-_SOFTWARE = {
-    "h264": Encoder(
-        name="libx264",
-        codec="h264",
-        default_crf=18,
-        pixel_formats={name: name for name in _ALL},
-        presets=_efforts(*_EFFORTS),
-        options=_x264_params(),
-        num_threads=4,
-    ),
-    "h265": Encoder(
-        name="libx265",
-        codec="hevc",
-        default_crf=20,
-        pixel_formats={name: name for name in _ALL},
-        presets=_efforts(*_EFFORTS),
-        # Closed groups can be cut anywhere; the info would name the processor in the file.
-        options={"x265-params": "log-level=error:open-gop=0:info=0"},
-        num_threads=4,
-    ),
-    "av1": Encoder(
-        name="libsvtav1",
-        codec="av1",
-        default_crf=24,
-        pixel_formats={name: name for name in _SUBSAMPLED},
-        presets=_efforts("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
-        options={"g": "250"},
-        bitrate_options={"svtav1-params": "lp=1"},
-        max_frame_rate=Fraction(240),
-    ),
-}
+def _x264_options() -> dict[str, str]:
+    """Keep x264 from its AVX-512 code, which writes other bytes at every run, as its AVX2 code does not."""
+    cpu = Path("/proc/cpuinfo")
+    return {"x264-params": "asm=avx2"} if cpu.exists() and "avx512" in cpu.read_text() else {}
 
 
-def _nvenc(codec: str, default_crf: int, pixel_formats: Mapping[str, str]) -> Encoder:
+_HVC1 = "hvc1"  # or Apple's players do not open it
+_X264 = Encoder(
+    name="libx264",
+    codec="h264",
+    default_crf=18,
+    pixel_formats=_ALL,
+    presets=_EFFORTS,
+    options=_x264_options(),
+    num_threads=4,
+)
+_X265 = Encoder(
+    name="libx265",
+    codec="hevc",
+    default_crf=20,
+    pixel_formats=_ALL,
+    presets=_EFFORTS,
+    # Closed groups can be cut anywhere; the info would name the processor in the file.
+    options={"x265-params": "log-level=error:open-gop=0:info=0"},
+    num_threads=4,
+    mp4_tag=_HVC1,
+)
+_SVT_AV1 = Encoder(
+    name="libsvtav1",
+    codec="av1",
+    default_crf=24,
+    pixel_formats=_420,
+    presets=("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
+    options={"g": "250"},
+    bitrate_options={"svtav1-params": "lp=1"},
+    max_frame_rate=Fraction(240),
+    loses_aspect_in=("matroska",),
+)
+
+
+def _nvenc(codec: str, default_crf: int, pixel_formats: Mapping[str, str], **other: Any) -> Encoder:
     return Encoder(
         name=f"{codec}_nvenc",
         codec=codec,
         default_crf=default_crf,
         pixel_formats=pixel_formats,
-        presets=_efforts("p1", "p2", "p3", "p4", "p6", "p7"),
+        presets=("p1", "p2", "p3", "p4", "p6", "p7"),
         options={"rc": "vbr", "b": "0"},
         crf_key="cq",
+        **other,
     )
 
 
-_NVENC = {
-    "h264": _nvenc("h264", 18, {"yuv420p": "yuv420p", "yuv444p": "yuv444p"}),
-    "h265": _nvenc(
-        "hevc",
-        20,
-        {"yuv420p": "yuv420p", "yuv420p10le": "p010le", "yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"},
-    ),
-    "av1": _nvenc("av1", 24, {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}),
+_NVENC_10_BIT = {**_8_BIT_420, "yuv420p10le": "p010le"}
+_NVENC_444 = {"yuv444p": "yuv444p"}
+_NVENC_HEVC = {**_NVENC_10_BIT, **_NVENC_444, "yuv444p10le": "yuv444p16le"}
+
+ENCODERS = {
+    # (video.encoder, video.codec): encoder
+    ("software", "h264"): _X264,
+    ("software", "h265"): _X265,
+    ("software", "av1"): _SVT_AV1,
+    ("nvenc", "h264"): _nvenc("h264", 18, {**_8_BIT_420, **_NVENC_444}),
+    ("nvenc", "h265"): _nvenc("hevc", 20, _NVENC_HEVC, mp4_tag=_HVC1),
+    ("nvenc", "av1"): _nvenc("av1", 24, _NVENC_10_BIT, loses_aspect_in=("matroska",)),
 }
 
 
+def encoder_for(config: VideoConfig) -> Encoder:
+    """Return the encoder that ``config`` asks for, whether or not it starts on this machine."""
+    return ENCODERS[config.encoder, config.codec]
+
+
 def choose_encoder(config: VideoConfig) -> Encoder:
-    """The encoder that ``config`` asks for.
+    """Return the encoder that ``config`` asks for.
 
     Raises:
         ValueError: it does not start on this machine.
     """
     encoder = encoder_for(config)
-    if problem := _trial(encoder, config):
+    options = tuple(encoder.options_for(config, Fraction(25)).items())
+    if problem := _try(encoder.name, encoder.pixel_formats[config.pixel_format], options):
         raise ValueError(
             f"video.encoder {config.encoder}: {encoder.name} does not start on this machine with these "
             f"video keys ({problem}): set another encoder, codec, preset or bitrate"
@@ -146,7 +164,7 @@ def choose_encoder(config: VideoConfig) -> Encoder:
 def check_encoder(config: VideoConfig) -> None:
     """See before any work that the video keys go together, and that the encoder starts.
 
-    Whether a card's does is seen on the workers' machines: this one may have no card.
+    Whether a GPU's encoder starts is seen on the workers' machines: this one may have no GPU.
 
     Raises:
         ValueError: they do not, or it does not; the message names the key to change.
@@ -155,9 +173,12 @@ def check_encoder(config: VideoConfig) -> None:
         return
     if config.crf is not None and config.bitrate_kbps:
         raise ValueError("video.crf and video.bitrate_kbps exclude each other: set one of them")
-    if config.container == "mov" and config.codec == "av1":
-        raise ValueError("video.container mov holds no av1: set it to mp4, mkv or auto")
     encoder = encoder_for(config)
+    container = VIDEO_CONTAINERS.get(f".{config.container}")
+    if container and not container_takes(container, (encoder.codec,)):
+        raise ValueError(
+            f"video.container {config.container} holds no {config.codec}: set it to mp4, mkv or auto"
+        )
     if config.pixel_format not in encoder.pixel_formats:
         formats = " or ".join(encoder.pixel_formats)
         raise ValueError(f"video.pixel_format {config.pixel_format}: {encoder.name} takes only {formats}")
@@ -165,20 +186,10 @@ def check_encoder(config: VideoConfig) -> None:
         choose_encoder(config)
 
 
-def encoder_for(config: VideoConfig) -> Encoder:
-    """The encoder that ``config`` asks for, whether or not it starts on this machine."""
-    return (_NVENC if config.encoder == "nvenc" else _SOFTWARE)[config.codec]
-
-
-def _trial(encoder: Encoder, config: VideoConfig) -> str:
-    """What goes wrong when a small frame is encoded; empty if nothing does."""
-    options = encoder.options_for(config, Fraction(25))
-    return _trial_of(encoder.name, encoder.pixel_formats[config.pixel_format], tuple(options.items()))
-
-
 @functools.cache
-def _trial_of(name: str, pixel_format: str, options: tuple[tuple[str, str], ...]) -> str:
-    width, height = 320, 192  # some cards take nothing below 160
+def _try(name: str, pixel_format: str, options: tuple[tuple[str, str], ...]) -> str:
+    """Encode a small frame; return what goes wrong, or nothing."""
+    width, height = 320, 192  # some GPUs take nothing below 160
     try:
         context: Any = av.CodecContext.create(name, "w")
         context.width, context.height, context.pix_fmt = width, height, pixel_format

@@ -1,4 +1,4 @@
-"""Segments of a film joined into one, packet by packet, beside the sound of their source."""
+"""Segments of a video joined into one, packet by packet, beside the sound of their source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, video_stream
 from nst_ops.media.video.source import MediaSource
-from nst_ops.media.video.stream_copy import StreamCopier
+from nst_ops.media.video.stream_copy import Span, StreamCopier
 
 
 def join_segments(
@@ -24,21 +24,22 @@ def join_segments(
     container: str,
     info: VideoInfo,
     source: MediaSource,
-    span_s: tuple[float, float | None] | None = None,
+    span_s: Span | None = None,
 ) -> tuple[int, list[str]]:
-    """Join the segments of a film as if it had been written in one pass; nothing is encoded again.
+    """Join the segments of a video as if it had been written in one pass; nothing is encoded again.
 
     Args:
         paths: segments in order, each written by ``VideoWriter`` as an MP4 without a source, all with
             the same configuration. An empty file stands for a segment of which nothing decodes.
         path: local file to write; if an error is raised the caller removes it.
         container: ``mp4``, ``mov`` or ``matroska``.
-        info: the film, as the reader of any of its segments described it.
-        source: film whose sound, subtitles, chapters and metadata are copied.
-        span_s: what the segments cover of the film, as ``VideoReader.span_s``; the output starts at 0.
+        info: the source, as the reader of any of its segments described it.
+        source: video whose sound, subtitles, chapters and metadata are copied.
+        span_s: part of the source that the segments cover, as ``VideoReader.span_s``; the output starts
+            at 0.
 
     Returns:
-        Frames in the output, and what of the source has no place in it.
+        Number of frames in the output, and what of the source has no place in it.
 
     Raises:
         UnreadableVideoError: a segment is damaged, or does not belong to the others.
@@ -52,12 +53,11 @@ def join_segments(
     copier: StreamCopier | None = None
     num_frames = 0
     try:
-        stream = _add_picture(output, first_path, info)
+        stream = _add_stream(output, first_path, info)
         copier = StreamCopier(source, output, stream, notes, span_s)
-        for packet in _pictures(paths, info.time_base):
+        for packet in _packets(paths, info.time_base):
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            # Keep the streams abreast, or the muxer would hold all the sound in memory.
-            copier.copy_until(float(packet.dts * packet.time_base))
+            copier.copy_beside(packet)
             packet.stream = stream
             output.mux(packet)
             num_frames += 1
@@ -71,8 +71,8 @@ def join_segments(
     return num_frames, notes
 
 
-def _add_picture(output: OutputContainer, first_path: str, info: VideoInfo) -> Any:
-    """The picture stream, with size, codec, color, shape and rotation of the first segment's."""
+def _add_stream(output: OutputContainer, first_path: str, info: VideoInfo) -> Any:
+    """Add a video stream with size, codec, color, shape and rotation of the first segment's."""
     with open_input(first_path) as segment:
         template = video_stream(segment)
         stream: Any = output.add_stream_from_template(template, opaque=True)
@@ -83,8 +83,8 @@ def _add_picture(output: OutputContainer, first_path: str, info: VideoInfo) -> A
     return stream
 
 
-def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
-    """Packets of all segments on one clock in ``time_base``: PTS as they are, DTS rising below them."""
+def _packets(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
+    """Yield packets of all segments on one clock in ``time_base``: PTS as they are, DTS rising below."""
     settings: Any = None
     last_dts: int | None = None
     latest_pts: int | None = None
@@ -116,8 +116,8 @@ def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
                     )
                 is_first = False
                 packet.duration = durations[packet.pts]
-                # The encoder reorders pictures ahead of their time. All segments by as much: a DTS raised
-                # above that of the segment before still is no later than its picture.
+                # The encoder reorders frames ahead of their time. All segments by as much: a DTS raised
+                # above that of the segment before still is no later than its frame.
                 if last_dts is not None:
                     packet.dts = max(packet.dts, last_dts + 1)
                 last_dts = packet.dts
@@ -126,7 +126,7 @@ def _pictures(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
 
 
 def _durations(path: str, time_base: Fraction) -> dict[int, int]:
-    """By PTS: each picture lasts until the next, the last to the end, which is what an MP4 keeps of it."""
+    """Return durations by PTS: up to the next frame, the last one's to the end, as an MP4 keeps them."""
     with open_input(path) as segment:
         stream = video_stream(segment)
         ticks = stream.time_base / time_base

@@ -1,4 +1,4 @@
-"""A video's frames, one by one, as they come out of the decoder."""
+"""Frames of a video or an animated image, one by one, each with its time."""
 
 from __future__ import annotations
 
@@ -9,36 +9,52 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Self
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from PIL import Image
 
-from nst_ops.media.errors import EmptyFileError, UnreadableVideoError, UnsupportedMediaError
-from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.color import FULL, LIMITED, TO_RGB, Color, known, sws_matrix
-from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size
+from nst_ops.media.errors import (
+    EmptyFileError,
+    UnreadableImageError,
+    UnreadableVideoError,
+    UnsupportedMediaError,
+)
+from nst_ops.media.video.color import LIMITED, Color, sws_matrix, to_rgb
+from nst_ops.media.video.container import (
+    CLOCK_RESTART_S,
+    Frame,
+    VideoInfo,
+    codec_name,
+    even_size,
+    stream_duration_s,
+)
 from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource, size_of
 
 ALL_FRAMES = Selection()
+_NO_FRAMES = "no frame of it is selected: it ends before video.start_s"
+_DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
+
+TimedFrame = tuple[int, int, VideoFrame]
+"""(PTS, duration, decoded frame)."""
 
 
 class VideoReader:
-    """Frames of the first picture stream, front to back.
+    """Frames of the first video stream, front to back.
 
     Args:
         source: local path, or a remote file: of a segment only its share is fetched.
         max_side: shrink frames to this longer side in pixels (both sides then even).
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
-        selection: frames that are wanted of the film.
+        selection: frames of the video that are wanted.
         segment: part of the selection that is read, from its ``lead_pts`` on; None: all of it.
         tail: wanted frames to read after the segment, as far as there are any.
 
     Raises:
         EmptyFileError, UnreadableVideoError: on opening.
-        UnsupportedMediaError: on opening or while iterating, if the selection lies after the film's end.
+        UnsupportedMediaError: on opening or while iterating, if the selection lies after the video's end.
         DamagedVideoError: on opening a cut-off file, or while iterating.
     """
 
@@ -59,14 +75,14 @@ class VideoReader:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
         self._decoder = FrameDecoder(source, keep_damaged)
         try:
-            self._pictures = self._decoder.pictures()
-            first = next(self._pictures, None)
+            frames = self._decoder.frames()
+            first = next(frames, None)
             if first is None:
                 raise UnreadableVideoError("none of its frames decodes: play it to check, re-encode it")
-            self._first = first
+            self._from_start = itertools.chain([first], frames)
             self._first_pts: int = first.pts if first.pts is not None else first.dts or 0
-            self._film = self._describe(first)
-            self.info = self._selected(self._film)
+            self._whole = self._describe(first)
+            self.info = self._selected(self._whole)
             self._begin, self._stop = selection.bounds(self._first_pts, self.info.time_base)
             self._segment = self._find_segment(segment)
         except BaseException:
@@ -91,7 +107,7 @@ class VideoReader:
 
     @property
     def span_s(self) -> tuple[float, float | None] | None:
-        """Start and end of the selection in seconds on the file's clock; None if it is the whole film.
+        """Start and end of the selection in seconds on the file's clock; None if it is the whole video.
 
         The start is a whole number of ticks.
         """
@@ -101,16 +117,20 @@ class VideoReader:
         return float(self._begin * time_base), None if self._stop is None else float(self._stop * time_base)
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame once, at the working size, with rising PTS."""
-        frame: Frame | None = None
-        for pts, duration, picture in self._kept():
-            frame = Frame(pts, duration, self._to_rgb(picture))
-            yield frame
-        if frame is None and (self._segment is None or self._segment.count == 1):
+        """Yield every frame once, at the working size, with rising PTS."""
+        width, height = self.info.width, self.info.height  # the size may change midway, the output's not
+        if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
+            width, height = self.output_size
+        matrix = sws_matrix(self.info.color.matrix, self.info.height)
+        is_empty = True
+        for pts, duration, decoded in self._kept():
+            is_empty = False
+            yield Frame(pts, duration, to_rgb(self._reformatter, decoded, (width, height), matrix))
+        if is_empty and (self._segment is None or self._segment.count == 1):
             raise UnsupportedMediaError(_NO_FRAMES)
 
     def _find_segment(self, segment: Segment | None) -> Segment | None:
-        """What to seek to; None to read from the start of the film."""
+        """Return what to seek to; None to read from the start of the video."""
         if (segment is None or segment.count == 1) and self._begin > self._first_pts:
             index = read_index(self._source)
             if index.problem:
@@ -121,23 +141,23 @@ class VideoReader:
             return segment
         return segment if segment is not None and segment.count > 1 else None
 
-    def _kept(self) -> Iterator[tuple[int, int, VideoFrame]]:
-        """(PTS, duration, picture) of the frames that are wanted, with the segment's lead and tail."""
+    def _kept(self) -> Iterator[TimedFrame]:
+        """Yield the frames that are wanted, with the segment's lead and tail."""
         segment = self._segment
         lead_pts = segment.lead_pts if segment else self._begin
         start_pts = segment.start_pts if segment else self._begin
         end_pts = segment.end_pts if segment and segment.end_pts is not None else self._stop
         if self.span_s or segment:
-            self._decoder.judged = start_pts, end_pts
+            self._decoder.wanted = start_pts, end_pts
         if segment and lead_pts > self._first_pts:
-            pictures = self._decoder.frames_from(lead_pts)
+            frames = self._decoder.frames_from(lead_pts)
         else:
-            pictures = itertools.chain([self._first], self._pictures)
+            frames = self._from_start
         thinned = self._selection.max_frame_rate is not None
         tail = self._tail
         bucket_before: int | None = None
-        held: tuple[int, int, VideoFrame] | None = None  # a frame may have to reach to the next that is kept
-        for pts, duration, picture in self._timed(pictures):
+        held: TimedFrame | None = None  # a frame may have to reach to the next that is kept
+        for pts, duration, frame in self._timed(frames):
             if pts < lead_pts:
                 continue
             is_over = self._stop is not None and pts >= self._stop
@@ -157,92 +177,132 @@ class VideoReader:
                 if tail == 0:
                     return
                 tail -= 1
-            held = pts, duration, picture
+            held = pts, duration, frame
         if held:
             yield held
 
-    def _timed(self, pictures: Iterator[VideoFrame]) -> Iterator[tuple[int, int, VideoFrame]]:
-        """(PTS, duration, picture) on a clock that rises."""
-        step = max(1, round(1 / (self._film.frame_rate * self._film.time_base)))
+    def _timed(self, frames: Iterator[VideoFrame]) -> Iterator[TimedFrame]:
+        """Put the frames on a clock that rises."""
+        time_base = self._whole.time_base
+        step = max(1, round(1 / (self._whole.frame_rate * time_base)))
         last_pts: int | None = None
         shift = 0
-        for picture in pictures:
-            pts = picture.pts if picture.pts is not None else picture.dts
+        for frame in frames:
+            pts = frame.pts if frame.pts is not None else frame.dts
             if pts is None:  # AVI and raw streams may give none: count on at the average rate
                 pts = 0 if last_pts is None else last_pts + step
             else:
                 pts += shift
             if last_pts is not None and pts <= last_pts:
-                if (last_pts - pts) * self._film.time_base > CLOCK_RESTART_S:
+                if (last_pts - pts) * time_base > CLOCK_RESTART_S:
                     shift += last_pts + step - pts
                     pts = last_pts + step
                 else:
                     pts = last_pts + 1
             last_pts = pts
-            yield pts, picture.duration or step, picture
-
-    def _selected(self, film: VideoInfo) -> VideoInfo:
-        """The film as far as it is selected."""
-        selection = self._selection
-        rate, duration_s = film.frame_rate, max(0.0, film.duration_s - selection.start_s)
-        if selection.max_frame_rate is not None:
-            rate = min(rate, Fraction(selection.max_frame_rate).limit_denominator(1_000_000))
-        if selection.duration_s is not None:
-            duration_s = min(duration_s, selection.duration_s)
-        return replace(film, frame_rate=rate, duration_s=duration_s)
+            yield pts, frame.duration or step, frame
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
+        """Describe the whole video, by its header and its first frame."""
         stream, container = self._decoder.stream, self._decoder.container
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
-        time_base = stream.time_base or Fraction(1, 90000)
-        if stream.duration:
-            duration_s = float(stream.duration * time_base)
-        else:
-            duration_s = (container.duration or 0) / av.time_base
-        is_rgb = first.format.is_rgb or first.format.has_palette
-        color = Color(
-            1 if is_rgb else known(first.colorspace),
-            LIMITED if is_rgb else int(first.color_range or 0),
-            known(first.color_trc),
-            known(first.color_primaries),
-        )
         notes = []
         if first.interlaced_frame:
-            notes.append("interlaced: its two fields are stylized as one picture")
+            notes.append("interlaced: its two fields are stylized as one frame")
         if any(part.is_alpha for part in first.format.components) or stream.metadata.get("alpha_mode") == "1":
             notes.append("its transparency is left out")
+        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         return VideoInfo(
             width=first.width,
             height=first.height,
-            time_base=time_base,
+            time_base=stream.time_base or Fraction(1, 90000),
             frame_rate=Fraction(rate),
-            duration_s=duration_s,
+            duration_s=stream_duration_s(container, stream),
             rotation=first.rotation,
             sample_aspect_ratio=aspect or None,
-            color=color,
+            color=Color.of(first),
             video_codec=codec_name(stream),
             audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
             notes=tuple(notes),
         )
 
-    def _to_rgb(self, frame: VideoFrame) -> UInt8Array:
-        width, height = self.info.width, self.info.height  # the size may change midway, the output's not
-        if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
-            width, height = self.output_size
-        matrix = sws_matrix(self.info.color.matrix, self.info.height)
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=FULL if frame.color_range == FULL else LIMITED,
-            dst_color_range=FULL,
-            interpolation=TO_RGB,
+    def _selected(self, whole: VideoInfo) -> VideoInfo:
+        """Describe the video as far as it is selected."""
+        selection = self._selection
+        rate, duration_s = whole.frame_rate, max(0.0, whole.duration_s - selection.start_s)
+        if selection.max_frame_rate is not None:
+            rate = min(rate, Fraction(selection.max_frame_rate).limit_denominator(1_000_000))
+        if selection.duration_s is not None:
+            duration_s = min(duration_s, selection.duration_s)
+        return replace(whole, frame_rate=rate, duration_s=duration_s)
+
+
+class AnimationReader:
+    """Frames of an animated GIF, WebP, PNG or AVIF, composed by Pillow over white.
+
+    The same interface as ``VideoReader``; the time base is a millisecond.
+
+    Raises:
+        UnreadableImageError: on opening, or while iterating over damaged frames.
+    """
+
+    num_damaged = 0
+
+    def __init__(self, path: str, max_side: int | None = None) -> None:
+        try:
+            self._image = Image.open(path)
+            num_frames: int = getattr(self._image, "n_frames", 1)
+            # An animated PNG may begin with a still for viewers that know no better.
+            self._first = int(bool(self._image.info.get("default_image")))
+            self._durations_ms = [self._duration_ms(index) for index in range(self._first, num_frames)]
+        except Exception as error:
+            raise UnreadableImageError(
+                f"damaged animation: {error}: copy it again from its origin"
+            ) from error
+        total_ms = sum(self._durations_ms)
+        self.info = VideoInfo(
+            width=self._image.width,
+            height=self._image.height,
+            time_base=Fraction(1, 1000),
+            frame_rate=Fraction(1000 * len(self._durations_ms), total_ms),
+            duration_s=total_ms / 1000,
+            rotation=0,
+            sample_aspect_ratio=None,
+            color=Color(matrix=1, range=LIMITED),
+            video_codec=str(self._image.format).lower(),
+            audio_codecs=(),
         )
-        return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+        self.output_size = even_size(self._image.size, max_side)
 
+    def __enter__(self) -> Self:
+        return self
 
-_NO_FRAMES = "no frame of it is selected: it ends before video.start_s"
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._image.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame once, with its delay as its duration."""
+        pts = 0
+        for index, duration_ms in enumerate(self._durations_ms, self._first):
+            try:
+                self._image.seek(index)
+                image = self._image.convert("RGBA")
+            except Exception as error:
+                raise UnreadableImageError(f"damaged at frame {index}: {error}: copy it again") from error
+            canvas = Image.new("RGBA", image.size, "white")
+            canvas.alpha_composite(image)
+            rgb = canvas.convert("RGB")
+            if self.output_size[0] < rgb.width or self.output_size[1] < rgb.height:
+                rgb = rgb.resize(self.output_size, Image.Resampling.LANCZOS)
+            yield Frame(pts, duration_ms, np.asarray(rgb))
+            pts += duration_ms
+
+    def _duration_ms(self, index: int) -> int:
+        self._image.seek(index)
+        self._image.load()
+        delay = round(float(self._image.info.get("duration", 0)))
+        return delay if delay > 10 else _DEFAULT_DELAY_MS

@@ -1,27 +1,38 @@
-"""Where a long film is cut: arithmetic on the times of its pictures, nothing is read."""
+"""Segments of a long video: when its frames are shown, which are wanted, and where it can be cut.
+
+Only the index of the file is read; the rest is arithmetic on presentation times.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from nst_ops.media.video.container import SampleTable, codec_name, only_video_stream, open_file, open_input
-from nst_ops.media.video.source import MediaSource
+from nst_ops.media.video.container import codec_name, open_input, video_stream
+from nst_ops.media.video.source import MediaSource, SampleTable
 
 _EARLY = 0.95  # share of the longest keyframe interval below which a keyframe answers a change of scene
-_BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate a film keeps every frame
+_BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate a video keeps every frame
+# Containers that hold every frame's PTS and an index of keyframes.
+_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# Codecs of which every packet shows one frame: VP8 and packed MPEG-4 have packets that show none.
+_ONE_FRAME_A_PACKET = {
+    *("h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd"),
+}
+
+Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames of a film are wanted, by its own clock, which starts at its first frame.
+    """Which frames of a video are wanted, by its own clock, which starts at its first frame.
 
     Every frame has a bucket, the number of whole frames of ``max_frame_rate`` since the first. A frame
     is kept if its bucket is not that of the frame before it.
@@ -29,27 +40,28 @@ class Selection:
 
     start_s: float = 0.0
     duration_s: float | None = None
-    """From ``start_s`` on; None: to the end."""
+    """Seconds from ``start_s`` on; None: to the end."""
     max_frame_rate: float | None = None
-    """In frames per second; None: every frame."""
+    """Frames per second; None: every frame."""
 
     def bounds(self, first_pts: int, time_base: Fraction) -> tuple[int, int | None]:
-        """PTS from which frames are wanted, and PTS from which they are not any more."""
+        """Return the PTS from which frames are wanted, and from which they are not any more."""
         start = _exact(self.start_s)
-        end = None if self.duration_s is None else start + _exact(self.duration_s)
-        return (
-            first_pts + math.ceil(start / time_base),
-            None if end is None else first_pts + math.ceil(end / time_base),
+        end = (
+            None
+            if self.duration_s is None
+            else first_pts + math.ceil((start + _exact(self.duration_s)) / time_base)
         )
+        return first_pts + math.ceil(start / time_base), end
 
     def bucket(self, pts: int, first_pts: int, time_base: Fraction) -> int:
-        """Frames of one bucket look alike to a preview; without ``max_frame_rate`` each has its own."""
+        """Return the bucket of a frame; without ``max_frame_rate`` each has its own."""
         if self.max_frame_rate is None:
             return pts
         return math.floor((pts - first_pts) * time_base * _exact(self.max_frame_rate) + _BUCKET_SLACK)
 
     def kept(self, pts: Int64Array, time_base: Fraction) -> Int64Array:
-        """PTS of the frames that are kept, of the ascending PTS of a whole film."""
+        """Return the PTS of the frames that are kept, of the ascending PTS of a whole video."""
         if not len(pts):
             return pts
         first_pts = int(pts[0])
@@ -63,12 +75,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a film that is stylized and encoded by itself."""
+    """A part of a video that is stylized and encoded by itself."""
 
     number: int
     """From 0 on."""
     count: int
-    """Segments of the film; with 1 it is done in one pass."""
+    """Number of segments of the video; with 1 it is done in one pass."""
     lead_pts: int
     """The frame to read from: what lies before ``start_pts`` only warms up the smoothing."""
     start_pts: int
@@ -78,8 +90,77 @@ class Segment:
     """Frames from ``start_pts`` on, by the packet index."""
 
     def holds(self, pts: int) -> bool:
-        """Whether a frame belongs to it, and not to what is read around it."""
+        """Return whether a frame belongs to it, and not to what is read around it."""
         return pts >= self.start_pts and (self.end_pts is None or pts < self.end_pts)
+
+
+@dataclass(frozen=True, eq=False)
+class PacketIndex:
+    """When each frame of a video is shown, and where decoding can begin."""
+
+    time_base: Fraction
+    pts: Int64Array
+    """(N,) of the frames that are shown, ascending."""
+    keyframes: Int64Array
+    """(K,) positions in ``pts``."""
+    problem: str = ""
+    """Why the video cannot be cut; empty if it can."""
+
+
+def read_index(source: MediaSource) -> PacketIndex:
+    """Read the packet index of the video stream that ``VideoReader`` reads.
+
+    A video is only said to be cuttable if nothing speaks against it; the others are done in one pass.
+    Of an MP4 or MOV only the sample table is read, of a fragmented one and of Matroska every byte.
+
+    Raises:
+        UnreadableVideoError: it does not open, or holds no video stream.
+    """
+    table = SampleTable(source)
+    # Without parsing, which would find no keyframes among zeros: a whole table needs no correction.
+    container = open_input(table, fflags="noparse+nofillin") if table.is_whole else open_input(source)
+    rows: list[tuple[int, bool, bool]] = []
+    problem = ""
+    with container:
+        stream = video_stream(container, alone=True)
+        time_base = stream.time_base or Fraction(1, 90000)
+        if container.format.name not in _INDEXED:
+            problem = f"{container.format.name} cannot be searched exactly"
+        elif codec_name(stream) not in _ONE_FRAME_A_PACKET:
+            problem = f"packets of {codec_name(stream)} may show no frame"
+        if problem:
+            none = np.empty(0, np.int64)
+            return PacketIndex(time_base, none, none, problem)
+        try:
+            for packet in container.demux(stream):
+                if packet.size and packet.pts is None:
+                    problem = "some of its frames have no time"
+                elif packet.size:
+                    rows.append((packet.pts, packet.is_keyframe, not packet.is_discard))
+        except FFmpegError as error:
+            problem = f"it cannot be read to its end ({error.strerror})"
+    columns = np.array(rows, np.int64).reshape(-1, 3)
+    pts, is_key, is_shown = columns[:, 0], columns[:, 1] > 0, columns[:, 2] > 0
+    order = np.argsort(pts[is_shown], kind="stable")
+    keyframes = np.flatnonzero(is_key[is_shown][order])
+    return PacketIndex(time_base, pts[is_shown][order], keyframes, problem or _problem(pts, is_key, is_shown))
+
+
+def _problem(pts: Int64Array, is_key: BoolArray, is_shown: BoolArray) -> str:
+    """Say why packets with these times, in the order of the file, cannot be cut; empty if they can."""
+    if (is_key & is_shown).sum() < 2:
+        return "it has no keyframes but the first"
+    if pts[is_shown].min() < 0:
+        return "it begins before zero"  # MP4, which holds the segments, would hide these frames
+    if len(np.unique(pts[is_shown])) < is_shown.sum():
+        return "some of its frames have the same time"
+    first = int(np.argmax(is_key))
+    if first > 0 or (is_shown[first] and pts[is_shown].min() < pts[first]):
+        return "it begins between two keyframes"
+    latest_before = np.maximum.accumulate(pts)[:-1]
+    if (pts[1:] < latest_before)[is_key[1:]].any():
+        return "its clock begins anew, or its keyframes are none"
+    return ""
 
 
 def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Selection) -> tuple[Segment, ...]:
@@ -89,7 +170,7 @@ def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Sele
     scene changes. No segment is shorter than half of the length.
 
     Args:
-        index: of the film; one that cannot be cut gives one segment.
+        index: packet index of the video; one that cannot be cut gives one segment.
         target_s: length of a segment in seconds.
         lead: frames to read before each segment.
         selection: frames that are wanted.
@@ -100,7 +181,6 @@ def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Sele
         return (Segment(0, 1, start, start, None, len(kept)),)
     target = _exact(target_s) / index.time_base if math.isfinite(target_s) else None
     cuts = [0] if target is None else [0, *_cuts(index, kept, float(target))]
-    ends = [*cuts[1:], len(kept)]
     return tuple(
         Segment(
             number=number,
@@ -110,12 +190,12 @@ def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Sele
             end_pts=int(kept[end]) if end < len(kept) else None,
             num_frames=end - cut,
         )
-        for number, (cut, end) in enumerate(zip(cuts, ends, strict=True))
+        for number, (cut, end) in enumerate(zip(cuts, [*cuts[1:], len(kept)], strict=True))
     )
 
 
-def _cuts(index: PacketIndex, kept: Int64Array, target: float) -> Iterable[int]:
-    """Positions in ``kept`` at which segments begin, the first left out; ``target`` in ticks."""
+def _cuts(index: PacketIndex, kept: Int64Array, target: float) -> Iterator[int]:
+    """Yield positions in ``kept`` at which segments begin, but the first; ``target`` is in ticks."""
     intervals = np.diff(index.keyframes, prepend=index.keyframes[:1])
     is_early = intervals < _EARLY * max(intervals, default=0)
     positions = np.searchsorted(kept, index.pts[index.keyframes])
@@ -137,89 +217,5 @@ def _cuts(index: PacketIndex, kept: Int64Array, target: float) -> Iterable[int]:
 
 
 def _exact(seconds_or_rate: float) -> Fraction:
-    """What a person wrote: 0.04 is 1/25, not the nearest binary fraction."""
+    """Return the number that a person wrote: 0.04 is 1/25, not the nearest binary fraction."""
     return Fraction(seconds_or_rate).limit_denominator(1_000_000)
-
-
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-# Containers that hold every picture's PTS and an index of keyframes.
-_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-# Codecs of which every packet shows one picture: VP8 and packed MPEG-4 have packets that show none.
-_ONE_PICTURE_A_PACKET = {
-    *("h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class PacketIndex:
-    """When each picture of a film is shown, and where decoding can begin."""
-
-    time_base: Fraction
-    pts: Int64Array
-    """(N,) of the pictures that are shown, ascending."""
-    keyframes: Int64Array
-    """(K,) positions in ``pts``."""
-    problem: str = ""
-    """Why the film cannot be cut; empty if it can."""
-
-
-def read_index(source: MediaSource) -> PacketIndex:
-    """Packet index of the picture stream that ``VideoReader`` reads.
-
-    A film is only said to be cuttable if nothing speaks against it; the others are done in one pass.
-    Of an MP4 or MOV only the sample table is read, of a fragmented one and of Matroska every byte.
-
-    Raises:
-        UnreadableVideoError: it does not open, or holds no picture stream.
-    """
-    with _open_packets(source) as container:
-        stream = only_video_stream(container)
-        time_base = stream.time_base or Fraction(1, 90000)
-        none = np.empty(0, np.int64)
-        if container.format.name not in _INDEXED:
-            return PacketIndex(time_base, none, none, f"{container.format.name} cannot be searched exactly")
-        if codec_name(stream) not in _ONE_PICTURE_A_PACKET:
-            return PacketIndex(time_base, none, none, f"packets of {codec_name(stream)} may show no picture")
-        rows: list[tuple[int, bool, bool]] = []
-        problem = ""
-        try:
-            for packet in container.demux(stream):
-                if packet.size and packet.pts is None:
-                    problem = "some of its pictures have no time"
-                elif packet.size:
-                    rows.append((packet.pts, packet.is_keyframe, not packet.is_discard))
-        except FFmpegError as error:
-            problem = f"it cannot be read to its end ({error.strerror})"
-    table = np.array(rows, np.int64).reshape(-1, 3)
-    pts, is_key, is_shown = table[:, 0], table[:, 1] > 0, table[:, 2] > 0
-    order = np.argsort(pts[is_shown], kind="stable")
-    keyframes = np.flatnonzero(is_key[is_shown][order])
-    return PacketIndex(time_base, pts[is_shown][order], keyframes, problem or _problem(pts, is_key, is_shown))
-
-
-def _open_packets(source: MediaSource) -> InputContainer:
-    """A container of which the packets have the right times and flags, if not their bytes."""
-    table = SampleTable(source)
-    if table.is_whole:
-        # No parsing: it would find no keyframes among zeros, and the table needs no correction.
-        return open_file(table, fflags="noparse+nofillin")
-    return open_input(source)
-
-
-def _problem(pts: Int64Array, is_key: BoolArray, is_shown: BoolArray) -> str:
-    """Why packets with these times, in the order of the file, cannot be cut; empty if they can."""
-    if (is_key & is_shown).sum() < 2:
-        return "it has no keyframes but the first"
-    if pts[is_shown].min() < 0:
-        return "it begins before zero"  # MP4, which holds the segments, would hide these pictures
-    if len(np.unique(pts[is_shown])) < is_shown.sum():
-        return "some of its pictures have the same time"
-    first = int(np.argmax(is_key))
-    if first > 0 or (is_shown[first] and pts[is_shown].min() < pts[first]):
-        return "it begins between two keyframes"
-    latest_before = np.maximum.accumulate(pts)[:-1]
-    if (pts[1:] < latest_before)[is_key[1:]].any():
-        return "its clock begins anew, or its keyframes are none"
-    return ""

@@ -1,4 +1,4 @@
-"""Where a video is read from: a local path, or a remote file of which only ranges are fetched."""
+"""Where the bytes of a video come from: a local path, or a remote file of which only ranges are fetched."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 _FIRST_BYTES = 2**16
 _MOST_BYTES = 2**22
 """Bytes of a request: the first one somewhere in a file, and after enough of them one after the other."""
 _BLOCKS_KEPT = 4
-"""Header, sound and picture may lie far from each other."""
+"""Blocks in memory: header, sound and video may lie far from each other."""
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+_EBML_HEADER, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class MediaFile(Protocol):
@@ -28,7 +30,7 @@ class MediaFile(Protocol):
 
     @property
     def read_range(self) -> Callable[[int, int], bytes]:
-        """Gives the bytes from a start to before an end, in one request."""
+        """Function that reads the bytes from a start to before an end, in one request."""
 
 
 MediaSource = str | MediaFile
@@ -36,7 +38,7 @@ MediaSource = str | MediaFile
 
 
 def size_of(source: MediaSource) -> int:
-    """Size in bytes."""
+    """Return the size in bytes."""
     return os.path.getsize(source) if isinstance(source, str) else source.num_bytes
 
 
@@ -57,7 +59,7 @@ class RangeInput:
         self._has_failed = False
 
     def read(self, num_bytes: int) -> bytes:
-        """So many bytes, fewer only at the end."""
+        """Read so many bytes, fewer only at the end."""
         pieces = []
         while num_bytes > 0 and self._position < self.num_bytes and not self._has_failed:
             piece = self._piece(self._position, num_bytes)
@@ -67,24 +69,24 @@ class RangeInput:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """The new position."""
+        """Go to a position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.num_bytes}[whence]
         self._position = base + offset
         return self._position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self._position
 
     def _piece(self, start: int, num_bytes: int) -> bytes:
-        """Some of the bytes from a position on, at least one."""
+        """Return some of the bytes from a position on, at least one."""
         for first, data in self._blocks:
             if first <= start < first + len(data):
                 return data[start - first : start - first + num_bytes]
         return self._fetch(start)[:num_bytes]
 
     def _fetch(self, start: int) -> bytes:
-        """The block from a position on, longer than one that ends there or a little before."""
+        """Fetch the block from a position on, longer than one that ends there or a little before."""
         gaps = [(start - first - len(data), len(data)) for first, data in self._blocks]
         before = max((length for gap, length in gaps if 0 <= gap < _FIRST_BYTES), default=0)
         end = min(start + min(max(_FIRST_BYTES, before * 3 // 2), _MOST_BYTES), self.num_bytes)
@@ -97,6 +99,84 @@ class RangeInput:
             raise
         self._blocks.append((start, data))
         return data
+
+
+class SampleTable(RangeInput):
+    """An MP4 file of which the media data read as zeros and cost nothing; all other boxes are true.
+
+    Of an hour of video that is a megabyte or two, at the front or at the end. ``is_whole`` says whether
+    it tells of every packet: of other containers and of fragmented files it does not.
+    """
+
+    def __init__(self, source: MediaSource) -> None:
+        super().__init__(source)
+        self._media_data: list[range] = []
+        self.is_whole = self._find_media_data()
+        self.seek(0)
+
+    def _find_media_data(self) -> bool:
+        """Go from box to box; return whether all of them are those of an MP4 without fragments."""
+        start = 0
+        while start < self.num_bytes:
+            self.seek(start)
+            head = self.read(16)
+            num_bytes, kind, head_bytes = int.from_bytes(head[:4]), head[4:8], 8
+            if num_bytes == 0:  # up to the end
+                num_bytes = self.num_bytes - start
+            elif num_bytes == 1:
+                num_bytes, head_bytes = int.from_bytes(head[8:]), 16
+            if num_bytes < head_bytes or kind == b"moof" or (start == 0 and kind not in _FIRST_BOXES):
+                return False
+            if kind == b"mdat":
+                self._media_data.append(range(start + head_bytes, start + num_bytes))
+            start += num_bytes
+        return bool(self._media_data)
+
+    def _piece(self, start: int, num_bytes: int) -> bytes:
+        for data in self._media_data:
+            if start in data:
+                return bytes(min(num_bytes, min(data.stop, self.num_bytes) - start))
+            if start < data.start:
+                num_bytes = min(num_bytes, data.start - start)
+        return super()._piece(start, num_bytes)
+
+
+def promised_bytes(source: MediaSource, container: str, stream: Any) -> int:
+    """Return where a file should end by its own account; 0 if it does not say.
+
+    Args:
+        source: the file.
+        container: FFmpeg's name of its format.
+        stream: PyAV's video stream of it.
+    """
+    if "mp4" in container:
+        entries = stream.index_entries
+        ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
+        return max(ends, default=0)
+    file = RangeInput(source)
+    if "matroska" in container:
+        return _matroska_end(file)
+    head = file.read(8)
+    # A RIFF says how much follows its first 8 bytes; some writers count these, too.
+    promised = int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
+    return 0 if promised == 0xFFFFFFFF else promised  # a recorder that never came back to fill it in
+
+
+def _matroska_end(file: RangeInput) -> int:
+    """Return the byte at which the segment ends, or 0 for a live recording, which does not know."""
+    for element in (_EBML_HEADER, _SEGMENT):
+        if file.read(4) != element:
+            return 0
+        first = file.read(1)
+        length = 9 - int.from_bytes(first, "big").bit_length()  # a leading 1 says how many bytes
+        if not 1 <= length <= 8:
+            return 0
+        unknown = (1 << 7 * length) - 1
+        size = int.from_bytes(first + file.read(length - 1), "big") & unknown
+        if element == _SEGMENT:
+            return 0 if size == unknown else file.tell() + size
+        file.seek(size, os.SEEK_CUR)
+    return 0
 
 
 def _read_local(path: str, start: int, end: int) -> bytes:

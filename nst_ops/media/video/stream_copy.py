@@ -1,7 +1,8 @@
-"""Sound, subtitles, chapters and tags: from a source to its output, in step with the picture."""
+"""Copy of a source's sound, subtitles, chapters and tags into its output, in step with the video."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from av.audio.resampler import AudioResampler
@@ -23,70 +24,66 @@ Span = tuple[float, float | None]
 
 
 class StreamCopier:
-    """Copies what is not the picture from a source to an output, in step with the picture.
+    """Copies all streams but the video from a source to an output, in step with the video.
 
     With ``span_s``, packets that begin outside it are left out, chapters are cut to it, and all
     times are moved so that its begin is 0.
+
+    Args:
+        source: file to copy from.
+        output: container to copy to, which has its video stream already.
+        video: that stream; it gets the source's language and title.
+        notes: list that takes, in words, what of the source has no place in the output.
+        span_s: part of the source to copy; None: all.
     """
 
     def __init__(
         self,
         source: MediaSource,
         output: OutputContainer,
-        picture: Stream,
+        video: Stream,
         notes: list[str],
         span_s: Span | None = None,
     ) -> None:
         self._source = open_input(source)
         self._output = output
         self._span_s = span_s
-        output.metadata.update(
-            {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
-        )
+        self._streams: dict[int, Stream] = {}  # of the output, by index in the source
+        self._transcoders: dict[int, _Transcoder] = {}
+        tags = {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
+        output.metadata.update(tags)
         chapters = self._source.chapters()
         if span_s:
             chapters = [part for chapter in chapters if (part := _cut(chapter, span_s))]
         if chapters:
             output.set_chapters(chapters)
-        self._twins: dict[int, Stream] = {}
-        self._transcoders: dict[int, _Transcoder] = {}
-        pictures = 0
-        for stream in self._source.streams:
-            if stream.disposition & STILL:
-                self._add_cover(stream, notes)
-            elif stream.type == "video":
-                pictures += 1
-                if pictures == 1:
-                    picture.metadata.update(_stream_tags(stream))
-                elif pictures == 2:
-                    notes.append("only the first video stream is stylized, the others are left out")
-            elif stream.type in ("audio", "subtitle"):
-                self._add_twin(stream, notes)
-            elif stream.type == "attachment" and output.format.name == "matroska":
-                output.add_stream_from_template(stream)  # fonts of the subtitles
-        self._packets = (
-            self._source.demux([self._source.streams[i] for i in self._twins]) if self._twins else iter(())
-        )
+        self._add_streams(video, notes)
+        copied = [self._source.streams[index] for index in self._streams]
+        self._packets = self._source.demux(copied) if copied else iter(())
+        self._last_dts: dict[int, int] = {}
+        self._shifts: dict[int, int] = {}  # by stream, as the video's where a clock begins anew
+        self._pending = self._read()
         self._next: Any = None
         self._at_end = False
-        self._last_dts: dict[int, int] = {}
-        self._shifts: dict[int, int] = {}  # by stream, as the picture's where a clock begins anew
 
     def close(self) -> None:
         """Release the source."""
         self._source.close()
 
+    def copy_beside(self, packet: Any) -> None:
+        """Copy what comes before a packet of the video, or the muxer would hold all the sound in memory."""
+        if packet.dts is not None:
+            self.copy_until(float(packet.dts * packet.time_base))
+
     def copy_until(self, time_s: float | None) -> None:
         """Copy packets up to a time in seconds, or all that are left."""
         while not self._at_end:
-            if self._next is None:
-                self._next = self._read()
-            if self._next is None:
+            packet = self._next = next(self._pending, None) if self._next is None else self._next
+            if packet is None:
                 self._at_end = True
                 for transcoder in self._transcoders.values():
                     self._output.mux(transcoder.finish())
                 return
-            packet = self._next
             if time_s is not None and float(packet.dts * packet.time_base) > time_s:
                 return
             self._next = None
@@ -94,11 +91,11 @@ class StreamCopier:
             if index in self._transcoders:
                 self._output.mux(self._transcoders[index].convert(packet))
             else:
-                packet.stream = self._twins[index]
+                packet.stream = self._streams[index]
                 self._output.mux(packet)
 
-    def _read(self) -> Any:
-        """The next packet with a time; the demuxer ends each stream with an empty one."""
+    def _read(self) -> Iterator[Any]:
+        """Yield the packets of the span that have a time; the demuxer ends each stream with an empty one."""
         begin_s, end_s = self._span_s or (0.0, None)
         try:
             for packet in self._packets:
@@ -107,24 +104,24 @@ class StreamCopier:
                     packet.pts = packet.dts = 0
                 if packet.dts is None:
                     continue
-                self._go_on(packet)
+                self._mend_clock(packet)
                 self._last_dts[packet.stream.index] = packet.dts
                 if self._span_s is None or is_still:
-                    return packet
+                    yield packet
+                    continue
                 time_s = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
                 if end_s is not None and time_s > end_s + _OUT_OF_STEP_S:
-                    return None
+                    return
                 if begin_s <= time_s and (end_s is None or time_s < end_s):
                     back = round(begin_s / packet.time_base)
                     packet.dts -= back
                     packet.pts = None if packet.pts is None else packet.pts - back
-                    return packet
-        except FFmpegError:  # the picture's reader has judged the damage already
-            pass
-        return None
+                    yield packet
+        except FFmpegError:  # the reader of the video has reported the damage already
+            return
 
-    def _go_on(self, packet: Any) -> None:
-        """Let the clock of a stream rise where it slips or begins anew, as the picture's does."""
+    def _mend_clock(self, packet: Any) -> None:
+        """Let the clock of a stream rise where it slips or begins anew, as the video's does."""
         index, is_text = packet.stream.index, packet.stream.type == "subtitle"
         packet.dts += self._shifts.get(index, 0)
         if packet.pts is not None:
@@ -141,35 +138,74 @@ class StreamCopier:
         if packet.pts is not None:
             packet.pts = max(packet.pts, packet.dts)
 
-    def _add_twin(self, stream: Stream, notes: list[str]) -> None:
+    def _add_streams(self, video: Stream, notes: list[str]) -> None:
+        """Add the streams of the source, but for its video, to the output."""
+        container = self._output.format.name
+        num_videos = 0
+        for stream in self._source.streams:
+            if stream.disposition & STILL:
+                if container == "mp4":
+                    self._add_stream(stream, notes)
+                else:
+                    notes.append("the cover image is left out")
+            elif stream.type == "video":
+                num_videos += 1
+                if num_videos == 1:
+                    video.metadata.update(_stream_tags(stream))
+                elif num_videos == 2:
+                    notes.append("only the first video stream is stylized, the others are left out")
+            elif stream.type in ("audio", "subtitle"):
+                self._add_stream(stream, notes)
+            elif stream.type == "attachment" and container == "matroska":
+                self._output.add_stream_from_template(stream)  # fonts of the subtitles
+
+    def _add_stream(self, stream: Stream, notes: list[str]) -> None:
         name = codec_name(stream)
         if not name:
             notes.append(f"{stream.type} stream {stream.index} is of an unknown codec and left out")
             return
         if name in codecs_for(self._output):
-            twin: Any = self._output.add_stream_from_template(stream)
+            copy: Any = self._output.add_stream_from_template(stream)
         elif isinstance(stream, AudioStream):
-            twin = self._output.add_stream("aac", rate=stream.rate, layout=_aac_layout(stream))
-            self._transcoders[stream.index] = _Transcoder(stream, twin)
+            # The source's own channels as far as FFmpeg's AAC encoder knows them, else stereo.
+            layout = {1: "mono", 2: "stereo", 6: "5.1"}.get(stream.channels, "stereo")
+            copy = self._output.add_stream("aac", rate=stream.rate, layout=layout)
+            self._transcoders[stream.index] = _Transcoder(copy)
             notes.append(f"its sound ({name}) fits into no container and is converted to AAC")
         else:
-            notes.append(
-                f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}"
-            )
+            container = self._output.format.name
+            notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {container}")
             return
-        twin.metadata.update(stream.metadata | _stream_tags(stream))
-        twin.disposition = stream.disposition
-        self._twins[stream.index] = twin
+        copy.metadata.update(stream.metadata | _stream_tags(stream))
+        copy.disposition = stream.disposition
+        self._streams[stream.index] = copy
 
-    def _add_cover(self, stream: Stream, notes: list[str]) -> None:
-        if self._output.format.name == "mp4":
-            self._add_twin(stream, notes)
-        else:
-            notes.append("the cover picture is left out")
+
+class _Transcoder:
+    """Sound that no container takes as it is, such as that of old AVI and WMV files, as AAC."""
+
+    def __init__(self, output: Any) -> None:
+        self._output = output
+        context = output.codec_context
+        self._resampler = AudioResampler(context.format.name, context.layout.name, context.sample_rate, 1024)
+
+    def convert(self, packet: Any) -> list[Any]:
+        """Return the packets for one of the source; a damaged one leaves silence."""
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            return []
+        pieces = (piece for frame in frames for piece in self._resampler.resample(frame))
+        return [out for piece in pieces for out in self._output.encode(piece)]
+
+    def finish(self) -> list[Any]:
+        """Return the packets that resampler and encoder still hold."""
+        pieces = (*self._resampler.resample(None), None)
+        return [out for piece in pieces for out in self._output.encode(piece)]
 
 
 def _cut(chapter: Any, span_s: Span) -> Any:
-    """What of a chapter lies in a span, on the clock that is 0 at its begin; None: nothing."""
+    """Return the part of a chapter inside a span, on the clock that is 0 at its begin; None: nothing."""
     time_base = chapter["time_base"]
     begin = round(span_s[0] / time_base)
     start, end = max(chapter["start"], begin), chapter["end"]
@@ -178,39 +214,7 @@ def _cut(chapter: Any, span_s: Span) -> Any:
     return {**chapter, "start": start - begin, "end": end - begin} if start < end else None
 
 
-class _Transcoder:
-    """Sound that no container takes as it is, such as that of old AVI and WMV files, as AAC."""
-
-    def __init__(self, source: AudioStream, twin: Any) -> None:
-        self._source, self._twin = source, twin
-        context = twin.codec_context
-        self._resampler = AudioResampler(context.format.name, context.layout.name, context.sample_rate, 1024)
-
-    def convert(self, packet: Any) -> list[Any]:
-        """Packets of the twin for one of the source; a damaged one leaves silence."""
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            return []
-        return [
-            out
-            for frame in frames
-            for piece in self._resampler.resample(frame)
-            for out in self._twin.encode(piece)
-        ]
-
-    def finish(self) -> list[Any]:
-        """The packets that resampler and encoder still held."""
-        pieces = self._resampler.resample(None)
-        return [*(out for piece in pieces for out in self._twin.encode(piece)), *self._twin.encode(None)]
-
-
-def _aac_layout(stream: AudioStream) -> str:
-    """The source's own channels as far as FFmpeg's AAC encoder knows them, else stereo."""
-    return {1: "mono", 2: "stereo", 6: "5.1"}.get(stream.channels, "stereo")
-
-
 def _stream_tags(stream: Stream) -> dict[str, str]:
-    """Language and title of a stream; what MP4 calls its name is its title."""
+    """Return language and title of a stream; what MP4 calls its name is its title."""
     tags = {"title": stream.metadata.get("name", "")} | stream.metadata
     return {key: tags[key] for key in _STREAM_TAGS if tags.get(key)}

@@ -1,27 +1,31 @@
-"""Frames back into a file, beside the sound of their source."""
+"""Frames back into a video beside the sound of its source, or into a folder of images."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import csv
+import hashlib
+import io
 from fractions import Fraction
-from types import TracebackType
+from pathlib import Path
 from typing import Any, Self
 
 import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
-from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from PIL import Image
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
-from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.color import FULL, LIMITED, SWS_MATRIX, TO_YUV, UNSPECIFIED, Color, sws_matrix
+from nst_ops.media.video.color import sws_matrix, to_yuv
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.encoders import choose_encoder
 from nst_ops.media.video.stream_copy import Span, StreamCopier
+
+FRAME_TABLE = "frames.csv"
+"""Columns: ``name`` and ``sha256`` of the image, ``pts_s`` and ``duration_s`` on the source's clock."""
 
 
 class VideoWriter:
@@ -36,7 +40,7 @@ class VideoWriter:
         info: the source, as its reader described it.
         size: width and height of the frames that will come.
         source_path: file whose other streams are copied; None for animations and for segments of a
-            film, of which ``mp4`` keeps the PTS exactly, in any time base.
+            video, of which ``mp4`` keeps the PTS exactly, in any time base.
         config: codec, quality, pixel format.
         span_s: begin and end (None: the end of the source) of what is written, in seconds on the
             source's clock. The output begins at 0: the PTS of frames are moved by the begin, what is
@@ -58,17 +62,17 @@ class VideoWriter:
         span_s: Span | None = None,
     ) -> None:
         self._info = info
-        self._size = size
         self.notes = list(info.notes)
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._reformatter = VideoReformatter()
-        self._matrix, self._color = self._output_color()
+        self._matrix = sws_matrix(info.color.matrix, info.height)
+        self._color = info.color.written(info.height, size[1])
         self._encoder = choose_encoder(config)
         self._pixel_format = self._encoder.pixel_formats[config.pixel_format]
+        self._shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
         options = muxer_options(container, None if source_path else info.time_base)
         self._output: OutputContainer = av.open(f"file:{path}", "w", format=container, options=options)
-        self._shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
-        self._stream = self._add_video(container, config)
+        self._stream = self._add_stream(container, size, config)
         self._copier = (
             StreamCopier(source_path, self._output, self._stream, self.notes, span_s) if source_path else None
         )
@@ -76,12 +80,12 @@ class VideoWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._finish()
+                self._mux(self._stream.encode(None))
+                if self._copier:
+                    self._copier.copy_until(None)
                 self._output.close()
         finally:
             if self._copier:
@@ -91,15 +95,8 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its size is that given to the constructor."""
-        picture = VideoFrame.from_ndarray(_pad_to_even(frame.rgb_hwc), format="rgb24")
-        encoded = self._reformatter.reformat(
-            picture,
-            format=self._pixel_format,
-            src_colorspace=self._matrix,
-            dst_colorspace=self._matrix,
-            src_color_range=FULL,
-            dst_color_range=FULL if self._color.range == FULL else LIMITED,
-            interpolation=TO_YUV,
+        encoded = to_yuv(
+            self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range
         )
         encoded.pts = frame.pts - self._shift
         encoded.duration = frame.duration
@@ -109,50 +106,31 @@ class VideoWriter:
         self._durations[encoded.pts] = frame.duration
         self._mux(self._stream.encode(encoded))
 
-    def _finish(self) -> None:
-        self._mux(self._stream.encode(None))
-        if self._copier:
-            self._copier.copy_until(None)
-
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts, packet.duration)
-            if self._copier and packet.dts is not None:
-                # Keep the streams abreast, or the muxer would hold all the sound in memory.
-                self._copier.copy_until(float(packet.dts * packet.time_base))
+            if self._copier:
+                self._copier.copy_beside(packet)
             self._output.mux(packet)
 
-    def _output_color(self) -> tuple[int, Color]:
-        """The swscale matrix to encode with, and the tags to write.
-
-        An untagged source stays untagged, unless shrinking it would change what a player
-        guesses from its size.
-        """
-        color = self._info.color
-        matrix = sws_matrix(color.matrix, self._info.height)
-        if color.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, self._size[1]) != matrix:
-            color = replace(color, matrix=1 if matrix == SWS_MATRIX[1] else 6)
-        if color.matrix == 10:  # constant luminance is decoded like 9 and so must be written as 9
-            color = replace(color, matrix=9)
-        return matrix, color
-
-    def _add_video(self, container: str, config: VideoConfig) -> Any:
+    def _add_stream(self, container: str, size: tuple[int, int], config: VideoConfig) -> Any:
         info, encoder = self._info, self._encoder
         rate = min(nominal_rate(info), encoder.max_frame_rate)
         options = encoder.options_for(config, rate)
         stream: Any = self._output.add_stream(encoder.name, rate=rate, options=options)
         context = stream.codec_context
-        context.width, context.height = self._size[0] + self._size[0] % 2, self._size[1] + self._size[1] % 2
+        context.width, context.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         context.pix_fmt = self._pixel_format
-        context.time_base = info.time_base
-        stream.time_base = info.time_base
+        context.time_base = stream.time_base = info.time_base
         context.thread_type, context.thread_count = "FRAME", encoder.num_threads
-        if encoder.codec == "hevc" and container in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # or Apple's players do not open it
+        if encoder.mp4_tag and container in ("mp4", "mov"):
+            context.codec_tag = encoder.mp4_tag
         if info.sample_aspect_ratio:
             context.sample_aspect_ratio = info.sample_aspect_ratio
-            if (encoder.codec, container) == ("av1", "matroska"):  # the others say it in their own stream
-                self.notes.append("the shape of its pixels is lost: av1 keeps it only in video.container mp4")
+            if container in encoder.loses_aspect_in:
+                self.notes.append(
+                    f"the shape of its pixels is lost: {encoder.codec} keeps it only in video.container mp4"
+                )
         context.colorspace, context.color_range = self._color.matrix, self._color.range
         context.color_trc, context.color_primaries = self._color.transfer, self._color.primaries
         if info.rotation:
@@ -167,8 +145,44 @@ class VideoWriter:
         return stream
 
 
-def _pad_to_even(rgb_hwc: UInt8Array) -> UInt8Array:
-    height, width = rgb_hwc.shape[:2]
-    if height % 2 or width % 2:
-        return np.pad(rgb_hwc, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return rgb_hwc
+class FrameFolderWriter:
+    """Writes frames as ``000000.png``, ``000001.png``, ..., upright, and ``frames.csv`` beside them.
+
+    The same interface as ``VideoWriter``. Frames have their own size, odd ones included.
+
+    Args:
+        folder: an empty folder.
+        info: the source, as its reader described it.
+    """
+
+    def __init__(self, folder: str, info: VideoInfo) -> None:
+        self.notes = list(info.notes)
+        if info.audio_codecs:
+            self.notes.append("its sound is left out: images hold none")
+        if info.sample_aspect_ratio not in (None, 1):
+            self.notes.append(f"its pixels are {info.sample_aspect_ratio} times as wide as high")
+        self._folder = Path(folder)
+        self._info = info
+        self._num_frames = 0
+        self._file = (self._folder / FRAME_TABLE).open("w", encoding="utf-8", newline="")
+        self._table = csv.writer(self._file, lineterminator="\n")
+        self._table.writerow(["name", "sha256", "pts_s", "duration_s"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, frame: Frame) -> None:
+        """Write one frame."""
+        name = f"{self._num_frames:06d}.png"
+        upright_hwc = np.rot90(frame.rgb_hwc, round(self._info.rotation / 90))
+        # The lowest level takes a third of the time and an eighth more room.
+        encoded = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(upright_hwc)).save(encoded, format="PNG", compress_level=1)
+        (self._folder / name).write_bytes(encoded.getbuffer())
+        sha256 = hashlib.sha256(encoded.getbuffer()).hexdigest()
+        times = (float(time * self._info.time_base) for time in (frame.pts, frame.duration))
+        self._table.writerow([name, sha256, *times])
+        self._num_frames += 1
