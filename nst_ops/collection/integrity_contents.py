@@ -13,7 +13,7 @@ from typing import TypeVar
 from nst_ops.collection.integrity_database import OutputFile, OutputShard, Problem, ProblemKind
 from nst_ops.media.errors import MediaError
 from nst_ops.media.shards import open_shard
-from nst_ops.media.video.frame_folder import FRAME_TABLE
+from nst_ops.media.video import FRAME_TABLE
 from nst_ops.storage import Folder, StorageError
 
 A = TypeVar("A")

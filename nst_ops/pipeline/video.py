@@ -24,8 +24,10 @@ from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import (
+    FRAME_TABLE,
     AnimationReader,
     Frame,
+    FrameFolderWriter,
     Segment,
     VideoReader,
     VideoWriter,
@@ -33,7 +35,6 @@ from nst_ops.media.video import (
     count_packets,
 )
 from nst_ops.media.video.encoders import encoder_for
-from nst_ops.media.video.frame_folder import FRAME_TABLE, FrameFolderWriter
 from nst_ops.media.video.source import MediaSource
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
