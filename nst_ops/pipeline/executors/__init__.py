@@ -1,5 +1,24 @@
 """Executors: where the units of a run are worked on, on this machine or on a Ray cluster."""
 
-from nst_ops.pipeline.executors.base import Executor, LostUnit, Outcome, PendingUnits, new_executor
+from nst_ops.config import StylizeConfig
+from nst_ops.pipeline.executors.base import Executor, LostUnit, Outcome, PendingUnits
+from nst_ops.ray_cluster import cluster_at_hand
 
 __all__ = ["Executor", "LostUnit", "Outcome", "PendingUnits", "new_executor"]
+
+
+def new_executor(config: StylizeConfig) -> Executor:
+    """Make the executor that ``config.executor`` names; ``auto`` takes Ray where a cluster is at hand.
+
+    Raises:
+        ConfigError: the machine or the cluster has no place for the workers.
+    """
+    # "local" as an address asks for Ray on this machine; "auto" only for what runs already.
+    wants_ray = config.ray_address == "local" or cluster_at_hand(config.ray_address)
+    if config.executor == "ray" or (config.executor == "auto" and wants_ray):
+        from nst_ops.pipeline.executors.ray import RayExecutor  # seconds to import
+
+        return RayExecutor(config)
+    from nst_ops.pipeline.executors.local import LocalExecutor
+
+    return LocalExecutor(config)

@@ -1,4 +1,4 @@
-"""The protocol of an executor: pending units in, outcomes out. Which one a run takes is decided here."""
+"""The protocol of an executor: pending units in, outcomes out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Protocol, Self, TypeVar
 
 from nst_ops.collection.progress import Totals
 from nst_ops.collection.units import WorkUnit
-from nst_ops.config import StylizeConfig
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import UnitResult
-from nst_ops.ray_cluster import cluster_at_hand
 
 R = TypeVar("R")
 
@@ -90,20 +88,3 @@ class Executor(Protocol):
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
         ...
-
-
-def new_executor(config: StylizeConfig) -> Executor:
-    """Make the executor that ``config.executor`` names; ``auto`` takes Ray where a cluster is at hand.
-
-    Raises:
-        ConfigError: the machine or the cluster has no place for the workers.
-    """
-    # "local" as an address asks for Ray on this machine; "auto" only for what runs already.
-    wants_ray = config.ray_address == "local" or cluster_at_hand(config.ray_address)
-    if config.executor == "ray" or (config.executor == "auto" and wants_ray):
-        from nst_ops.pipeline.executors.ray import RayExecutor  # seconds to import
-
-        return RayExecutor(config)
-    from nst_ops.pipeline.executors.local import LocalExecutor
-
-    return LocalExecutor(config)
