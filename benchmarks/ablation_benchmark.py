@@ -17,10 +17,10 @@ from torch import Tensor
 
 from nst_ops.config import ConfigError
 from nst_ops.config.base import JobConfig
+from nst_ops.config.evaluate import TapsConfig
 from nst_ops.config.training import DataConfig, TrainVitAdainConfig
-from nst_ops.evaluation.distribution import load_judge
-from nst_ops.evaluation.evaluator import Taps, judge, pairs_of
-from nst_ops.evaluation.image_report import Report
+from nst_ops.evaluation.evaluator import Evaluator, load_vgg, make_pairs
+from nst_ops.evaluation.metrics import ImageResults
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import decode_image
@@ -151,13 +151,15 @@ def ablate(config: AblationConfig) -> str:
     drawn = np.random.default_rng(0).integers(len(references), size=len(tested))
     shown_styles = to_tensor(np.stack([references[index].pixels_hwc for index in drawn]))
     try:
-        vgg, lacking = load_judge(Taps().all(), config.vgg_weights)
+        taps = TapsConfig()
+        vgg, missing = load_vgg({*taps.style, *taps.content, *taps.distribution}, config.vgg_weights)
     except FileNotFoundError as error:
         raise ConfigError(f"vgg_weights: {error}") from error
 
+    evaluator = Evaluator(references, vgg, missing=missing, device=device)
+
     def figures(stylized: Tensor) -> dict[str, float]:
-        found = judge(pairs_of(tested, stylized), references, vgg, lacking=lacking, device=device)
-        return _figures(found)
+        return _figures(evaluator(make_pairs(tested, stylized)))
 
     results = [Result(PHOTOGRAPHS, figures(tested), 0.0, 0)]
     rows: dict[str, Tensor] = {"content": tested[:_SHOWN], "style": shown_styles[:_SHOWN]}
@@ -236,7 +238,7 @@ class _Watch:
         """Nothing to go on from: a recipe is short."""
 
 
-def _figures(report: Report) -> dict[str, float]:
+def _figures(report: ImageResults) -> dict[str, float]:
     frechet = {f"frechet_{tap}": distance.outputs for tap, distance in report.distribution.items()}
     means = {name: report.spread(name).mean for name in _METRICS if name in report.metrics()}
     return {name: float(f"{value:.5g}") for name, value in (frechet | means).items()}

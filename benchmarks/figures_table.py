@@ -1,4 +1,4 @@
-"""Figures of a benchmark: printed for a person, kept as JSON with the command that made them."""
+"""Show the figures of a benchmark, and keep them as JSON with the command that made them."""
 
 from __future__ import annotations
 

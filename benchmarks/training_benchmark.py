@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import vgg
+from torchvision.models import vgg  # type: ignore[import-untyped]
 
 from nst_ops.config import LossConfig, TrainJohnsonConfig
 from nst_ops.models.vgg import tap_indices

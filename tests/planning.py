@@ -12,7 +12,7 @@ def plan_of(worker: Worker, images: int | None = None) -> Plan:
     """What is left to do of the input of a worker."""
     config, source = worker.config, Source.open(worker.config.input)
     rules = PlanRules(
-        worker.spec.choice,
+        worker.run_spec.choice,
         images or config.units.images,
         container=config.video.container,
         shards=config.shards.format,

@@ -1,1 +1,1 @@
-"""How good is a stylized collection: distances to style and content, and the pictures that matter."""
+"""Evaluation of a finished run: distances to style and source, steadiness of videos, and pages about them."""

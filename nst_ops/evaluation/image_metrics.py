@@ -1,4 +1,8 @@
-"""Metrics of a stylized image against its source and its style."""
+"""Formulas: distances of stylized images to their sources and to a style.
+
+Shapes: B images, C channels, N points, P random directions, Q quantiles. Images are sRGB (B, 3, H, W)
+in [0, 1], of any float type.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,16 @@ from nst_ops.losses.structure import gaussian_blur
 
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)  # D65, 2 degrees
-_NUM_DIRECTIONS = 48  # whole frames of three
+_NUM_COLOR_DIRECTIONS = 48  # whole frames of three
+_NUM_FEATURE_DIRECTIONS = 64
 
 
-def rgb_to_lab(pictures: Tensor) -> Tensor:
+def rgb_to_lab(images: Tensor) -> Tensor:
     """Convert sRGB in [0, 1] to CIE 1976 L*a*b* of D65 (IEC 61966-2-1, ISO 11664-4): both (B, 3, H, W).
 
     L is in [0, 100]; a and b are about in [-110, 100].
     """
-    rgb = pictures.float()
+    rgb = images.float()
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
     xyz = torch.einsum("kc,bchw->bkhw", rgb.new_tensor(_TO_XYZ), linear)
     xyz = xyz / rgb.new_tensor(_WHITE).view(1, 3, 1, 1)
@@ -33,35 +38,35 @@ def rgb_to_lab(pictures: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
-def color_difference(stylized: Tensor, photos: Tensor) -> Tensor:
+def color_difference(stylized: Tensor, sources: Tensor) -> Tensor:
     """Mean distance of the pixels in Lab, the CIE 1976 color difference: (B, 3, H, W) twice to (B,)."""
-    return (rgb_to_lab(stylized) - rgb_to_lab(photos)).square().sum(dim=1).sqrt().mean(dim=(1, 2))
+    return (rgb_to_lab(stylized) - rgb_to_lab(sources)).square().sum(dim=1).sqrt().mean(dim=(1, 2))
 
 
-def color_quantiles(pictures: Tensor, seed: int = 0) -> Tensor:
-    """What ``palette_distance`` needs of a style: (B, 3, H, W) to (B, P, Q) of its Lab colors."""
-    colors = sample(rgb_to_lab(pictures), seed)
-    return quantiles(colors, directions(3, _NUM_DIRECTIONS, seed, pictures.device))
+def color_quantiles(images: Tensor, seed: int = 0) -> Tensor:
+    """Quantiles of the Lab colors along random directions: (B, 3, H, W) to (B, P, Q)."""
+    colors = sample(rgb_to_lab(images), seed)
+    return quantiles(colors, directions(3, _NUM_COLOR_DIRECTIONS, seed, images.device))
 
 
-def palette_distance(pictures: Tensor, style_quantiles: Tensor, seed: int = 0) -> Tensor:
-    """Sliced Wasserstein distance between the colors of a picture and of a style, wherever they are.
+def palette_distance(images: Tensor, style_quantiles: Tensor, seed: int = 0) -> Tensor:
+    """Sliced Wasserstein distance between the colors of an image and of a style, wherever they are.
 
     ``sqrt(3 SW^2)``, so that a palette shifted by a vector d is |d| away.
 
     Args:
-        pictures: (B, 3, H, W).
-        style_quantiles: (P, Q), as of ``color_quantiles`` with the same ``seed``.
-        seed: of the directions.
+        images: (B, 3, H, W).
+        style_quantiles: (P, Q), as from ``color_quantiles`` with the same ``seed``.
+        seed: seed of the directions.
 
     Returns:
         (B,), in units of Lab, at least 0.
     """
-    return (3 * squared_distance(color_quantiles(pictures, seed), style_quantiles)).sqrt()
+    return (3 * squared_distance(color_quantiles(images, seed), style_quantiles)).sqrt()
 
 
 SMALLEST = 16
-"""Pixels of a side below which a picture has too little structure, and too few VGG positions, to judge."""
+"""Pixels of a side below which an image has too little structure, and too few VGG positions, to measure."""
 
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5
 _EDGE_SIGMA = 1.0
@@ -70,20 +75,20 @@ _EDGE_CONTRAST = 0.05
 
 
 def content_error(features: Tensor, target: Tensor) -> Tensor:
-    """Relative content distance of each picture, as of ``losses.content_loss``.
+    """Relative content distance of each image, by ``losses.content_loss``.
 
     Args:
-        features: (B, C, H, W) of the stylized pictures.
-        target: (B, C, H, W) of the photographs.
+        features: (B, C, H, W) of the stylized images.
+        target: (B, C, H, W) of their sources.
 
     Returns:
-        (B,), at least 0: 0 is the photograph, 1 an empty picture.
+        (B,), at least 0: 0 is the source, 1 an image without features.
     """
     pairs = zip(features, target, strict=True)
     return torch.stack([content_loss(one[None], wanted[None]) for one, wanted in pairs])
 
 
-def ssim(stylized: Tensor, photos: Tensor) -> Tensor:
+def ssim(stylized: Tensor, sources: Tensor) -> Tensor:
     """Structural similarity of the luma: Z. Wang et al., IEEE TIP 2004, with its constants.
 
     Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, range 1; averaged
@@ -91,20 +96,20 @@ def ssim(stylized: Tensor, photos: Tensor) -> Tensor:
 
     Args:
         stylized: (B, 3, H, W), H and W at least 11.
-        photos: (B, 3, H, W).
+        sources: (B, 3, H, W).
 
     Returns:
-        (B,) in [-1, 1]; 1 is the same picture.
+        (B,) in [-1, 1]; 1 is the same image.
     """
-    x, y = luma(stylized.double()), luma(photos.double())  # variances are small differences of squares
+    x, y = luma(stylized.double()), luma(sources.double())  # variances are small differences of squares
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     variance_x = _window_mean(x * x) - mean_x.square()
     variance_y = _window_mean(y * y) - mean_y.square()
     covariance = _window_mean(x * y) - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    of_light = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    of_structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return (of_light * of_structure).mean(dim=(1, 2, 3)).float()
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3)).float()
 
 
 def _window_mean(x_b1hw: Tensor) -> Tensor:
@@ -114,19 +119,19 @@ def _window_mean(x_b1hw: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(x_b1hw, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
 
 
-def edges(pictures: Tensor) -> Tensor:
+def edges(images: Tensor) -> Tensor:
     """Thin edges of the luma: J. Canny, PAMI 1986, with one threshold instead of two.
 
     Smoothed, the gradient by Sobel's operator, its local maxima across the edge, and of these
     the ones steeper than 0.05 of luma per pixel.
 
     Args:
-        pictures: (B, 3, H, W).
+        images: (B, 3, H, W).
 
     Returns:
         bool (B, 1, H, W).
     """
-    smooth = F.pad(gaussian_blur(luma(pictures.float()), _EDGE_SIGMA), (1, 1, 1, 1), mode="replicate")
+    smooth = F.pad(gaussian_blur(luma(images.float()), _EDGE_SIGMA), (1, 1, 1, 1), mode="replicate")
     across = smooth.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).div(8)[None, None]
     dx, dy = F.conv2d(smooth, across), F.conv2d(smooth, across.transpose(2, 3))
     slope = (dx.square() + dy.square()).sqrt()
@@ -144,23 +149,23 @@ def edges(pictures: Tensor) -> Tensor:
     return (slope >= before) & (slope > after) & (slope >= _EDGE_CONTRAST)
 
 
-def edge_f1(stylized: Tensor, photos: Tensor, tolerance_px: int = 1) -> Tensor:
-    """How well the edges of the stylized pictures are those of the photographs.
+def edge_f1(stylized: Tensor, sources: Tensor, tolerance_px: int = 1) -> Tensor:
+    """Agreement of the edges of stylized images with those of their sources.
 
-    Precision is the share of their edge pixels that have one of the photograph within
-    ``tolerance_px``, recall the share of the photograph's that are found again; F1 is their
+    Precision is the share of their edge pixels that have one of the source within
+    ``tolerance_px``, recall the share of the source's that are found again; F1 is their
     harmonic mean, after the boundary benchmark of D. Martin et al., PAMI 2004. Two photographs
     that have nothing to do with each other come to about 0.2, with brush strokes to 0.3.
 
     Args:
         stylized: (B, 3, H, W).
-        photos: (B, 3, H, W).
-        tolerance_px: across and down; diagonals count as one.
+        sources: (B, 3, H, W).
+        tolerance_px: pixels across and down; a diagonal step counts as one.
 
     Returns:
-        (B,) in [0, 1]; 1 is all edges and no others. Of two pictures without edges it is 1.
+        (B,) in [0, 1]; 1 is all edges and no others. For two images without edges it is 1.
     """
-    found, wanted = edges(stylized).float(), edges(photos).float()
+    found, wanted = edges(stylized).float(), edges(sources).float()
     window = 2 * tolerance_px + 1
     near_found, near_wanted = (F.max_pool2d(mask, window, 1, tolerance_px) for mask in (found, wanted))
     num_found, num_wanted = found.sum(dim=(1, 2, 3)), wanted.sum(dim=(1, 2, 3))
@@ -171,7 +176,7 @@ def edge_f1(stylized: Tensor, photos: Tensor, tolerance_px: int = 1) -> Tensor:
 
 
 MAX_POINTS = 16_384
-"""Points of a picture that ``sample`` keeps."""
+"""Points of a map that ``sample`` keeps at most."""
 
 
 def directions(channels: int, count: int, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
@@ -187,7 +192,7 @@ def directions(channels: int, count: int, seed: int = 0, device: torch.device | 
 
 
 def sample(maps: Tensor, seed: int = 0) -> Tensor:
-    """The points of a map, of large maps ``MAX_POINTS`` drawn at random: (B, C, H, W) to (B, N, C)."""
+    """Points of a map, of large maps ``MAX_POINTS`` drawn at random: (B, C, H, W) to (B, N, C)."""
     points = maps.flatten(2).transpose(1, 2)
     if points.shape[1] <= MAX_POINTS:
         return points
@@ -196,7 +201,7 @@ def sample(maps: Tensor, seed: int = 0) -> Tensor:
 
 
 def quantiles(points: Tensor, directions_pc: Tensor, count: int = 256) -> Tensor:
-    """What stays of a cloud of points: its quantiles along each direction.
+    """Quantiles of a cloud of points along each direction.
 
     Args:
         points: (B, N, C), any float type, N at least 1.
@@ -214,7 +219,7 @@ def quantiles(points: Tensor, directions_pc: Tensor, count: int = 256) -> Tensor
 
 
 def pool(quantiles_bpq: Tensor) -> Tensor:
-    """Quantiles of all B clouds taken as one, each with the same weight: (P, Q)."""
+    """Quantiles of B clouds taken as one, each with the same weight: (B, P, Q) to (P, Q)."""
     batch, _, count = quantiles_bpq.shape
     together = quantiles_bpq.permute(1, 0, 2).flatten(1).sort(dim=1).values
     return together.reshape(-1, count, batch)[:, :, batch // 2]
@@ -227,7 +232,7 @@ def squared_distance(quantiles_bpq: Tensor, target_pq: Tensor) -> Tensor:
     whole frames.
 
     Args:
-        quantiles_bpq: (B, P, Q), as of ``quantiles``.
+        quantiles_bpq: (B, P, Q), as from ``quantiles``.
         target_pq: (P, Q), along the same directions.
 
     Returns:
@@ -236,17 +241,14 @@ def squared_distance(quantiles_bpq: Tensor, target_pq: Tensor) -> Tensor:
     return (quantiles_bpq - target_pq).square().mean(dim=(1, 2))
 
 
-NUM_DIRECTIONS = 64
-
-
 @dataclass(frozen=True)
 class StyleStatistics:
-    """What is known of a style, or of a set of styles, at one tap.
+    """Statistics of a style, or of a set of styles, at one tap.
 
     Attributes:
         gram: (1, C, C).
         mean, std: (1, C).
-        quantiles: (P, Q), of the features at all positions.
+        quantiles: (P, Q), along random directions, of the features at all positions.
     """
 
     gram: Tensor
@@ -256,13 +258,13 @@ class StyleStatistics:
 
 
 def style_statistics(features: Tensor, seed: int = 0) -> StyleStatistics:
-    """Statistics of a style picture from its features (1, C, H, W)."""
+    """Measure a style image by its features (1, C, H, W)."""
     mean, std = channel_statistics(features)
     return StyleStatistics(gram_matrix(features), mean, std, feature_quantiles(features, seed)[0])
 
 
 def average(statistics: Sequence[StyleStatistics]) -> StyleStatistics:
-    """The style of a set: mean Gram matrix, mean of means and deviations, all features as one cloud."""
+    """Statistics of a set: mean Gram matrix, mean of means and deviations, all features as one cloud."""
     return StyleStatistics(
         torch.stack([each.gram for each in statistics]).mean(dim=0),
         torch.stack([each.mean for each in statistics]).mean(dim=0),
@@ -272,12 +274,12 @@ def average(statistics: Sequence[StyleStatistics]) -> StyleStatistics:
 
 
 def gram_error(features: Tensor, style: StyleStatistics) -> Tensor:
-    """Relative Gram error of each picture, as of ``losses.gram_loss``: (B, C, H, W) to (B,)."""
+    """Relative Gram error of each image, by ``losses.gram_loss``: (B, C, H, W) to (B,)."""
     return torch.stack([gram_loss(one[None], style.gram) for one in features])
 
 
 def mean_std_error(features: Tensor, style: StyleStatistics) -> Tensor:
-    """Relative error of channel means and deviations, as of ``losses.mean_std_loss``: to (B,)."""
+    """Relative error of channel means and deviations, by ``losses.mean_std_loss``: (B, C, H, W) to (B,)."""
     return torch.stack([mean_std_loss(one[None], style.mean, style.std) for one in features])
 
 
@@ -290,7 +292,7 @@ def sliced_wasserstein(features: Tensor, style: StyleStatistics, seed: int = 0) 
     Args:
         features: (B, C, H, W), any float type.
         style: statistics with the same ``seed``.
-        seed: of directions and positions.
+        seed: seed of directions and positions.
 
     Returns:
         (B,), at least 0.
@@ -300,7 +302,6 @@ def sliced_wasserstein(features: Tensor, style: StyleStatistics, seed: int = 0) 
 
 
 def feature_quantiles(features: Tensor, seed: int = 0) -> Tensor:
-    """(B, C, H, W) to the quantiles of the features along random directions: (B, P, Q)."""
-    return quantiles(
-        sample(features, seed), directions(features.shape[1], NUM_DIRECTIONS, seed, features.device)
-    )
+    """Quantiles of the features along random directions: (B, C, H, W) to (B, P, Q)."""
+    along = directions(features.shape[1], _NUM_FEATURE_DIRECTIONS, seed, features.device)
+    return quantiles(sample(features, seed), along)

@@ -1,321 +1,212 @@
-"""Plots of a report, as PNG."""
+"""Show the results for images: tables for a terminal, plots, a page."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from rich.table import Table
 
-from nst_ops.evaluation.distribution import DistributionDistance
-from nst_ops.evaluation.metrics import IDENTIFYING, SOURCE, is_detail, metric
-from nst_ops.report.html import definitions, figure, image, page, thumbnail
+from nst_ops.evaluation.metrics import SOURCE, ImageResults, is_detail, metric
+from nst_ops.evaluation.run import Row
+from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
+from nst_ops.report.text import digits
 
-_OUTPUTS, _PHOTOS = "#2b6cb0", "#b9b2a6"
-_SHOWN = ("gram", "mean_std", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_OUTPUTS, _SOURCES = "#2b6cb0", "#b9b2a6"
+_IN_HISTOGRAMS = ("gram", "mean_std", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
+_BELOW_IMAGES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
+_NUMBERS = ("mean", "median", "5 % ... 95 %", "sources")
+
+Thumbnails = Callable[[Row], Iterable[tuple[str, Image.Image]]]
+"""Of a row its images with their captions: source, stylized, style."""
 
 
-def histograms(report: Report) -> bytes:
-    """How each metric is spread over the pictures; gray is where the photographs were."""
-    names = [name for name in report.metrics() if name in _SHOWN or name.startswith("content_")]
+def terminal_tables(results: ImageResults) -> list[Table]:
+    """The figures, then what was not measured and notes."""
+    figures = Table(title=f"{len(results.rows):,} images against {len(results.styles):,} style(s)")
+    for column in ("metric", "better", *_NUMBERS):
+        figures.add_column(column, justify="right" if column in _NUMBERS else "left")
+    for name in results.metrics():
+        about = metric(name)
+        figures.add_row(about.label, about.better, *_numbers(results, name))
+    for tap, distance in results.distribution.items():
+        outputs, sources = digits(distance.outputs), digits(distance.sources)
+        figures.add_row(f"Fréchet distance {tap}", "lower", outputs, "", "", sources)
+    if not (remarks := results.remarks()):
+        return [figures]
+    notes = Table(show_header=False, title="not measured, and notes", title_justify="left")
+    for remark in remarks:
+        notes.add_row(*remark)
+    return [figures, notes]
+
+
+def _numbers(results: ImageResults, name: str) -> tuple[str, ...]:
+    """Cells of the columns ``_NUMBERS``."""
+    spread = results.spread(name)
+    sources = digits(results.spread(SOURCE + name).mean) if results.has_source(name) else ""
+    return (
+        digits(spread.mean),
+        digits(spread.median),
+        f"{digits(spread.p5)} ... {digits(spread.p95)}",
+        sources,
+    )
+
+
+def histograms(results: ImageResults) -> bytes:
+    """PNG: how each metric is spread over the images; gray is where the sources were."""
+    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import MaxNLocator
+
+    names = [n for n in results.metrics() if n in _IN_HISTOGRAMS or n.startswith("content_")]
     columns = 4
     lines = -(-len(names) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.5 * lines), layout="constrained")
+    plot = Figure(figsize=(3.1 * columns, 2.5 * lines), layout="constrained")
     for number, name in enumerate(names, 1):
-        axes = figure.add_subplot(lines, columns, number)
-        after = [row[name] for row in report.rows]
-        before = [row[SOURCE + name] for row in report.rows if SOURCE + name in row]
+        axes = plot.add_subplot(lines, columns, number)
+        after = [row[name] for row in results.rows]
+        before = [row[SOURCE + name] for row in results.rows] if results.has_source(name) else []
         low, high = min(after + before), max(after + before)
         edges = (low, high if high > low else low + 1e-3)
         if before:
-            axes.hist(before, bins=24, range=edges, color=_PHOTOS, label="photographs")
+            axes.hist(before, bins=24, range=edges, color=_SOURCES, label="sources")
         axes.hist(after, bins=24, range=edges, color=_OUTPUTS, alpha=0.75, label="stylized")
-        better = metric(name).better
-        axes.set_title(metric(name).label + (f" ({better} is better)" if better else ""), fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         if before:
             axes.legend(fontsize=7, frameon=False)
-    figure.supylabel("pictures", fontsize=9)
-    return _png(figure)
+        about = metric(name)
+        axes.set_title(about.label + (f" ({about.better} is better)" if about.better else ""), fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    plot.supylabel("images", fontsize=9)
+    return png(plot)
 
 
-def style_against_content(report: Report) -> bytes:
-    """Each picture by its distance to style and photograph: the lower left corner has both."""
-    style = "gram" if "gram" in report.metrics() else "palette"
-    content = next((name for name in report.metrics() if name.startswith("content_")), "ssim")
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    x, y = ([row[name] for row in report.rows] for name in (content, style))
+def style_content_plot(results: ImageResults) -> bytes:
+    """PNG: each image by its distances to style and source; the lower left corner has both."""
+    from matplotlib.figure import Figure
+
+    style = "gram" if "gram" in results.metrics() else "palette"
+    content = next((name for name in results.metrics() if name.startswith("content_")), "ssim")
+    plot = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = plot.add_subplot()
+    x, y = ([row[name] for row in results.rows] for name in (content, style))
     axes.scatter(x, y, s=18, color=_OUTPUTS, alpha=0.7, edgecolors="none")
-    ranked = report.ranked(style)
-    for row in {id(row): row for row in (ranked[0], ranked[-1])}.values():
+    ranked = results.ranked(style)
+    for row in ranked[:1] + ranked[1:][-1:]:
         axes.annotate(row["name"], (row[content], row[style]), (4, 4), textcoords="offset points", fontsize=7)
     for name, label in ((content, axes.set_xlabel), (style, axes.set_ylabel)):
         label(f"{metric(name).label} ({metric(name).better} is better)", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.margins(0.08)
-    return _png(figure)
+    return png(plot)
 
 
-def _png(figure: Figure) -> bytes:
-    for axes in figure.axes:
+def png(plot: Figure) -> bytes:
+    """Encode a plot, without the frame lines above and at the right."""
+    for axes in plot.axes:
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    plot.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A metric over all pictures: mean, median, 5 % and 95 % quantile."""
-
-    mean: float
-    median: float
-    p5: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """The outcome of judging.
-
-    Attributes:
-        rows: of each picture its ``name``, ``style``, ``nearest_style`` and every metric; the
-            photograph's own distances to the style have the prefix ``source_``.
-        distribution: Fréchet distances of the sets, by VGG tap.
-        not_measured: why, by metric.
-        styles: names of the reference pictures.
-        notes: what else a reader has to know.
-    """
-
-    rows: list[dict[str, Any]]
-    distribution: dict[str, DistributionDistance]
-    not_measured: dict[str, str]
-    styles: list[str]
-    notes: list[str] = field(default_factory=list)
-
-    def metrics(self) -> list[str]:
-        """Names of the metrics that were measured of every picture, those of single style taps last."""
-        names = self.rows[0] if self.rows else {}
-        metrics = [name for name in names if name not in IDENTIFYING and not name.startswith(SOURCE)]
-        return sorted(metrics, key=is_detail)
-
-    def spread(self, name: str) -> Spread:
-        """A metric over all pictures, such as ``gram``, ``ssim`` or ``source_gram``.
-
-        Raises:
-            KeyError: it was not measured; the message says why, if that is known.
-        """
-        if not self.rows or name not in self.rows[0]:
-            raise KeyError(f"{name}: {self.not_measured.get(name, 'not measured')}")
-        figures = np.array([row[name] for row in self.rows], np.float64)
-        p5, median, p95 = np.quantile(figures, (0.05, 0.5, 0.95))
-        return Spread(float(figures.mean()), float(median), float(p5), float(p95))
-
-    def ranked(self, by: str) -> list[dict[str, Any]]:
-        """The rows by a metric, best first; where neither way is better, the lowest first."""
-        return sorted(self.rows, key=lambda row: float(row[by]), reverse=metric(by).better == "higher")
-
-    def summary(self) -> dict[str, Any]:
-        """All but the rows, as JSON takes it."""
-        spreads = {name: asdict(self.spread(name)) for name in self.metrics()}
-        before = {name: asdict(self.spread(SOURCE + name)) for name in spreads if self._has_source(name)}
-        return {
-            "pictures": len(self.rows),
-            "styles": self.styles,
-            "metrics": spreads,
-            "photographs_to_style": before,
-            "distribution": {tap: asdict(distance) for tap, distance in self.distribution.items()},
-            "not_measured": self.not_measured,
-            "notes": self.notes,
-        }
-
-    def lines(self) -> list[tuple[str, ...]]:
-        """The summary as text: metric, which way is better, mean, median, 5 % ... 95 %, photographs' mean."""
-        lines: list[tuple[str, ...]] = []
-        for name in self.metrics():
-            spread, about = self.spread(name), metric(name)
-            before = show(self.spread(SOURCE + name).mean) if self._has_source(name) else ""
-            middle = (show(spread.mean), show(spread.median), f"{show(spread.p5)} ... {show(spread.p95)}")
-            lines.append((about.label, about.better, *middle, before))
-        for tap, distance in self.distribution.items():
-            lines.append(
-                (f"Fréchet distance {tap}", "lower", show(distance.outputs), "", "", show(distance.sources))
-            )
-        return lines
-
-    def tables(self) -> list[Table]:
-        """For a terminal: the figures, and what has none."""
-        table = Table(title=f"{len(self.rows):,} pictures against {len(self.styles):,} style(s)")
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column in COLUMNS[:2] else "right")
-        for line in self.lines():
-            table.add_row(*line)
-        tables = [table]
-        if remarks := self.remarks():
-            about = Table(show_header=False, title="not measured, and notes", title_justify="left")
-            for name, text in remarks:
-                about.add_row(name, text)
-            tables.append(about)
-        return tables
-
-    def remarks(self) -> list[tuple[str, str]]:
-        """(what, why): metrics without figures, doubts about figures, notes."""
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in self.not_measured.items():
-            by_reason.setdefault(reason, []).append(name)
-        remarks = [(", ".join(names), f"not measured: {reason}") for reason, names in by_reason.items()]
-        for tap, distance in self.distribution.items():
-            floor = "unknown" if distance.floor is None else show(distance.floor)
-            halves = f"between two halves of the style set it is {floor}"
-            remarks.append((f"Fréchet distance {tap}", "; ".join([halves, *distance.warnings])))
-        return remarks + [("note", note) for note in self.notes]
-
-    def _has_source(self, name: str) -> bool:
-        return SOURCE + name in self.rows[0]
-
-
-COLUMNS = ("metric", "better", "mean", "median", "5 % ... 95 %", "photographs")
-
-
-def show(figure: float) -> str:
-    """Three digits that count."""
-    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"
-
-
-_FIGURES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
-
-Pictures = Callable[[Mapping[str, Any]], Iterable[tuple[str, Image.Image]]]
-"""Of a row its pictures with their captions: photograph, stylized, style."""
-
-
-def chosen_rows(report: Report, by: str, count: int) -> dict[str, list[dict[str, Any]]]:
-    """The best, those around the median, and the worst by a metric; none of them twice."""
-    ranked = report.ranked(by)
+def choose_shown(results: ImageResults, by: str, count: int) -> dict[str, list[Row]]:
+    """Choose the best, those around the median, and the worst by a metric; none of them twice."""
+    ranked = results.ranked(by)
     count = min(count, -(-len(ranked) // 3))
-    best, worst = ranked[:count], ranked[len(ranked) - count :][::-1]
-    between = ranked[count : len(ranked) - count]
-    start = max(0, (len(between) - count) // 2)
-    worst = [row for row in worst if not any(row is other for other in best)]
-    groups = {"best": best, "median": between[start : start + count], "worst": worst}
+    last = max(count, len(ranked) - count)
+    start = count + max(0, (last - 2 * count) // 2)
+    groups = {
+        "best": ranked[:count],
+        "median": ranked[start : min(start + count, last)],
+        "worst": ranked[last:][::-1],
+    }
     return {title: rows for title, rows in groups.items() if rows}
 
 
-def write_page(
-    report: Report,
-    title: str,
+def image_page(
+    results: ImageResults,
     facts: Mapping[str, str],
-    plots: Mapping[str, bytes],
-    groups: Mapping[str, list[dict[str, Any]]],
+    plots: Sequence[bytes],
+    groups: Mapping[str, list[Row]],
     by: str,
-    pictures: Pictures,
+    thumbnails: Thumbnails,
 ) -> str:
     """The page as HTML.
 
     Args:
-        report: what to show.
-        title: of the page.
-        facts: what was judged, by whom, against what.
-        plots: PNG by caption.
-        groups: rows whose pictures are shown, as of ``chosen_rows``.
+        results: what to show.
+        facts: what was measured, against what.
+        plots: PNG, as from ``histograms`` and ``style_content_plot``.
+        groups: rows whose images are shown, as from ``choose_shown``.
         by: the metric that chose them.
-        pictures: asked once for each of these rows.
+        thumbnails: asked once for each of these rows.
     """
-    about = metric(by)
+    title, about = "How good is it?", metric(by)
     direction = f"{about.better} is better" if about.better else "lowest first"
+    captions = (
+        "How each figure is spread over the images; gray: the sources",
+        "Each image by its distances to source and style",
+    )
     body = [
-        f"<h1>{escape(title)}</h1>",
-        definitions(facts.items()),
-        "<h2>Figures</h2>",
-        _summary(report),
-        "<p class=small>photographs: the same distance to the style measured of the photographs, so how far "
+        f"<h1>{title}</h1>{definitions(facts.items())}<h2>Figures</h2>",
+        _figures(results, [name for name in results.metrics() if not is_detail(name)]),
+        "<p class=small>sources: the same distance to the style measured of the sources, so how far "
         "it was to go.</p>",
-        _distribution(report),
-        _remarks(report),
+        *_distribution(results),
+        f"<h2>Not measured, and notes</h2>{definitions(remarks)}" if (remarks := results.remarks()) else "",
         "<h2>Spread</h2>",
-        *(figure(image(png, "png"), caption) for caption, png in plots.items()),
-        f"<h2>Pictures</h2><p>By {escape(about.label)} ({direction}): {escape(about.meaning)}.</p>",
+        *(figure(image(plot, "png"), caption) for plot, caption in zip(plots, captions, strict=True)),
+        f"<h2>Images</h2><p>By {escape(about.label)} ({direction}): {escape(about.meaning)}.</p>",
     ]
     for name, rows in groups.items():
-        body.append(f"<h3>{escape(name)}</h3><div class=rows>")
-        body += [_row(row, by, pictures) for row in rows]
-        body.append("</div>")
-    return page(title, body, _STYLE)
+        shown = "".join(_row(row, by, thumbnails) for row in rows)
+        body.append(f"<h3>{escape(name)}</h3><div class=rows>{shown}</div>")
+    if details := [name for name in results.metrics() if is_detail(name)]:
+        body.append(f"<h2>Style figures by VGG layer</h2>{_figures(results, details)}")
+    return page(title, body, "td:first-child { white-space: nowrap }")
 
 
-def _summary(report: Report) -> str:
-    lines = []
-    for name in report.metrics():
-        spread, about = report.spread(name), metric(name)
-        before = show(report.spread(SOURCE + name).mean) if SOURCE + name in report.rows[0] else ""
-        between = f"{show(spread.p5)} &hellip; {show(spread.p95)}"
-        cells = (show(spread.mean), show(spread.median), between, before)
-        figures = "".join(f"<td class=number>{cell}</td>" for cell in cells)
-        detail = " class=detail" if is_detail(name) else ""
-        lines.append(
-            f"<tr{detail}><td>{escape(about.label)}</td>"
-            f"<td class=small>{'' if detail else escape(about.meaning)}</td>"
-            f"<td>{about.better}</td>{figures}</tr>"
+def _figures(results: ImageResults, names: Iterable[str]) -> str:
+    abouts = ((name, metric(name)) for name in names)
+    rows = [(about.label, about.meaning, about.better, *_numbers(results, name)) for name, about in abouts]
+    return table(("metric", "what it means", "better", *_NUMBERS), rows, range(3, 7))
+
+
+def _distribution(results: ImageResults) -> Iterator[str]:
+    if not results.distribution:
+        return
+    rows = [
+        (
+            f"Fréchet distance {tap}",
+            *(digits(distance.outputs), digits(distance.sources)),
+            "unknown" if distance.floor is None else digits(distance.floor),
+            f"{distance.num_outputs:,} images, {distance.num_styles:,} styles, {distance.dimension} channels",
         )
-    heads = _heads([COLUMNS[0], "what it means", COLUMNS[1]], COLUMNS[2:])
-    return f"<table><tr>{heads}</tr>{''.join(lines)}</table>"
-
-
-def _heads(texts: Sequence[str], numbers: Sequence[str], last: str = "") -> str:
-    of_numbers = (f"<th class=number>{head}</th>" for head in numbers)
-    return "".join([*(f"<th>{head}</th>" for head in texts), *of_numbers, f"<th>{last}</th>" if last else ""])
-
-
-def _distribution(report: Report) -> str:
-    if not report.distribution:
-        return ""
-    lines = []
-    for tap, distance in report.distribution.items():
-        floor = "unknown" if distance.floor is None else show(distance.floor)
-        cells = (show(distance.outputs), show(distance.sources), floor)
-        figures = "".join(f"<td class=number>{cell}</td>" for cell in cells)
-        sizes = (
-            f"{distance.num_outputs:,} pictures, {distance.num_styles:,} styles, "
-            f"{distance.dimension} channels"
-        )
-        lines.append(f"<tr><td>Fréchet distance {tap}</td>{figures}<td class=small>{sizes}</td></tr>")
-    heads = _heads(["the set as a whole"], ["stylized", "photographs", "two halves of the styles"], "of")
-    return f"<h2>Distribution</h2><table><tr>{heads}</tr>{''.join(lines)}</table>{_ABOUT_FRECHET}"
-
-
-def _remarks(report: Report) -> str:
-    if not (remarks := report.remarks()):
-        return ""
-    return f"<h2>Not measured, and notes</h2>{definitions(remarks)}"
-
-
-def _row(row: Mapping[str, Any], by: str, pictures: Pictures) -> str:
-    shown = [by] + [name for name in row if name != by and (name in _FIGURES or name.startswith("content_"))]
-    numbers = " &middot; ".join(f"{escape(metric(name).label)} {show(row[name])}" for name in shown)
-    try:
-        figures = "".join(figure(thumbnail(picture), caption) for caption, picture in pictures(row))
-    except Exception as error:  # a picture that has gone since is no reason to lose the page
-        figures = f"<p class=small>cannot be shown: {escape(str(error))}</p>"
-    return (
-        f"<div class=row><h4>{escape(row['name'])}</h4><div class=pictures>{figures}</div>"
-        f"<p class=small>{numbers}</p></div>"
+        for tap, distance in results.distribution.items()
+    ]
+    heads = ("the set as a whole", "stylized", "sources", "two halves of the styles", "measured on")
+    yield f"<h2>Distribution</h2>{table(heads, rows, range(1, 4))}"
+    yield (
+        "<p class=small>How far the set is from the set of style images, by the channel means of each image; "
+        "lower is better, 0 the same, 1 a set without features. Two halves of the styles, compared in the "
+        "same way, show what to expect of so few images.</p>"
     )
 
 
-_ABOUT_FRECHET = (
-    "<p class=small>How far the set is from the set of style pictures, by the channel means of each picture; "
-    "lower is better, 0 the same, 1 a set without features. Two halves of the styles, compared likewise, "
-    "show what to expect of so few pictures.</p>"
-)
-_STYLE = """
-td:first-child { white-space: nowrap }
-.detail td { color: #6b6b6b; font-size: .82rem }
-"""
+def _row(row: Row, by: str, thumbnails: Thumbnails) -> str:
+    names = [by] + [n for n in row if n != by and (n in _BELOW_IMAGES or n.startswith("content_"))]
+    numbers = " &middot; ".join(f"{escape(metric(name).label)} {digits(row[name])}" for name in names)
+    try:
+        shown = "".join(figure(thumbnail(pixels), caption) for caption, pixels in thumbnails(row))
+    except Exception as error:  # an image that has gone since is no reason to lose the page
+        shown = f"<p class=small>cannot be shown: {escape(str(error))}</p>"
+    return (
+        f"<div class=row><h4>{escape(row['name'])}</h4><div class=images>{shown}</div>"
+        f"<p class=small>{numbers}</p></div>"
+    )

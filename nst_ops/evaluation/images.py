@@ -1,129 +1,169 @@
-"""Pictures from files to what is judged."""
+"""Evaluate the images of a run: how near they are to the style, and what they keep of their source."""
 
 from __future__ import annotations
 
-import os
-from typing import TypeVar
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch import Tensor
 
-from nst_ops.config import ConfigError
-from nst_ops.config.stylize import StyleConfig
-from nst_ops.evaluation.evaluator import Pair
+from nst_ops.config import ConfigError, EvaluateConfig
+from nst_ops.evaluation.evaluator import Evaluator, Pair
 from nst_ops.evaluation.image_metrics import SMALLEST
+from nst_ops.evaluation.image_report import (
+    choose_shown,
+    histograms,
+    image_page,
+    style_content_plot,
+    terminal_tables,
+)
+from nst_ops.evaluation.metrics import ImageResults, metric
+from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress, read_image
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
-from nst_ops.media.images import UInt8Array, decode_image
-from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.style_images import StyleImages
 
-SMALLEST_STYLE, _LARGEST_STYLE = 32, 512
-
-T = TypeVar("T")
+METRICS = "metrics.parquet"
+_NEEDS_NO_NETWORK = "palette"
 
 
-def read_styles(uri: str, short_side: int | None, limit: int, used: set[str]) -> list[Style]:
-    """Reference style pictures, by the names that a run with ``style.images`` of them gives them.
-
-    Args:
-        uri: a picture, or a folder of them with all that is below it.
-        short_side: pixels of the shorter side; None shrinks larger ones to 512.
-        limit: pictures at most; of more, an evenly spread choice.
-        used: styles that the run names; where they are among the pictures, only these are read.
+def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
+    """Compare the images of ``config.run`` with sources and style, and write to ``config.output``.
 
     Raises:
-        ConfigError: there is none, or one cannot be read.
+        ConfigError: no such run, style, weights, tap, metric or device, or no image can be read;
+            nothing was written.
+        StorageFullError: there is no space for the output.
     """
+    by = config.page.rank_by
     try:
-        pictures = StyleImages.open(StyleConfig(images=uri, mode="random", side=SMALLEST_STYLE))
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("style.images", "style")) from error
-    names = [name for name in pictures.names if name in used] or list(pictures.names)
-    styles = []
-    for name in spread(names, limit):
-        place = f"{pictures.folder_uri}/{pictures.relpaths[name]}"
-        try:
-            picture = _read(place)
-        except (OSError, MediaError) as error:
-            raise ConfigError(f"style '{place}' cannot be read: {error}") from error
-        shorter = min(picture.size)
-        side = short_side or min(shorter, _LARGEST_STYLE)
-        if side < SMALLEST_STYLE:
-            raise ConfigError(f"style '{place}' is only {shorter} px wide or high: give --style_side")
-        if side != shorter:
-            size = [max(side, round(each * side / shorter)) for each in picture.size]
-            picture = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-        styles.append(Style(name, np.asarray(picture)))
-    return styles
-
-
-def choose_rows(manifest: pa.Table, limit: int | None) -> list[dict[str, str]]:
-    """The pictures to judge: images that are ok, by style and size, so that they fall into batches."""
-    keep = pc.and_(pc.equal(manifest["status"], "ok"), pc.equal(manifest["kind"], "image"))
-    table = manifest.filter(keep).select(
-        ["source_uri", "output_uri", "style", "output_width", "output_height"]
+        metric(by)
+    except KeyError as error:
+        raise ConfigError(f"page.rank_by: there is no metric {error}") from error
+    run = FinishedRun.open(config, {*config.taps.style, *config.taps.content, *config.taps.distribution})
+    rows = run.rows("image")
+    styles = run.styles({row["style"] for row in rows})
+    # By style and size, so that neighbors fall into batches.
+    rows.sort(key=lambda row: (row["style"] or "", row["output_width"], row["output_height"]))
+    evaluator = Evaluator(
+        styles,
+        run.vgg,
+        config.taps,
+        missing=run.missing,
+        batch_size=config.batch_size,
+        device=run.device,
+        seed=config.seed,
     )
-    rows = table.sort_by("source_uri").to_pylist()
-    rows = spread(rows, limit) if limit else rows
-    return sorted(rows, key=lambda row: (row["style"] or "", row["output_width"], row["output_height"]))
+    unreadable: dict[str, str] = {}
+    results = evaluator(_read_pairs(rows, config, unreadable))
+    if not results.rows:
+        source, reason = next(iter(unreadable.items()))
+        raise ConfigError(f"run: none of its {len(rows)} images can be read, such as '{source}': {reason}")
+    if by not in results.metrics():
+        results.notes.append(f"{by} was not measured, so {_NEEDS_NO_NETWORK} says which images are the best")
+        by = _NEEDS_NO_NETWORK
+    results.notes.extend(_notes(run, results, len(rows), unreadable))
+    return Outcome(
+        results, terminal_tables(results), _write(run, results, styles, by, unreadable), unreadable
+    )
 
 
-def read_pair(row: dict[str, str], max_side: int) -> Pair:
-    """A photograph and its stylized picture as a row of the manifest names them, at one size.
+def _read_pairs(rows: list[Row], config: EvaluateConfig, unreadable: dict[str, str]) -> Iterator[Pair]:
+    """Pairs in the order of ``rows``, decoded by threads while the network is busy."""
+    with ThreadPoolExecutor(config.threads, thread_name_prefix="decode") as pool:
 
-    Raises:
-        MediaError: one of them cannot be decoded, or is too small to be judged.
-        OSError: one of them is not there.
-    """
-    photo, stylized = read_pictures(row, max_side)
+        def decoded() -> Iterator[tuple[Row, Future[Pair]]]:
+            ahead: deque[tuple[Row, Future[Pair]]] = deque()
+            for row in rows:
+                ahead.append((row, pool.submit(_read_pair, row, config.max_side)))
+                if len(ahead) > 2 * config.batch_size:
+                    yield ahead.popleft()
+            yield from ahead
+
+        for row, pair in progress(decoded(), "images", len(rows)):
+            try:
+                yield pair.result()
+            except (OSError, MediaError) as error:
+                unreadable[row["source_uri"]] = f"{type(error).__name__}: {error}"
+
+
+def _read_pair(row: Row, max_side: int) -> Pair:
+    source, stylized = _read_both(row, max_side)
     if min(stylized.size) < SMALLEST:
         raise UnsupportedMediaError(
-            f"{stylized.width}x{stylized.height} px: sides below {SMALLEST} cannot be judged"
+            f"{stylized.width}x{stylized.height} px: sides below {SMALLEST} cannot be measured"
         )
-    return Pair(
-        row["source_uri"].rsplit("/", 1)[-1],
-        _tensor(photo),
-        _tensor(stylized),
-        row["style"] or "",
-        (row["source_uri"], row["output_uri"]),
-    )
+    name = row["source_uri"].rsplit("/", 1)[-1]
+    uris = row["source_uri"], row["output_uri"]
+    return Pair(name, _to_tensor(source), _to_tensor(stylized), row["style"] or "", *uris)
 
 
-def read_pictures(row: dict[str, str], max_side: int) -> tuple[Image.Image, Image.Image]:
-    """Photograph and stylized picture of a row, both of one size, as ``read_pair`` raises."""
-    stylized = _read(row["output_uri"])
-    # As the worker has it: a run that shrinks reads its photographs at the size it writes.
-    photo = _read(row["source_uri"], max(stylized.size))
-    if photo.size != stylized.size:
-        photo = photo.resize(stylized.size, Image.Resampling.LANCZOS)
-    if max(stylized.size) > max_side:
-        for picture in (photo, stylized):
-            picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    return photo, stylized
+def _read_both(row: Row, max_side: int) -> tuple[Image.Image, Image.Image]:
+    """Source and stylized image of a row, both of one size, at most ``max_side``."""
+    stylized = read_image(row["output_uri"])
+    # At the size that the worker has read: a run that shrinks reads its sources at the size it writes.
+    source = read_image(row["source_uri"], max(stylized.size))
+    if source.size != stylized.size:
+        source = source.resize(stylized.size, Image.Resampling.LANCZOS)
+    for image in (source, stylized):
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return source, stylized
 
 
-def spread(things: list[T], count: int) -> list[T]:
-    """``count`` of ``things``, evenly spread, or all where there are no more."""
-    return things if len(things) <= count else [things[i * len(things) // count] for i in range(count)]
+def _to_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def _read(uri: str, max_side: int | None = None) -> Image.Image:
-    """A picture, transparent parts on white."""
-    folder, name = os.path.split(uri)
-    decoded = decode_image(Folder(folder).read_bytes(name), max_side)
-    picture = Image.fromarray(decoded.rgb_hwc)
-    if decoded.alpha_hw is None:
-        return picture
-    return Image.composite(
-        picture, Image.new("RGB", picture.size, "white"), Image.fromarray(decoded.alpha_hw)
-    )
+def _notes(
+    run: FinishedRun, results: ImageResults, num_chosen: int, unreadable: dict[str, str]
+) -> Iterator[str]:
+    ok = run.manifest.filter(pc.equal(run.manifest["status"], "ok"))
+    num_images = ok.filter(pc.equal(ok["kind"], "image")).num_rows
+    if num_videos := ok.num_rows - num_images:
+        yield f"{num_videos:,} videos of the run were left out: only images are measured"
+    if others := run.manifest.num_rows - ok.num_rows:
+        yield f"{others:,} items of the run are not ok and were left out"
+    if num_chosen < num_images:
+        yield f"{num_chosen:,} of {num_images:,} images were chosen (limit)"
+    own = sum(bool(row["style"]) for row in results.rows)
+    if 0 < own < len(results.rows):
+        yield (
+            f"{own:,} images name a style that is among those used here and are compared with it alone, "
+            f"{len(results.rows) - own:,} with the average"
+        )
+    if unreadable:
+        source, reason = next(iter(unreadable.items()))
+        yield f"{len(unreadable):,} images could not be read (all in {SUMMARY}), such as {source}: {reason}"
 
 
-def _tensor(picture: Image.Image) -> Tensor:
-    pixels: UInt8Array = np.asarray(picture).copy()
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+def _write(
+    run: FinishedRun, results: ImageResults, styles: list[Style], by: str, unreadable: dict[str, str]
+) -> str:
+    """Write figures, plots and page: the URI of the page."""
+    config, style_by_name = run.config, {style.name: style for style in styles}
+
+    def thumbnails(row: Row) -> Iterator[tuple[str, Image.Image]]:
+        source, stylized = _read_both(row, config.max_side)
+        yield "source", source
+        yield "stylized", stylized
+        style = style_by_name[row["nearest_style"]]
+        caption = "its style" if row["style"] else "nearest style image"
+        yield f"{caption}: {style.name}", Image.fromarray(style.pixels_hwc)
+
+    models = sorted({name for name in run.manifest["model"].to_pylist() if name})
+    facts = {
+        "run": f"{config.run} ({', '.join(models)})",
+        "style": f"{config.style} ({len(styles):,} used)",
+        "measured": f"{len(results.rows):,} images, at most {config.max_side} px",
+        "network": f"VGG19 of {config.vgg.weights or 'torchvision (ImageNet)'}",
+        "figures": f"{METRICS}: a row for each image; {SUMMARY}",
+    }
+    plots = {"histograms.png": histograms(results), "style_content.png": style_content_plot(results)}
+    shown = choose_shown(results, by, config.page.pictures)
+    page = image_page(results, facts, list(plots.values()), shown, by, thumbnails)
+    return run.write(results.rows, METRICS, {**results.summary(), "unreadable": unreadable}, plots, page)

@@ -1,26 +1,28 @@
-"""The metrics by name: what each means, and which way is better."""
+"""The metrics of images by name, and the results that hold them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-Better = Literal["lower", "higher", ""]
+import numpy as np
+
+from nst_ops.evaluation.distribution import DistributionDistance
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of each picture.
+    """A figure that is measured of each image or video.
 
     Attributes:
         label: for tables.
         meaning: in a phrase.
-        better: which way; empty where neither is.
+        better: which way is better; empty where neither is.
     """
 
     label: str
     meaning: str
-    better: Better
+    better: Literal["lower", "higher", ""]
 
 
 _METRICS = {
@@ -34,42 +36,119 @@ _METRICS = {
         "lower",
     ),
     "palette": Metric("palette distance", "colors against the style's, in Lab units", "lower"),
-    "content": Metric("content error", "features against the photograph's: 0 the same, 1 none", "lower"),
-    "ssim": Metric("SSIM", "luma against the photograph's: 1 the same", "higher"),
-    "edge_f1": Metric("edge F1", "edges of the photograph kept, and no others drawn: 1 is all", "higher"),
+    "content": Metric("content error", "features against the source's: 0 the same, 1 none", "lower"),
+    "ssim": Metric("SSIM", "luma against the source's: 1 the same", "higher"),
+    "edge_f1": Metric("edge F1", "edges of the source kept, and no others drawn: 1 is all", "higher"),
     "color_difference": Metric(
-        "color difference", "mean change of a pixel from the photograph, in Lab units", ""
+        "color difference", "mean change of a pixel from the source, in Lab units", ""
     ),
 }
 
-OF_STYLE = ("gram", "mean_std", "swd")
+STYLE_METRICS = ("gram", "mean_std", "swd")
 """Measured at every style tap; without a tap's name it is the mean over the taps measured."""
-TO_STYLE = (*OF_STYLE, "palette")
-"""Measured of the photograph too: how far it was to go."""
 SOURCE = "source_"
-"""Prefix of what is measured of the photograph."""
-
-
-IDENTIFYING = ("name", "source_uri", "output_uri", "style", "nearest_style")
-"""Columns of a row that are no metrics."""
+"""Prefix of what is measured of the source: its own distances to the style, so how far it was to go."""
+_NO_METRICS = ("name", "source_uri", "output_uri", "style", "nearest_style")
 
 
 def metric(name: str) -> Metric:
-    """The metric of a column such as ``gram``, ``gram_relu3_1`` or ``ssim``.
+    """Describe the metric of a column such as ``gram``, ``gram_relu3_1`` or ``ssim``.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no such metric.
     """
     kind, _, tap = name.partition("_relu")
-    of_kind = _METRICS[kind]
+    found = _METRICS[kind]
     if tap:
-        return Metric(f"{of_kind.label} relu{tap}", of_kind.meaning, of_kind.better)
-    if kind in OF_STYLE:
-        return Metric(of_kind.label, f"{of_kind.meaning}; mean over the taps measured", of_kind.better)
-    return of_kind
+        return Metric(f"{found.label} relu{tap}", found.meaning, found.better)
+    if kind in STYLE_METRICS:
+        return Metric(found.label, f"{found.meaning}; mean over the taps measured", found.better)
+    return found
 
 
 def is_detail(name: str) -> bool:
-    """Whether it is one tap of a metric that has a mean over its taps."""
+    """Tell whether a column is one tap of a metric that has a mean over its taps."""
     kind, _, tap = name.partition("_relu")
-    return kind in OF_STYLE and bool(tap)
+    return kind in STYLE_METRICS and bool(tap)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over all images: mean, median, 5 % and 95 % quantile."""
+
+    mean: float
+    median: float
+    p5: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class ImageResults:
+    """The figures of evaluated images.
+
+    Attributes:
+        rows: of each image its ``name``, ``source_uri``, ``output_uri``, ``style``, ``nearest_style`` and
+            every metric; the source's own distances to the style have the prefix ``SOURCE``.
+        distribution: Fréchet distances of the sets, by VGG tap.
+        not_measured: reasons, by metric.
+        styles: names of the reference style images.
+        notes: what else a reader has to know.
+    """
+
+    rows: list[dict[str, Any]]
+    distribution: dict[str, DistributionDistance]
+    not_measured: dict[str, str]
+    styles: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def metrics(self) -> list[str]:
+        """Names of the metrics that were measured of every image, those of single style taps last."""
+        names = self.rows[0] if self.rows else {}
+        return sorted((n for n in names if n not in _NO_METRICS and not n.startswith(SOURCE)), key=is_detail)
+
+    def has_source(self, name: str) -> bool:
+        """Tell whether a metric was measured of the sources too."""
+        return SOURCE + name in self.rows[0]
+
+    def spread(self, name: str) -> Spread:
+        """Summarize a metric over all images, such as ``gram``, ``ssim`` or ``source_gram``.
+
+        Raises:
+            KeyError: it was not measured; the message says why, if that is known.
+        """
+        if not self.rows or name not in self.rows[0]:
+            raise KeyError(f"{name}: {self.not_measured.get(name, 'not measured')}")
+        figures = np.array([row[name] for row in self.rows], np.float64)
+        p5, median, p95 = np.quantile(figures, (0.05, 0.5, 0.95))
+        return Spread(float(figures.mean()), float(median), float(p5), float(p95))
+
+    def ranked(self, by: str) -> list[dict[str, Any]]:
+        """Rows by a metric, best first; where neither way is better, the lowest first."""
+        return sorted(self.rows, key=lambda row: float(row[by]), reverse=metric(by).better == "higher")
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """(what, why): metrics that were not measured, doubts about figures, notes."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.not_measured.items():
+            by_reason.setdefault(reason, []).append(name)
+        remarks = [(", ".join(names), f"not measured: {reason}") for reason, names in by_reason.items()]
+        for tap, distance in self.distribution.items():
+            floor = "unknown" if distance.floor is None else f"{distance.floor:.3g}"
+            halves = f"between two halves of the style set it is {floor}"
+            remarks.append((f"Fréchet distance {tap}", "; ".join([halves, *distance.warnings])))
+        return remarks + [("note", note) for note in self.notes]
+
+    def summary(self) -> dict[str, Any]:
+        """All but the rows, ready for JSON."""
+        metrics = self.metrics()
+        return {
+            "images": len(self.rows),
+            "styles": self.styles,
+            "metrics": {name: asdict(self.spread(name)) for name in metrics},
+            "sources_to_style": {
+                name: asdict(self.spread(SOURCE + name)) for name in metrics if self.has_source(name)
+            },
+            "distribution": {tap: asdict(distance) for tap, distance in self.distribution.items()},
+            "not_measured": self.not_measured,
+            "notes": self.notes,
+        }

@@ -1,41 +1,43 @@
-"""Judge how still the videos of a run hold: read its manifest, measure, write figures and page."""
+"""Evaluate the videos of a run: how steady they are, frame against frame."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from nst_ops.collection.constants import RUN_FILE
-from nst_ops.collection.manifest import Manifest
 from nst_ops.config import ConfigError, EvaluateConfig, VideoConfig
-from nst_ops.evaluation.distribution import load_judge
-from nst_ops.evaluation.image_report import show
-from nst_ops.evaluation.images import read_styles, spread
-from nst_ops.evaluation.video_metrics import FIGURES, SOURCE, Gauge, read_row
-from nst_ops.evaluation.video_report import busiest_crop, stillest_first, strip, videos_plot, write_page
-from nst_ops.media.errors import MediaError
+from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress
+from nst_ops.evaluation.video_metrics import FIGURES, SOURCE, Excerpt, VideoEvaluator, mean_of_known
+from nst_ops.evaluation.video_report import (
+    busiest_crop,
+    steadiest_first,
+    strip,
+    terminal_tables,
+    video_page,
+    videos_plot,
+)
+from nst_ops.media.errors import MediaError, UnsupportedMediaError
+from nst_ops.media.images import UInt8Array, decode_image, fit_size
+from nst_ops.media.video import Selection, VideoReader
 from nst_ops.storage import Folder
-from nst_ops.stylizers.device import choose_device
 
-PAGE, METRICS, SUMMARY, PLOT = "index.html", "stability.parquet", "summary.json", "stability.png"
+METRICS, PLOT = "stability.parquet", "stability.png"
 _STYLIZED = "stylized"
 
 
 @dataclass(frozen=True)
-class StabilityReport:
-    """How still the videos hold.
+class VideoResults:
+    """The figures of evaluated videos.
 
     Attributes:
         rows: of each video its name, files, style, size, number of frames and the ``FIGURES``; those of
@@ -43,101 +45,74 @@ class StabilityReport:
         notes: what else a reader has to know.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     notes: list[str] = field(default_factory=list)
 
     def means(self) -> dict[str, float]:
-        """Of each figure the mean over the videos that have it; nan where none has."""
-        means = {}
-        for name in [*FIGURES, *(f"{SOURCE}_{figure}" for figure in FIGURES)]:
-            known = [row[name] for row in self.rows if math.isfinite(row[name])]
-            means[name] = float(np.mean(known)) if known else math.nan
-        return means
-
-    def tables(self) -> list[Table]:
-        """For a terminal: the means."""
-        table = Table(title=f"{len(self.rows):,} videos, means")
-        for column in ("figure", "better", "stylized", "source"):
-            table.add_column(column, justify="left" if column in ("figure", "better") else "right")
-        means = self.means()
-        for name, about in FIGURES.items():
-            cells = (means[name], means[f"{SOURCE}_{name}"])
-            table.add_row(about.label, about.better, *(show(c) if math.isfinite(c) else "" for c in cells))
-        notes = Table(show_header=False, title="notes", title_justify="left")
-        for note in self.notes:
-            notes.add_row(note)
-        return [table, notes] if self.notes else [table]
+        """Mean of each figure over the videos that have it; nan where none has."""
+        names = [*FIGURES, *(f"{SOURCE}_{figure}" for figure in FIGURES)]
+        return {name: mean_of_known(row[name] for row in self.rows) for name in names}
 
 
-@dataclass(frozen=True)
-class StabilityOutcome:
-    """What judging came to.
-
-    Attributes:
-        report: the figures.
-        page: where the page lies.
-        unreadable: why, by source.
-    """
-
-    report: StabilityReport
-    page: str
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0 if all videos were judged, 3 if some could not be read."""
-        return 3 if self.unreadable else 0
-
-
-def evaluate_videos(config: EvaluateConfig) -> StabilityOutcome:
+def evaluate_videos(config: EvaluateConfig) -> Outcome[VideoResults]:
     """Measure the videos of ``config.run`` against their sources and write to ``config.output``.
 
     Raises:
-        ConfigError: no such run, style, weights, tap or device, or no video can be judged.
+        ConfigError: no such run, style, weights, tap or device, or no video can be measured.
         StorageFullError: there is no space for the output.
     """
-    try:
-        device = choose_device(config.device, "fp32")[0]
-        run, output = Folder(config.run), Folder(config.output)
-        manifest = Manifest(run).table()
-        vgg, lacking = load_judge(config.taps.style, config.vgg.weights)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(str(error)) from error
-    ok = manifest.filter(pc.and_(pc.equal(manifest["status"], "ok"), pc.equal(manifest["kind"], "video")))
-    rows = ok.sort_by("source_uri").to_pylist()
-    if not rows:
-        raise ConfigError(
-            f"run: no manifest with a video of status ok in '{config.run}': give the output folder of "
-            "jobs/stylize_dataset.py; without --temporal pictures are judged"
-        )
-    chosen = spread(rows, config.limit) if config.limit else rows
-    styles = read_styles(config.style, config.style_side, config.style_limit, {row["style"] for row in rows})
-    gauge = Gauge(styles, vgg, [tap for tap in config.taps.style if tap not in lacking], device)
+    run = FinishedRun.open(config, config.taps.style)
+    rows = run.rows("video", hint="; without --temporal its images are evaluated")
+    styles = run.styles({row["style"] for row in rows})
+    taps = [tap for tap in config.taps.style if tap not in run.missing]
+    evaluator = VideoEvaluator(styles, run.vgg, taps, run.device)
     unreadable: dict[str, str] = {}
-    report = StabilityReport(
-        list(_measure(chosen, config, _video_settings(run), gauge, output, unreadable)),
-        [
-            f"Gram error at {', '.join(taps)} is not measured: {why}"
-            for why, taps in _by_reason(lacking).items()
-        ],
-    )
-    if not report.rows:
+    results = VideoResults(list(_measure(run, rows, evaluator, unreadable)))
+    if not results.rows:
         source, reason = next(iter(unreadable.items()))
         raise ConfigError(
-            f"run: none of its {len(chosen)} videos can be judged, such as '{source}': {reason}"
+            f"run: none of its {len(rows)} videos can be measured, such as '{source}': {reason}"
         )
-    report.notes.extend(f"could not be judged: {source}: {why}" for source, why in unreadable.items())
-    if others := manifest.num_rows - len(chosen):
-        report.notes.append(f"{others:,} rows of the manifest were left out: pictures, failures, limit")
-    _write(report, output, config, unreadable)
-    return StabilityOutcome(report, output.uri(PAGE), unreadable)
+    for reason in sorted(set(run.missing.values())):
+        missing = ", ".join(sorted(tap for tap, why in run.missing.items() if why == reason))
+        results.notes.append(f"Gram error at {missing} is not measured: {reason}")
+    results.notes.extend(f"could not be measured: {source}: {why}" for source, why in unreadable.items())
+    if others := run.manifest.num_rows - len(rows):
+        results.notes.append(f"{others:,} rows of the manifest were left out: images, failures, limit")
+    tables = terminal_tables(len(results.rows), results.means(), results.notes)
+    return Outcome(results, tables, _write(run, results, unreadable), unreadable)
 
 
-def _by_reason(lacking: Mapping[str, str]) -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for tap, reason in sorted(lacking.items()):
-        reasons.setdefault(reason, []).append(tap)
-    return reasons
+def _measure(
+    run: FinishedRun, rows: list[Row], evaluator: VideoEvaluator, unreadable: dict[str, str]
+) -> Iterator[Row]:
+    """Measure each video and write its strip; ``unreadable`` is filled with the others."""
+    video = _video_settings(run.folder)
+    for number, row in enumerate(progress(rows, "videos")):
+        try:
+            excerpt, stylized = _read_excerpt(row, video, run.config)
+        except (OSError, MediaError) as error:
+            unreadable[row["source_uri"]] = f"{type(error).__name__}: {error}"
+            continue
+        figures = evaluator(excerpt, {_STYLIZED: stylized}, row["style"] or "")
+        versions = {SOURCE: excerpt.source_thwc, _STYLIZED: stylized}
+        buffer, relpath = io.BytesIO(), f"strips/{number:05d}.jpg"
+        drawn = strip(versions, busiest_crop(stylized, excerpt.motion), len(stylized) // 3)
+        drawn.save(buffer, "JPEG", quality=90, subsampling=0)
+        run.output.write_bytes(relpath, buffer.getvalue())
+        yield {
+            "name": excerpt.name,
+            "source_uri": row["source_uri"],
+            "output_uri": row["output_uri"],
+            "style": row["style"],
+            "num_frames": len(stylized),
+            "width": stylized.shape[2],
+            "height": stylized.shape[1],
+            "num_cuts": len(excerpt.cuts),
+            "strip": relpath,
+            **figures[_STYLIZED],
+            **{f"{SOURCE}_{name}": figure for name, figure in figures[SOURCE].items()},
+        }
 
 
 def _video_settings(run: Folder) -> VideoConfig:
@@ -150,74 +125,88 @@ def _video_settings(run: Folder) -> VideoConfig:
         return VideoConfig()
 
 
-def _measure(
-    rows: list[dict[str, Any]],
-    config: EvaluateConfig,
-    video: VideoConfig,
-    gauge: Gauge,
-    output: Folder,
-    unreadable: dict[str, str],
-) -> Iterator[dict[str, Any]]:
-    """A row of figures for each video, while its strip is written; ``unreadable`` learns of the others."""
-    excerpt_config = config.excerpt
-    for number, row in enumerate(track(rows, "videos", console=Console(stderr=True))):
-        try:
-            excerpt, stylized = read_row(
-                row, video, excerpt_config.start_s, excerpt_config.num_frames, config.max_side
-            )
-        except (OSError, MediaError) as error:
-            unreadable[row["source_uri"]] = f"{type(error).__name__}: {error}"
-            continue
-        figures = gauge(excerpt, {_STYLIZED: stylized}, row["style"] or "")
-        picture = strip(
-            {SOURCE: excerpt.source_thwc, _STYLIZED: stylized},
-            busiest_crop(stylized, excerpt.motion),
-            len(stylized) // 3,
-        )
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=90, subsampling=0)
-        output.write_bytes(name := f"strips/{number:05d}.jpg", buffer.getvalue())
-        yield {
-            "name": excerpt.name,
-            "source_uri": row["source_uri"],
-            "output_uri": row["output_uri"],
-            "style": row["style"],
-            "num_frames": len(stylized),
-            "width": stylized.shape[2],
-            "height": stylized.shape[1],
-            "num_cuts": len(excerpt.cuts),
-            "strip": name,
-            **figures[_STYLIZED],
-            **{f"{SOURCE}_{name}": figure for name, figure in figures[SOURCE].items()},
-        }
+def _read_excerpt(row: Row, video: VideoConfig, config: EvaluateConfig) -> tuple[Excerpt, UInt8Array]:
+    """Source and stylized frames (T, H, W, 3) of a video, frame by frame the same instants.
+
+    Raises:
+        MediaError: one of them cannot be read, or not be measured.
+        OSError: one of them is not there.
+    """
+    sources, outputs = [], []
+    selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
+    in_folder = row["output_uri"].endswith(".csv")  # a table of images, which lie beside it
+    with _local(row["source_uri"]) as source_path, _local(row["output_uri"]) as output_path:
+        before = _frames(source_path, selection, video.keep_damaged, upright=in_folder)
+        after = _frames_in_folder(row["output_uri"]) if in_folder else _frames(output_path)
+        for (_, source), (time_s, output) in zip(before, after, strict=False):
+            if time_s < config.excerpt.start_s:
+                continue
+            if video.side_by_side:
+                output = output[:, output.shape[1] // 2 :]
+            size = fit_size((output.shape[1], output.shape[0]), config.max_side)
+            sources.append(_resized(source, size))
+            outputs.append(_resized(output, size))
+            if len(outputs) == config.excerpt.num_frames:
+                break
+    if not outputs:
+        raise UnsupportedMediaError(f"it is over before excerpt.start_s, {config.excerpt.start_s:g} s")
+    name = row["source_uri"].rsplit("/", 1)[-1]
+    return Excerpt.estimate(name, np.stack(sources)), np.stack(outputs)
 
 
-def _write(
-    report: StabilityReport, output: Folder, config: EvaluateConfig, unreadable: Mapping[str, str]
-) -> None:
-    table = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(report.rows), table)
-    output.write_bytes(METRICS, table.getvalue())
-    means = {name: mean if math.isfinite(mean) else None for name, mean in report.means().items()}
+def _frames(
+    path: str, selection: Selection | None = None, keep_damaged: bool = True, upright: bool = False
+) -> Iterator[tuple[float, UInt8Array]]:
+    """Frames of a video with their times in seconds from its first."""
+    with VideoReader(path, None, keep_damaged, selection or Selection()) as reader:
+        turns = round(reader.info.rotation / 90) if upright else 0
+        first_pts: int | None = None
+        for frame in reader.frames():
+            first_pts = frame.pts if first_pts is None else first_pts
+            time_s = float((frame.pts - first_pts) * reader.info.time_base)
+            yield time_s, np.rot90(frame.rgb_hwc, turns)
+
+
+def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:
+    """Frames of a video that was written as upright images, with their times from its first."""
+    parent, name = os.path.split(table_uri)
+    folder = Folder(parent)
+    rows = list(csv.DictReader(folder.read_bytes(name).decode().splitlines()))
+    for row in rows:
+        frame_hwc = decode_image(folder.read_bytes(row["name"])).rgb_hwc
+        yield float(row["pts_s"]) - float(rows[0]["pts_s"]), frame_hwc
+
+
+@contextlib.contextmanager
+def _local(uri: str) -> Iterator[str]:
+    folder, name = os.path.split(uri)
+    with Folder(folder).local_copy(name) as path:
+        yield path
+
+
+def _resized(frame_hwc: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    contiguous = np.ascontiguousarray(frame_hwc)
+    return np.asarray(cv2.resize(contiguous, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) -> str:
+    """Write figures, plot and page: the URI of the page."""
+    config, means = run.config, results.means()
     summary = {
-        "videos": len(report.rows),
-        "means": means,
-        "notes": report.notes,
-        "unreadable": dict(unreadable),
-        "config": config.model_dump(mode="json"),
+        "videos": len(results.rows),
+        "means": {name: mean if math.isfinite(mean) else None for name, mean in means.items()},
+        "notes": results.notes,
+        "unreadable": unreadable,
     }
-    output.write_bytes(SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
-    plot = videos_plot(report.rows)
-    output.write_bytes(PLOT, plot)
     facts = {
         "run": config.run,
         "style": config.style,
-        "judged": f"{len(report.rows):,} videos, {config.excerpt.num_frames} frames of each at most, from "
+        "measured": f"{len(results.rows):,} videos, {config.excerpt.num_frames} frames of each at most, from "
         f"second {config.excerpt.start_s:g} on, up to {config.max_side} px; flow of the source by DIS",
         "figures": f"{METRICS}: a row for each video; {SUMMARY}",
     }
-    restless = stillest_first(report.rows)[::-1][: 3 * config.page.pictures]
-    strips = [(row["name"], output.read_bytes(row["strip"])) for row in restless]
-    page = write_page(report.rows, report.means(), report.notes, facts, plot, strips)
-    output.write_bytes(PAGE, page.encode())
-    output.remove_scratch()
+    plot, restless = videos_plot(results.rows), steadiest_first(results.rows)[::-1]
+    shown = restless[: 3 * config.page.pictures]
+    strips = [(row["name"], run.output.read_bytes(row["strip"])) for row in shown]
+    page = video_page(results.rows, means, results.notes, facts, plot, strips)
+    return run.write(results.rows, METRICS, summary, {PLOT: plot}, page)

@@ -1,4 +1,4 @@
-"""What the pages share: one HTML file with its pictures in it, no scripts, nothing from the network."""
+"""Building blocks of the pages: one HTML file with its images in it, no scripts, nothing from the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def page(title: str, body: Iterable[str], style: str = "") -> str:
-    """A whole page.
+    """Put a page together.
 
     Args:
         title: text.
@@ -26,11 +26,15 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in pairs)}</dl>"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of text."""
-    lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> str:
+    """A table of text; the columns ``numbers`` are aligned at the right."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = (" class=number" if column in numbers else "" for column in range(len(cells)))
+        return "".join(f"<{tag}{k}>{escape(cell)}</{tag}>" for cell, k in zip(cells, kinds, strict=True))
+
+    lines = [line("th", heads), *(line("td", row) for row in rows)]
+    return f"<table>{''.join(f'<tr>{cells}</tr>' for cells in lines)}</table>"
 
 
 def figure(content: str, caption: str) -> str:
@@ -39,20 +43,20 @@ def figure(content: str, caption: str) -> str:
 
 
 def image(data: bytes, kind: str) -> str:
-    """A picture that is part of the page.
+    """An image that is part of the page.
 
     Args:
-        data: the encoded picture.
+        data: the encoded image.
         kind: ``png``, ``jpeg`` or ``svg+xml``.
     """
     return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="">'
 
 
-def thumbnail(picture: Image.Image, side: int = 256) -> str:
-    """A picture as a small JPEG that is part of the page, transparent parts on white."""
-    small = picture
-    if picture.mode == "RGBA":
-        small = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+def thumbnail(pixels: Image.Image, side: int = 256) -> str:
+    """A small JPEG that is part of the page, transparent parts on white."""
+    small = pixels
+    if pixels.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
     small = small.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -81,8 +85,8 @@ figcaption { font-size: .78rem; color: #777 }
 img, video { max-width: 100% }
 .rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(500px, 100%), 1fr)); gap: 1.2rem }
 .row { background: #faf8f5; padding: .8rem; border-radius: 6px; overflow-wrap: anywhere }
-.pictures { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: .5rem; align-items: start }
-.pictures img { width: 100% }
+.images { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: .5rem; align-items: start }
+.images img { width: 100% }
 """
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -60,3 +61,10 @@ def pace(speed: Rates) -> str:
     """Rows and, where there are any, video frames per second."""
     frames = f", {speed.frames_per_s:,.1f} frames/s" if speed.frames_per_s else ""
     return f"{speed.rows_per_s:,.1f} rows/s{frames}"
+
+
+def digits(figure: float) -> str:
+    """A figure with three significant digits; empty for nan and infinity."""
+    if not math.isfinite(figure):
+        return ""
+    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"

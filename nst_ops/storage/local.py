@@ -29,7 +29,7 @@ class LocalTree(Tree):
 
     def kind(self, relpath: str) -> str | None:
         """Return ``file``, ``directory``, ``other`` for pipes and the like, or None."""
-        path = self.path(relpath)
+        path = self.path(relpath).rstrip("/") or "/"  # "file/" is nothing
         if os.path.isdir(path):
             return "directory"
         return "file" if os.path.isfile(path) else "other" if os.path.exists(path) else None

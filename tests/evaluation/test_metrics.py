@@ -17,7 +17,7 @@ from nst_ops.evaluation.image_metrics import squared_distance as sw2
 from nst_ops.evaluation.metrics import metric
 
 
-def picture(seed: int = 0, height: int = 48, width: int = 64, cells: int = 8) -> Tensor:
+def image(seed: int = 0, height: int = 48, width: int = 64, cells: int = 8) -> Tensor:
     """Smooth random colors, (1, 3, H, W)."""
     coarse = torch.rand(1, 3, cells, cells, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
@@ -34,7 +34,7 @@ def fitted(mean: np.ndarray, covariance: np.ndarray) -> Gaussian:
     return Gaussian(torch.from_numpy(mean), torch.from_numpy(covariance))
 
 
-def test_frechet_distance_of_independent_dimensions_is_that_of_their_deviations() -> None:
+def test_frechet_distance_of_independent_dimensions() -> None:
     rng = np.random.default_rng(0)
     m1, m2, s1, s2 = rng.normal(size=(4, 7))
     closed_form = ((m1 - m2) ** 2).sum() + ((abs(s1) - abs(s2)) ** 2).sum()
@@ -43,7 +43,7 @@ def test_frechet_distance_of_independent_dimensions_is_that_of_their_deviations(
 
 
 @pytest.mark.parametrize("num_vectors", [200, 12])
-def test_frechet_distance_equals_the_formula_with_a_general_matrix_root(num_vectors: int) -> None:
+def test_frechet_distance_equals_the_general_matrix_root(num_vectors: int) -> None:
     """Also for fewer vectors than dimensions; the general root needs a little on the diagonal there."""
     rng = np.random.default_rng(1)
     a = rng.normal(size=(num_vectors, 20)) @ rng.normal(size=(20, 20))
@@ -56,13 +56,13 @@ def test_frechet_distance_equals_the_formula_with_a_general_matrix_root(num_vect
     assert distance == pytest.approx(expected, rel=1e-3 if num_vectors < 20 else 1e-8)
 
 
-def test_frechet_distance_to_itself_is_nothing_beside_activations_of_a_real_network() -> None:
+def test_frechet_distance_to_itself_is_nearly_zero() -> None:
     vectors = 4000 * torch.rand(30, 64, dtype=torch.float64)
     of_itself = Gaussian.fit(vectors)
     assert frechet_distance(of_itself, of_itself) < 1e-6 * of_itself.energy()
 
 
-def test_distribution_distance_counts_shares_of_the_style_sets_energy() -> None:
+def test_distribution_distance_is_a_share_of_the_style_energy() -> None:
     generator = torch.Generator().manual_seed(0)
     styles = 5 + torch.randn(400, 6, generator=generator)
     sources = -5 + torch.randn(300, 6, generator=generator)
@@ -76,12 +76,12 @@ def test_distribution_distance_counts_shares_of_the_style_sets_energy() -> None:
     assert distribution_distance(torch.zeros(2, 6), sources, styles).outputs == pytest.approx(1)
 
 
-def test_too_few_pictures_for_the_dimensions_are_said_and_a_single_one_is_refused() -> None:
+def test_few_images_are_a_warning_and_a_single_one_is_refused() -> None:
     few = torch.rand(5, 8)
     warnings = distribution_distance(few, few, torch.rand(20, 8)).warnings
     assert len(warnings) == 1
-    assert "5 stylized pictures are few for 8 dimensions" in warnings[0]
-    with pytest.raises(ValueError, match="1 style picture cannot show a distribution"):
+    assert "5 stylized images are few for 8 dimensions" in warnings[0]
+    with pytest.raises(ValueError, match="1 style image cannot show a distribution"):
         distribution_distance(few, few, few[:1])
 
 
@@ -93,14 +93,14 @@ def cloud_distance(a: Tensor, b: Tensor, num_directions: int, count: int = 256) 
     return float(sw2(quantiles(a[None], along, count), quantiles(b[None], along, count)[0]))
 
 
-def test_a_cloud_is_nowhere_from_itself_and_a_shift_away_from_the_shifted_one() -> None:
+def test_a_shifted_cloud_is_the_shift_away() -> None:
     cloud = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     shift = torch.tensor([1.0, -2.0, 0.5, 3.0])
     assert cloud_distance(cloud, cloud[torch.randperm(500)], 8) == 0
     assert cloud_distance(cloud, cloud + shift, 8) == pytest.approx(float(shift.square().sum()) / 4, rel=1e-4)
 
 
-def test_on_a_line_it_is_the_wasserstein_distance_of_matched_points() -> None:
+def test_on_a_line_it_is_the_distance_of_matched_points() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=64), rng.exponential(size=64)
     cost = (a[:, None] - b[None]) ** 2
@@ -109,7 +109,7 @@ def test_on_a_line_it_is_the_wasserstein_distance_of_matched_points() -> None:
     assert distance == pytest.approx(cost[matched].mean(), rel=1e-5)
 
 
-def test_clouds_of_different_numbers_of_points_are_compared_by_distribution() -> None:
+def test_clouds_may_differ_in_their_number_of_points() -> None:
     generator = torch.Generator().manual_seed(0)
     few, many = torch.randn(700, 3, generator=generator), torch.randn(9000, 3, generator=generator)
     assert cloud_distance(few, few.repeat(3, 1), 12) < 1e-3
@@ -135,17 +135,17 @@ def test_of_large_maps_the_same_points_are_drawn_for_the_same_seed() -> None:
 # Style
 
 
-def test_style_errors_are_0_for_the_style_itself_and_1_for_no_features() -> None:
+def test_style_errors_are_0_for_the_style_and_1_for_no_features() -> None:
     features = 5000 * torch.rand(1, 8, 20, 30, generator=torch.Generator().manual_seed(0))
     known = image_metrics.style_statistics(features)
-    judged = torch.cat([features, features.flip(3), torch.zeros_like(features)])
+    compared = torch.cat([features, features.flip(3), torch.zeros_like(features)])
     for error in (image_metrics.gram_error, image_metrics.sliced_wasserstein, image_metrics.mean_std_error):
-        figures = error(judged, known)
+        figures = error(compared, known)
         assert figures.shape == (3,)
         np.testing.assert_allclose(figures, [0, 0, 1], atol=1e-4)
 
 
-def test_style_errors_do_not_depend_on_the_scale_of_the_features_or_the_size_of_the_map() -> None:
+def test_style_errors_ignore_feature_scale_and_map_size() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(1, 6, 40, 40, generator=generator), torch.rand(1, 6, 70, 30, generator=generator) ** 2
     for error in (image_metrics.gram_error, image_metrics.sliced_wasserstein, image_metrics.mean_std_error):
@@ -183,16 +183,16 @@ def test_the_average_style_lies_between_its_members() -> None:
 
 
 def test_ssim_is_that_of_scikit_image() -> None:
-    photo = picture(0)
-    for changed in (picture(1), blurred(photo), 1 - photo, (photo + 0.1 * picture(2)).clamp(0, 1), photo / 2):
+    source = image(0)
+    for changed in (image(1), blurred(source), 1 - source, (source + 0.1 * image(2)).clamp(0, 1), source / 2):
         gray = [
-            np.dot(x[0].permute(1, 2, 0).double().numpy(), (0.299, 0.587, 0.114)) for x in (changed, photo)
+            np.dot(x[0].permute(1, 2, 0).double().numpy(), (0.299, 0.587, 0.114)) for x in (changed, source)
         ]
         expected = skimage.metrics.structural_similarity(
             *gray, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
-        assert float(image_metrics.ssim(changed, photo)) == pytest.approx(expected, abs=1e-5)
-    assert float(image_metrics.ssim(photo, photo)) == 1
+        assert float(image_metrics.ssim(changed, source)) == pytest.approx(expected, abs=1e-5)
+    assert float(image_metrics.ssim(source, source)) == 1
 
 
 def test_edges_of_a_square_are_its_outline_one_pixel_thin() -> None:
@@ -218,15 +218,15 @@ def test_diagonal_edges_are_thin_too() -> None:
 
 
 def test_edge_f1_falls_with_blur_shift_and_foreign_strokes() -> None:
-    photo = picture(0, cells=12)
-    strokes = (photo + 0.5 * (torch.arange(64) % 6 < 3)).clamp(0, 1)
+    source = image(0, cells=12)
+    strokes = (source + 0.5 * (torch.arange(64) % 6 < 3)).clamp(0, 1)
     f1 = {
-        name: float(image_metrics.edge_f1(changed, photo))
+        name: float(image_metrics.edge_f1(changed, source))
         for name, changed in {
-            "same": photo,
-            "shifted": photo.roll(1, dims=3),
-            "far": photo.roll(6, dims=3),
-            "blurred": blurred(photo),
+            "same": source,
+            "shifted": source.roll(1, dims=3),
+            "far": source.roll(6, dims=3),
+            "blurred": blurred(source),
             "strokes": strokes,
         }.items()
     }
@@ -235,10 +235,10 @@ def test_edge_f1_falls_with_blur_shift_and_foreign_strokes() -> None:
     assert max(f1["far"], f1["blurred"], f1["strokes"]) < 0.8
     flat = torch.full((1, 3, 20, 20), 0.5)
     assert float(image_metrics.edge_f1(flat, flat)) == 1
-    assert float(image_metrics.edge_f1(photo, torch.full_like(photo, 0.5))) == 0
+    assert float(image_metrics.edge_f1(source, torch.full_like(source, 0.5))) == 0
 
 
-def test_content_error_is_that_of_each_picture_alone() -> None:
+def test_content_error_is_that_of_each_image_alone() -> None:
     features = torch.rand(2, 4, 5, 5)
     errors = image_metrics.content_error(torch.stack([features[0], 0 * features[1]]), features)
     np.testing.assert_allclose(errors, [0, 1], atol=1e-6)
@@ -248,20 +248,20 @@ def test_content_error_is_that_of_each_picture_alone() -> None:
 
 
 def test_lab_is_that_of_scikit_image() -> None:
-    x = torch.cat([picture(3), torch.zeros(1, 3, 48, 64), torch.ones(1, 3, 48, 64), 0.02 * picture(4)])
+    x = torch.cat([image(3), torch.zeros(1, 3, 48, 64), torch.ones(1, 3, 48, 64), 0.02 * image(4)])
     expected = skimage.color.rgb2lab(x.permute(0, 2, 3, 1).double().numpy())
     np.testing.assert_allclose(image_metrics.rgb_to_lab(x).permute(0, 2, 3, 1), expected, atol=2e-3)
 
 
 def test_color_difference_is_the_mean_delta_e() -> None:
-    a, b = picture(5), picture(6)
+    a, b = image(5), image(6)
     lab = [skimage.color.rgb2lab(x[0].permute(1, 2, 0).numpy()) for x in (a, b)]
     expected = skimage.color.deltaE_cie76(*lab).mean()
     assert float(image_metrics.color_difference(a, b)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_palette_distance_is_blind_to_places_and_counts_units_of_lab() -> None:
-    a = picture(7)
+def test_palette_distance_ignores_places_and_is_in_lab_units() -> None:
+    a = image(7)
     known = image_metrics.color_quantiles(a)[0]
     assert float(image_metrics.palette_distance(a.flip(2), known)) == 0
     black, white = torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 30, 10)

@@ -1,9 +1,12 @@
-"""The job on the output of a real worker: rows, figures, page, exit codes."""
+"""Evaluating the images of a run: rows, figures, page, exit codes."""
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,12 @@ from planning import units_of
 from nst_ops.cli import main
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
-from nst_ops.evaluation.run import evaluate_run
-from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.evaluation.images import evaluate_images
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> None:
+def write_smooth_image(path: Path, seed: int, size: tuple[int, int] = (48, 36)) -> None:
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC).save(path)
@@ -33,10 +36,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``in/``, ``run/`` (by a worker that changes nothing) and ``styles/``."""
     root = tmp_path_factory.mktemp("finished")
     for number in range(5):
-        picture(root / "in" / "deep" / f"photo{number}.png", number, (48, 36 + 4 * (number % 2)))
+        write_smooth_image(root / "in" / "deep" / f"photo{number}.png", number, (48, 36 + 4 * (number % 2)))
     Image.new("RGBA", (40, 40), (200, 10, 10, 128)).save(root / "in" / "<glass>.png")
-    (root / "in" / "broken.jpg").write_bytes(b"no picture")
-    write_video(root / "in" / "film.mp4", moving_frames(3, 64, 48))
+    (root / "in" / "broken.jpg").write_bytes(b"no image")
+    write_video(root / "in" / "video.mp4", moving_frames(3, 64, 48))
     for name in ("waves", "dots"):
         write_picture(root / "styles" / f"{name}.png", 40, 32, seed=len(name))
     run(root)
@@ -47,8 +50,7 @@ def run(root: Path, style: str = "identity", **sections: object) -> None:
     config = StylizeConfig(
         input=str(root / "in"), output=str(root / "run"), **{"model": {"kind": "identity"}, **sections}
     )
-    choice = StyleChoice((style,))
-    worker = Worker(RunSpec(config, "run", "identity", "", "", choice, config.input))
+    worker = Worker(replace(new_run_spec(config, config.input), choice=StyleChoice((style,))))
     for unit in units_of(worker, images=9):
         result = worker(unit)
         assert not result.error
@@ -58,18 +60,11 @@ def config(root: Path, vgg_file: Path, **keys: object) -> EvaluateConfig:
     given = {
         "run": str(root / "run"),
         "style": str(root / "styles"),
-        "output": str(root / "judged"),
+        "output": str(root / "evaluation"),
         "vgg": {"weights": str(vgg_file)},
         "device": "cpu",
     }
     return EvaluateConfig(**given | keys)
-
-
-@pytest.fixture(scope="module")
-def command(finished: Path, vgg_file: Path) -> subprocess.CompletedProcess[str]:
-    """The job as a person runs it."""
-    arguments = ["--run", finished / "run", "--style", finished / "styles", "--output", finished / "judged"]
-    return job(*arguments, "--vgg.weights", vgg_file, "--page.pictures", 1)
 
 
 def job(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -77,11 +72,19 @@ def job(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_job_judges_every_image_that_is_ok(
-    finished: Path, command: subprocess.CompletedProcess[str]
-) -> None:
-    assert command.returncode == 0, command.stderr
-    rows = pq.read_table(finished / "judged" / "metrics.parquet").to_pylist()
+@pytest.fixture(scope="module")
+def printed(finished: Path, vgg_file: Path) -> str:
+    """Output of the job for a whole run."""
+    arguments = ["--run", finished / "run", "--style", finished / "styles", "--page.pictures", 1]
+    arguments += ["--output", finished / "evaluation", "--vgg.weights", vgg_file]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main(["evaluate", *map(str, arguments)]) == 0
+    return text.getvalue()
+
+
+def test_every_image_that_is_ok_is_measured(finished: Path, printed: str) -> None:
+    rows = pq.read_table(finished / "evaluation" / "metrics.parquet").to_pylist()
     assert {row["name"] for row in rows} == {"<glass>.png", *(f"photo{i}.png" for i in range(5))}
     for row in rows:
         assert Path(row["source_uri"]).is_file()
@@ -90,17 +93,15 @@ def test_the_job_judges_every_image_that_is_ok(
         assert row["color_difference"] == 0
         assert row["gram"] == row["source_gram"] > 0
         assert row["nearest_style"] in ("waves", "dots")
-    assert "SSIM" in command.stdout
-    assert str(finished / "judged" / "index.html") in command.stdout
+    assert "SSIM" in printed
+    assert str(finished / "evaluation" / "index.html") in printed
 
 
-def test_the_summary_has_figures_reasons_and_what_was_left_out(
-    finished: Path, command: subprocess.CompletedProcess[str]
-) -> None:
-    summary = json.loads((finished / "judged" / "summary.json").read_text())
-    assert summary["pictures"] == 6
+def test_the_summary_has_figures_reasons_and_notes(finished: Path, printed: str) -> None:
+    summary = json.loads((finished / "evaluation" / "summary.json").read_text())
+    assert summary["images"] == 6
     assert summary["metrics"]["ssim"]["mean"] == pytest.approx(1)
-    assert summary["photographs_to_style"]["gram"] == summary["metrics"]["gram"]
+    assert summary["sources_to_style"]["gram"] == summary["metrics"]["gram"]
     assert summary["distribution"]["relu2_2"]["num_outputs"] == 6
     assert "relu2_2" in summary["not_measured"]["gram_relu3_1"]
     assert any("1 videos" in note for note in summary["notes"])
@@ -108,21 +109,19 @@ def test_the_summary_has_figures_reasons_and_what_was_left_out(
     assert summary["config"]["style"] == str(finished / "styles")
 
 
-def test_the_page_holds_everything_and_names_pictures_safely(
-    finished: Path, command: subprocess.CompletedProcess[str]
-) -> None:
-    page = (finished / "judged" / "index.html").read_text()
-    rows = pq.read_table(finished / "judged" / "metrics.parquet").to_pylist()
+def test_the_page_holds_everything_and_escapes_names(finished: Path, printed: str) -> None:
+    page = (finished / "evaluation" / "index.html").read_text()
+    rows = pq.read_table(finished / "evaluation" / "metrics.parquet").to_pylist()
     ranked = sorted(rows, key=lambda row: row["gram"])
     for row in (ranked[0], ranked[-1]):
         assert row["name"].replace("<", "&lt;").replace(">", "&gt;") in page
     assert "<glass>" not in page
-    assert page.count("data:image/jpeg;base64,") == 9  # best, median, worst: photograph, output, style
+    assert page.count("data:image/jpeg;base64,") == 9  # best, median, worst: source, output, style
     assert page.count("data:image/png;base64,") == 2
     assert "src=" not in page.replace('src="data:', "")
     assert "not measured" in page
     for name in ("histograms.png", "style_content.png"):
-        with Image.open(finished / "judged" / name) as plot:
+        with Image.open(finished / "evaluation" / name) as plot:
             assert plot.width > 500
 
 
@@ -132,14 +131,14 @@ def test_a_worse_copy_gets_worse_figures(finished: Path, tmp_path: Path, vgg_fil
     run(root)
     with Image.open(root / "run/deep/photo3.png") as sharp:
         sharp.filter(ImageFilter.GaussianBlur(4)).save(root / "run/deep/photo3.png")
-    report = evaluate_run(config(root, vgg_file, taps={"content": ["relu2_1"]})).report
-    worst = report.ranked("ssim")[-1]
+    results = evaluate_images(config(root, vgg_file, taps={"content": ["relu2_1"]})).results
+    worst = results.ranked("ssim")[-1]
     assert worst["name"] == "photo3.png"
     assert worst["edge_f1"] < 0.7
-    assert report.ranked("content_relu2_1")[-1] is worst
+    assert results.ranked("content_relu2_1")[-1] is worst
 
 
-def test_pictures_that_have_gone_are_reported_and_the_others_judged(
+def test_missing_images_are_reported_and_the_others_measured(
     finished: Path, tmp_path: Path, vgg_file: Path
 ) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
@@ -147,57 +146,55 @@ def test_pictures_that_have_gone_are_reported_and_the_others_judged(
     run(root)
     (root / "in/deep/photo1.png").unlink()
     (root / "run/deep/photo2.png").write_bytes(b"cut")
-    outcome = evaluate_run(config(root, vgg_file))
+    outcome = evaluate_images(config(root, vgg_file))
     assert outcome.exit_code == 3
     assert {Path(uri).name for uri in outcome.unreadable} == {"photo1.png", "photo2.png"}
-    assert len(outcome.report.rows) == 4
-    assert any("2 pictures could not be read" in note for note in outcome.report.notes)
+    assert len(outcome.results.rows) == 4
+    assert any("2 images could not be read" in note for note in outcome.results.notes)
 
 
-def test_outputs_that_were_shrunk_are_held_against_the_photograph_at_their_size(
-    tmp_path: Path, vgg_file: Path
-) -> None:
-    picture(tmp_path / "in" / "large.png", 1, (120, 90))
+def test_shrunk_outputs_are_compared_at_their_size(tmp_path: Path, vgg_file: Path) -> None:
+    write_smooth_image(tmp_path / "in" / "large.png", 1, (120, 90))
     write_picture(tmp_path / "styles" / "a.png", 40, 32)
     run(tmp_path, resize={"max_side": 60})
-    (row,) = evaluate_run(config(tmp_path, vgg_file)).report.rows
+    (row,) = evaluate_images(config(tmp_path, vgg_file)).results.rows
     assert row["ssim"] == pytest.approx(1)
 
 
-def test_a_run_of_one_style_is_held_against_that_picture_alone(tmp_path: Path, vgg_file: Path) -> None:
+def test_a_run_of_one_style_is_compared_with_it_alone(tmp_path: Path, vgg_file: Path) -> None:
     for name in ("a", "b"):
-        picture(tmp_path / "in" / f"{name}.png", ord(name))
+        write_smooth_image(tmp_path / "in" / f"{name}.png", ord(name))
     for number, name in enumerate(("waves", "deep/waves", "dots")):
         write_picture(tmp_path / "styles" / f"{name}.png", 40, 32, seed=number)
     run(tmp_path, "deep_waves")
-    report = evaluate_run(config(tmp_path, vgg_file)).report
-    assert report.styles == ["deep_waves"]
-    alone = evaluate_run(config(tmp_path, vgg_file, style=str(tmp_path / "styles/deep/waves.png"))).report
-    assert report.spread("gram") == alone.spread("gram")
-    others = evaluate_run(config(tmp_path, vgg_file, style=str(tmp_path / "styles/dots.png"))).report
-    assert report.spread("gram") != others.spread("gram")
-    assert "1 style picture" in report.not_measured["frechet_relu2_2"]
+    results = evaluate_images(config(tmp_path, vgg_file)).results
+    assert results.styles == ["deep_waves"]
+    alone = evaluate_images(config(tmp_path, vgg_file, style=str(tmp_path / "styles/deep/waves.png"))).results
+    assert results.spread("gram") == alone.spread("gram")
+    others = evaluate_images(config(tmp_path, vgg_file, style=str(tmp_path / "styles/dots.png"))).results
+    assert results.spread("gram") != others.spread("gram")
+    assert "1 style image" in results.not_measured["frechet_relu2_2"]
 
 
 def test_outputs_and_limit_work_on_any_file_system(finished: Path, vgg_file: Path) -> None:
     import fsspec
 
-    outcome = evaluate_run(config(finished, vgg_file, output="memory://judged", limit=2))
-    assert len(outcome.report.rows) == 2
-    assert any("2 of 6 pictures were chosen" in note for note in outcome.report.notes)
-    assert fsspec.filesystem("memory").cat("/judged/index.html").startswith(b"<!doctype html>")
+    outcome = evaluate_images(config(finished, vgg_file, output="memory://evaluation", limit=2))
+    assert len(outcome.results.rows) == 2
+    assert any("2 of 6 images were chosen" in note for note in outcome.results.notes)
+    assert fsspec.filesystem("memory").cat("/evaluation/index.html").startswith(b"<!doctype html>")
 
 
-def test_without_weights_structure_and_color_are_still_judged(
+def test_without_weights_structure_and_color_are_measured(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    keys = {"vgg": {}, "output": str(tmp_path / "judged")}
-    report = evaluate_run(config(finished, Path(), **keys)).report
-    assert report.metrics() == ["palette", "ssim", "edge_f1", "color_difference"]
-    assert any("palette says which" in note for note in report.notes)
-    assert "cannot be fetched" in (tmp_path / "judged" / "index.html").read_text()
+    keys = {"vgg": {}, "output": str(tmp_path / "evaluation")}
+    results = evaluate_images(config(finished, Path(), **keys)).results
+    assert results.metrics() == ["palette", "ssim", "edge_f1", "color_difference"]
+    assert any("palette says which" in note for note in results.notes)
+    assert "cannot be fetched" in (tmp_path / "evaluation" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -211,11 +208,11 @@ def test_without_weights_structure_and_color_are_still_judged(
         ({"device": "cuda:99"}, "device"),
     ],
 )
-def test_what_cannot_be_judged_is_refused_before_anything_is_written(
+def test_bad_settings_are_refused_before_anything_is_written(
     finished: Path, tmp_path: Path, vgg_file: Path, keys: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        evaluate_run(config(finished, vgg_file, **{"output": str(tmp_path / "out"), **keys}))
+        evaluate_images(config(finished, vgg_file, **{"output": str(tmp_path / "out"), **keys}))
     assert not (tmp_path / "out").exists()
 
 
@@ -225,7 +222,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(finished: Path, tmp_path: Pa
     assert result.stderr == "error: unknown option '--stile', did you mean '--style'?\n"
 
 
-def test_a_style_that_is_not_there_is_one_line_and_exit_code_2(
+def test_a_missing_style_is_one_line_and_exit_code_2(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--run", finished / "run", "--style", tmp_path / "no.png", "--output", tmp_path / "out"]

@@ -1,4 +1,7 @@
-"""How long a driver plans a huge collection, and in how much memory: only the files are simulated."""
+"""Measure what the driver of a collection of a hundred million images needs: planning and the manifest.
+
+Only the files are simulated. Run it from the root of the repository: ``python benchmarks/scale.py --help``.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,36 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from multiprocessing import get_context
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
+from benchmarks.figures_table import show_figures
 from nst_ops.collection.inputs import CATALOG_SCHEMA, catalog_batches
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice
+from nst_ops.config import JobConfig, parse_config
 from nst_ops.storage import FileInfo, Folder
+
+
+class ScaleConfig(JobConfig):
+    """Plan a simulated collection that is half done, and compact a manifest on the local disk."""
+
+    epilog: ClassVar[str] = "example:\n  python benchmarks/scale.py --num_files 100000000\n"
+
+    num_files: PositiveInt = 1_000_000
+    """Files of the simulated collection."""
+    num_parts: PositiveInt = 2_000
+    """Parts of the manifest, of 100 rows each."""
+    output: str = ""
+    """JSON file to write the figures to. Default: none."""
+
 
 _ROOT = "s3://bucket/photos/"
 _STYLE = "starry_night"
@@ -56,7 +77,7 @@ def benchmark_planning(num_files: int) -> Figures:
 
 
 def benchmark_listing(num_files: int) -> Figures:
-    """Turn a listing into the batches of a catalog, which is done while the storage answers."""
+    """Turn a listing into the batches of a catalog, as is done while the storage answers."""
     numbers = range(num_files)
     infos = [FileInfo(f"{number:09d}.jpg", number, f"{number:032x}", True) for number in numbers]
     started = time.perf_counter()
@@ -91,13 +112,13 @@ def _count(manifest: Manifest) -> int:
 
 
 def _catalog(count: int) -> Iterator[pa.RecordBatch]:
-    """What a listing of S3 comes to, in its order."""
+    """The catalog of a listing of S3, in its order."""
     for numbers in _numbers(count):
         yield _batch(numbers, CATALOG_SCHEMA, relpath=_relpaths(numbers), kind="image")
 
 
 def _recorded(count: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """What the manifest says of every second unit."""
+    """Rows of the manifest for every second unit."""
     for numbers in _numbers(count):
         done = numbers[numbers // _UNIT % 2 == 0]
         uris = pc.binary_join_element_wise(_ROOT, _relpaths(done), "")
@@ -110,7 +131,7 @@ def _numbers(count: int) -> Iterator[Int64Array]:
 
 
 def _batch(numbers: Int64Array, schema: pa.Schema, **columns: Any) -> pa.RecordBatch:
-    """Files by number, with sizes and versions as long as an ETag; texts stand in every row."""
+    """A batch of files by number, with sizes and versions as long as an ETag; a text fills its column."""
     columns |= {
         "source_bytes": pa.array(20_000 + numbers * 7919 % 90_000),
         "source_version": pc.utf8_lpad(pc.cast(numbers * 2_654_435_761, pa.string()), 32, "0"),
@@ -125,7 +146,24 @@ def _column(value: Any, count: int) -> pa.Array:
 
 
 def _relpaths(numbers: Int64Array) -> pa.Array:
-    """Ten thousand files in each folder."""
+    """Paths by number, ten thousand files in each folder."""
     names = pc.utf8_lpad(pc.cast(pa.array(numbers), pa.string()), 9, "0")
     folders = pc.utf8_slice_codeunits(names, 0, 5)
     return pc.binary_join_element_wise(folders, "/", names, ".jpg", "")
+
+
+def main() -> int:
+    """Measure, each case in a process of its own, print, and write the figures."""
+    config = parse_config(ScaleConfig)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        figures = {
+            "planning": pool.apply(benchmark_planning, (config.num_files,)),
+            "listing": pool.apply(benchmark_listing, (1_000_000,)),
+            "manifest": pool.apply(benchmark_compaction, (config.num_parts,)),
+        }
+    show_figures(figures, config.output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
