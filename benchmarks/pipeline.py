@@ -112,7 +112,9 @@ def benchmark(
     """
     unchanged, identity = {"kind": "unchanged"}, {"kind": "identity"}
     with tempfile.TemporaryDirectory() as scratch:
-        short, minute, long, few, many = (Path(scratch, name) for name in ("short", "minute", "long", "few", "many"))
+        short, minute, long, few, many = (
+            Path(scratch, name) for name in ("short", "minute", "long", "few", "many")
+        )
         _write_video(short / "video.mp4", num_frames, size, frame_rate)
         _write_video(minute / "video.mp4", 60 * frame_rate, _SMALL, frame_rate)
         _write_video(long / "video.mp4", 60 * frame_rate * minutes, _SMALL, frame_rate)
@@ -235,7 +237,9 @@ def _write_video(path: Path, num_frames: int, size: tuple[int, int], frame_rate:
     leaves = np.random.default_rng(0).integers(0, 256, (height // 8 + 64, width // 8 + 64, 3), np.uint8)
     picture = Image.fromarray(leaves).resize((width + 512, height + 512), Image.Resampling.BICUBIC)
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=frame_rate, options={"preset": "veryfast"})
+        stream: Any = container.add_stream(
+            "libx264", rate=frame_rate, options={"preset": "veryfast", "g": str(10 * frame_rate)}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(num_frames):
             offset = index * 3 % 512

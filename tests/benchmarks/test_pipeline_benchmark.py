@@ -1,8 +1,12 @@
 """The benchmark of the pipeline measures every figure."""
 
+import pytest
+
 from benchmarks.pipeline import benchmark
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_every_figure_is_measured() -> None:
     keys = {"num_frames": 8, "size": (64, 48), "minutes": 2, "videos": 3, "frame_rate": 1, "images": 2}
     figures = benchmark({"kind": "identity"}, **keys)
