@@ -64,17 +64,14 @@ def measure(config: RayPoolConfig) -> dict[str, float]:
             logging_level=40,
         )
         register(ModelKind("sleep", _sleeper(config.unit_s), uses_device=True, smooths=False, warms_up=False))
-        stylize_collection(
-            StylizeConfig(
-                input=str(source),
-                output=str(output),
-                executor="ray",
-                model=ModelConfig(kind="sleep"),
-                units={"images": 1},
-                workers={"count": config.num_workers, "gpus": 1, "cpus": 0.01, "threads": 1},
-                report={"pairs": 0},
-            )
-        )
+        sections = {
+            "model": {"kind": "sleep"},
+            "units": {"images": 1},
+            "workers": {"count": config.num_workers, "gpus": 1, "cpus": 0.01, "threads": 1},
+            "report": {"pairs": 0},
+        }
+        given = {"input": str(source), "output": str(output), "executor": "ray", **sections}
+        stylize_collection(StylizeConfig.model_validate(given))
         columns = ["worker", "finished_at", "decode_s", "stylize_s", "encode_s"]
         rows = pyarrow.dataset.dataset(output / "manifest").to_table(columns).to_pandas()
         ray.shutdown()
