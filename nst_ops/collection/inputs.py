@@ -36,8 +36,8 @@ def is_list(file: Folder) -> bool:
     if extension != ".parquet":
         return extension in _READERS
     folder, name = file.parent_and_name()
-    media = folder.media_source(name)
-    schema = pq.read_schema(media if isinstance(media, str) else media.open())
+    with folder.open(name) as content:
+        schema = pq.read_schema(content)
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     has_pixels = any(pa.types.is_binary(field.type) or pa.types.is_struct(field.type) for field in schema)
     return not has_pixels and _has_uris(texts)

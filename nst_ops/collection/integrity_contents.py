@@ -50,8 +50,7 @@ def check_file(output: Folder, file: OutputFile) -> tuple[int, list[Problem]]:
         if file.num_bytes <= _BLOCK:
             digest.update(output.read_bytes(file.path))  # one request
         else:
-            media = output.media_source(file.path)
-            with open(media, "rb", _BLOCK) if isinstance(media, str) else media.open(_BLOCK) as stream:
+            with output.open(file.path, _BLOCK) as stream:
                 while chunk := stream.read(_BLOCK):
                     digest.update(chunk)
     except StorageError:

@@ -212,8 +212,7 @@ class Manifest:
         return [name for name in self.output.list(folder) if name.endswith(".parquet")]
 
     def _metadata(self, part: str) -> dict[bytes, bytes]:
-        media = self.output.media_source(part)
-        with open(media, "rb") if isinstance(media, str) else media.open() as file:
+        with self.output.open(part) as file:
             return pq.read_metadata(file).metadata or {}
 
     def _compacted(self, name: str, columns: Sequence[str]) -> _Compacted:

@@ -156,8 +156,7 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> tuple[float, float, float] |
     max_side = spec.config.resize.max_side
     try:
         if kind == "image":
-            media = source.media_source(item["relpath"])
-            with Image.open(media if isinstance(media, str) else media.open(_HEADER_BYTES)) as image:
+            with source.open(item["relpath"], _HEADER_BYTES) as file, Image.open(file) as image:
                 width, height = fit_size(image.size, max_side)
             return 1.0, float(width * height), 0.0
         header = read_header(source.media_source(item["relpath"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from nst_ops.storage.base import FileInfo, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree
-from nst_ops.storage.remote import S3_SCHEMES, RemoteFile, RemoteTree, connect
+from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
 
 
 class Folder:
@@ -112,6 +114,18 @@ class Folder:
             return self.path(relpath)
         name = relpath.rsplit("/", 1)[-1]
         return RemoteFile(name, self.file(relpath).num_bytes, partial(self._tree.read, relpath))
+
+    def open(self, relpath: str, block_bytes: int = 2**20) -> BinaryIO:
+        """Open a file for reading and seeking; of a remote one nothing is requested before the first read.
+
+        Args:
+            relpath: the file.
+            block_bytes: bytes of a request at least: large to read on and on, small to read here and there.
+        """
+        source = self.media_source(relpath)
+        if isinstance(source, str):
+            return open(source, "rb", block_bytes)
+        return io.BufferedReader(RangeReader(source), block_bytes)
 
     @contextlib.contextmanager
     def local_copy(self, relpath: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
@@ -112,14 +112,6 @@ class RemoteFile:
     read_range: Callable[[int, int], bytes] = field(repr=False)
     """Reads the bytes from a start to before an end, in one request."""
 
-    def open(self, block_bytes: int = 2**20) -> BinaryIO:
-        """Open the file for reading and seeking; nothing is requested before the first read.
-
-        Args:
-            block_bytes: bytes of a request at least: large to read on and on, small to read here and there.
-        """
-        return io.BufferedReader(_RangeReader(self), block_bytes)
-
     def download(self, path: str) -> None:
         """Write the whole file to a local path, in several streams."""
 
@@ -132,8 +124,10 @@ class RemoteFile:
                 pass
 
 
-class _RangeReader(io.RawIOBase):
+class RangeReader(io.RawIOBase):
     """Turns reads into range requests; ``io.BufferedReader`` turns small reads into blocks."""
+
+    # ruff: noqa: D102, the methods are those of any file
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file

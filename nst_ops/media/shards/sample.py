@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import posixpath
 import re
@@ -93,45 +94,6 @@ class Layout:
     def others(self) -> pa.Schema:
         """The schema without the images."""
         return self.schema.remove(self.schema.get_field_index(self.image))
-
-
-class Sample(Protocol):
-    """Images that belong together, and their labels."""
-
-    @property
-    def images(self) -> tuple[ShardImage, ...]:
-        """The images, in their order."""
-
-    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
-        """Return the sample as files, for a tar."""
-
-    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
-        """Return the sample as rows of a table, one for each image."""
-
-
-class ShardReader(Protocol):
-    """A local shard that is read; made from ``(path, image_column)``."""
-
-    def samples(self) -> Iterator[Sample]:
-        """Yield the samples in their order; UnreadableShardError at the damage, where there is one."""
-
-    def layout(self) -> Layout:
-        """Return the columns of a table of all samples."""
-
-
-class ShardWriter(Protocol):
-    """A local shard that is written; made from ``(path, layout)``. A context manager."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *raised: Any) -> None: ...
-
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
-        """Add a sample; return the name that each image of it got, by ``ShardImage.member``.
-
-        Raises:
-            OutputCollisionError: a name is taken; then nothing of the sample is written.
-        """
 
 
 class TakenNames:
@@ -285,6 +247,34 @@ class RowSample:
         return [TableRow(self.image, path, image.data, self.others)]
 
 
+Sample = FilesSample | RowSample
+
+
+class ShardReader(Protocol):
+    """A local shard that is read; made from ``(path, image_column)``."""
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples in their order; UnreadableShardError at the damage, where there is one."""
+
+    def layout(self) -> Layout:
+        """Return the columns of a table of all samples."""
+
+
+class ShardWriter(Protocol):
+    """A local shard that is written; made from ``(path, layout)``. A context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: Any) -> None: ...
+
+    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+        """Add a sample; return the name that each image of it got, by ``ShardImage.member``.
+
+        Raises:
+            OutputCollisionError: a name is taken; then nothing of the sample is written.
+        """
+
+
 def file_samples(
     relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
 ) -> tuple[list[RowSample], Layout]:
@@ -314,26 +304,16 @@ def image_layout(image_column: str, others: pa.Schema) -> Layout:
     return Layout(schema.with_metadata({"huggingface": json.dumps(features)}), image_column, ROWS_PER_GROUP)
 
 
-class LabelTypes:
-    """Finds the types of the columns that the labels of a tar become."""
-
-    def __init__(self, image_column: str) -> None:
-        self._image_column = image_column
-        self._types: dict[str, pa.DataType] = {}
-
-    def add(self, labels: Mapping[str, bytes]) -> None:
-        """Take the labels of another sample into account."""
-        for column, data in labels.items():
-            first = _FIRST_TYPES.get(column.rsplit(".", 1)[-1].lower(), pa.binary())
-            wanted = self._types.get(column, first)
-            while not _fits(data, wanted):
-                wanted = pa.string() if pa.types.is_integer(wanted) else pa.binary()
-            self._types[column] = wanted
-
-    def layout(self) -> Layout:
-        """Return the columns for all labels so far."""
-        columns = [("__key__", pa.string()), *sorted(self._types.items())]
-        return image_layout(self._image_column, pa.schema(columns))
+def label_layout(image_column: str, labels: Iterable[Mapping[str, bytes]]) -> Layout:
+    """Lay out the table that samples of files become; a label's column has a type that all of them fit."""
+    types: dict[str, pa.DataType] = {}
+    for column, data in itertools.chain.from_iterable(each.items() for each in labels):
+        first = _FIRST_TYPES.get(column.rsplit(".", 1)[-1].lower(), pa.binary())
+        wanted = types.get(column, first)
+        while not _fits(data, wanted):
+            wanted = pa.string() if pa.types.is_integer(wanted) else pa.binary()
+        types[column] = wanted
+    return image_layout(image_column, pa.schema([("__key__", pa.string()), *sorted(types.items())]))
 
 
 def is_bytes(kind: pa.DataType) -> bool:

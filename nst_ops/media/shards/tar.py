@@ -14,13 +14,13 @@ from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.shards.sample import (
     FilesSample,
-    LabelTypes,
     Layout,
     Member,
     Sample,
     ShardImage,
     StylizedImage,
     TakenNames,
+    label_layout,
     printable,
     safe_name,
     split_name,
@@ -50,12 +50,11 @@ class TarReader:
 
     def layout(self) -> Layout:
         """Return the columns that the shard would have as a table, from a look at all of its labels."""
-        types = LabelTypes(self._image_column)
+        return label_layout(self._image_column, self._labels())
+
+    def _labels(self) -> Iterator[Mapping[str, bytes]]:
         with contextlib.suppress(UnreadableShardError):  # reading will say so
-            for sample in self.samples():
-                if sample.images:
-                    types.add(sample.labels())
-        return types.layout()
+            yield from (sample.labels() for sample in self.samples() if sample.images)
 
     def _members(self) -> Iterator[Member]:
         num_members, seen = 0, set[str]()
