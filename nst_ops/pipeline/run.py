@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from nst_ops.collection.constants import REPORT
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
 from nst_ops.collection.planner import Plan, PlanRules
@@ -230,20 +229,15 @@ def _report(
     plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, units: RunUnits, elapsed_s: float
 ) -> Summary:
     """Count the rows, draw the contact sheet and the page of the run."""
-    from nst_ops.report.contact_sheet import write_contact_sheet  # matplotlib takes a second to load
-    from nst_ops.report.run_report import write_run_page
+    from nst_ops.report.run_report import write_report  # not before the work is done
 
     output = manifest.output
     results = Results(manifest, (plan.database, plan.root))
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
-    read_style, pairs = _shown_styles(spec), spec.config.report.pairs
-    sheet = write_contact_sheet(sample, output, f"{REPORT}/contact_sheet.png", pairs, read_style)
-    if sheet:
-        places["before/after"] = sheet
-    progress = heartbeat.progress("finished")
-    places["report"] = write_run_page(output, spec.config, progress, sample, counts, errors, read_style)
+    progress, read_style = heartbeat.progress("finished"), _shown_styles(spec)
+    places |= write_report(output, spec.config, progress, sample, counts, errors, read_style)
     return Summary(
         counts=counts,
         num_styles=spec.choice.per_item,

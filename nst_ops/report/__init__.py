@@ -1,1 +1,1 @@
-"""Pictures of a run: where people would rather look than read."""
+"""Reports of a run: page, contact sheet, loss curves, tables for the terminal."""

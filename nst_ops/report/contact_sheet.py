@@ -28,38 +28,6 @@ Strip = tuple[str, list[Image.Image]]
 """A label, and the thumbnails of an item: source, the style image where there are several, output."""
 
 
-def write_contact_sheet(
-    manifest: pa.Table,
-    output: Folder,
-    relpath: str,
-    num_pairs: int,
-    read_style: Callable[[str], UInt8Array] | None = None,
-) -> str | None:
-    """Draw up to ``num_pairs`` finished items, videos first.
-
-    Args:
-        manifest: rows to choose from.
-        output: folder to write to.
-        relpath: file of the sheet in it.
-        num_pairs: pairs to draw.
-        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several: each stands
-            between source and output.
-
-    Returns:
-        The sheet's URI, or None if there is nothing to draw.
-    """
-    strips = read_strips(manifest, num_pairs, read_style)
-    return draw_contact_sheet(strips, output, relpath) if strips else None
-
-
-def draw_contact_sheet(strips: list[Strip], output: Folder, relpath: str) -> str:
-    """Write ``strips``, at least one, as the PNG ``relpath`` of ``output``; returns its URI."""
-    buffer = io.BytesIO()
-    _draw(strips).save(buffer, "PNG", compress_level=1)
-    output.write_bytes(relpath, buffer.getvalue())
-    return output.uri(relpath)
-
-
 def read_strips(
     manifest: pa.Table, num_pairs: int, read_style: Callable[[str], UInt8Array] | None = None
 ) -> list[Strip]:
@@ -68,7 +36,8 @@ def read_strips(
     Args:
         manifest: rows to choose from.
         num_pairs: items to read.
-        read_style: as for ``write_contact_sheet``.
+        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several: each stands
+            between source and output.
     """
     strips = []
     for row in choose_rows(manifest, num_pairs):
@@ -151,7 +120,8 @@ def _open_video(folder: Folder, name: str) -> Iterator[AnimationReader | VideoRe
             yield video
 
 
-def _draw(strips: list[Strip]) -> Image.Image:
+def write_contact_sheet(strips: list[Strip], output: Folder, relpath: str) -> str:
+    """Draw ``strips``, at least one, as the PNG ``relpath`` of ``output``; returns its URI."""
     cells = len(strips[0][1])
     columns = 1 if len(strips) < 3 else 2 if len(strips) <= 8 or cells > 2 else 3
     rows = math.ceil(len(strips) / columns)
@@ -174,4 +144,7 @@ def _draw(strips: list[Strip]) -> Image.Image:
             at = ((_CELL - thumbnail.width) // 2, (_CELL - thumbnail.height) // 2)
             cell.paste(thumbnail, at, thumbnail if thumbnail.mode == "RGBA" else None)
             sheet.paste(cell, (x + number * step, y + _LABEL))
-    return sheet
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=1)  # the default takes three times as long, for 5 % of the size
+    output.write_bytes(relpath, buffer.getvalue())
+    return output.uri(relpath)

@@ -1,4 +1,4 @@
-"""Loss curves as a picture: of a training, or of one picture's optimization."""
+"""Loss curves as PNG: of a training, or of the optimization of one image."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def plot_losses(
     validations: Sequence[Row] = (),
     smooth: bool = True,
 ) -> None:
-    """A PNG with a panel per loss over the steps, and a strip with the learning rate below if there is one.
+    """Draw a panel per loss over the steps, and a strip with the learning rate below if there is one.
 
     Steps are pale, their running mean dark, validations dots, skipped steps red.
 
     Args:
-        path: the file to write.
+        path: PNG file to write.
         terms: keys of the losses to draw beside ``total``.
         rows: one per step: ``step``, ``total``, the terms, and ``learning_rate`` and ``skipped``
             where there are any; a value of None is left out.
-        validations: likewise, on held-out photographs.
-        smooth: draw the running mean, for steps that look at other photographs each; without, the
-            steps themselves are dark.
+        validations: rows of the same kind, measured on held-out images.
+        smooth: draw the running mean, for steps that see different images; without, the steps
+            themselves are dark.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, needed here only
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def plot_losses(
 
 
 def _column(rows: Iterable[Row], key: str) -> Floats:
-    """(rows,), NaN where a row has no finite value."""
+    """One value per row: (rows,), NaN where a row has no finite one."""
     values = (row.get(key) for row in rows)
     column = np.array([math.nan if value is None else value for value in values], float)
     column[~np.isfinite(column)] = math.nan
@@ -108,7 +108,7 @@ def _running_mean(values: Floats, window: int) -> Floats:
 
 
 def _curve(panel: Any, steps: Floats, values: Floats, **style: Any) -> None:
-    """Draw ``values``, thinned to what can be seen; one alone as a dot."""
+    """Draw ``values``, thinned to what can be seen; a single one as a dot."""
     known = np.isfinite(values)
     steps, values = steps[known], values[known]
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _POINTS)).astype(int))

@@ -1,4 +1,4 @@
-"""The page of a run: speed over time, errors, before and after, videos."""
+"""The report of a run: a contact sheet, and a page with speed over time, errors, images and videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -18,193 +18,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nst_ops.collection.constants import MANIFEST, REPORT, REPORT_PAGE, STATUSES
-from nst_ops.collection.progress import Progress, Rates, Totals, rates
+from nst_ops.collection.progress import Progress, Totals, rates
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import Frame, Selection, VideoReader, VideoWriter
 from nst_ops.media.video.source import MediaSource
-from nst_ops.report.contact_sheet import Strip, read_strips
+from nst_ops.report.contact_sheet import Strip, read_strips, write_contact_sheet
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
 from nst_ops.report.text import duration, pace
 from nst_ops.storage import Folder
+from nst_ops.stylizers.registry import model_kind
 
+CONTACT_SHEET = f"{REPORT}/contact_sheet.png"
 CLIP_S = 5.0
-_SIDE = 480
-_CONFIG = VideoConfig(crf=24, preset="veryfast")  # H.264 of 8 bit, 4:2:0
-
-
-def write_clip(path: str, stylized: MediaSource, source: MediaSource | None, selection: Selection) -> None:
-    """Write the first seconds of a stylized video as MP4, upright.
-
-    Args:
-        path: local file to write.
-        stylized: video to show.
-        source: what it was made from, to stand at its left; None to show it alone.
-        selection: what of the source was stylized.
-
-    Raises:
-        MediaError: one of the two cannot be read.
-        OSError: one of the two is not there.
-    """
-    with ExitStack() as readers:
-        after = readers.enter_context(VideoReader(stylized, _SIDE, True, Selection(duration_s=CLIP_S)))
-        turns = round(after.info.rotation / 90) % 4
-        frames = after.frames()
-        lefts: Iterator[Frame | None] = itertools.repeat(None)
-        if source is not None:
-            span = replace(selection, duration_s=min(CLIP_S, selection.duration_s or CLIP_S))
-            lefts = readers.enter_context(VideoReader(source, _SIDE, True, span)).frames()
-        shown = (_shown(left, right, turns) for left, right in zip(lefts, frames, strict=False))
-        first = next(shown)
-        height, width = first.rgb_hwc.shape[:2]
-        aspect = after.info.sample_aspect_ratio
-        aspect = 1 / aspect if aspect and turns % 2 else aspect
-        info = replace(after.info, rotation=0, sample_aspect_ratio=aspect)
-        with VideoWriter(path, "mp4", info, (width, height), None, _CONFIG) as writer:
-            for frame in itertools.chain([first], shown):
-                writer.write(frame)
-
-
-def _shown(left: Frame | None, right: Frame, turns: int) -> Frame:
-    """The frame upright, beside its source if there is one."""
-    picture_hwc = np.rot90(right.rgb_hwc, turns)
-    if left is not None:
-        size = picture_hwc.shape[1], picture_hwc.shape[0]
-        upright_hwc = np.ascontiguousarray(np.rot90(left.rgb_hwc, turns))
-        left_hwc = cv2.resize(upright_hwc, size, interpolation=cv2.INTER_AREA)
-        picture_hwc = np.concatenate([left_hwc, picture_hwc], axis=1)
-    return Frame(right.pts, right.duration, np.ascontiguousarray(picture_hwc))
-
-
-_MOST_BYTES = 50e6
-"""Of a video that the page plays itself: a report should open at once."""
-
-
-@dataclass(frozen=True)
-class Player:
-    """A video that the page plays."""
-
-    name: str
-    link: str
-    """URL, relative to the page."""
-    about: str
-
-
-def make_players(rows: pa.Table, output: Folder, folder: str, video: VideoConfig, count: int) -> list[Player]:
-    """Choose the smallest videos that are ok, and write clips of those that browsers may not play.
-
-    Args:
-        rows: of the manifest, to choose from.
-        output: of the run.
-        folder: of the page, in the output; clips are written to ``clips/`` below it.
-        video: how the run wrote its videos.
-        count: players at most; a video that cannot be read any more has none.
-    """
-    films = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.equal(rows["kind"], "video")))
-    smallest = films.sort_by("output_bytes").slice(0, count).to_pylist()
-    players = []
-    for number, row in enumerate(smallest):
-        name = row["source_uri"].rsplit("/", 1)[-1]
-        if _plays(row, output, video):
-            relpath = row["output_uri"].removeprefix(f"{output.uri()}/")
-            players.append(Player(name, quote(os.path.relpath(relpath, folder)), "whole"))
-            continue
-        clip = f"clips/{number:02d}.mp4"
-        try:
-            with output.atomic_write(f"{folder}/{clip}") as temporary:
-                beside = _write_clip(str(temporary), row, video)
-        except Exception:  # a video that has gone since is no reason to fail a finished run
-            continue
-        side = ", before and after" if beside else ""
-        players.append(Player(name, clip, f"the first {CLIP_S:g} s{side}"))
-    return players
-
-
-def _plays(row: Mapping[str, Any], output: Folder, video: VideoConfig) -> bool:
-    """Whether browsers play the file where it lies, and the page can name it."""
-    uri, inside = row["output_uri"], f"{output.uri()}/"
-    plain = video.codec == "h264" and video.pixel_format == "yuv420p"
-    named = uri.startswith(inside) and uri.lower().endswith((".mp4", ".m4v"))
-    return output.is_local and plain and named and row["output_bytes"] <= _MOST_BYTES
-
-
-def _write_clip(path: str, row: Mapping[str, Any], video: VideoConfig) -> bool:
-    """Write a clip; whether the source stands beside."""
-    source_uri = row["source_uri"]
-    has_source = not video.side_by_side and media_kind(source_uri) == "video"
-    selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
-    write_clip(path, _media(row["output_uri"]), _media(source_uri) if has_source else None, selection)
-    return has_source or video.side_by_side
-
-
-def _media(uri: str) -> Any:
-    folder, name = os.path.split(uri)
-    return Folder(folder).media_source(name)
-
-
-_SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
-_MOST_STEPS = 60
-
-
-def plot_run(history: Sequence[Totals], num_workers: int) -> bytes:
-    """An SVG with the speed above, and below how busy the workers' networks were.
-
-    Args:
-        history: samples in the order of time, at least two.
-        num_workers: of the run.
-    """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # slow to import, needed here only
-    from matplotlib.figure import Figure
-
-    shown = _spaced(history)
-    steps = [rates(earlier, later, num_workers) for earlier, later in itertools.pairwise(shown)]
-    unit, name = (60.0, "min") if shown[-1].elapsed_s < 3 * 3600 else (3600.0, "h")
-    edges = [sample.elapsed_s / unit for sample in shown]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasSVG(figure)
-    speed, share = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    _draw_speed(speed, edges, steps)
-    share.stairs([100 * step.busy_share for step in steps], edges, color=_BUSY, label="network busy")
-    share.stairs([100 * step.wait_share for step in steps], edges, color=_WAIT, label="network waits")
-    share.set(ylim=(0, 105), ylabel="% of workers", xlabel=f"{name} since the start", xlim=(0, edges[-1]))
-    for axes in (speed, share):
-        axes.legend(frameon=False, fontsize=8, loc="best")
-        axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return buffer.getvalue()
-
-
-def _draw_speed(axes: Any, edges: Sequence[float], steps: Sequence[Rates]) -> None:
-    """Frames where there are any, else rows: both on one axis would hide the smaller."""
-    frames = [step.frames_per_s for step in steps]
-    rows = [step.rows_per_s for step in steps]
-    values, label = (frames, "video frames") if sum(frames) > sum(rows) else (rows, "files")
-    axes.stairs(values, edges, color=_SPEED, fill=True, alpha=0.25)
-    axes.stairs(values, edges, color=_SPEED, label=label)
-    axes.set(ylabel=f"{label} per second", ylim=(0, None))
-
-
-def _spaced(history: Sequence[Totals]) -> list[Totals]:
-    """Samples far enough apart that a step of the plot is wider than a unit's chance to end in it."""
-    gap_s = history[-1].elapsed_s / _MOST_STEPS
-    shown = [history[0]]
-    for sample in history[1:]:
-        if sample.elapsed_s > shown[-1].elapsed_s + gap_s:
-            shown.append(sample)
-    if len(shown) > 1 and shown[-1] is not history[-1]:
-        shown[-1] = history[-1]
-    return shown
-
-
+"""Seconds of a video that a clip shows."""
+_CLIP_SIDE = 480
+_CLIP = VideoConfig(crf=24, preset="veryfast")  # H.264 of 8 bit, 4:2:0
 _NUM_PLAYERS = 3
+_MOST_BYTES = 50e6
+"""Size of a video that the page plays as it is, at most: a report should open at once."""
 _TOP_ERRORS = 20
+_MOST_STEPS = 60
+_SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
 
 
-def write_run_page(
+def write_report(
     output: Folder,
     config: StylizeConfig,
     progress: Progress,
@@ -212,25 +52,26 @@ def write_run_page(
     counts: Mapping[str, int],
     errors: Sequence[ErrorGroup],
     read_style: Callable[[str], UInt8Array] | None = None,
-) -> str:
-    """Write ``report/index.html``, and ``report/clips/`` with what it plays.
+) -> dict[str, str]:
+    """Write ``report/``: the page, the clips that it plays, and the contact sheet if there is one to draw.
 
     Args:
-        output: of the run.
+        output: folder of the run.
         config: of the run.
-        progress: how it ended.
-        rows: of the manifest, enough to choose a few pictures and videos from.
+        progress: the last of the run.
+        rows: of the manifest, enough to choose a few images and videos from.
         counts: rows of the whole output by status.
         errors: the most frequent.
-        read_style: a style picture by name, uint8 sRGB (H, W, 3), where there are several.
+        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several.
 
     Returns:
-        The URI of the page.
+        URIs of what was written: ``before/after`` and ``report``.
     """
-    folder = REPORT
-    output.remove(f"{folder}/clips")  # of an earlier run
+    places = {}
     strips = read_strips(rows, config.report.pairs, read_style) if config.report.pairs else []
-    players = make_players(rows, output, folder, config.video, _NUM_PLAYERS)
+    if strips:
+        places["before/after"] = write_contact_sheet(strips, output, CONTACT_SHEET)
+    output.remove(f"{REPORT}/clips")  # of an earlier run
     title = f"{Folder(config.input).uri().rsplit('/', 1)[-1]}, stylized"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -238,15 +79,15 @@ def write_run_page(
         definitions(_facts(output, config, progress)),
         *_errors(errors, output),
         *_speed(progress),
-        *_pictures(strips),
-        *_videos(players),
+        *_strips(strips),
+        *_videos(rows, output, config.video),
     ]
     output.write_bytes(REPORT_PAGE, page(title, body, _STYLE).encode("utf-8", "replace"))
-    return output.uri(REPORT_PAGE)
+    return {**places, "report": output.uri(REPORT_PAGE)}
 
 
 def _tiles(counts: Mapping[str, int]) -> str:
-    """How many rows there are of each status, large."""
+    """The number of rows of each status, large."""
     tiles = (
         f"<div class='tile {status}'><b>{counts.get(status, 0):,}</b> {status}</div>"
         for status in STATUSES
@@ -256,7 +97,7 @@ def _tiles(counts: Mapping[str, int]) -> str:
 
 
 def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterator[tuple[str, str]]:
-    """What is to be said of the run, by name."""
+    """Facts about the run, by name."""
     done, planned, speed = progress.done, progress.planned, progress.overall
     yield "state", f"{progress.state}{f': {progress.reason}' if progress.reason else ''}"
     yield "input", Folder(config.input).uri()
@@ -269,7 +110,7 @@ def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterato
     if planned.num_workers:
         gpus = f" on a cluster of {planned.num_gpus:,} GPUs" if planned.num_gpus else ""
         yield "workers", f"{planned.num_workers:,}{gpus}"
-        shares = f"busy {speed.busy_share:.0%} of the time, waiting for pictures {speed.wait_share:.0%}"
+        shares = f"busy {speed.busy_share:.0%} of the time, waiting for input {speed.wait_share:.0%}"
         yield "networks", shares
     if progress.num_retries:
         yield "lost units", f"{progress.num_retries:,}, tried again"
@@ -279,7 +120,8 @@ def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterato
 
 def _model(config: StylizeConfig) -> str:
     model = config.model
-    weights = "" if model.kind in ("identity", "gatys") else f", {str(model.checkpoint).rsplit('/', 1)[-1]}"
+    has_checkpoint = model_kind(model.kind).weights_key == "checkpoint"
+    weights = f", {str(model.checkpoint).rsplit('/', 1)[-1]}" if has_checkpoint else ""
     style = f", style {config.style.images}" if config.style.images else ""
     return f"{model.kind}{weights}{style}"
 
@@ -296,35 +138,162 @@ def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:
     more = f"{len(errors) - _TOP_ERRORS:,} more kinds, and each" if len(errors) > _TOP_ERRORS else "Each"
     link = f"<a href='../{quote(MANIFEST)}/'>{MANIFEST}/</a>" if output.is_local else f"{MANIFEST}/"
     yield (
-        f"<p class=small>{more} file with its reason: {link}, a Parquet dataset. Take them again with "
+        f"<p class=small>{more} file with its reason: {link}, a Parquet dataset. Try them again with "
         "--retry-failed.</p>"
     )
 
 
 def _speed(progress: Progress) -> Iterator[str]:
-    if len(progress.history) >= 2 and progress.history[-1].elapsed_s > 0:
+    # A single step is but a number, which stands above, and not worth the import of matplotlib.
+    if len(progress.history) >= 3 and progress.history[-1].elapsed_s > 0:
         yield "<h2>Speed</h2>"
-        yield image(plot_run(progress.history, progress.planned.num_workers), "svg+xml")
+        yield image(plot_speed(progress.history, progress.planned.num_workers), "svg+xml")
 
 
-def _pictures(strips: Sequence[Strip]) -> Iterator[str]:
+def plot_speed(history: Sequence[Totals], num_workers: int) -> bytes:
+    """SVG with the speed above, and below how busy the workers' networks were.
+
+    Frames are drawn if there are more of them than rows: both on one axis would hide the smaller.
+
+    Args:
+        history: totals in the order of time, at least two.
+        num_workers: of the run.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # a second to import, needed here only
+    from matplotlib.figure import Figure
+
+    shown = _spaced(history)
+    steps = [rates(earlier, later, num_workers) for earlier, later in itertools.pairwise(shown)]
+    unit, name = (60.0, "min") if shown[-1].elapsed_s < 3 * 3600 else (3600.0, "h")
+    edges = [totals.elapsed_s / unit for totals in shown]
+    frames, rows = [step.frames_per_s for step in steps], [step.rows_per_s for step in steps]
+    values, label = (frames, "video frames") if sum(frames) > sum(rows) else (rows, "files")
+    plot = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasSVG(plot)
+    speed, share = plot.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    speed.stairs(values, edges, color=_SPEED, fill=True, alpha=0.25)
+    speed.stairs(values, edges, color=_SPEED, label=label)
+    speed.set(ylabel=f"{label} per second", ylim=(0, None))
+    share.stairs([100 * step.busy_share for step in steps], edges, color=_BUSY, label="network busy")
+    share.stairs([100 * step.wait_share for step in steps], edges, color=_WAIT, label="network waits")
+    share.set(ylim=(0, 105), ylabel="% of workers", xlabel=f"{name} since the start", xlim=(0, edges[-1]))
+    for axes in (speed, share):
+        axes.legend(frameon=False, fontsize=8, loc="best")
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+    buffer = io.BytesIO()
+    plot.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
+def _spaced(history: Sequence[Totals]) -> list[Totals]:
+    """Totals so far apart that the end of a single unit makes no peak in the plot."""
+    gap_s = history[-1].elapsed_s / _MOST_STEPS
+    shown = [history[0]]
+    for totals in history[1:]:
+        if totals.elapsed_s > shown[-1].elapsed_s + gap_s:
+            shown.append(totals)
+    if len(shown) > 1 and shown[-1] is not history[-1]:
+        shown[-1] = history[-1]
+    return shown
+
+
+def _strips(strips: Sequence[Strip]) -> Iterator[str]:
     if not strips:
         return
     yield "<h2>Before and after</h2><div class=rows>"
-    for label, pictures in strips:
-        shown = "".join(thumbnail(picture) for picture in pictures)
-        yield f"<div class=row><div class=pictures>{shown}</div><p class=small>{escape(label)}</p></div>"
+    for label, images in strips:
+        shown = "".join(map(thumbnail, images))
+        yield f"<div class=row><div class=images>{shown}</div><p class=small>{escape(label)}</p></div>"
     yield "</div>"
 
 
-def _videos(players: Sequence[Player]) -> Iterator[str]:
-    if not players:
-        return
-    yield "<h2>Videos</h2><div class=rows>"
-    for player in players:
-        video = f"<video controls loop muted preload=auto src='{escape(player.link)}'></video>"
-        yield f"<div class=row>{figure(video, f'{player.name}: {player.about}')}</div>"
-    yield "</div>"
+def _videos(rows: pa.Table, output: Folder, video: VideoConfig) -> Iterator[str]:
+    """Play the smallest videos that are ok; those that browsers may not play as clips below ``report/``."""
+    done = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.equal(rows["kind"], "video")))
+    players = []
+    for number, row in enumerate(done.sort_by("output_bytes").slice(0, _NUM_PLAYERS).to_pylist()):
+        if _plays(row, output, video):
+            relpath = row["output_uri"].removeprefix(f"{output.uri()}/")
+            link, about = quote(os.path.relpath(relpath, REPORT)), "whole"
+        else:
+            link, about = f"clips/{number:02d}.mp4", f"the first {CLIP_S:g} s"
+            try:
+                with output.atomic_write(f"{REPORT}/{link}") as temporary:
+                    if _write_clip(str(temporary), row, video):
+                        about += ", before and after"
+            except Exception:  # a video that has gone since is no reason to fail a finished run
+                continue
+        player = f"<video controls loop muted preload=auto src='{escape(link)}'></video>"
+        name = row["source_uri"].rsplit("/", 1)[-1]
+        players.append(f"<div class=row>{figure(player, f'{name}: {about}')}</div>")
+    if players:
+        yield f"<h2>Videos</h2><div class=rows>{''.join(players)}</div>"
+
+
+def _plays(row: dict[str, Any], output: Folder, video: VideoConfig) -> bool:
+    """Tell whether browsers play the file where it lies, and the page can name it."""
+    uri, inside = row["output_uri"], f"{output.uri()}/"
+    plain = video.codec == "h264" and video.pixel_format == "yuv420p"
+    named = uri.startswith(inside) and uri.lower().endswith((".mp4", ".m4v"))
+    return output.is_local and plain and named and row["output_bytes"] <= _MOST_BYTES
+
+
+def _write_clip(path: str, row: dict[str, Any], video: VideoConfig) -> bool:
+    """Write a clip of a row; return whether the source stands beside it."""
+    source_uri = row["source_uri"]
+    has_source = not video.side_by_side and media_kind(source_uri) == "video"
+    selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
+    write_clip(path, _media(row["output_uri"]), _media(source_uri) if has_source else None, selection)
+    return has_source or video.side_by_side
+
+
+def _media(uri: str) -> MediaSource:
+    folder, name = os.path.split(uri)
+    return Folder(folder).media_source(name)
+
+
+def write_clip(path: str, stylized: MediaSource, source: MediaSource | None, selection: Selection) -> None:
+    """Write the first seconds of a stylized video as MP4, upright.
+
+    Args:
+        path: local file to write.
+        stylized: video to show.
+        source: its source, to stand at its left; None to show it alone.
+        selection: part of the source that was stylized.
+
+    Raises:
+        MediaError: one of the two cannot be read.
+        OSError: one of the two is not there.
+    """
+    with ExitStack() as readers:
+        after = readers.enter_context(VideoReader(stylized, _CLIP_SIDE, True, Selection(duration_s=CLIP_S)))
+        turns = round(after.info.rotation / 90) % 4
+        frames = after.frames()
+        lefts: Iterator[Frame | None] = itertools.repeat(None)
+        if source is not None:
+            span = replace(selection, duration_s=min(CLIP_S, selection.duration_s or CLIP_S))
+            lefts = readers.enter_context(VideoReader(source, _CLIP_SIDE, True, span)).frames()
+        shown = (_shown(left, right, turns) for left, right in zip(lefts, frames, strict=False))
+        first = next(shown)
+        height, width = first.rgb_hwc.shape[:2]
+        aspect = after.info.sample_aspect_ratio
+        aspect = 1 / aspect if aspect and turns % 2 else aspect
+        info = replace(after.info, rotation=0, sample_aspect_ratio=aspect)
+        with VideoWriter(path, "mp4", info, (width, height), None, _CLIP) as writer:
+            for frame in itertools.chain([first], shown):
+                writer.write(frame)
+
+
+def _shown(left: Frame | None, right: Frame, turns: int) -> Frame:
+    """The frame upright, beside its source if there is one."""
+    frame_hwc = np.rot90(right.rgb_hwc, turns)
+    if left is not None:
+        size = frame_hwc.shape[1], frame_hwc.shape[0]
+        upright_hwc = np.ascontiguousarray(np.rot90(left.rgb_hwc, turns))
+        left_hwc = cv2.resize(upright_hwc, size, interpolation=cv2.INTER_AREA)
+        frame_hwc = np.concatenate([left_hwc, frame_hwc], axis=1)
+    return Frame(right.pts, right.duration, np.ascontiguousarray(frame_hwc))
 
 
 _STYLE = """
@@ -335,6 +304,6 @@ _STYLE = """
 .failed b, .crashed b { color: #c0392b }
 .row p { margin: .3rem 0 0 }
 .row video { width: 100% }
-.row .pictures img { max-height: 256px; object-fit: contain }
+.row .images img { max-height: 256px; object-fit: contain }
 th, td:nth-child(-n+2) { white-space: nowrap }
 """

@@ -1,6 +1,7 @@
 """The contact sheet shows what the manifest names, upright, and never fails a finished run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from media_factory import natural_image, write_video
 from PIL import Image
 
 from nst_ops.collection.manifest import SCHEMA
-from nst_ops.report.contact_sheet import choose_rows, write_contact_sheet
+from nst_ops.report.contact_sheet import choose_rows, read_strips, write_contact_sheet
 from nst_ops.storage import Folder
 
 GROUND, CELL, FRAME = (250, 250, 250), (232, 232, 232), 256
@@ -20,6 +21,10 @@ GROUND, CELL, FRAME = (250, 250, 250), (232, 232, 232), 256
 def manifest_of(*rows: tuple[Path | str, Path | str, str, str]) -> pa.Table:
     names = ("source_uri", "output_uri", "kind", "status")
     return pa.Table.from_pylist([dict(zip(names, map(str, row), strict=True)) for row in rows], schema=SCHEMA)
+
+
+def draw(rows: pa.Table, folder: Path, count: int, read_style: Any = None) -> str:
+    return write_contact_sheet(read_strips(rows, count, read_style), Folder(str(folder)), "sheet.png")
 
 
 def color(path: Path, rgb: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> Path:
@@ -49,8 +54,8 @@ def test_every_pair_is_drawn_before_beside_after(tmp_path, count):
     for n in range(count):
         before = color(tmp_path / f"{n:02}.png", (10 * n, 0, 0))
         rows.append((before, color(tmp_path / f"{n:02}_after.png", (0, 10 * n, 0)), "image", "ok"))
-    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path / "out")), "report/sheet.png", 12)
-    assert uri == str(tmp_path / "out/report/sheet.png")
+    uri = draw(manifest_of(*rows), tmp_path / "out", 12)
+    assert uri == str(tmp_path / "out/sheet.png")
     expected = [cell for n in range(count) for cell in ((10 * n, 0, 0), (0, 10 * n, 0))]
     assert cells(Path(uri)) == expected
 
@@ -58,7 +63,7 @@ def test_every_pair_is_drawn_before_beside_after(tmp_path, count):
 def test_no_more_pairs_than_asked_and_none_of_failed_items(tmp_path):
     red, blue = color(tmp_path / "red.png", (255, 0, 0)), color(tmp_path / "blue.png", (0, 0, 255))
     rows = [(red, blue, "image", "ok")] * 5 + [(blue, red, "image", "failed")] * 5
-    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path)), "sheet.png", 3)
+    uri = draw(manifest_of(*rows), tmp_path, 3)
     assert cells(Path(uri)) == [(255, 0, 0), (0, 0, 255)] * 3
 
 
@@ -71,15 +76,13 @@ def test_what_has_gone_or_is_broken_is_left_out(tmp_path):
         (red, tmp_path / "gone.mp4", "video", "ok"),
         (red, red, "image", "ok"),
     ]
-    uri = write_contact_sheet(manifest_of(*rows), Folder(str(tmp_path)), "sheet.png", 12)
+    uri = draw(manifest_of(*rows), tmp_path, 12)
     assert cells(Path(uri)) == [(255, 0, 0)] * 2
 
 
-def test_nothing_to_draw_is_no_sheet(tmp_path):
-    assert write_contact_sheet(SCHEMA.empty_table(), Folder(str(tmp_path)), "sheet.png", 12) is None
-    gone = manifest_of((tmp_path / "a.png", tmp_path / "b.png", "image", "ok"))
-    assert write_contact_sheet(gone, Folder(str(tmp_path)), "sheet.png", 12) is None
-    assert not (tmp_path / "sheet.png").exists()
+def test_nothing_to_draw_is_no_strip(tmp_path):
+    assert read_strips(SCHEMA.empty_table(), 12) == []
+    assert read_strips(manifest_of((tmp_path / "a.png", tmp_path / "b.png", "image", "ok")), 12) == []
 
 
 def halves(rotation: int) -> list[np.ndarray]:
@@ -92,9 +95,7 @@ def halves(rotation: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("rotation", [0, 90, -90, 180])
 def test_videos_stand_upright(tmp_path, rotation):
     video = write_video(tmp_path / "a.mp4", halves(rotation), rotation=rotation)
-    uri = write_contact_sheet(
-        manifest_of((video, video, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1
-    )
+    uri = draw(manifest_of((video, video, "video", "ok")), tmp_path, 1)
     pixels = np.asarray(Image.open(uri)).astype(int)
     above, below = pixels[12 + 20 + 128 - 16, 12 + 128], pixels[12 + 20 + 128 + 16, 12 + 128]
     assert above[0] > 200 > 60 > above[2]
@@ -107,9 +108,7 @@ def test_an_animation_is_shown_beside_its_video(tmp_path, extension, output):
     source = tmp_path / f"a.{extension}"
     frames[0].save(source, save_all=True, append_images=frames[1:], duration=100)
     video = write_video(tmp_path / f"a.{output}", [np.asarray(frame) for frame in frames])
-    uri = write_contact_sheet(
-        manifest_of((source, video, "video", "ok")), Folder(str(tmp_path)), "sheet.png", 1
-    )
+    uri = draw(manifest_of((source, video, "video", "ok")), tmp_path, 1)
     before, after = cells(Path(uri))
     assert np.abs(np.subtract(before, after)).max() < 30
     assert before != CELL
@@ -118,7 +117,7 @@ def test_an_animation_is_shown_beside_its_video(tmp_path, extension, output):
 def test_transparency_shows_the_ground_of_the_cell(tmp_path):
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     row = (tmp_path / "clear.png", tmp_path / "clear.png", "image", "ok")
-    uri = write_contact_sheet(manifest_of(row), Folder(str(tmp_path)), "sheet.png", 1)
+    uri = draw(manifest_of(row), tmp_path, 1)
     assert cells(Path(uri)) == [CELL, CELL]
 
 
@@ -126,7 +125,7 @@ def test_transparency_shows_the_ground_of_the_cell(tmp_path):
 def test_any_name_can_stand_above_a_pair(tmp_path, name):
     red = color(tmp_path / name, (255, 0, 0))
     row = (red, red, "image", "ok")
-    assert write_contact_sheet(manifest_of(row), Folder(str(tmp_path)), "sheet.png", 1)
+    assert draw(manifest_of(row), tmp_path, 1)
 
 
 def styled(rows: list[tuple[str, str]], kind: str = "image") -> pa.Table:
@@ -194,7 +193,7 @@ def test_the_style_image_stands_between_before_and_after(tmp_path):
         asked.append(name)
         return np.full((600, 700, 3), (0, 99, 0), np.uint8)
 
-    uri = write_contact_sheet(table, Folder(str(tmp_path)), "sheet.png", 1, read_style)
+    uri = draw(table, tmp_path, 1, read_style)
     pixels = np.asarray(Image.open(uri).convert("RGB"))
     middles = [tuple(pixels[12 + 20 + 128, 12 + 128 + number * (FRAME + 4)]) for number in range(3)]
     assert middles == [(255, 0, 0), (0, 99, 0), (0, 0, 255)]

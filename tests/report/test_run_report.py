@@ -1,4 +1,4 @@
-"""The report opens from a file, shows what there is, and lets no name speak HTML."""
+"""The report opens from a file, shows what there is, and escapes every name."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from nst_ops.collection.progress import Planned, Progress, Totals
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.video import Selection
-from nst_ops.report.run_report import write_clip, write_run_page
+from nst_ops.report.run_report import write_clip, write_report
 from nst_ops.storage import Folder
 
 NAME = "<b>bold & 'fine'#%.mp4"
@@ -35,7 +35,7 @@ PROGRESS = Progress(
 )
 
 
-def film(path: Path, color: int = 0) -> Path:
+def video(path: Path, color: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_video(path, [np.roll(picture, color, axis=2) for picture in moving_frames(30, 96, 64)])
 
@@ -53,8 +53,8 @@ def rows_of(*pairs: tuple[str, str, str]) -> pa.Table:
 
 def write(output: Folder, source: Path, rows: pa.Table, errors: object = (), **sections: object) -> str:
     config = StylizeConfig(input=str(source), output=output.uri(), **sections)
-    uri = write_run_page(output, config, PROGRESS, rows, {"ok": 37, "failed": 3}, errors)
-    assert uri == output.uri("report/index.html")
+    places = write_report(output, config, PROGRESS, rows, {"ok": 37, "failed": 3}, errors)
+    assert places["report"] == output.uri("report/index.html")
     return output.read_bytes("report/index.html").decode()
 
 
@@ -75,13 +75,13 @@ def test_it_says_what_came_out_and_how_fast(tmp_path):
     assert "<b>37</b> ok" in page
     assert "<b>3</b> failed" in page
     assert "40 of 40 rows in 100 s, 0.4 rows/s, 8.0 frames/s" in page
-    assert "busy 75% of the time, waiting for pictures 10%" in page
+    assert "busy 75% of the time, waiting for input 10%" in page
     assert page.count("data:image/svg+xml") == 1
 
 
-def test_foreign_names_are_text_and_every_link_leads_somewhere(tmp_path):
-    source, output = film(tmp_path / "in" / NAME), Folder(str(tmp_path / "out"))
-    stylized = film(tmp_path / "out" / NAME, 1)
+def test_names_are_escaped_and_every_link_leads_somewhere(tmp_path):
+    source, output = video(tmp_path / "in" / NAME), Folder(str(tmp_path / "out"))
+    stylized = video(tmp_path / "out" / NAME, 1)
     (tmp_path / "out" / "manifest").mkdir()
     message = "<script>alert('gone')</script>"
     rows = rows_of((str(source), str(stylized), "video"))
@@ -95,8 +95,8 @@ def test_foreign_names_are_text_and_every_link_leads_somewhere(tmp_path):
     assert not re.search(r"(src|href)=.?(https?:)?//", page)
 
 
-def test_what_browsers_may_not_play_is_shown_as_a_clip_beside_its_source(tmp_path):
-    source, stylized = film(tmp_path / "in" / "a.mp4"), film(tmp_path / "out" / "a.mp4.mkv", 1)
+def test_other_containers_are_shown_as_clips_beside_their_source(tmp_path):
+    source, stylized = video(tmp_path / "in" / "a.mp4"), video(tmp_path / "out" / "a.mp4.mkv", 1)
     page = write(Folder(str(tmp_path / "out")), source.parent, rows_of((str(source), str(stylized), "video")))
     assert links(page) == ["clips/00.mp4"]
     frames = decoded(tmp_path / "out/report/clips/00.mp4")
@@ -106,25 +106,25 @@ def test_what_browsers_may_not_play_is_shown_as_a_clip_beside_its_source(tmp_pat
 
 
 def test_on_remote_storage_the_clips_lie_beside_the_page(tmp_path, remote):
-    source = film(tmp_path / "in" / "a.mp4")
-    remote.write_bytes("a.mp4", film(tmp_path / "a.mp4", 1).read_bytes())
+    source = video(tmp_path / "in" / "a.mp4")
+    remote.write_bytes("a.mp4", video(tmp_path / "a.mp4", 1).read_bytes())
     page = write(remote, source.parent, rows_of((str(source), remote.uri("a.mp4"), "video")))
     assert links(page) == ["clips/00.mp4"]
     assert remote.exists("report/clips/00.mp4")
 
 
-def test_clips_of_an_earlier_run_go(tmp_path):
+def test_clips_of_an_earlier_run_are_removed(tmp_path):
     output = Folder(str(tmp_path))
     output.write_bytes("report/clips/02.mp4", b"old")
     write(output, tmp_path / "in", SCHEMA.empty_table())
     assert not output.exists("report/clips")
 
 
-def test_a_video_that_has_gone_leaves_the_rest_of_the_page(tmp_path):
-    photo = tmp_path / "photo.png"
-    Image.new("RGB", (40, 30), "red").save(photo)
+def test_a_missing_video_leaves_the_rest_of_the_page(tmp_path):
+    still = tmp_path / "still.png"
+    Image.new("RGB", (40, 30), "red").save(still)
     gone = str(tmp_path / "gone.mkv")
-    rows = rows_of((gone, gone, "video"), (str(photo), str(photo), "image"))
+    rows = rows_of((gone, gone, "video"), (str(still), str(still), "image"))
     page = write(Folder(str(tmp_path / "out")), tmp_path, rows)
     assert links(page) == []
     assert page.count("data:image/jpeg") == 2
@@ -132,9 +132,9 @@ def test_a_video_that_has_gone_leaves_the_rest_of_the_page(tmp_path):
 
 @pytest.mark.parametrize("rotation", [0, 90, 180])
 def test_a_clip_is_upright_and_starts_where_the_run_did(tmp_path, rotation):
-    pictures = [np.full((48, 80, 3), 8 * number, np.uint8) for number in range(30)]
-    source = write_video(tmp_path / "a.mp4", pictures, rotation=rotation)
-    stylized = write_video(tmp_path / "b.mp4", pictures[10:20], rotation=rotation)
+    shades = [np.full((48, 80, 3), 8 * number, np.uint8) for number in range(30)]
+    source = write_video(tmp_path / "a.mp4", shades, rotation=rotation)
+    stylized = write_video(tmp_path / "b.mp4", shades[10:20], rotation=rotation)
     write_clip(str(tmp_path / "clip.mp4"), str(stylized), str(source), Selection(0.4, 0.4))
     frames = decoded(tmp_path / "clip.mp4")
     size = (96, 80) if rotation == 90 else (160, 48)
@@ -144,8 +144,8 @@ def test_a_clip_is_upright_and_starts_where_the_run_did(tmp_path, rotation):
         assert abs(left.mean() - right.mean()) < 2
 
 
-def test_videos_that_already_stand_beside_their_source_are_shown_alone(tmp_path):
-    source, stylized = film(tmp_path / "in" / "a.mp4"), film(tmp_path / "out" / "a.mkv")
+def test_videos_that_hold_their_source_are_shown_alone(tmp_path):
+    source, stylized = video(tmp_path / "in" / "a.mp4"), video(tmp_path / "out" / "a.mkv")
     rows = rows_of((str(source), str(stylized), "video"))
     write(Folder(str(tmp_path / "out")), source.parent, rows, video=VideoConfig(side_by_side=True))
     assert decoded(tmp_path / "out/report/clips/00.mp4")[0].width == 96
