@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 
 demo: setup ## stylize a small collection and print where the results lie
 	$(BIN)/python jobs/make_demo_collection.py $(DEMO)/collection
-	$(BIN)/python jobs/stylize_dataset.py --config configs/demo.yaml \
+	$(BIN)/nst-ops stylize --config configs/demo.yaml \
 		--input $(DEMO)/collection --output $(DEMO)/stylized
 
 # The S3 server of the tests needs packages that clash with those of nst-ops, so it has an environment of its own.
