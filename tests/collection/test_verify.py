@@ -25,6 +25,7 @@ from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
+from nst_ops.stylizers.registry import model_kind
 
 FRAMES = "film.mp4.frames"
 
@@ -34,7 +35,7 @@ def stylize(source: Path, output: Path, **sections: object) -> None:
     always = {"model": {"kind": "identity"}, "video": {"container": "frames"}}
     config = StylizeConfig(input=str(source), output=str(output), **always, **sections)
     choice = StyleChoice(("identity",))
-    worker = Worker(RunSpec(config, "run", "identity", "", "", choice, config.input))
+    worker = Worker(RunSpec(config, model_kind("identity"), "run", "", "", choice, config.input))
     write_run_record(worker.output, "run", config.model_dump(mode="json"), {})
     for unit in units_of(worker, images=2):
         assert not worker(unit).error
