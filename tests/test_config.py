@@ -48,7 +48,7 @@ def yaml_file(tmp_path):
     return write
 
 
-def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(yaml_file):
+def test_the_command_line_wins_over_file_and_defaults(yaml_file):
     path = yaml_file("input: a\noutput: b\nvideo:\n  crf: 30\n  preset: fast\nimages: {quality: 50}\n")
     config = parse("--config", path, "--input", "c", "--video.crf", "20", "--dry-run")
     assert (config.input, config.output, config.dry_run) == ("c", "b", True)
@@ -220,7 +220,7 @@ def test_taps_come_from_the_terms_that_have_a_weight():
     )
 
 
-def test_photographs_are_kept_a_little_larger_than_their_crops():
+def test_images_are_kept_a_little_larger_than_their_crops():
     assert train("--train.image_size", "128").resize == 144
     assert train("--train.image_size", "128", "--data.resize", "128").resize == 128
 
@@ -243,7 +243,7 @@ def test_shipped_configurations_fit_the_commands_they_name(path, monkeypatch):
     parse_config(config_class, shlex.split(arguments))
 
 
-def test_faces_to_anime_and_stylized_imagenet_say_what_they_do():
+def test_recipes_for_anime_and_imagenet_say_what_they_do():
     anime = parse("--config", str(ROOT / "configs/celeba_to_anime.yaml"), *PATHS)
     assert (anime.model.kind, anime.model.checkpoint) == ("johnson", "anime_faces")
     imagenet = parse("--config", str(ROOT / "configs/stylized_imagenet.yaml"), *PATHS)

@@ -1,4 +1,4 @@
-"""Names and values that everything about a run shares."""
+"""Names of files and values that everything about a run shares."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from nst_ops.storage import SCRATCH
 RUN_FILE = "run.json"
 MANIFEST = "manifest"
 COMPACTING = ".compacting"
-"""Compacted parts of the manifest, while those that they replace are still there."""
+"""Folder of compacted parts of the manifest, while those that they replace are still there."""
 SEGMENTS = ".segments"
-"""Finished segments of films that are not finished."""
+"""Folder of finished segments of videos that are not finished."""
 REPORT = "report"
 REPORT_PAGE = f"{REPORT}/index.html"
+PROGRESS_FILE = f"{REPORT}/progress.json"
 
 STATUSES = ("ok", "failed", "crashed", "skipped")
 """Values of the manifest's column ``status``."""
 
 RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, REPORT, SCRATCH})
-"""No output of a source may lie there."""
+"""Names in the output that no output of a source may take."""

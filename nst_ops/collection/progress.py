@@ -1,4 +1,4 @@
-"""The progress of a run: what is planned, what is done, and the record of it in the output."""
+"""Progress of a run: what is planned, what is done, how fast, and the record of it in the output."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import contextlib
 import platform
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from nst_ops.collection.constants import PROGRESS_FILE
 from nst_ops.storage import Folder
 
-PROGRESS_FILE = "report/progress.json"
-
 State = Literal["running", "finished", "stopped", "failed"]
+_MINUTE_S = 60.0
 
 
 class Totals(NamedTuple):
-    """What a run has done after ``elapsed_s`` seconds of work; every figure only grows."""
+    """Work done after ``elapsed_s`` seconds; every figure only grows."""
 
     elapsed_s: float = 0.0
     num_rows: int = 0
@@ -31,22 +31,22 @@ class Totals(NamedTuple):
     busy_s: float = 0.0
     """Seconds that the networks of all workers were busy, together."""
     wait_s: float = 0.0
-    """Seconds that they waited for pictures."""
+    """Seconds that they waited for images or frames."""
 
 
 class Rates(NamedTuple):
-    """How fast it went between two samples."""
+    """Speed between two totals."""
 
     rows_per_s: float
     frames_per_s: float
     busy_share: float
-    """Of the workers' time their networks were busy, 0 to 1."""
+    """Share of the workers' time in which their networks were busy, 0 to 1."""
     wait_share: float
-    """Of the workers' time their networks waited, 0 to 1."""
+    """Share of the workers' time in which their networks waited, 0 to 1."""
 
 
 class Planned(BaseModel):
-    """What a run has before it."""
+    """Work that a run has before it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,11 +58,11 @@ class Planned(BaseModel):
     """Video frames among them; an estimate."""
     num_workers: int = 0
     num_gpus: int = 0
-    """GPUs of the cluster."""
+    """GPUs of the cluster, or of this machine."""
 
 
 class Progress(BaseModel):
-    """The record itself. Times of day are by the clock of the driver's machine, for people only."""
+    """Record of a run in its output. Times of day are by the driver's clock, for people only."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,17 +71,17 @@ class Progress(BaseModel):
     reason: str = ""
     """Why it failed."""
     host: str = ""
-    """The driver's machine."""
+    """Machine of the driver."""
     started_at: str = ""
     updated_at: str = ""
     beat: int = 0
-    """Rises with every write."""
+    """Number of this heartbeat."""
     every_s: float = 10.0
-    """Seconds between two writes."""
+    """Seconds between two heartbeats."""
     planned: Planned = Planned()
     done: Totals = Totals()
     minute_ago: Totals = Totals()
-    """What was done a minute before, or at the start."""
+    """Totals a minute before, or at the start."""
     statuses: dict[str, int] = {}
     """Rows of this run by status, of the units that have ended."""
     num_images: int = 0
@@ -89,18 +89,18 @@ class Progress(BaseModel):
     num_retries: int = 0
     """Units that were lost with their worker and tried again."""
     history: list[Totals] = []
-    """From the start to now, evenly thinned."""
+    """Totals from the start to now, evenly thinned."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def overall(self) -> Rates:
-        """Since the start."""
+        """Rates since the start."""
         return rates(Totals(), self.done, self.planned.num_workers)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def last_minute(self) -> Rates:
-        """Over the last minute."""
+        """Rates over the last minute."""
         return rates(self.minute_ago, self.done, self.planned.num_workers)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -111,20 +111,28 @@ class Progress(BaseModel):
         if not left:
             return 0.0
         for pace in (self.last_minute, self.overall):
-            if pictures_per_s := pace.rows_per_s + pace.frames_per_s:
-                return left / pictures_per_s
+            if per_s := pace.rows_per_s + pace.frames_per_s:
+                return left / per_s
+        return None
+
+
+def read_progress(output: Folder) -> Progress | None:
+    """Read the record in an output; None where there is none, or one that is not ours."""
+    try:
+        return Progress.model_validate_json(output.read_bytes(PROGRESS_FILE))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 
 def work_left(planned: Planned, done: Totals) -> int:
-    """Rows and frames still to do, which count alike: an image is one picture, and so is a frame."""
+    """Return the rows and frames still to do, which count alike: an image takes about as long as a frame."""
     rows_left = planned.num_rows - done.num_rows
     # Headers may have claimed more frames than there were.
     return rows_left + max(0, planned.num_frames - done.num_frames) if rows_left > 0 else 0
 
 
 def rates(earlier: Totals, later: Totals, num_workers: int) -> Rates:
-    """How fast it went from one sample to another; 0 where no time has passed."""
+    """Return the rates between two totals; 0 where no time has passed."""
     seconds = later.elapsed_s - earlier.elapsed_s
     if seconds <= 0:
         return Rates(0.0, 0.0, 0.0, 0.0)
@@ -138,46 +146,32 @@ def rates(earlier: Totals, later: Totals, num_workers: int) -> Rates:
 
 
 class History:
-    """Samples of a run, never more than ``limit``: a longer run has them further apart."""
+    """Totals of a run over time, never more than ``limit``: those of a longer run lie further apart."""
 
     def __init__(self, limit: int = 500) -> None:
         self._limit = limit
-        self._kept: list[Totals] = [Totals()]
+        self.totals: list[Totals] = [Totals()]
         self._step_s = 0.0
 
-    def add(self, sample: Totals) -> None:
-        """Keep ``sample`` if it is far enough from the last; every second one goes when they are too many."""
-        if sample.elapsed_s < self._kept[-1].elapsed_s + self._step_s:
+    def add(self, totals: Totals) -> None:
+        """Keep ``totals`` if far enough from the last; of too many, drop every second one."""
+        if totals.elapsed_s < self.totals[-1].elapsed_s + self._step_s:
             return
-        self._kept.append(sample)
-        if len(self._kept) > self._limit:
-            self._kept = self._kept[::2]
-            self._step_s = sample.elapsed_s / len(self._kept)
+        self.totals.append(totals)
+        if len(self.totals) > self._limit:
+            self.totals = self.totals[::2]
+            self._step_s = totals.elapsed_s / len(self.totals)
 
-    def samples(self) -> list[Totals]:
-        """All that were kept, in the order of time."""
-        return list(self._kept)
-
-
-def read_progress(output: Folder) -> Progress | None:
-    """The record in an output; None where there is none, or one that is not ours."""
-    try:
-        return Progress.model_validate_json(output.read_bytes(PROGRESS_FILE))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-
-
-_MINUTE_S = 60.0
 
 ReadTotals = Callable[[], Totals]
-"""Asked for what the workers have done so far: rows, frames, seconds busy and waiting."""
+"""Asks the workers for what they have done so far: rows, frames, seconds busy and waiting."""
 
 
 class RunStats:
-    """Counts the rows and frames of a run, from any thread.
+    """Statistics of a run while it goes on, counted from any thread.
 
     Args:
-        run_id: of the run.
+        run_id: id of the run.
         every_s: seconds between two calls of ``measure``.
     """
 
@@ -185,29 +179,29 @@ class RunStats:
         self.run_id, self.every_s = run_id, every_s
         self._started_at = _now()
         self._planned = Planned()
-        self._totals: ReadTotals | None = None
+        self._read_totals: ReadTotals | None = None
         self._work_started = 0.0
         self._live = Totals()
         self._minute: deque[Totals] = deque([Totals()])
         self._history = History()
-        self._statuses: dict[str, int] = {}
+        self._statuses: Counter[str] = Counter()
         self._num_images = self._num_retries = 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def work(self, planned: Planned, totals: ReadTotals) -> Iterator[None]:
-        """Count what the workers do from here on, until this is left.
+    def work(self, planned: Planned, read_totals: ReadTotals) -> Iterator[None]:
+        """Follow what the workers do from here on, until this is left.
 
         Args:
             planned: what there is to do.
-            totals: asked at every ``measure``; it may fail, then its last answer counts.
+            read_totals: asked at every ``measure``; it may fail, then its last answer counts.
         """
-        self._planned, self._totals, self._work_started = planned, totals, time.monotonic()
+        self._planned, self._read_totals, self._work_started = planned, read_totals, time.monotonic()
         try:
             yield
         finally:
             self.measure()
-            self._totals = None
+            self._read_totals = None
 
     def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
         """Count rows that are settled.
@@ -217,8 +211,7 @@ class RunStats:
             num_images: images among them that were stylized.
         """
         with self._lock:
-            for status, number in statuses.items():
-                self._statuses[status] = self._statuses.get(status, 0) + number
+            self._statuses.update(statuses)
             self._num_images += num_images
 
     def retry(self, num_units: int) -> None:
@@ -228,11 +221,10 @@ class RunStats:
 
     def measure(self) -> None:
         """Ask the workers, and keep the answer."""
-        totals = self._totals
-        if totals is None:
+        if self._read_totals is None:
             return
         try:
-            answer = totals()
+            answer = self._read_totals()
         except Exception:  # the cluster may be gone; the run itself will say
             answer = self._live
         with self._lock:
@@ -244,7 +236,7 @@ class RunStats:
                 self._minute.popleft()
 
     def progress(self, state: State = "running", reason: str = "", beat: int = 0) -> Progress:
-        """How far the run is."""
+        """Return the record as it is now."""
         with self._lock:
             done = self._done()
             return Progress(
@@ -262,15 +254,15 @@ class RunStats:
                 statuses=dict(self._statuses),
                 num_images=self._num_images,
                 num_retries=self._num_retries,
-                history=[*self._history.samples(), done],
+                history=[*self._history.totals, done],
             )
 
     def _done(self) -> Totals:
-        """What is done: of a unit at work its workers have told, a lost one is told twice."""
-        live = min(self._live.num_rows, self._planned.num_rows)
-        failed = self._statuses.get("failed", 0) + self._statuses.get("crashed", 0)
-        settled = sum(self._statuses.values())
-        return self._live._replace(num_rows=max(live, settled), num_failed=failed)
+        """Return what is done: workers also report of a unit at work, and of a lost one twice."""
+        settled = self._statuses.total()
+        num_rows = max(settled, min(self._live.num_rows, self._planned.num_rows))
+        num_failed = self._statuses["failed"] + self._statuses["crashed"]
+        return self._live._replace(num_rows=num_rows, num_failed=num_failed)
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""What is in a manifest: its rows counted and sampled, however many they are."""
+"""Results of a run: the rows of its manifest counted and sampled, however many they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = (
 
 
 class ErrorGroup(NamedTuple):
-    """Rows that went wrong in the same way."""
+    """Group of rows that went wrong in the same way."""
 
     num_rows: int
     error_type: str
@@ -26,12 +26,12 @@ class ErrorGroup(NamedTuple):
 
 
 class Results:
-    """The rows of a manifest.
+    """Rows of a manifest as they are now.
 
     Args:
-        manifest: as it stands.
-        catalog: a database with ``catalog``, and what the URIs of its files begin with: rows of sources that
-            have gone since are left out. None: all rows.
+        manifest: whose rows are read.
+        catalog: database with a table ``catalog``, and what the URIs of its files begin with: rows of sources
+            that have gone since are left out. None: all rows.
     """
 
     def __init__(self, manifest: Manifest, catalog: tuple[Database, str] | None = None) -> None:
@@ -44,11 +44,11 @@ class Results:
         )
 
     def statuses(self) -> dict[str, int]:
-        """Rows by status."""
+        """Return the number of rows by status."""
         return dict(self._database.rows("SELECT status, count(*) FROM results GROUP BY status"))
 
     def made_by(self, run_id: str) -> tuple[int, int]:
-        """(images, video frames) that a run stylized."""
+        """Return the numbers of images and of video frames that a run stylized."""
         images, frames = self._database.rows(
             """
             SELECT count(*) FILTER (kind <> 'video'), coalesce(sum(num_frames) FILTER (kind = 'video'), 0)
@@ -59,7 +59,7 @@ class Results:
         return int(images), int(frames)
 
     def errors(self, count: int) -> list[ErrorGroup]:
-        """What did not succeed, most frequent first."""
+        """Return the most frequent errors."""
         rows = self._database.rows(
             """
             SELECT count(*) AS times, error_type, error_message, min(source_uri) FROM results
@@ -71,7 +71,7 @@ class Results:
         return [ErrorGroup(*row) for row in rows]
 
     def sample(self, count: int) -> pa.Table:
-        """Up to ``count`` rows with status ok, by chance, but the same for the same rows."""
+        """Return up to ``count`` rows with status ok, drawn at random, but the same for the same rows."""
         return self._database.table(
             """
             SELECT * FROM results WHERE status = 'ok'

@@ -1,8 +1,8 @@
-"""One run for one output: ``run.json``, the lock, and the heartbeat that keeps other drivers out.
+"""Lock of an output for one run: ``run.json``, the lock of this machine, and the heartbeat of the driver.
 
-Storage has no locks, and clocks of two machines differ. So a driver that finds a record of a
-running driver watches whether it still changes before it takes the output over, and each looks
-before every write whether the record is still its own.
+Remote storage has no locks, and the clocks of two machines differ. So a driver that finds the record of a
+running driver watches whether it still changes before it takes the output over, and each looks before every
+write whether the record is still its own.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nst_ops.collection.constants import RUN_FILE
-from nst_ops.collection.progress import PROGRESS_FILE, RunStats, State, read_progress
+from nst_ops.collection.constants import PROGRESS_FILE, RUN_FILE
+from nst_ops.collection.progress import RunStats, State, read_progress
 from nst_ops.config.errors import ConfigError
 from nst_ops.storage import Folder
 
+EVERY_S = 10.0
+"""Seconds between two heartbeats: on S3 360 small PUT requests an hour."""
+MISSED_BEATS = 3
+"""Heartbeats that may be missing before a driver is taken for dead."""
+
 _PACKAGES = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
+_log = logging.getLogger(__name__)
 
 
 class OutputInUseError(ConfigError):
@@ -45,9 +51,9 @@ def write_run_record(
 
     Args:
         output: where the run writes.
-        run_id: of this run.
+        run_id: id of the run.
         config: the whole configuration.
-        fingerprint: all that shapes the outputs: two runs may share a folder only if it is the same.
+        fingerprint: everything that shapes the outputs: two runs may share a folder only if it is the same.
     """
     record = {
         "run_id": run_id,
@@ -59,6 +65,20 @@ def write_run_record(
     }
     with output.atomic_write(RUN_FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _git_revision() -> str | None:
+    """Return the commit of the checkout that this code lies in, if it lies in one."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return None
 
 
 def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
@@ -92,10 +112,36 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def machine_lock(output: Folder) -> Iterator[None]:
-    """Keep a second run out of a local output; the system frees the lock of a killed one.
+def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Heartbeat]:
+    """Hold the output for one run, and show there that it lives and how far it is.
 
-    Other storage has no locks: see ``heartbeat.run_lock``.
+    Args:
+        output: where the run writes; what it holds must have been looked at before.
+        run_id: id of the run.
+        every_s: seconds between two heartbeats.
+
+    Raises:
+        OutputInUseError: another run writes there.
+    """
+    with machine_lock(output):
+        refuse_live_run(output)
+        heartbeat = Heartbeat(output, run_id, every_s)
+        heartbeat.start()
+        try:
+            yield heartbeat
+        except Exception as error:
+            heartbeat.end("failed", str(error))
+            raise
+        except BaseException:
+            heartbeat.end("stopped")
+            raise
+        heartbeat.end("finished")
+        output.remove_scratch()
+
+
+@contextlib.contextmanager
+def machine_lock(output: Folder) -> Iterator[None]:
+    """Keep other runs of this machine out of a local output; the system frees the lock of a killed one.
 
     Raises:
         OutputInUseError: another run holds it.
@@ -117,58 +163,8 @@ def machine_lock(output: Folder) -> Iterator[None]:
         lock.release()
 
 
-def _version(package: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
-
-
-def _git_revision() -> str | None:
-    """The commit this code stands at, if it stands in a checkout."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    return None
-
-
-EVERY_S = 10.0
-"""Seconds between two writes: on S3 360 small PUT requests an hour."""
-MISSED_BEATS = 3
-"""Writes that may fail to come before a run is taken for dead."""
-
-_log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Heartbeat]:
-    """Be the only run that writes to ``output``, and show there that it lives and how far it is.
-
-    Args:
-        output: where the run writes; what it holds must have been looked at before.
-        run_id: of this run.
-        every_s: seconds between two signs of life.
-
-    Raises:
-        OutputInUseError: another run writes there.
-    """
-    with machine_lock(output):
-        refuse_live_run(output)
-        heartbeat = Heartbeat(output, run_id, every_s)
-        heartbeat.start()
-        try:
-            yield heartbeat
-        except Exception as error:
-            heartbeat.end("failed", str(error))
-            raise
-        except BaseException:
-            heartbeat.end("stopped")
-            raise
-        heartbeat.end("finished")
-        output.remove_scratch()
-
-
 def refuse_live_run(output: Folder) -> None:
-    """Wait as long as it takes to see whether the run in ``output`` is alive.
+    """Watch the output for as long as it takes to see whether its run is alive.
 
     Raises:
         OutputInUseError: it is.
@@ -193,19 +189,20 @@ def refuse_live_run(output: Folder) -> None:
 
 
 class Heartbeat(RunStats):
-    """A tally that a thread of its own writes into the output.
+    """Statistics of a run that a thread writes into the output every few seconds.
 
     Args:
         output: where the run writes.
-        run_id: of this run.
-        every_s: seconds between two writes.
+        run_id: id of the run.
+        every_s: seconds between two heartbeats.
     """
 
     def __init__(self, output: Folder, run_id: str, every_s: float = EVERY_S) -> None:
         super().__init__(run_id, every_s)
         self._output = output
         self._beat = 0
-        self._taken_over_from: str | None = None
+        self._new_host: str | None = None
+        """Machine of another run that has taken the output over."""
         self._warned = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -229,12 +226,13 @@ class Heartbeat(RunStats):
         Raises:
             OutputInUseError: one has.
         """
-        if self._taken_over_from is not None:
-            uri, host = self._output.uri(), self._taken_over_from
-            raise OutputInUseError(f"'{uri}' was taken over by a run on {host}: let that one go on")
+        if self._new_host is not None:
+            raise OutputInUseError(
+                f"'{self._output.uri()}' was taken over by a run on {self._new_host}: let that one go on"
+            )
 
     def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
-        """Count rows that are settled, as ``RunStats`` does.
+        """Count rows that are settled.
 
         Raises:
             OutputInUseError: another run has taken the output over.
@@ -249,7 +247,7 @@ class Heartbeat(RunStats):
         self._write(state, reason)
 
     def _run(self) -> None:
-        while not self._stop.wait(self.every_s) and self._taken_over_from is None:
+        while not self._stop.wait(self.every_s) and self._new_host is None:
             self.measure()
             self._write("running")
 
@@ -257,16 +255,16 @@ class Heartbeat(RunStats):
         """See whether the record is still this run's."""
         found = read_progress(self._output) if self._beat else None
         if found and found.run_id != self.run_id:
-            self._taken_over_from = found.host
+            self._new_host = found.host
 
     def _write(self, state: State, reason: str = "") -> None:
         """Write the record; a failure is no reason to stop the work."""
-        # Before that there is nothing to see, and a bad configuration should leave no folder behind.
+        # Before run.json there is nothing to see, and a bad configuration should leave no folder behind.
         if self._output.is_local and not self._output.exists(RUN_FILE):
             return
         try:
             self._look()
-            if self._taken_over_from is not None:
+            if self._new_host is not None:
                 return
             record = self.progress(state, reason, self._beat + 1)
             self._output.write_bytes(PROGRESS_FILE, record.model_dump_json(indent=1).encode())

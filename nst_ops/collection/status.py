@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nst_ops.collection.constants import MANIFEST, REPORT_PAGE, RUN_FILE
+from nst_ops.collection.constants import MANIFEST, PROGRESS_FILE, REPORT_PAGE, RUN_FILE
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.progress import PROGRESS_FILE, Progress, read_progress
+from nst_ops.collection.progress import Progress, read_progress
 from nst_ops.collection.results import ErrorGroup, Results
 from nst_ops.collection.run_lock import MISSED_BEATS
 from nst_ops.config.errors import ConfigError

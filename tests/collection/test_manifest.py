@@ -48,7 +48,7 @@ def test_an_output_without_a_run_has_no_rows(manifest):
     assert manifest.table().equals(SCHEMA.empty_table())
 
 
-def test_a_unit_adds_to_its_rows_and_replaces_those_of_the_same_item(manifest):
+def test_a_commit_adds_rows_and_replaces_those_of_its_items(manifest):
     manifest.commit("one", [row("a"), row("b", "failed")])
     manifest.commit("two", [row("c")])
     manifest.commit("one", [row("b"), row("d", "failed")])
@@ -109,7 +109,7 @@ def test_pandas_and_arrow_read_the_folder_as_it_is(tmp_path):
     assert not list(tmp_path.glob("manifest/*.tmp")) + list(tmp_path.glob("manifest/.*"))
 
 
-def test_forgetting_removes_what_the_rows_name_and_nothing_else(manifest):
+def test_forgetting_removes_the_outputs_of_the_rows_only(manifest):
     for name in ("a.jpg", "b/b.jpg", "c.jpg", "foreign.jpg"):
         with manifest.output.atomic_write(name) as temporary:
             temporary.write_bytes(b"x")

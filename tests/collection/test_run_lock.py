@@ -1,4 +1,4 @@
-"""A run shows that it lives, and that keeps every other one out of its output."""
+"""The heartbeat of a run keeps every other run out of its output."""
 
 import contextlib
 import platform
@@ -10,7 +10,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Totals, read_progress
+from nst_ops.collection.constants import PROGRESS_FILE
+from nst_ops.collection.progress import Planned, Progress, Totals, read_progress
 from nst_ops.collection.run_lock import (
     MISSED_BEATS,
     Heartbeat,
@@ -59,7 +60,7 @@ def leave_as_killed(output: Folder, run_id: str = "killed", host: str = "elsewhe
     output.write_bytes(PROGRESS_FILE, record.model_dump_json().encode())
 
 
-def test_what_workers_and_units_tell_is_in_the_record(remote):
+def test_totals_and_settled_rows_are_in_the_record(remote):
     with run_lock(remote, "a", BEAT_S) as heartbeat:
         heartbeat.count({"skipped": 1})
         planned = Planned(num_rows=10, num_frames=100, num_workers=2, num_gpus=2, num_done_before=5)
@@ -81,7 +82,7 @@ def test_what_workers_and_units_tell_is_in_the_record(remote):
     assert ended.history[-1] == ended.done
 
 
-def test_workers_that_can_no_more_be_asked_do_not_end_the_signs_of_life(remote):
+def test_lost_workers_do_not_end_the_heartbeat(remote):
     def gone() -> Totals:
         raise ConnectionError
 
@@ -92,7 +93,7 @@ def test_workers_that_can_no_more_be_asked_do_not_end_the_signs_of_life(remote):
         assert shown(remote).done.num_rows == 1
 
 
-def test_rows_that_were_told_twice_are_not_more_than_there_are(remote):
+def test_rows_told_twice_are_not_more_than_planned(remote):
     with (
         run_lock(remote, "a", BEAT_S) as heartbeat,
         heartbeat.work(Planned(num_rows=3), lambda: Totals(num_rows=5)),
@@ -103,13 +104,13 @@ def test_rows_that_were_told_twice_are_not_more_than_there_are(remote):
 @pytest.mark.parametrize(
     ("error", "state"), [(ValueError("disk on fire"), "failed"), (KeyboardInterrupt(), "stopped")]
 )
-def test_the_last_sign_says_how_it_ended(remote, error, state):
+def test_the_last_heartbeat_says_how_the_run_ended(remote, error, state):
     with pytest.raises(type(error)), run_lock(remote, "a", BEAT_S):
         raise error
     assert (shown(remote).state, shown(remote).reason) == (state, str(error))
 
 
-def test_a_living_run_keeps_others_out_where_there_are_no_locks(remote):
+def test_a_live_run_keeps_others_out_without_locks(remote):
     with run_lock(remote, "a", BEAT_S):
         with pytest.raises(OutputInUseError, match="another run is writing"), run_lock(remote, "b", BEAT_S):
             pass
@@ -126,7 +127,7 @@ def test_a_dead_run_is_watched_and_then_taken_over(remote):
         assert shown(remote).run_id == "b"
 
 
-def test_a_run_that_seemed_dead_finds_its_output_taken_over_and_leaves_it(remote):
+def test_a_run_leaves_an_output_that_was_taken_over(remote):
     def work() -> None:
         with run_lock(remote, "a", BEAT_S) as heartbeat:
             leave_as_killed(remote, "b")
@@ -138,7 +139,7 @@ def test_a_run_that_seemed_dead_finds_its_output_taken_over_and_leaves_it(remote
     assert (shown(remote).run_id, shown(remote).state) == ("b", "running")
 
 
-def test_of_two_that_begin_at_once_only_the_last_to_write_stays(remote):
+def test_of_two_runs_begun_at_once_the_last_to_write_stays(remote):
     first, second = Heartbeat(remote, "a", BEAT_S), Heartbeat(remote, "b", BEAT_S)
     first._write("running")
     second.start()
@@ -149,7 +150,7 @@ def test_of_two_that_begin_at_once_only_the_last_to_write_stays(remote):
     second.end("finished")
 
 
-def test_a_killed_run_on_this_machine_left_no_lock_and_is_not_waited_for(local):
+def test_a_killed_run_on_this_machine_is_not_waited_for(local):
     leave_as_killed(local, host=platform.node())
     slow = shown(local).model_copy(update={"every_s": 1000.0})
     local.write_bytes(PROGRESS_FILE, slow.model_dump_json().encode())
@@ -157,7 +158,7 @@ def test_a_killed_run_on_this_machine_left_no_lock_and_is_not_waited_for(local):
         assert shown(local).run_id == "b"
 
 
-def test_a_folder_that_two_machines_have_mounted_is_watched_as_storage_without_locks(local):
+def test_a_folder_mounted_by_two_machines_is_watched(local):
     leave_as_killed(local, host="the other one")
     with run_lock(local, "b", BEAT_S):
         assert shown(local).run_id == "b"

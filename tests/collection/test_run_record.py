@@ -19,7 +19,7 @@ def put(output: Folder, relpath: str, content: bytes = b"x") -> None:
         temporary.write_bytes(content)
 
 
-def test_the_same_run_goes_on_and_another_is_refused_by_its_difference(output):
+def test_another_run_is_refused_by_its_difference(output):
     write_run_record(output, "1", {"key": "value"}, {"model": "a", "crf": 18})
     put(output, "a.jpg")
     refuse_other_run(output, {"model": "a", "crf": 18})
@@ -34,7 +34,7 @@ def test_the_same_run_goes_on_and_another_is_refused_by_its_difference(output):
     assert record["versions"]["torch"]
 
 
-def test_an_output_that_is_not_there_yet_is_nobody_elses(output):
+def test_a_new_output_is_accepted(output):
     refuse_other_run(output, {"model": "a"})
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 import uuid
@@ -13,8 +14,9 @@ import fsspec
 import pytest
 
 from nst_ops.cli import main
+from nst_ops.collection.constants import PROGRESS_FILE
 from nst_ops.collection.manifest import SCHEMA, Manifest
-from nst_ops.collection.progress import PROGRESS_FILE, Planned, Progress, Totals
+from nst_ops.collection.progress import Planned, Progress, Totals
 from nst_ops.collection.run_lock import run_lock, write_run_record
 from nst_ops.storage import Folder
 
@@ -64,7 +66,7 @@ def test_a_running_run_shows_rate_time_left_and_heartbeat(output, capsys):
     with run_lock(output, "a", every_s) as heartbeat, heartbeat.work(planned, lambda: Totals(num_rows=250)):
         time.sleep(1.2 * every_s)
         text = shown(capsys, output)
-    assert "running, last heartbeat 0 s ago" in text
+    assert re.search("running, last heartbeat [01] s ago", text)
     assert "250 of 1,000, 25.0% (500 more by earlier runs)" in text
     assert "2, 2 GPUs in the cluster, networks busy 0% of the time" in text
     assert " left" in text
