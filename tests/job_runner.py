@@ -78,7 +78,7 @@ def visible_files(folder: Path) -> list[Path]:
     )
 
 
-def write_picture(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> None:
+def write_image(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> None:
     """Noise, which no codec makes small."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, write_picture
+from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, write_image
 
 NUM_IMAGES = 60
 BIN = Path(sys.executable).parent
@@ -60,7 +60,7 @@ def head() -> Iterator[dict[str, str]]:
 def test_a_submitted_job_stops_cleanly_and_resumes(head: dict[str, str], tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     for index in range(NUM_IMAGES):
-        write_picture(source / f"{index}.png", 320, 240, seed=index)
+        write_image(source / f"{index}.png", 320, 240, seed=index)
 
     def ray_job(verb: str, name: str, *more: str) -> str:
         """Run the page's command about ``name`` and return what it prints."""

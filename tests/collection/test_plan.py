@@ -269,31 +269,31 @@ def test_a_folder_of_frames_never_mixes_with_another_output() -> None:
     assert refused(plan)["clip.mp4"][1] == "OutputCollisionError"
 
 
-def test_segments_of_a_film_are_units_of_their_own_that_share_its_part() -> None:
-    (film,) = plan_of(catalog_of("film.mp4"), images=10, choice=ONE).units()
+def test_segments_of_a_video_are_units_of_their_own_that_share_its_part() -> None:
+    (video,) = plan_of(catalog_of("video.mp4"), images=10, choice=ONE).units()
     segments = [Segment(number, 3, 100 * number, 100 * number, None, 100) for number in range(3)]
-    units = cut_unit(film, segments)
+    units = cut_unit(video, segments)
     assert [unit.segment for unit in units] == segments
-    assert len({unit.unit_id for unit in units} | {film.unit_id}) == 4
-    assert {unit.part for unit in units} == {film.part} == {film.unit_id}
-    assert {key for unit in units for key in unit.keys} == set(film.keys)
+    assert len({unit.unit_id for unit in units} | {video.unit_id}) == 4
+    assert {unit.part for unit in units} == {video.part} == {video.unit_id}
+    assert {key for unit in units for key in unit.keys} == set(video.keys)
     (again,) = split_unit(units[1])
     assert (again.unit_id, again.segment, again.attempt) == (units[1].unit_id, segments[1], 2)
-    assert without(units[1], set(film.keys)) is None
+    assert without(units[1], set(video.keys)) is None
     assert without(units[1], set()) == units[1]
 
 
 def test_a_segment_in_two_styles_has_a_part_for_each_and_is_split_into_them() -> None:
     choice = StyleChoice(("x", "y"), "each")
-    (film,) = plan_of(catalog_of("film.mp4"), choice=choice).units()
+    (video,) = plan_of(catalog_of("video.mp4"), choice=choice).units()
     segments = [Segment(number, 3, 100 * number, 100 * number, None, 100) for number in range(3)]
-    units = cut_unit(film, segments)
-    assert [unit.keys for unit in units] == [film.keys] * 3
+    units = cut_unit(video, segments)
+    assert [unit.keys for unit in units] == [video.keys] * 3
     split = [split_unit(unit) for unit in units]
-    assert [[one.keys for one in parts] for parts in split] == [[[key] for key in film.keys]] * 3
+    assert [[one.keys for one in parts] for parts in split] == [[[key] for key in video.keys]] * 3
     for parts, unit in zip(split, units, strict=True):
         assert [one.part for one in parts] == [one.part for one in in_each_style(unit)]
-        assert [(one.segment, one.film, one.attempt) for one in parts] == [(unit.segment, unit.film, 2)] * 2
+        assert [(one.segment, one.video, one.attempt) for one in parts] == [(unit.segment, unit.video, 2)] * 2
     assert len({one.unit_id for parts in split for one in parts}) == 6
     assert len({one.part for parts in split for one in parts}) == 2
 

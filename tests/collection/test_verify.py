@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job_runner import read_manifest, write_picture
+from job_runner import read_manifest, write_image
 from media_factory import moving_frames, write_video
 from planning import units_of
 from s3_server import S3Server, client, reached_by
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The input ``in`` and the output ``out`` of a run: images, one of them bad, and frames."""
     folder = tmp_path_factory.mktemp("run")
     for index, name in enumerate(("a.png", "b.png", "deep/c d#1.png", "e.png")):
-        write_picture(folder / "in" / name, seed=index)
+        write_image(folder / "in" / name, seed=index)
     (folder / "in" / "bad.png").write_bytes(b"no picture")
     write_video(folder / "in" / "film.mp4", moving_frames(4, 48, 32))
     stylize(folder / "in", folder / "out")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from job_runner import ROOT, write_picture
+from job_runner import ROOT, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image, ImageFilter
 from planning import units_of
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "in" / "broken.jpg").write_bytes(b"no image")
     write_video(root / "in" / "video.mp4", moving_frames(3, 64, 48))
     for name in ("waves", "dots"):
-        write_picture(root / "styles" / f"{name}.png", 40, 32, seed=len(name))
+        write_image(root / "styles" / f"{name}.png", 40, 32, seed=len(name))
     run(root)
     return root
 
@@ -155,7 +155,7 @@ def test_missing_images_are_reported_and_the_others_measured(
 
 def test_shrunk_outputs_are_compared_at_their_size(tmp_path: Path, vgg_file: Path) -> None:
     write_smooth_image(tmp_path / "in" / "large.png", 1, (120, 90))
-    write_picture(tmp_path / "styles" / "a.png", 40, 32)
+    write_image(tmp_path / "styles" / "a.png", 40, 32)
     run(tmp_path, resize={"max_side": 60})
     (row,) = evaluate_images(config(tmp_path, vgg_file)).results.rows
     assert row["ssim"] == pytest.approx(1)
@@ -165,7 +165,7 @@ def test_a_run_of_one_style_is_compared_with_it_alone(tmp_path: Path, vgg_file: 
     for name in ("a", "b"):
         write_smooth_image(tmp_path / "in" / f"{name}.png", ord(name))
     for number, name in enumerate(("waves", "deep/waves", "dots")):
-        write_picture(tmp_path / "styles" / f"{name}.png", 40, 32, seed=number)
+        write_image(tmp_path / "styles" / f"{name}.png", 40, 32, seed=number)
     run(tmp_path, "deep_waves")
     results = evaluate_images(config(tmp_path, vgg_file)).results
     assert results.styles == ["deep_waves"]

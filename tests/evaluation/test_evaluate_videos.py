@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from job_runner import write_picture
+from job_runner import write_image
 from media_factory import natural_image, write_video
 from PIL import Image
 
@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / folder).mkdir()
     frames = pan()
     flicker = [np.clip(p.astype(int) + 12 * (-1) ** t, 0, 255).astype(np.uint8) for t, p in enumerate(frames)]
-    write_picture(root / "style.png", 40, 32)
+    write_image(root / "style.png", 40, 32)
     rows = []
     for name, output in (("<calm>.mp4", frames), ("restless.mp4", flicker), ("gone.mp4", None)):
         write_video(root / "in" / name, frames)

@@ -1,21 +1,17 @@
-"""Style pictures, and tiny networks with random weights: one of its own style, one that takes theirs."""
+"""Style images, and tiny networks with random weights: one of its own style, one that takes any style."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.models.johnson import JohnsonNet
 
 STYLES = {"amber": (240, 170, 30), "moss": (60, 120, 40), "navy": (20, 30, 110)}
 
 
 @pytest.fixture(scope="session")
 def styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three style pictures, each of one color with some grain."""
+    """A folder of three style images, each of one color with some grain."""
     folder = tmp_path_factory.mktemp("styles")
     rng = np.random.default_rng(0)
     for name, color in STYLES.items():
@@ -26,7 +22,12 @@ def styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of Johnson's kind: what it paints flickers enough to be smoothed."""
+    """A checkpoint of a Johnson network: what it stylizes flickers enough to be smoothed."""
+    import torch  # seconds, which tests without a network need not wait for
+
+    from nst_ops.models.checkpoint import save_checkpoint
+    from nst_ops.models.johnson import JohnsonNet
+
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("network") / "random.safetensors"
     save_checkpoint(path, JohnsonNet(width=4, num_blocks=1), {})
@@ -35,8 +36,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vit_adain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint."""
-    from nst_ops.models.vit_adain import ViTAdaIN  # timm takes seconds to import
+    """A checkpoint of a ViT-AdaIN network."""
+    import torch
+
+    from nst_ops.models.checkpoint import save_checkpoint
+    from nst_ops.models.vit_adain import ViTAdaIN
 
     torch.manual_seed(0)
     tiny = {"depth": 1, "embed_dim": 32, "num_heads": 2}

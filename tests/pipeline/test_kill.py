@@ -17,7 +17,7 @@ from job_runner import (
     read_manifest,
     run_job,
     visible_files,
-    write_picture,
+    write_image,
 )
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
@@ -37,9 +37,9 @@ ARGUMENTS = ("--model.kind", "identity", "--units.images", "3", "--video.preset"
 def fill(source: Path) -> None:
     for index in range(40):
         suffix = (".png", ".jpg", ".webp")[index % 3]
-        write_picture(source / f"{index % 4}" / f"picture {index}{suffix}", 300 + index, 200, seed=index)
+        write_image(source / f"{index % 4}" / f"picture {index}{suffix}", 300 + index, 200, seed=index)
     for index in range(12):
-        write_video(source / f"film {index}.mp4", moving_frames(60 + index, 320, 240), sounds=[Sound()])
+        write_video(source / f"video {index}.mp4", moving_frames(60 + index, 320, 240), sounds=[Sound()])
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("no medium")
 
@@ -47,8 +47,8 @@ def fill(source: Path) -> None:
 def complete(path: Path) -> bool:
     """Whether a file decodes to its end."""
     if path.suffix == ".mp4":
-        with av.open(str(path)) as film:
-            return film.streams.video[0].frames == sum(1 for _ in film.decode(video=0))
+        with av.open(str(path)) as video:
+            return video.streams.video[0].frames == sum(1 for _ in video.decode(video=0))
     with Image.open(path) as picture:
         picture.load()
     return True
@@ -89,7 +89,7 @@ def test_a_job_killed_ten_times_ends_whole(cluster: str, tmp_path: Path) -> None
             if path.suffix in (".mp4", ".png", ".jpg", ".webp") and path.parent.name != "report":
                 assert complete(path)
         seen = rows
-        if not killed:  # all was done before the last kill: begin again with what is left, one more film
+        if not killed:  # all was done before the last kill: begin again with what is left, one more video
             extra = source / f"more {num_items}.mp4"  # a new one each time: a changed source is done again
             write_video(extra, moving_frames(60, 320, 240))
             num_items += 1
@@ -109,7 +109,7 @@ def test_every_input_has_every_style_after_kills(
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     for index in range(30):
-        write_picture(source / f"{index}.png", 200, 160, seed=index)
+        write_image(source / f"{index}.png", 200, 160, seed=index)
     (source / "bad.jpg").write_bytes(b"no picture")
     arguments = ("--model.kind", "vit_adain", "--model.checkpoint", str(vit_adain), "--model.device", "cpu")
     arguments += ("--style.images", str(styles), "--style.mode", "each", "--units.images", "6")
@@ -138,10 +138,10 @@ def test_a_file_that_kills_its_worker_is_quarantined_and_the_rest_is_done(
     cluster: str, tmp_path: Path
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
-    write_video(source_film := _folder(source) / "poison.mp4", moving_frames(200, 320, 240))
+    write_video(source_video := _folder(source) / "poison.mp4", moving_frames(200, 320, 240))
     for index in range(3):
-        write_picture(source / f"{index}.png", seed=index)
-        write_video(source / f"film {index}.mp4", moving_frames(20, 64, 48))
+        write_image(source / f"{index}.png", seed=index)
+        write_video(source / f"video {index}.mp4", moving_frames(20, 64, 48))
     config = StylizeConfig(
         input=str(source),
         output=str(output),
@@ -152,7 +152,7 @@ def test_a_file_that_kills_its_worker_is_quarantined_and_the_rest_is_done(
     )
     kills: list[int] = []
     done = threading.Event()
-    watcher = threading.Thread(target=_kill_whoever_opens, args=(source_film, kills, done))
+    watcher = threading.Thread(target=_kill_whoever_opens, args=(source_video, kills, done))
     watcher.start()
     try:
         assert stylize_collection(config).exit_code == 3
@@ -175,7 +175,7 @@ def test_what_kills_its_worker_is_hunted_down_to_one_item_in_one_style(
 ) -> None:
     source = tmp_path / "in"
     for name in ("a.png", "b.png"):
-        write_picture(source / name)
+        write_image(source / name)
     model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
     style = {"images": str(styles), "mode": "each", "side": 32}
     spec = new_run_spec(

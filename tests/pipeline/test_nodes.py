@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
-from job_runner import ENVIRONMENT, job_command, write_picture
+from job_runner import ENVIRONMENT, job_command, write_image
 from media_factory import moving_frames, write_video
 from ray_cluster import start_cluster
 from s3_server import S3Server, environment, reached_by
@@ -29,8 +29,8 @@ def upload(folder: Path, target: Folder) -> None:
 @pytest.mark.s3
 def test_a_dead_node_and_failing_requests_cost_no_file(tmp_path: Path, s3: S3Server, network: Path) -> None:
     for index in range(NUM_PICTURES):
-        write_picture(tmp_path / "in" / f"{index}.png", 500, 400, seed=index)
-    write_video(tmp_path / "in" / "film.mp4", moving_frames(100, 64, 48), options={"g": "5"})
+        write_image(tmp_path / "in" / f"{index}.png", 500, 400, seed=index)
+    write_video(tmp_path / "in" / "video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
     bucket = s3.new_bucket()
     with reached_by(s3.endpoint):
         upload(tmp_path / "in", Folder(f"{bucket}/in"))

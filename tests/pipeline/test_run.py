@@ -16,7 +16,7 @@ from job_runner import (
     check_invariants,
     read_manifest,
     run_job,
-    write_picture,
+    write_image,
 )
 from media_factory import Sound, moving_frames, write_video
 
@@ -29,9 +29,9 @@ from nst_ops.storage import Folder
 
 
 def fill(source: Path) -> None:
-    write_picture(source / "a.png")
-    write_picture(source / "deep" / "b.jpg", 64, 64, seed=1)
-    write_video(source / "film with sound.mp4", moving_frames(10, 64, 48), sounds=[Sound()])
+    write_image(source / "a.png")
+    write_image(source / "deep" / "b.jpg", 64, 64, seed=1)
+    write_video(source / "video with sound.mp4", moving_frames(10, 64, 48), sounds=[Sound()])
 
 
 def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:
@@ -50,7 +50,7 @@ def test_a_collection_from_first_run_to_last(cluster: str, tmp_path: Path) -> No
     assert "3 ok, 1 failed, 0 crashed, 1 skipped" in first.stdout
     assert "UnreadableImageError" in first.stdout
     rows = check_invariants(output)
-    assert set(rows) == {"a.png", "b.jpg", "film with sound.mp4", "bad.jpg", "notes.txt"}
+    assert set(rows) == {"a.png", "b.jpg", "video with sound.mp4", "bad.jpg", "notes.txt"}
     assert rows["notes.txt"]["status"] == "skipped"
     assert (output / "report" / "contact_sheet.png").is_file()
     record = json.loads((output / "run.json").read_text())
@@ -67,8 +67,8 @@ def test_a_collection_from_first_run_to_last(cluster: str, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"video\.crf was 18, is now 30"):
         stylize_collection(config_of(source, output, video={"crf": 30}))
 
-    write_picture(source / "bad.jpg", seed=2)  # mended, and so done again without being asked
-    write_picture(source / "deep" / "b.jpg", 64, 64, seed=3)  # changed
+    write_image(source / "bad.jpg", seed=2)  # mended, and so done again without being asked
+    write_image(source / "deep" / "b.jpg", 64, 64, seed=3)  # changed
     assert stylize_collection(config_of(source, output)).exit_code == 0
     last = check_invariants(output)
     assert last["b.jpg"]["output_sha256"] != rows["b.jpg"]["output_sha256"]
@@ -79,7 +79,7 @@ def test_a_collection_from_first_run_to_last(cluster: str, tmp_path: Path) -> No
 @pytest.mark.ray
 def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
-    write_picture(source / "a.png", 64, 48)
+    write_image(source / "a.png", 64, 48)
 
     def run(*arguments: str) -> int:
         paths = ("--input", str(source), "--output", str(output))
@@ -87,9 +87,9 @@ def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_pa
 
     demo = ("--config", str(ROOT / "configs" / "demo.yaml"))
     assert run(*demo) == 0
-    painted = check_invariants(output)["a.png"]
-    assert painted["style"] == "starry_night"
-    assert painted["model_sha256"]
+    stylized = check_invariants(output)["a.png"]
+    assert stylized["style"] == "starry_night"
+    assert stylized["model_sha256"]
     assert (output / "a.png").read_bytes() != (source / "a.png").read_bytes()
     assert run(*demo, "--model.kind", "identity", "--overwrite") == 0
     assert check_invariants(output)["a.png"]["style"] == "identity"
@@ -103,10 +103,10 @@ def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_pa
 def test_a_dry_run_counts_and_writes_nothing(cluster: str, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
-    write_picture(source / "c.bmp")
-    write_picture(source / "x.png")
+    write_image(source / "c.bmp")
+    write_image(source / "x.png")
     (source / "x.png").rename(source / "x.gif")
-    write_picture(source / "x.gif.png")
+    write_image(source / "x.gif.png")
     done = stylize_collection(config_of(source, output, dry_run=True))
     assert done.exit_code == 0
     assert "~10 frames" in done.table()
@@ -128,13 +128,13 @@ def test_an_input_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output", ["in", "in/out", "."])
 def test_input_and_output_in_one_another_are_refused(tmp_path: Path, output: str) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     with pytest.raises(ConfigError, match="lie in one another"):
         stylize_collection(config_of(tmp_path / "in", tmp_path / output))
 
 
 def test_a_file_is_not_stylized_over_itself(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     with pytest.raises(ConfigError, match="lie in one another"):
         stylize_collection(config_of(tmp_path / "in" / "a.png", tmp_path / "in"))
 
@@ -142,7 +142,7 @@ def test_a_file_is_not_stylized_over_itself(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_a_list_names_what_is_done_and_its_columns_travel_into_shards(cluster: str, tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "unlisted.png"):
-        write_picture(tmp_path / "pictures" / name)
+        write_image(tmp_path / "pictures" / name)
     rows = ("file_name,label", "pictures/a.png,3", "pictures/b.png,4", "pictures/none.png,5")
     (tmp_path / "list.csv").write_text("\n".join(rows))
     config = config_of(tmp_path / "list.csv", tmp_path / "out", shards={"format": "webdataset"})
@@ -157,8 +157,8 @@ def test_a_list_names_what_is_done_and_its_columns_travel_into_shards(cluster: s
 
 
 def test_an_output_with_files_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
-    write_picture(tmp_path / "out" / "a.png", seed=1)
+    write_image(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "out" / "a.png", seed=1)
     before = (tmp_path / "out" / "a.png").read_bytes()
     with pytest.raises(ConfigError, match=r"holds files, but no run\.json"):
         stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
@@ -166,14 +166,14 @@ def test_an_output_with_files_of_somebody_else_is_refused(tmp_path: Path) -> Non
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ConfigError, match="is a file"):
         stylize_collection(config_of(tmp_path / "in", tmp_path / "out"))
 
 
 def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="cannot write to output"):
         stylize_collection(config_of(tmp_path / "in", tmp_path / "file" / "out"))
@@ -188,7 +188,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     for name, write in (
         ("plain.pth", lambda file: file.write_bytes(pickle.dumps({"w": _Code()}))),
         ("torch.pth", lambda file: torch.save({"w": _Code()}, file)),
@@ -202,7 +202,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(
 
 
 def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     with machine_lock(Folder(str(tmp_path / "out"))):
         refused = run_job(tmp_path / "in", tmp_path / "out", "--model.kind", "identity")
     assert refused.returncode == 2
@@ -215,7 +215,7 @@ def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
     os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights"
 )
 def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     locked = tmp_path / "in" / "locked"
     locked.mkdir()
     locked.chmod(0o000)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
-from job_runner import write_picture
+from job_runner import write_image
 from media_factory import moving_frames, write_video
-from nst_ops.pipeline.cutting import read_segments
 from planning import units_of
 from s3_server import S3Server, reached_by
 
@@ -33,29 +32,28 @@ def worker_of(source: str, output: str, **sections: object) -> Worker:
 
 
 def stylize(worker: Worker) -> dict[str, Row]:
-    """Everything, films in segments; rows by path, and by member of a shard."""
+    """Everything, videos in segments; rows by path, and by member of a shard."""
     for unit in units_of(worker):
-        item = unit.items[0]
-        segments = read_segments(worker.spec, item) if item["kind"] == "video" else ()
-        for part in cut_unit(unit, segments) if len(segments) > 1 else [unit]:
-            result = worker(part)
-            assert not result.error
-            assert not result.fatal
-    root = worker.spec.source_root
+        result = worker(unit)
+        results = [worker(part) for part in cut_unit(unit, result.segments)] if result.segments else [result]
+        for part in results:
+            assert not part.error
+            assert not part.fatal
+    root = worker.run_spec.source_root
     rows = worker.manifest.table().to_pylist()
     return {(row["source_uri"].removeprefix(root) + (row["source_member"] or "")): row for row in rows}
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    """Pictures, a shard of two, and a film of several segments."""
+    """Images, a shard of two, and a video of several segments."""
     source = tmp_path / "in"
     for index in range(6):
-        write_picture(source / f"a{index}.png", seed=index)
+        write_image(source / f"a{index}.png", seed=index)
     with tarfile.open(source / "shard.tar", "w") as shard:
         for index in range(2):
             shard.add(source / f"a{index}.png", f"{index}.png")
-    write_video(source / "film.mp4", moving_frames(120, 64, 48), options={"g": "5"})
+    write_video(source / "video.mp4", moving_frames(120, 64, 48), options={"g": "5"})
     return source
 
 
@@ -78,8 +76,8 @@ def test_the_same_bytes_come_out_as_from_a_disk(s3: S3Server, local: Path, remot
         assert {row["status"] for row in found.values()} == {"ok"}
         hashes = {name: row["output_sha256"] for name, row in found.items()}
         assert hashes == {name: row["output_sha256"] for name, row in expected.items()}
-        film = Folder(f"{remote}/out").read_bytes("film.mp4")
-        assert hashlib.sha256(film).hexdigest() == hashes["film.mp4"]
+        video = Folder(f"{remote}/out").read_bytes("video.mp4")
+        assert hashlib.sha256(video).hexdigest() == hashes["video.mp4"]
         assert verify(Folder(f"{remote}/out")).is_whole
 
 
@@ -104,5 +102,5 @@ def test_a_storage_that_is_away_fails_the_unit_and_no_file(s3: S3Server, remote:
             down = True
             results = [worker(unit) for unit in units]
             down = False
-            assert all(result.is_away and "clock" in result.error for result in results), results
+            assert all(result.storage_is_away and "clock" in result.error for result in results), results
             assert not worker.manifest.table().num_rows

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from job_runner import check_invariants, read_manifest, visible_files, write_picture
+from job_runner import check_invariants, read_manifest, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 from planning import units_of
@@ -43,11 +43,11 @@ def stylize(worker: Worker) -> dict[str, dict[str, object]]:
 
 def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_picture(source / "a.png")
-    write_picture(source / "deep" / "b.jpg")
+    write_image(source / "a.png")
+    write_image(source / "deep" / "b.jpg")
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "empty.png").touch()
-    (source / "text.mp4").write_text("no film")
+    (source / "text.mp4").write_text("no video")
     write_video(source / "c.mp4", moving_frames(5, 64, 48), sounds=[Sound()])
     rows = stylize(make_worker(source, output))
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -67,16 +67,16 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     )
 
 
-def test_an_animation_among_images_becomes_a_film_of_as_many_frames(folders: tuple[Path, Path]) -> None:
+def test_an_animation_among_images_becomes_a_video_of_as_many_frames(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_picture(source / "a.png")
+    write_image(source / "a.png")
     frames = [Image.fromarray(picture) for picture in moving_frames(7, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:], duration=70)
     rows = stylize(make_worker(source, output))
     assert rows["moves.webp"]["kind"] == "video"
     assert rows["moves.webp"]["num_frames"] == 7
-    with av.open(str(output / "moves.webp.mp4")) as film:
-        times = [float(frame.time) for frame in film.decode(video=0)]
+    with av.open(str(output / "moves.webp.mp4")) as video:
+        times = [float(frame.time) for frame in video.decode(video=0)]
     np.testing.assert_allclose(times, np.arange(7) * 0.07, atol=1e-3)
 
 
@@ -91,7 +91,7 @@ def test_an_output_that_only_opening_the_file_reveals_never_replaces_another(
         write_video(source / name, moving_frames(3, 32, 32))
     Image.new("RGBA", (20, 20)).save(source / "glass.png")
     (source / "glass.png").rename(source / "glass.jpg")
-    write_picture(source / "glass.jpg.png")
+    write_image(source / "glass.jpg.png")
     rows = stylize(make_worker(source, output))
     collided = {name for name, row in rows.items() if row["error_type"] == "OutputCollisionError"}
     assert collided == {"moves.gif", "glass.jpg"}
@@ -102,8 +102,8 @@ def test_an_output_that_only_opening_the_file_reveals_never_replaces_another(
 def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for index in range(5):
-        write_picture(source / f"{index}.jpg", 40 + 8 * (index // 2), 32, seed=index)
-    write_video(source / "film.mp4", moving_frames(12, 64, 48))
+        write_image(source / f"{index}.jpg", 40 + 8 * (index // 2), 32, seed=index)
+    write_video(source / "video.mp4", moving_frames(12, 64, 48))
     hashes = []
     for run in ("first", "second"):
         rows = stylize(make_worker(source, tmp_path / run))
@@ -114,7 +114,7 @@ def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_unit_done_twice_leaves_each_row_once(folders: tuple[Path, Path]) -> None:
     source, output = folders
     for index in range(3):
-        write_picture(source / f"{index}.png", seed=index)
+        write_image(source / f"{index}.png", seed=index)
     worker = make_worker(source, output)
     (unit,) = units_of(worker)
     worker(unit)
@@ -122,10 +122,10 @@ def test_a_unit_done_twice_leaves_each_row_once(folders: tuple[Path, Path]) -> N
     assert len(check_invariants(output)) == 3
 
 
-def test_resize_shrinks_images_and_films_to_the_longer_side(folders: tuple[Path, Path]) -> None:
+def test_resize_shrinks_images_and_videos_to_the_longer_side(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_picture(source / "wide.png", 200, 100)
-    write_picture(source / "small.png", 30, 20)
+    write_image(source / "wide.png", 200, 100)
+    write_image(source / "small.png", 30, 20)
     write_video(source / "tall.mp4", moving_frames(3, 90, 160))
     rows = stylize(make_worker(source, output, resize={"max_side": 80}))
     assert (rows["wide.png"]["output_width"], rows["wide.png"]["output_height"]) == (80, 40)
@@ -133,12 +133,12 @@ def test_resize_shrinks_images_and_films_to_the_longer_side(folders: tuple[Path,
     assert (rows["tall.mp4"]["output_width"], rows["tall.mp4"]["output_height"]) == (44, 80)  # 4:2:0 is even
 
 
-def test_a_damaged_film_leaves_no_output_and_says_what_to_do(folders: tuple[Path, Path]) -> None:
+def test_a_damaged_video_leaves_no_output_and_says_what_to_do(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_video(source / "film.mp4", moving_frames(40, 64, 48))
-    data = bytearray((source / "film.mp4").read_bytes())
-    (source / "film.mp4").write_bytes(data[: len(data) // 2])
-    row = stylize(make_worker(source, output))["film.mp4"]
+    write_video(source / "video.mp4", moving_frames(40, 64, 48))
+    data = bytearray((source / "video.mp4").read_bytes())
+    (source / "video.mp4").write_bytes(data[: len(data) // 2])
+    row = stylize(make_worker(source, output))["video.mp4"]
     assert row["status"] == "failed"
     assert row["output_uri"] is None
     assert not [path for path in visible_files(output) if path.suffix == ".mp4"]
@@ -149,8 +149,8 @@ def test_a_picture_beyond_the_memory_is_a_failed_row_with_the_remedy(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = folders
-    write_picture(source / "big.png", 400, 400)
-    write_picture(source / "small.png", 16, 16)
+    write_image(source / "big.png", 400, 400)
+    write_image(source / "small.png", 16, 16)
     worker = make_worker(
         source, output, model={"kind": "johnson", "checkpoint": "starry_night", "device": "cpu"}
     )
@@ -166,7 +166,7 @@ def test_a_full_disk_is_fatal_and_blames_no_file(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = folders
-    write_picture(source / "a.png")
+    write_image(source / "a.png")
     worker = make_worker(source, output)
 
     def full(*_: object) -> None:
@@ -180,7 +180,7 @@ def test_a_full_disk_is_fatal_and_blames_no_file(
 
 def test_an_unforeseen_error_of_the_network_is_reported_and_writes_no_row(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_picture(source / "a.png")
+    write_image(source / "a.png")
     worker = make_worker(source, output)
 
     def broken(frames_nhwc: np.ndarray, styles: object = ()) -> np.ndarray:
@@ -197,17 +197,17 @@ def test_an_unforeseen_error_of_the_network_is_reported_and_writes_no_row(folder
 )
 def test_any_file_name_survives(folders: tuple[Path, Path], name: str) -> None:
     source, output = folders
-    write_picture(source / name)
-    film = name.replace(".png", ".mp4")
-    write_video(source / film, moving_frames(3, 32, 32))
+    write_image(source / name)
+    video = name.replace(".png", ".mp4")
+    write_video(source / video, moving_frames(3, 32, 32))
     rows = stylize(make_worker(source, output))
-    assert rows[name]["status"] == rows[film]["status"] == "ok"
+    assert rows[name]["status"] == rows[video]["status"] == "ok"
     assert hashlib.sha256((output / name).read_bytes()).hexdigest() == rows[name]["output_sha256"]
 
 
 def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) -> None:
     source, output = folders
-    write_picture(source / "a.png")
+    write_image(source / "a.png")
     (source / "bad.png").write_bytes(b"x")
     write_video(source / "b.mp4", moving_frames(9, 32, 32))
     worker = make_worker(source, output)
@@ -225,7 +225,7 @@ def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) ->
 def test_workers_that_stand_elsewhere_find_relative_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     monkeypatch.chdir(tmp_path)
     spec = new_run_spec(
         StylizeConfig(input="in", output="out", model={"kind": "identity"}), Source.open("in").root

@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
-from job_runner import write_picture
+from job_runner import write_image
 from PIL import Image
 
 from nst_ops.config import ConfigError
@@ -24,7 +24,7 @@ def config_of(images: Path | str, mode: str = "each", **more: object) -> StyleCo
 
 def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "deep/er/c.webp", ".hidden.png", ".trash/d.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "LICENCE.txt").write_text("free")
     styles = read_styles(config_of(tmp_path, side=64))
     assert [style.name for style in styles] == ["a", "b", "deep_er_c"]
@@ -33,7 +33,7 @@ def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_one_picture_by_its_own_name_on_any_file_system(tmp_path: Path) -> None:
-    write_picture(tmp_path / "wave.png", 40, 40, seed=1)
+    write_image(tmp_path / "wave.png", 40, 40, seed=1)
     MemoryFileSystem().pipe("/styles/of mine/wave.png", (tmp_path / "wave.png").read_bytes())
     (local,) = read_styles(config_of(tmp_path / "wave.png", "one", side=40))
     (remote,) = read_styles(config_of("memory://styles/of mine/wave.png", "one", side=40))
@@ -47,7 +47,7 @@ def test_one_picture_by_its_own_name_on_any_file_system(tmp_path: Path) -> None:
     ("size", "expected"), [((300, 200), (96, 64)), ((20, 40), (64, 128)), ((1000, 10), (256, 3))]
 )
 def test_the_shorter_side_is_what_was_asked_for(tmp_path, size, expected):
-    write_picture(tmp_path / "a.png", *size)
+    write_image(tmp_path / "a.png", *size)
     (style,) = read_styles(config_of(tmp_path, side=64))
     assert style.pixels_hwc.shape[1::-1] == expected
 
@@ -60,10 +60,10 @@ def test_transparent_parts_are_white(tmp_path: Path) -> None:
 
 def test_names_that_meet_keep_their_extension(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     assert StyleImages.open(config_of(tmp_path)).names == ("a.jpg", "a.png", "b")
-    write_picture(tmp_path / "a_b.png")
-    write_picture(tmp_path / "a" / "b.png")
+    write_image(tmp_path / "a_b.png")
+    write_image(tmp_path / "a" / "b.png")
     with pytest.raises(ConfigError, match=r"two style pictures would be named 'a_b\.png': rename one"):
         StyleImages.open(config_of(tmp_path))
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_a_style_is_refused_with_its_name(tmp_path: Path) -> None
         StyleImages.open(config_of(tmp_path))
     with pytest.raises(ConfigError, match="nosuchscheme"):
         StyleImages.open(config_of("nosuchscheme://styles"))
-    write_picture(tmp_path / "good.png")
+    write_image(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"words")
     with pytest.raises(ConfigError, match=r"bad\.png' cannot be read"):
         StyleImages.open(config_of(tmp_path))
@@ -100,7 +100,7 @@ def test_what_cannot_be_a_style_is_refused_with_its_name(tmp_path: Path) -> None
 
 def test_several_pictures_are_not_one_style(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     with pytest.raises(ConfigError, match=r"holds 2 pictures.*--style\.mode each .* or random"):
         StyleImages.open(config_of(tmp_path, "one"))
     assert StyleImages.open(config_of(tmp_path / "a.png", "one")).names == ("a",)
@@ -108,7 +108,7 @@ def test_several_pictures_are_not_one_style(tmp_path: Path) -> None:
 
 def test_a_fingerprint_stands_for_the_pictures_and_costs_no_reading_of_all(tmp_path: Path) -> None:
     for index in range(200):
-        write_picture(tmp_path / f"{index:03}.png", seed=index)
+        write_image(tmp_path / f"{index:03}.png", seed=index)
     pictures = StyleImages.open(config_of(tmp_path))
     assert pictures.fingerprint.startswith("200 pictures, ")
     assert StyleImages.open(config_of(tmp_path, "random", seed=3)).fingerprint == pictures.fingerprint
@@ -127,7 +127,7 @@ def test_a_fingerprint_stands_for_the_pictures_and_costs_no_reading_of_all(tmp_p
 
 @pytest.mark.skipif(os.name != "posix", reason="names that are no text")
 def test_a_name_that_is_no_text_can_be_a_style(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     os.rename(tmp_path / "a.png", os.fsencode(str(tmp_path)) + b"/caf\xe9.png")
     (style,) = read_styles(config_of(tmp_path, "one", side=32))
     assert style.name == "caf_"

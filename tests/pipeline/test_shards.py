@@ -1,4 +1,4 @@
-"""Shards in a worker, without Ray: what is painted, what comes along, what is recorded."""
+"""Shards in a worker, without Ray: what is stylized, what comes along, what is recorded."""
 
 import hashlib
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from job_runner import read_manifest, visible_files, write_picture
+from job_runner import read_manifest, visible_files, write_image
 from media_factory import moving_frames
 from PIL import Image
 from planning import units_of
@@ -65,7 +65,7 @@ def stylize(worker: Worker, shard: str = "", extra: Sequence[dict[str, object]] 
 
 def check_rows(worker: Worker) -> dict[str, Row]:
     """Each image in each style once, and every ok row's image in its shard with its hash; no other image."""
-    output, several = Path(worker.config.output), len(worker.spec.choice.names) > 1
+    output, several = Path(worker.config.output), len(worker.run_spec.choice.names) > 1
     rows = read_manifest(output)
     keys = [(row["item_id"], row["style"]) for row in rows]
     assert len(keys) == len(set(keys))
@@ -155,7 +155,7 @@ def test_the_same_shard_gives_the_same_bytes(tmp_path):
 
 def test_a_shard_is_decoded_once_for_all_styles(source, tmp_path, monkeypatch):
     for name in ("amber", "navy"):
-        write_picture(tmp_path / "styles" / f"{name}.png", seed=len(name))
+        write_image(tmp_path / "styles" / f"{name}.png", seed=len(name))
     write_tar(source / "0.tar", SAMPLES)
     worker = make_worker(source, tmp_path / "styles")
     decoded: Counter[bytes] = Counter()
@@ -186,7 +186,7 @@ def test_bad_images_are_left_out_with_their_labels(source):
         *[("bad.png", b"no picture"), ("bad.cls", b"9")],
         *[("empty.jpg", b""), ("empty.cls", b"9")],
         *[("half.left.png", image_bytes(7)), ("half.right.png", image_bytes(8)[:99]), ("half.cls", b"8")],
-        *[("moves.gif", (source / "moves.gif").read_bytes()), ("film.mp4", b"frames"), ("film.cls", b"9")],
+        *[("moves.gif", (source / "moves.gif").read_bytes()), ("video.mp4", b"frames"), ("video.cls", b"9")],
         *SAMPLES[3:],
     ]
     (source / "moves.gif").unlink()
@@ -198,10 +198,10 @@ def test_bad_images_are_left_out_with_their_labels(source):
         "empty.jpg": "EmptyFileError",
         "half.right.png": "UnreadableImageError",
         "moves.gif": "UnsupportedMediaError",
-        "film.mp4": "UnsupportedMediaError",
+        "video.mp4": "UnsupportedMediaError",
     }
     assert "shards.format files" in str(rows["moves.gif"]["error_message"])
-    assert "as a file of its own" in str(rows["film.mp4"]["error_message"])
+    assert "as a file of its own" in str(rows["video.mp4"]["error_message"])
     samples = read_webdataset(source.parent / "out/0.tar")
     assert [sample["__key__"] for sample in samples] == ["a", "half", "b", "c"]
     assert samples[1].keys() - {"__local_path__"} == {"__key__", "left.png", "cls"}
@@ -318,7 +318,7 @@ def test_a_shard_becomes_files_below_a_folder_of_its_name(source):
 
 def test_image_files_become_a_tar(source):
     for name in ("cats/a.png", "cats/a.v2.png", "cats/a_v2.png", "dogs/b.png"):
-        write_picture(source / name, seed=len(name))
+        write_image(source / name, seed=len(name))
     (source / "bad.png").write_bytes(b"no picture")
     extra = [{}, *({"label": n, "names": [str(n)]} for n in range(4))]
     rows = stylize(make_worker(source, shards={"format": "webdataset"}), "images-000000-ab12", extra)
@@ -336,9 +336,9 @@ def test_image_files_become_a_tar(source):
 
 def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
     for name in ("amber", "navy"):
-        write_picture(tmp_path / "styles" / f"{name}.png")
-    write_picture(source / "a.png")
-    write_picture(source / "deep" / "b.jpg")
+        write_image(tmp_path / "styles" / f"{name}.png")
+    write_image(source / "a.png")
+    write_image(source / "deep" / "b.jpg")
     frames = [Image.fromarray(picture) for picture in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:])
     worker = make_worker(source, tmp_path / "styles", shards={"format": "parquet"})
@@ -357,7 +357,7 @@ def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
 
 
 def test_a_storage_that_does_not_answer_blames_no_image(source, monkeypatch):
-    write_picture(source / "a.png")
+    write_image(source / "a.png")
     write_tar(source / "0.tar", SAMPLES)
     worker = make_worker(source, shards={"format": "webdataset"})
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from job_runner import write_picture
+from job_runner import write_image
 
 from nst_ops.collection.run_lock import write_run_record
 from nst_ops.config import StylizeConfig
@@ -15,7 +15,7 @@ from nst_ops.storage import Folder
 @pytest.fixture
 def spec(tmp_path: Path) -> RunSpec:
     """A run whose driver has written ``run.json``."""
-    write_picture(tmp_path / "in/1.png")
+    write_image(tmp_path / "in/1.png")
     config = StylizeConfig(
         input=str(tmp_path / "in"), output=str(tmp_path / "out"), model={"kind": "identity"}
     )

@@ -1,11 +1,11 @@
-"""Whole runs with style pictures on Ray: every row there, every style where it belongs, on any pool."""
+"""Whole runs with style images on Ray: every row there, every style where it belongs, on any pool."""
 
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from job_runner import check_invariants, read_manifest, visible_files, write_picture
+from job_runner import check_invariants, read_manifest, visible_files, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image
 
@@ -29,18 +29,18 @@ def config_of(
 def fill(source: Path) -> None:
     for folder in ("cats", "dogs"):
         for index in range(4):
-            write_picture(source / folder / f"{index}.png", 40, 30, seed=index)
+            write_image(source / folder / f"{index}.png", 40, 30, seed=index)
 
 
 def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
-    write_video(source / "film.mp4", moving_frames(4, 48, 32))
+    write_video(source / "video.mp4", moving_frames(4, 48, 32))
     (source / "bad.jpg").write_bytes(b"no picture")
     (source / "notes.txt").write_text("no medium")
-    write_picture(source / "x.png")
+    write_image(source / "x.png")
     (source / "x.png").rename(source / "x.gif")
-    write_picture(source / "x.gif.png")
+    write_image(source / "x.gif.png")
     config = config_of(tmp_path, styles, vit_adain, style={"mode": "each"}, units={"images": 8})
 
     preflight = stylize_collection(config.model_copy(update={"dry_run": True})).table()
@@ -58,7 +58,7 @@ def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path,
     assert "files x 3 styles" in summary.table()
     assert summary.exit_code == 3
     assert Counter(row["style"] for row in rows) == {"amber": 13, "moss": 13, "navy": 13}
-    tree = {"cats", "dogs", "film.mp4", "x.gif.png"}
+    tree = {"cats", "dogs", "video.mp4", "x.gif.png"}
     for style in ("amber", "moss", "navy"):
         assert {path.name for path in (output / style).iterdir()} == tree
     one = [np.asarray(Image.open(output / style / "cats/0.png")) for style in ("amber", "moss", "navy")]
@@ -96,8 +96,8 @@ def test_a_random_style_is_the_same_on_any_number_of_workers(
         )
         assert stylize_collection(config).exit_code == 0
         output = tmp_path / f"out {count}"
-        painted = [path for path in visible_files(output) if path.parent.parent == output]
-        assert {path.relative_to(output) for path in painted if path.suffix == ".png"} >= {
+        stylized = [path for path in visible_files(output) if path.parent.parent == output]
+        assert {path.relative_to(output) for path in stylized if path.suffix == ".png"} >= {
             path.relative_to(tmp_path / "in") for path in visible_files(tmp_path / "in")
         }  # class folders are kept
         rows = read_manifest(output)
@@ -130,7 +130,7 @@ def test_what_does_not_go_together_is_refused_before_any_work(
 
 def test_a_style_whose_folder_the_run_needs_is_refused(tmp_path: Path, vit_adain: Path) -> None:
     fill(tmp_path / "in")
-    write_picture(tmp_path / "styles" / "manifest.png")
+    write_image(tmp_path / "styles" / "manifest.png")
     config = config_of(tmp_path, tmp_path / "styles", vit_adain, style={"mode": "each"})
     with pytest.raises(ConfigError, match=r"'manifest\.png' would get the folder 'manifest'"):
         stylize_collection(config)

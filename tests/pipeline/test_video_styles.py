@@ -1,4 +1,4 @@
-"""A film in several styles: decoded once for a few, the same films as alone, each with its own fate."""
+"""A video in several styles: decoded once for a few, the same videos as alone, each with its own fate."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,9 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from job_runner import check_invariants, write_picture
+from job_runner import check_invariants, write_image
 from media_factory import Sound, moving_frames, write_video
-from nst_ops.pipeline.cutting import left_to_do
 from planning import units_of
 
 from nst_ops.collection.constants import SEGMENTS
@@ -19,6 +18,7 @@ from nst_ops.config import StylizeConfig
 from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import cut_segments, read_index
 from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.pipeline.video_segments import unfinished
 from nst_ops.pipeline.worker import Worker
 
 NUM_FRAMES = 30
@@ -26,17 +26,17 @@ NUM_FRAMES = 30
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A film with sound and a keyframe every ten frames."""
+    """A video with sound and a keyframe every ten frames."""
     (tmp_path / "in").mkdir()
     options = {"g": "10", "preset": "veryfast"}
-    film = tmp_path / "in" / "film.mp4"
-    write_video(film, moving_frames(NUM_FRAMES, 48, 32), options=options, sounds=[Sound(duration_s=1.2)])
+    video = tmp_path / "in" / "video.mp4"
+    write_video(video, moving_frames(NUM_FRAMES, 48, 32), options=options, sounds=[Sound(duration_s=1.2)])
     return tmp_path / "in"
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the pictures that are decoded."""
+    """Counts the frames that are decoded."""
     counter: Counter[str] = Counter()
     pictures = FrameDecoder.pictures
 
@@ -63,10 +63,10 @@ def make_worker(source: Path, output: str, styles: Path, vit_adain: Path, mode: 
 
 
 def cut(worker: Worker) -> list[WorkUnit]:
-    """The film in three segments."""
+    """The video in three segments."""
     (unit,) = units_of(worker)
-    index = read_index(f"{worker.config.input}/film.mp4")
-    return cut_unit(unit, cut_segments(index, 0.4, worker.smoother().lead, worker.selection))
+    index = read_index(f"{worker.config.input}/video.mp4")
+    return cut_unit(unit, cut_segments(index, 0.4, worker.new_smoother().lead, worker.selection))
 
 
 def stylize(worker: Worker, units: list[WorkUnit]) -> dict[str, dict[str, object]]:
@@ -77,19 +77,19 @@ def stylize(worker: Worker, units: list[WorkUnit]) -> dict[str, dict[str, object
     return check_invariants(Path(worker.config.output))
 
 
-def pictures_of(path: object) -> np.ndarray:
-    with av.open(str(path)) as film:
-        return np.stack([frame.to_ndarray() for frame in film.decode(video=0)])
+def frames_of(path: object) -> np.ndarray:
+    with av.open(str(path)) as video:
+        return np.stack([frame.to_ndarray() for frame in video.decode(video=0)])
 
 
-def test_a_film_in_five_styles_is_decoded_twice_and_equals_films_made_alone(
+def test_five_styles_of_a_video_are_decoded_twice(
     source: Path, styles: Path, vit_adain: Path, tmp_path: Path, decoded: Counter[str]
 ) -> None:
     for path in styles.iterdir():
         (tmp_path / "styles" / path.name).parent.mkdir(exist_ok=True)
         (tmp_path / "styles" / path.name).write_bytes(path.read_bytes())
     for seed, name in enumerate(("noise", "more noise")):
-        write_picture(tmp_path / "styles" / f"{name}.png", seed=seed)
+        write_image(tmp_path / "styles" / f"{name}.png", seed=seed)
     together = make_worker(source, "together", tmp_path / "styles", vit_adain)
     seconds = 0.0
     for unit in units_of(together):
@@ -107,7 +107,7 @@ def test_a_film_in_five_styles_is_decoded_twice_and_equals_films_made_alone(
         assert row["output_sha256"] == hashes[name]
 
 
-def test_an_output_that_cannot_be_written_costs_its_own_style_and_damage_all(
+def test_a_bad_output_fails_its_style_and_damage_fails_all(
     source: Path, styles: Path, vit_adain: Path
 ) -> None:
     worker = make_worker(source, "out", styles, vit_adain)
@@ -118,8 +118,8 @@ def test_an_output_that_cannot_be_written_costs_its_own_style_and_damage_all(
     failed = [row["style"] for row in worker.manifest.table().to_pylist() if row["status"] == "failed"]
     assert failed == ["moss"]
 
-    data = (source / "film.mp4").read_bytes()
-    (source / "film.mp4").write_bytes(data[: len(data) // 2])
+    data = (source / "video.mp4").read_bytes()
+    (source / "video.mp4").write_bytes(data[: len(data) // 2])
     cut_off = make_worker(source, "cut off", styles, vit_adain)
     stylize(cut_off, units_of(cut_off))
     rows = cut_off.manifest.table().to_pylist()
@@ -127,7 +127,7 @@ def test_an_output_that_cannot_be_written_costs_its_own_style_and_damage_all(
     assert not list(Path(cut_off.config.output).rglob("*.mp4"))
 
 
-def test_a_film_in_segments_and_styles_that_was_killed_goes_on(
+def test_a_video_in_segments_and_styles_goes_on_after_a_kill(
     source: Path, styles: Path, vit_adain: Path, decoded: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make_worker(source, "whole", styles, vit_adain)
@@ -144,11 +144,11 @@ def test_a_film_in_segments_and_styles_that_was_killed_goes_on(
         patch.setattr("nst_ops.pipeline.video_segments.SegmentRecord", die)
         with pytest.raises(KeyboardInterrupt):
             killed(units[1])
-    moss = killed.output.path(f"{SEGMENTS}/{units[0].film_in('moss')}/00000.json")
+    moss = killed.output.path(f"{SEGMENTS}/{units[0].video_in('moss')}/00000.json")
     Path(moss).unlink()  # as if it had died after the record of the first style
 
     worker = make_worker(source, "parts", styles, vit_adain)
-    left = left_to_do(cut(worker), worker.output)
+    left = unfinished(cut(worker), worker.output)
     (first,) = units[0].items
     assert left == [replace(units[0], items=({**first, "styles": ("moss",)},)), *units[1:]]
     decoded.clear()
@@ -158,15 +158,15 @@ def test_a_film_in_segments_and_styles_that_was_killed_goes_on(
     assert len({row["unit_id"] for row in rows.values()}) == 3
     assert not list((source.parent / "parts" / SEGMENTS).glob("*"))
     for name, row in rows.items():
-        difference = pictures_of(row["output_uri"]).astype(int) - pictures_of(expected[name]["output_uri"])
+        difference = frames_of(row["output_uri"]).astype(int) - frames_of(expected[name]["output_uri"])
         assert np.abs(difference).max() <= 1
 
 
-def test_a_style_that_fails_in_a_segment_fails_its_own_film(
+def test_a_style_that_fails_in_a_segment_fails_its_own_video(
     source: Path, styles: Path, vit_adain: Path, tmp_path: Path
 ) -> None:
     for name in ("good", "soon_bad"):
-        write_picture(tmp_path / "styles" / f"{name}.png")
+        write_image(tmp_path / "styles" / f"{name}.png")
     worker = make_worker(source, "out", tmp_path / "styles", vit_adain)
     units = cut(worker)
     (tmp_path / "styles" / "soon_bad.png").write_bytes(b"overwritten since the run began")

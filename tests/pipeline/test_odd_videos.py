@@ -1,4 +1,4 @@
-"""Films that are odd or broken, painted and smoothed: each is a film or a row that says why not."""
+"""Videos that are odd or broken, stylized and smoothed: each is a video or a row that says why not."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +29,7 @@ def stylize(source: Path, output: Path, network: Path, **sections: object) -> di
     return check_invariants(output)
 
 
-def test_every_odd_film_comes_back_whole(tmp_path: Path, network: Path) -> None:
+def test_every_odd_video_comes_back_whole(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     pictures = moving_frames(8, 48, 32)
@@ -57,13 +57,13 @@ def test_every_odd_film_comes_back_whole(tmp_path: Path, network: Path) -> None:
         assert times(tmp_path / "out" / name) == times(source / name)
 
 
-def test_what_is_no_film_says_so(tmp_path: Path, network: Path) -> None:
+def test_what_is_no_video_says_so(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     (source / "empty.mp4").touch()
-    (source / "text.mkv").write_text("no film")
-    film = write_video(tmp_path / "film.mp4", moving_frames(40, 64, 48))
-    data = film.read_bytes()
+    (source / "text.mkv").write_text("no video")
+    video = write_video(tmp_path / "video.mp4", moving_frames(40, 64, 48))
+    data = video.read_bytes()
     (source / "cut off.mp4").write_bytes(data[: len(data) // 2])
     rows = stylize(source, tmp_path / "out", network)
     assert {name: row["error_type"] for name, row in rows.items()} == {
@@ -74,20 +74,20 @@ def test_what_is_no_film_says_so(tmp_path: Path, network: Path) -> None:
     assert [path for path in (tmp_path / "out").rglob("*.m*") if path.is_file()] == []
 
 
-def test_a_folder_of_frames_holds_what_the_film_would(tmp_path: Path, network: Path) -> None:
+def test_a_folder_of_frames_holds_what_the_video_would(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    write_video(source / "film.mp4", moving_frames(6, 48, 32), sounds=[Sound()])
+    write_video(source / "video.mp4", moving_frames(6, 48, 32), sounds=[Sound()])
     lossless = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p"}
-    stylize(source, tmp_path / "film", network, video=lossless)
+    stylize(source, tmp_path / "video", network, video=lossless)
     rows = stylize(source, tmp_path / "frames", network, video={"container": "frames"})
     (row,) = rows.values()
-    assert str(row["output_uri"]).endswith("film.mp4.frames/frames.csv")
+    assert str(row["output_uri"]).endswith("video.mp4.frames/frames.csv")
     assert "sound" in str(row["note"])
     folder = Path(str(row["output_uri"])).parent
     assert len(list(folder.glob("*.png"))) == row["num_frames"] == 6
     for picture, frame in zip(
-        sorted(folder.glob("*.png")), decoded(tmp_path / "film" / "film.mp4"), strict=True
+        sorted(folder.glob("*.png")), decoded(tmp_path / "video" / "video.mp4"), strict=True
     ):
         written = frame.to_ndarray(format="rgb24").astype(int)
         assert np.abs(np.asarray(Image.open(picture), int) - written).mean() < 2
@@ -97,11 +97,11 @@ def test_side_by_side_shows_the_source_at_the_left(tmp_path: Path, network: Path
     source = tmp_path / "in"
     source.mkdir()
     pictures = moving_frames(6, 64, 48)
-    write_video(source / "film.mp4", pictures)
+    write_video(source / "video.mp4", pictures)
     video = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p", "side_by_side": True}
     (row,) = stylize(source, tmp_path / "out", network, video=video).values()
     assert (row["width"], row["output_width"], row["output_height"]) == (64, 128, 48)
-    for frame, picture in zip(decoded(tmp_path / "out" / "film.mp4"), pictures, strict=True):
+    for frame, picture in zip(decoded(tmp_path / "out" / "video.mp4"), pictures, strict=True):
         shown = frame.to_ndarray(format="rgb24").astype(int)
         assert np.abs(shown[:, :64] - picture).mean() < 6
         assert np.abs(shown[:, 64:] - picture).mean() > 20

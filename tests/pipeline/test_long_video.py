@@ -1,4 +1,4 @@
-"""A film of half an hour, killed three times: it goes on inside, and equals the film that was never cut."""
+"""A video of half an hour, killed three times: it goes on inside, and equals the video that was never cut."""
 
 import os
 import signal
@@ -37,18 +37,18 @@ def kill_after_a_segment(command: list[str], output: Path) -> None:
 
 
 def sound(path: Path) -> list[tuple[int, bytes]]:
-    with av.open(str(path)) as film:
-        return [(packet.pts, bytes(packet)) for packet in film.demux(audio=0) if packet.size]
+    with av.open(str(path)) as video:
+        return [(packet.pts, bytes(packet)) for packet in video.demux(audio=0) if packet.size]
 
 
 @pytest.mark.ray
-def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(
+def test_a_video_of_half_an_hour_killed_three_times_equals_the_uncut_one(
     cluster: str, tmp_path: Path, network: Path
 ) -> None:
     source = tmp_path / "in"
     source.mkdir()
     write_video(
-        source / "film.mp4",
+        source / "video.mp4",
         moving_frames(120, 48, 32) * (NUM_FRAMES // 120),
         time_base=Fraction(1, FRAMES_PER_SECOND),
         options={"g": "20", "preset": "ultrafast"},
@@ -73,14 +73,14 @@ def test_a_film_of_half_an_hour_killed_three_times_equals_the_uncut_one(
     assert whole.returncode == 0, whole.stderr
 
     for output in (cut, uncut):
-        row = check_invariants(output)["film.mp4"]
+        row = check_invariants(output)["video.mp4"]
         assert (row["status"], row["num_frames"], row["attempts"]) == ("ok", NUM_FRAMES, 1)
         assert not [path for path in output.rglob("*") if path.name.startswith(".")]
-    with av.open(str(cut / "film.mp4")) as joined, av.open(str(uncut / "film.mp4")) as one_pass:
+    with av.open(str(cut / "video.mp4")) as joined, av.open(str(uncut / "video.mp4")) as one_pass:
         num_compared = 0
         for ours, theirs in zip(joined.decode(video=0), one_pass.decode(video=0), strict=True):
             assert (ours.pts, ours.duration) == (theirs.pts, theirs.duration)
             assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
             num_compared += 1
     assert num_compared == NUM_FRAMES
-    assert sound(cut / "film.mp4") == sound(uncut / "film.mp4") == sound(source / "film.mp4")
+    assert sound(cut / "video.mp4") == sound(uncut / "video.mp4") == sound(source / "video.mp4")

@@ -1,4 +1,4 @@
-"""A worker and style pictures, without Ray: what is painted in which style, where it lies, its rows."""
+"""A worker and style images, without Ray: what is stylized in which style, where it lies, its rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from job_runner import check_invariants, visible_files, write_picture
+from job_runner import check_invariants, visible_files, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image
 from planning import plan_of, units_of
@@ -44,9 +44,9 @@ class MeanColor:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    write_picture(tmp_path / "in" / "cats" / "a.png", 40, 30, seed=0)
-    write_picture(tmp_path / "in" / "cats" / "b.png", 40, 30, seed=1)
-    write_picture(tmp_path / "in" / "dogs" / "a.png", 40, 30, seed=2)
+    write_image(tmp_path / "in" / "cats" / "a.png", 40, 30, seed=0)
+    write_image(tmp_path / "in" / "cats" / "b.png", 40, 30, seed=1)
+    write_image(tmp_path / "in" / "dogs" / "a.png", 40, 30, seed=2)
     return tmp_path / "in"
 
 
@@ -98,8 +98,8 @@ def test_each_style_paints_every_input_which_is_decoded_once(source, styles, mon
     table = worker.manifest.table()
     for row in table.to_pylist():
         if row["status"] == "ok":
-            painted = mean_color(Path(row["output_uri"]))
-            np.testing.assert_allclose(painted, style_color(styles, row["style"]), atol=2)
+            stylized = mean_color(Path(row["output_uri"]))
+            np.testing.assert_allclose(stylized, style_color(styles, row["style"]), atol=2)
     outcomes = Counter(zip(table["style"].to_pylist(), table["status"].to_pylist(), strict=True))
     assert outcomes == {(style, status): 3 if status == "ok" else 1 for style, status in outcomes}
     assert len(outcomes) == 6
@@ -114,13 +114,13 @@ def test_one_style_for_all_in_the_tree_of_the_input(source, styles):
     stylize(worker)
     assert relpaths(source.parent / "out") == relpaths(source)
     assert worker.manifest.table()["style"].to_pylist() == ["moss"] * 3
-    painted = mean_color(source.parent / "out/dogs/a.png")
-    np.testing.assert_allclose(painted, style_color(styles, "moss"), atol=2)
+    stylized = mean_color(source.parent / "out/dogs/a.png")
+    np.testing.assert_allclose(stylized, style_color(styles, "moss"), atol=2)
 
 
 def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
     for index in range(9):
-        write_picture(source / "birds" / f"{index}.png", 40, 30, seed=10 + index)
+        write_image(source / "birds" / f"{index}.png", 40, 30, seed=10 + index)
     worker = make_worker(source, styles, "random", seed=5)
     stylize(worker)
     table = worker.manifest.table().to_pylist()
@@ -129,25 +129,25 @@ def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
     assert {row["style"] for row in table} == {"amber", "moss", "navy"}
     for row in table:
         relpath = Path(row["source_uri"]).relative_to(source).as_posix()
-        assert (row["style"],) == worker.spec.choice.of(relpath)
-        painted = mean_color(Path(row["output_uri"]))
-        np.testing.assert_allclose(painted, style_color(styles, row["style"]), atol=2)
+        assert (row["style"],) == worker.run_spec.choice.of(relpath)
+        stylized = mean_color(Path(row["output_uri"]))
+        np.testing.assert_allclose(stylized, style_color(styles, row["style"]), atol=2)
 
 
-def test_films_are_painted_once_per_style(source, styles):
-    write_video(source / "film.mp4", moving_frames(5, 48, 32))
+def test_videos_are_painted_once_per_style(source, styles):
+    write_video(source / "video.mp4", moving_frames(5, 48, 32))
     frames = [Image.fromarray(picture) for picture in moving_frames(4, 48, 32)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=70)
     worker = make_worker(source, styles, "each")
     stylize(worker)
-    films = [row for row in worker.manifest.table().to_pylist() if row["kind"] == "video"]
-    assert len(films) == 2 * 3
-    for row in films:
-        film = Path(row["output_uri"])
-        assert film.parent == source.parent / "out" / row["style"]
-        with av.open(str(film)) as container:
+    videos = [row for row in worker.manifest.table().to_pylist() if row["kind"] == "video"]
+    assert len(videos) == 2 * 3
+    for row in videos:
+        video = Path(row["output_uri"])
+        assert video.parent == source.parent / "out" / row["style"]
+        with av.open(str(video)) as container:
             pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        assert len(pictures) == row["num_frames"] == (5 if film.name == "film.mp4" else 4)
+        assert len(pictures) == row["num_frames"] == (5 if video.name == "video.mp4" else 4)
         for picture in pictures:
             np.testing.assert_allclose(picture.mean((0, 1)), style_color(styles, row["style"]), atol=6)
 
@@ -173,7 +173,7 @@ def test_what_is_missing_of_an_input_is_done_and_nothing_else(source, styles):
 def test_a_changed_input_is_done_again_in_every_style(source, styles):
     worker = make_worker(source, styles, "each")
     stylize(worker)
-    write_picture(source / "cats" / "a.png", 40, 30, seed=9)
+    write_image(source / "cats" / "a.png", 40, 30, seed=9)
     plan = plan_of(worker)
     stale = plan.stale()
     assert {style for _, style in stale} == {"amber", "moss", "navy"}
@@ -184,8 +184,8 @@ def test_a_changed_input_is_done_again_in_every_style(source, styles):
 
 def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, styles, tmp_path):
     for name in ("good", "soon_bad"):
-        write_picture(tmp_path / "styles" / f"{name}.png")
-    write_video(source / "film.mp4", moving_frames(3, 48, 32))
+        write_image(tmp_path / "styles" / f"{name}.png")
+    write_video(source / "video.mp4", moving_frames(3, 48, 32))
     worker = make_worker(source, tmp_path / "styles", "each")
     (tmp_path / "styles" / "soon_bad.png").write_bytes(b"overwritten since the run began")
     stylize(worker)
@@ -200,17 +200,17 @@ def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, style
 
 
 def test_the_colors_of_the_input_can_be_kept(source, styles):
-    write_picture(source / "gray.png")
+    write_image(source / "gray.png")
     Image.open(source / "gray.png").convert("L").save(source / "gray.png")
     worker = make_worker(source, styles, "each", preserve_color=True)
     rows = stylize(worker)
     for style in ("amber", "navy"):
-        painted = np.asarray(Image.open(str(rows[f"{style}/gray.png"]["output_uri"])).convert("RGB")).astype(
+        stylized = np.asarray(Image.open(str(rows[f"{style}/gray.png"]["output_uri"])).convert("RGB")).astype(
             int
         )
-        assert np.ptp(painted, axis=2).max() == 0  # gray as its source, however colorful the style
+        assert np.ptp(stylized, axis=2).max() == 0  # gray as its source, however colorful the style
         luma = style_color(styles, style) @ np.array([0.299, 0.587, 0.114])
-        assert abs(painted.mean() - luma) < 2
+        assert abs(stylized.mean() - luma) < 2
 
 
 def test_an_optimized_picture_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
