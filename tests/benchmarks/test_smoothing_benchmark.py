@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from job_runner import write_picture
+from job_runner import write_image
 from media_factory import natural_image, write_video
 from PIL import Image
 from vgg_factory import write_vgg19
@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``style.png``, ``vgg.safetensors`` and ``pan.mp4``."""
     folder = tmp_path_factory.mktemp("inputs")
-    write_picture(folder / "style.png", 40, 32)
+    write_image(folder / "style.png", 40, 32)
     write_vgg19(folder / "vgg.safetensors")
     write_video(folder / "pan.mp4", pan())
     return folder

@@ -41,7 +41,9 @@ def test_rows_wait_while_the_storage_is_away(images: Path) -> None:
     worker = make_worker(images, model={"kind": "identity"}, workers={"attempts": 1})
     units = run_units(worker, images=1)
     away, broken, done = units.take(), units.take(), units.take()
-    assert away and broken and done
+    assert away
+    assert broken
+    assert done
     assert units.take() is None
     assert not units.finished
     units.settle(worker(done))

@@ -227,9 +227,7 @@ def test_two_workers_that_both_join_leave_one_video(
     assert [path.name for path in visible_files(tmp_path / "out") if path.suffix == ".mp4"] == ["video.mp4"]
 
 
-def test_a_segment_that_fails_fails_the_video(
-    source: Path, tmp_path: Path, network: Path
-) -> None:
+def test_a_segment_that_fails_fails_the_video(source: Path, tmp_path: Path, network: Path) -> None:
     video = source / "video.mp4"
     worker = make_worker(source, tmp_path / "out", network)
     units = cut(worker, 1.0)
