@@ -50,6 +50,7 @@ check: setup ## check style, types, and which package imports which
 	$(BIN)/lint-imports --no-logo
 
 docs: setup ## write docs/configuration.md and the pictures of docs/architecture.md anew
+	$(BIN)/python docs/generate_configuration.py
 	$(BIN)/python docs/architecture.py
 
 lock: setup ## pin the newest versions that fit pyproject.toml

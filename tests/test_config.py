@@ -1,6 +1,7 @@
 """What does not fit is one clear line and exit code 2; nothing is taken by default in silence."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import ClassVar
@@ -297,3 +298,11 @@ def test_a_key_under_both_of_its_names_is_refused(yaml_file, capsys):
     with pytest.raises(SystemExit):
         parse_config(DrawConfig, ["--config", yaml_file("ink: {grey: true, gray: true}")])
     assert "'grey' is the former name of 'gray'" in capsys.readouterr().err
+
+
+def test_the_page_of_the_configuration_is_up_to_date():
+    script = ROOT / "docs/generate_configuration.py"
+    page = runpy.run_path(str(script))["page"]()
+    assert page == (ROOT / "docs/configuration.md").read_text(), f"run `python {script.relative_to(ROOT)}`"
+    for key in ("video.crf", "loss.gram.weight", "storage.endpoint_url", "page.rank_by", "json"):
+        assert f"| `{key}` | " in page

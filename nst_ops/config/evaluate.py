@@ -1,4 +1,4 @@
-"""Configuration of ``jobs/evaluate.py``."""
+"""Configuration of ``nst-ops evaluate``."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from nst_ops.config.base import JobConfig, StrictModel
 
 
 class VGGConfig(StrictModel):
-    """The VGG19 whose features judge; each tap that its weights lack is reported as not measured."""
+    """VGG19, whose features are compared; each tap that its weights lack is reported as not measured."""
 
     weights: str | None = None
-    """A local file (.safetensors, .pth) with torchvision's keys. Default: torchvision's own ImageNet
-    weights, downloaded once."""
+    """File (.safetensors, .pth) with torchvision's keys. Default: torchvision's own ImageNet weights,
+    downloaded once."""
 
 
 class TapsConfig(StrictModel):
-    """Layers of VGG19 at which pictures are compared."""
+    """Layers of VGG19 at which images are compared."""
 
     style: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    """Gram, mean/std and sliced Wasserstein errors; the defaults are those of Gatys et al. 2016."""
+    """Layers of the Gram, mean/std and sliced Wasserstein errors; by default those of Gatys et al. 2016."""
     content: tuple[str, ...] = ("relu3_1", "relu4_2")
-    """Content errors."""
+    """Layers of the content errors."""
     distribution: tuple[str, ...] = ("relu2_2", "relu3_4")
-    """Fréchet distances, of the channel means: 128 and 256 numbers for each picture."""
+    """Layers of the Fréchet distances of channel means: 128 and 256 numbers for each image."""
 
 
 class PageConfig(StrictModel):
-    """What the page shows."""
+    """Contents of the page."""
 
-    pictures: NonNegativeInt = 4
-    """Pictures shown of the best, of those around the median, and of the worst."""
+    renamed: ClassVar[dict[str, str]] = {"pictures": "images"}
+
+    images: NonNegativeInt = 4
+    """Images shown of the best, of those around the median, and of the worst."""
     rank_by: str = "gram"
-    """Metric that says which are the best: gram, mean_std, swd, palette, ssim, edge_f1, content_relu3_1."""
+    """Metric that ranks the images: gram, mean_std, swd, palette, ssim, edge_f1, content_relu3_1."""
 
 
 class ExcerptConfig(StrictModel):
-    """What of each video is looked at, with --temporal."""
+    """Part of each video that is measured, with --temporal."""
 
     start_s: NonNegativeFloat = 0.0
-    """Seconds into each stylized video."""
+    """Begin this many seconds into each stylized video."""
     num_frames: int = Field(default=60, ge=3)
     """Frames from there on, at most."""
 
@@ -50,51 +52,51 @@ _EPILOG = """\
 Any key may stand in a YAML file (--config) or on the command line; the command line wins.
 
 examples:
-  python jobs/evaluate.py --run out/photos --style starry_night.jpg --output out/photos_judged
-  python jobs/evaluate.py --run out/anime --style anime_faces --style_side 96 --output out/anime_judged
-  python jobs/evaluate.py --temporal --run out/clips --style starry_night.jpg --output out/clips_judged
+  nst-ops evaluate --run out/photos --style starry_night.jpg --output out/photos_evaluated
+  nst-ops evaluate --run out/anime --style anime_faces --style_side 96 --output out/anime_evaluated
+  nst-ops evaluate --temporal --run out/clips --style starry_night.jpg --output out/clips_evaluated
   ... --vgg.weights vgg19.safetensors --device cuda --batch_size 16
 
-Every picture of the run whose row in the manifest is ok is judged; videos are left out, and counted.
-With --temporal it is the other way round: how still each video holds, frame against frame.
-A picture whose row names a style that is among the references is held against that one alone, every
-other one against their average.
-exit codes: 0 all judged, 3 finished with some files that could not be read, 2 bad configuration,
-run or style, 1 fatal (disk full).
+Every image of the run whose row in the manifest is ok is evaluated; videos are left out, and counted.
+With --temporal it is the other way round: how steady each video is, frame against frame.
+An image whose row names a style that is among the references is compared with that one alone, every
+other image with their average.
+exit codes: 0 all evaluated, 3 finished with some files that could not be read, 2 bad configuration,
+run or style, 1 stopped or fatal (disk full).
 """
 
 
 class EvaluateConfig(JobConfig):
-    """Judge a finished run: the look of its pictures, or with --temporal how still its videos hold."""
+    """Evaluate a finished run: the look of its images, or with --temporal how steady its videos are."""
 
     epilog: ClassVar[str] = _EPILOG
 
     run: str = Field(min_length=1)
-    """OUTPUT folder of jobs/stylize_dataset.py: a path or a URI."""
+    """OUTPUT folder of nst-ops stylize: a path or a URI."""
     style: str = Field(min_length=1)
-    """Reference style picture, or a folder of them: a path or a URI."""
+    """Reference style image, or a folder of them: a path or a URI."""
     output: str = Field(min_length=1)
     """Folder to write: index.html, metrics.parquet, summary.json, plots."""
     temporal: bool = False
-    """Judge the videos of the run instead of its pictures: do they flicker?"""
+    """Evaluate the videos of the run instead of its images: do they flicker?"""
     excerpt: ExcerptConfig = ExcerptConfig()
     vgg: VGGConfig = VGGConfig()
     taps: TapsConfig = TapsConfig()
     page: PageConfig = PageConfig()
     max_side: int = Field(default=512, ge=32)
-    """Longer side in pixels at which pictures and frames are judged; smaller ones stay as they are."""
+    """Longer side in pixels at which images and frames are evaluated; smaller ones keep their size."""
     style_side: int | None = Field(default=None, ge=32)
-    """Shorter side in pixels to which style pictures are resized: their strokes should be as large as
-    the outputs'. Default: as they are, but at most 512."""
+    """Shorter side in pixels to which style images are resized: their strokes should be as large as those
+    of the outputs. Default: as they are, but at most 512."""
     style_limit: PositiveInt = 256
-    """Style pictures used at most; of more, an evenly spread choice."""
+    """Style images used at most; of more, an evenly spread choice."""
     limit: PositiveInt | None = None
-    """Pictures or videos judged at most; of more, an evenly spread choice. Default: all."""
+    """Images or videos evaluated at most; of more, an evenly spread choice. Default: all."""
     batch_size: PositiveInt = 4
-    """Pictures of one size that the network takes at once."""
+    """Images of one size that VGG takes at once."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, cuda:1."""
+    """Device of VGG: auto (a GPU if there is one), cpu, cuda, cuda:1."""
     threads: PositiveInt = 2
-    """Threads that read and decode pictures ahead."""
+    """Threads that read and decode images ahead."""
     seed: int = 0
-    """Of random projections and halves."""
+    """Seed of the random projections of the sliced Wasserstein error and of the random halves."""

@@ -1,4 +1,4 @@
-"""How remote folders are reached, in any configuration."""
+"""Access to remote folders, in any configuration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StorageConfig(StrictModel):
     region: str | None = None
     """Region of the buckets. Default: AWS_DEFAULT_REGION, or else the profile's."""
     anonymous: list[str] = Field(default=[])
-    """URIs below which is read without credentials, as s3://public-bucket, beside an output of one's own."""
+    """URIs below which files are read without credentials, such as s3://public-bucket."""
     attempts: PositiveInt = 8
     """Tries of one request that is throttled, reset or not answered, with growing random pauses."""
     timeout_s: PositiveFloat = 30.0
-    """Seconds of silence after which a request is given up and tried again."""
+    """Seconds without an answer after which a request is given up and tried again."""

@@ -164,6 +164,6 @@ def _write(
         "figures": f"{METRICS}: a row for each image; {SUMMARY}",
     }
     plots = {"histograms.png": histograms(results), "style_content.png": style_content_plot(results)}
-    shown = choose_shown(results, by, config.page.pictures)
+    shown = choose_shown(results, by, config.page.images)
     page = image_page(results, facts, list(plots.values()), shown, by, thumbnails)
     return run.write(results.rows, METRICS, {**results.summary(), "unreadable": unreadable}, plots, page)

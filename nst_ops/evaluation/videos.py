@@ -206,7 +206,7 @@ def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) 
         "figures": f"{METRICS}: a row for each video; {SUMMARY}",
     }
     plot, restless = videos_plot(results.rows), steadiest_first(results.rows)[::-1]
-    shown = restless[: 3 * config.page.pictures]
+    shown = restless[: 3 * config.page.images]
     strips = [(row["name"], run.output.read_bytes(row["strip"])) for row in shown]
     page = video_page(results.rows, means, results.notes, facts, plot, strips)
     return run.write(results.rows, METRICS, summary, {PLOT: plot}, page)

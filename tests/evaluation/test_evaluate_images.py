@@ -75,7 +75,7 @@ def job(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def printed(finished: Path, vgg_file: Path) -> str:
     """Output of the job for a whole run."""
-    arguments = ["--run", finished / "run", "--style", finished / "styles", "--page.pictures", 1]
+    arguments = ["--run", finished / "run", "--style", finished / "styles", "--page.images", 1]
     arguments += ["--output", finished / "evaluation", "--vgg.weights", vgg_file]
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
