@@ -23,14 +23,14 @@ from nst_ops.evaluation.evaluator import Evaluator, load_vgg, make_pairs
 from nst_ops.evaluation.metrics import ImageResults
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
-from nst_ops.media.images import decode_image
+from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
-from nst_ops.training.data import Batches, Photos, UInt8Array, square, to_tensor
-from nst_ops.training.grid import png_bytes, sheet, stylize
+from nst_ops.training.data import Batches, ImageSet, square, to_tensor
+from nst_ops.training.grid import png_bytes, sheet, stylize, to_pixels
 from nst_ops.training.loop import Speed, train
-from nst_ops.training.progress import TrainingProgress
-from nst_ops.training.setup import read_material
+from nst_ops.training.progress import ProgressTracker
+from nst_ops.training.setup import read_setup
 from nst_ops.training.step import StepFigures
 from nst_ops.training.tracking import History
 
@@ -45,26 +45,26 @@ exit codes: 0 done, 2 bad configuration, data or output, 1 diverged or fatal.
 
 
 class AblationConfig(JobConfig):
-    """Train recipes of ViT-AdaIN on the same data for the same steps, and judge them alike."""
+    """Train recipes of ViT-AdaIN on the same data for the same steps, and measure them alike."""
 
     epilog: ClassVar[str] = _EPILOG
 
     data: DataConfig
-    """What all recipes learn from; the pictures of data.style are also what they are held against."""
+    """Images that all recipes learn from; those of data.style are also what they are compared with."""
     test: str = Field(min_length=1)
-    """Folder of photographs that no recipe has seen, a path or a URI."""
+    """Folder of content images that no recipe has seen, a path or a URI."""
     test_limit: PositiveInt = 100
-    """Of those, the number that is judged; of more, an evenly spread choice."""
+    """Number of those that are measured; of more, an evenly spread choice."""
     references: PositiveInt = 128
-    """Pictures of data.style that outputs are held against; of more, an evenly spread choice."""
+    """Images of data.style that outputs are compared with; of more, an evenly spread choice."""
     output: str = Field(min_length=1)
     """Folder to write: ablation.md, ablation.json, ablation.png."""
     vgg_weights: str | None = None
-    """File with the weights of the VGG19 that trains and judges. Default: torchvision's."""
+    """File with the weights of the VGG19 for training and measuring. Default: torchvision's."""
     base: dict[str, Any] = Field(default={})
     """Sections of the first recipe, keys as in configs/train_vit_adain.yaml."""
     recipes: dict[str, dict[str, Any]] = Field(min_length=1)
-    """By name what each changes of the recipe before it."""
+    """Changes of each recipe, by its name, to the recipe before it."""
     threads: PositiveInt | None = None
     """CPU threads. Default: all cores."""
 
@@ -106,7 +106,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 _log = logging.getLogger(__name__)
 
 TABLE, FIGURES, PICTURE = "ablation.md", "ablation.json", "ablation.png"
-PHOTOGRAPHS = "the photographs themselves"
+CONTENT = "the content images themselves"
 _SHOWN = 8
 _METRICS = {"gram": "Gram error ↓", "palette": "palette ↓", "content_relu3_1": "content ↓", "ssim": "SSIM ↑"}
 
@@ -142,8 +142,8 @@ def ablate(config: AblationConfig) -> str:
     first = next(iter(runs.values()))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    photos = _photos(config.data.content, first.resize, config.data.limit, "data.content")
-    styles = _photos(config.data.style or "", first.style_resize, config.data.limit, "data.style")
+    content = _images(config.data.content, first.resize, config.data.limit, "data.content")
+    styles = _images(config.data.style or "", first.style_resize, config.data.limit, "data.style")
     side = first.train.image_size
     tested = to_tensor(np.stack(list(_squares(config.test, side, config.test_limit, "test").values())))
     pictures = _squares(config.data.style or "", side, config.references, "data.style")
@@ -161,14 +161,16 @@ def ablate(config: AblationConfig) -> str:
     def figures(stylized: Tensor) -> dict[str, float]:
         return _figures(evaluator(make_pairs(tested, stylized)))
 
-    results = [Result(PHOTOGRAPHS, figures(tested), 0.0, 0)]
+    results = [Result(CONTENT, figures(tested), 0.0, 0)]
     rows: dict[str, Tensor] = {"content": tested[:_SHOWN], "style": shown_styles[:_SHOWN]}
     for name, run in runs.items():
         _log.info("recipe '%s'", name)
-        stylized, speed, parameters = _train(run, photos, styles, tested, shown_styles, device)
+        stylized, speed, parameters = _train(run, content, styles, tested, shown_styles, device)
         results.append(Result(name, figures(stylized), speed, parameters))
         rows[name] = stylized[:_SHOWN]
-        output.write_bytes(PICTURE, png_bytes(sheet(rows)))
+        output.write_bytes(
+            PICTURE, png_bytes(sheet({name: to_pixels(images) for name, images in rows.items()}))
+        )
         output.write_bytes(FIGURES, json.dumps([vars(result) for result in results], indent=2).encode())
         output.write_bytes(TABLE, table(results).encode())
     return table(results)
@@ -193,49 +195,46 @@ def table(results: Sequence[Result]) -> str:
 
 def _train(
     run: TrainVitAdainConfig,
-    photos: Photos,
-    styles: Photos,
+    content: ImageSet,
+    styles: ImageSet,
     tested: Tensor,
     shown_styles: Tensor,
     device: torch.device,
 ) -> tuple[Tensor, float, int]:
     """The test's photographs by the trained recipe, (N, 3, H, W); its speed; its parameters."""
-    step = read_material(run).step(run, device, styles=styles)
+    step = read_setup(run).step(run, device, styles=styles)
     settings = run.train
     batches = Batches(
-        photos, settings.batch_size, settings.image_size, settings.seed, styles=styles, zoom=run.data.zoom
+        content, settings.batch_size, settings.image_size, settings.seed, styles=styles, zoom=run.data.zoom
     )
-    watch = _Watch()
-    with TrainingProgress(settings.steps, settings.batch_size, watch.get):
-        speed = train(step, batches, settings, watch)
+    with ProgressTracker(settings.steps, settings.batch_size) as progress:
+        speed = train(step, batches, settings, _Recorder(progress))
     pairs = zip(tested.split(8), shown_styles.split(8), strict=True)
     stylized = torch.cat([stylize(step.averaged, *pair) for pair in pairs])
-    return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.model.parameters())
+    return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.network.parameters())
 
 
-class _Watch:
-    """The recorder of a recipe: says how far it is, and keeps nothing."""
+class _Recorder:
+    """Recorder of a recipe: reports how far it is, and keeps nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: ProgressTracker) -> None:
+        self._progress = progress
         self._history = History()
-        self._latest: dict[str, Any] = {}
-
-    def get(self) -> dict[str, Any]:
-        """For the progress bar; empty before the first step."""
-        return self._latest
 
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
-        """A step is done."""
+        """Report a finished step."""
         self._history.append(number, figures.flat())
         losses = {term: self._history.recent(term) for term in figures.terms}
-        self._latest = {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
+        self._progress.update(
+            {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
+        )
 
     def validate(self, number: int) -> float:
-        """Judged after the last step, by what all recipes have in common."""
+        """Do nothing: recipes are measured after the last step, all alike."""
         return 0.0
 
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
-        """Nothing to go on from: a recipe is short."""
+        """Do nothing: a recipe is short, there is nothing to go on from."""
 
 
 def _figures(report: ImageResults) -> dict[str, float]:
@@ -244,9 +243,9 @@ def _figures(report: ImageResults) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in (frechet | means).items()}
 
 
-def _photos(uri: str, side: int, limit: int, key: str) -> Photos:
+def _images(uri: str, side: int, limit: int, key: str) -> ImageSet:
     block = np.stack(list(_squares(uri, side, limit, key).values()))
-    return Photos([block], [(0, row) for row in range(len(block))])
+    return ImageSet([block], [(0, row) for row in range(len(block))])
 
 
 def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]:
@@ -264,5 +263,5 @@ def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]
         except (MediaError, OSError) as error:
             _log.warning("%s: skipped %s: %s", key, name, error)
     if not pictures:
-        raise ConfigError(f"{key}: no readable pictures in '{folder.uri()}'")
+        raise ConfigError(f"{key}: no readable images in '{folder.uri()}'")
     return pictures

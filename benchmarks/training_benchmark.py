@@ -19,14 +19,14 @@ from torchvision.models import vgg  # type: ignore[import-untyped]
 from nst_ops.config import LossConfig, TrainJohnsonConfig
 from nst_ops.models.vgg import tap_indices
 from nst_ops.ray_cluster import connected, num_gpus
-from nst_ops.training.data import Batches, Photos
+from nst_ops.training.data import Batches, ImageSet
 from nst_ops.training.loop import train
 from nst_ops.training.run import train_network
-from nst_ops.training.setup import read_material
+from nst_ops.training.setup import read_setup
 
 Figures = dict[str, float]
 
-_PHOTOS = 64
+_NUM_IMAGES = 64
 _GOAL_VIEWS = 160_000
 """Photographs that a whole training looks at: 40,000 steps of 4 in Johnson et al. 2016."""
 
@@ -75,7 +75,7 @@ def _material(folder: Path) -> Path:
     """Photographs, a painting and a judge, all of noise."""
     (folder / "photos").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for index in range(_PHOTOS):
+    for index in range(_NUM_IMAGES):
         leaves = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
         leaves.resize((400, 320), Image.Resampling.BICUBIC).save(folder / f"photos/{index}.jpg", quality=90)
     leaves.resize((512, 512), Image.Resampling.BICUBIC).save(folder / "style.jpg")
@@ -130,8 +130,10 @@ def _apart(config: TrainJohnsonConfig, device: str) -> Figures:
 
 def _bare_loop(config: TrainJohnsonConfig, device: str) -> Figures:
     torch.set_num_threads(config.workers.threads or torch.get_num_threads())
-    pixels = np.random.default_rng(0).integers(0, 256, (_PHOTOS, config.resize, config.resize, 3), np.uint8)
-    photos = Photos([pixels], [(0, row) for row in range(_PHOTOS)])
-    batches = Batches(photos, config.train.batch_size, config.train.image_size, config.train.seed)
-    speed = train(read_material(config).step(config, torch.device(device)), batches, config.train)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (_NUM_IMAGES, config.resize, config.resize, 3), np.uint8
+    )
+    images = ImageSet([pixels], [(0, row) for row in range(_NUM_IMAGES)])
+    batches = Batches(images, config.train.batch_size, config.train.image_size, config.train.seed)
+    speed = train(read_setup(config).step(config, torch.device(device)), batches, config.train)
     return {"images_per_s": speed.images_per_s, "data_wait_share": speed.data_wait_share}

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,17 @@ def _git_revision() -> str | None:
     return None
 
 
-def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
+def refuse_other_run(
+    output: Folder,
+    fingerprint: dict[str, Any],
+    present: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> None:
     """Refuse an output that was made with another fingerprint, or by somebody else.
+
+    Args:
+        output: where the run writes.
+        fingerprint: all that shapes the outputs of this run.
+        present: gives the fingerprint of an earlier run, maybe by an older version, today's keys and values.
 
     Raises:
         OutputInUseError: with the difference.
@@ -96,7 +105,7 @@ def refuse_other_run(output: Folder, fingerprint: dict[str, Any]) -> None:
             )
         return
     try:
-        earlier = dict(json.loads(output.read_bytes(RUN_FILE))["fingerprint"])
+        earlier = present(json.loads(output.read_bytes(RUN_FILE))["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
         raise OutputInUseError(f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
     differences = [

@@ -1,10 +1,10 @@
-"""What a trained network is asked for: the terms of the loss."""
+"""Configuration of the losses that a network is trained with."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from nst_ops.config.base import StrictModel
 
@@ -13,59 +13,68 @@ Weights = Annotated[dict[str, PositiveFloat], Field(min_length=1)]
 
 
 class ContentConfig(StrictModel):
-    """Keep what the photograph shows (Johnson et al. 2016, eq. 2)."""
+    """Content: keep what the content image shows (Johnson et al. 2016, eq. 2)."""
+
+    renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
 
     weight: float = Field(default=1.0, ge=0)
     """Weight of the term; 0 leaves it out."""
     taps: Weights = Field(default={"relu3_1": 1.0})
-    """VGG layers at which the photograph is compared, with their weights; deeper leaves strokes free."""
+    """VGG layers at which the content is compared, with their weights; deeper ones leave strokes free."""
     gray: bool = False
     """Compare light and dark only."""
-    of: Literal["photo", "drawing"] = "photo"
-    """What is to be kept: the photograph, or the drawing of loss.cel."""
+    of: Literal["image", "drawing"] = "image"
+    """What to keep the content of: the content image, or the drawing that loss.cel makes of it."""
     units: Literal["relative", "mean", "absolute"] = "relative"
-    """relative: error over the photograph's energy, alike for every VGG; mean: mean squared error;
-    absolute: absolute error over the photograph's absolute features, which forgives few large changes."""
+    """relative: error over the image's energy, alike for every VGG; mean: mean squared error;
+    absolute: absolute error over the image's absolute features, which forgives few large changes."""
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _accept_former_value(cls, value: Any) -> Any:
+        return "image" if value == "photo" else value
 
 
 class GramConfig(StrictModel):
-    """Have the feature correlations of the painting (Gatys et al. 2016, eq. 4)."""
+    """Style: have the feature correlations of the style image (Gatys et al. 2016, eq. 4)."""
+
+    renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
 
     weight: float = Field(default=12.0, ge=0)
     """Weight of the term; 0 leaves it out."""
     taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0, "relu3_4": 1.0})
     """VGG layers at which correlations are compared, with their weights."""
     scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0, 0.5: 1.0, 0.25: 0.5}, min_length=1)
-    """Scales of the picture at which style is compared, with their weights; small ones see large forms."""
+    """Scales of the image at which style is compared, with their weights; small ones see large forms."""
     gray: bool = False
     """Compare light and dark only, and leave the colors to other terms."""
     units: Units = "relative"
-    """relative: error over the painting's energy, one weight for all styles, taps and scales weighted as
+    """relative: error over the style image's energy, one weight for all styles, taps and scales weighted as
     a mean; mean, sum: of the squared differences, taps and scales weighted as a sum."""
 
 
 class MeanStdConfig(StrictModel):
-    """Have the channel means and deviations of the painting (Huang and Belongie 2017, eq. 13)."""
+    """Style: have the channel means and deviations of the style image (Huang and Belongie 2017, eq. 13)."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the term; 0 leaves it out."""
     taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0})
     """VGG layers at which they are compared, with their weights."""
     units: Literal["relative", "mean"] = "relative"
-    """As of the Gram term."""
+    """relative: error over the style image's energy, one weight for all styles; mean: mean squared error."""
 
 
 class VariationConfig(StrictModel):
-    """No noise from pixel to pixel (Rudin et al. 1992)."""
+    """Smoothness: no noise from pixel to pixel (Rudin et al. 1992)."""
 
     weight: float = Field(default=0.1, ge=0)
     """Weight of the term; 0 leaves it out."""
     units: Literal["mean", "sum"] = "mean"
-    """mean: one weight for every picture size; sum: over all pixels, as older recipes have it."""
+    """mean: one weight for every image size; sum: over all pixels, as older recipes have it."""
 
 
 class NoiseConfig(StrictModel):
-    """Paint a noisy photograph as the clean one, against flicker: fresh noise at every step."""
+    """Steadiness: stylize a noisy image as the clean one, against flicker; fresh noise at every step."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the mean squared difference; 0 leaves it out and saves a forward pass."""
@@ -76,29 +85,29 @@ class NoiseConfig(StrictModel):
 
 
 class MotionConfig(StrictModel):
-    """Paint a moved photograph as the moved painting of it, against textures that stick to the screen."""
+    """Steadiness: a moved image comes out as the moved result, against textures that stick to the screen."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the mean squared difference; 0 leaves it out and saves a forward pass."""
     max_shift: float = Field(default=0.05, ge=0, le=0.5)
-    """Largest shift, as a share of the picture's side."""
+    """Largest shift, as a share of the image's side."""
     max_zoom: float = Field(default=0.05, ge=0, le=0.5)
     """Largest zoom, in or out."""
 
 
 class CelConfig(StrictModel):
-    """Be near a drawing that filters make of the photograph: flat, bright, inked (``losses.cel_shaded``)."""
+    """Cel: be near a drawing that filters make of the image: flat, bright, inked (``losses.cel_shaded``)."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the term; 0 leaves it out."""
     saturation: float = Field(default=1.4, ge=0)
-    """Factor of the photograph's chroma: above 1 for paint."""
+    """Factor of the image's chroma in the drawing: above 1 for the colors of paint."""
     gamma: PositiveFloat = 0.6
-    """Exponent of its luma: below 1 lightens skin and shadows."""
+    """Exponent of the luma in the drawing: below 1 lightens skin and shadows."""
     contrast: float = Field(default=0.8, ge=0, le=1)
-    """Share of an S-curve of its luma."""
+    """Share of an S-curve in the luma of the drawing: more separates light from dark."""
     ink: float = Field(default=0.9, ge=0, le=1)
-    """Darkness of lines along the dark side of edges."""
+    """Darkness of the lines along the dark side of edges."""
     levels: NonNegativeInt = 4
     """Steps of luma in cel shading; 0 leaves it smooth."""
     eyes: float = Field(default=1.0, ge=1, le=2)
@@ -106,44 +115,52 @@ class CelConfig(StrictModel):
 
 
 class IdentityConfig(StrictModel):
-    """A photograph in its own style comes back as it was (D. Park, K. Lee, CVPR 2019, eq. 7)."""
+    """Identity: an image in its own style comes back as it was (D. Park, K. Lee, CVPR 2019, eq. 7)."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the mean absolute difference; only for a network that takes its style from an example."""
 
 
 class AdversarialConfig(StrictModel):
-    """Pass for a picture of data.style before a network that learns to tell them apart, step by step."""
+    """Adversarial: pass for an image of data.style before discriminators that learn to tell them apart."""
+
+    renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
 
     weight: float = Field(default=0.0, ge=0)
-    """Weight of the term; 0 leaves it out, and the second network with it."""
+    """Weight of the term; 0 leaves it out, and the discriminators with it."""
     kind: Literal["least_squares", "non_saturating"] = "least_squares"
-    """Of the loss: X. Mao et al., ICCV 2017, or I. Goodfellow et al., NeurIPS 2014."""
+    """Kind of adversarial loss: X. Mao et al., ICCV 2017, or I. Goodfellow et al., NeurIPS 2014."""
     views: list[Literal["color", "coarse", "gray", "surface"]] = Field(default=["color"], min_length=1)
-    """What is looked at, a network for each: the picture, it at half size, its luma, its flat areas."""
+    """Views of the image, a discriminator for each: the image, at half size, its luma, its flat areas."""
     width: PositiveInt = 32
-    """Channels of the first layer of these networks."""
+    """Channels of the first layer of each discriminator."""
     learning_rate: PositiveFloat = 4e-4
-    """Of their Adam, on the schedule of train."""
+    """Peak learning rate of the discriminators, on the schedule of train."""
     blurred: float = Field(default=0.5, ge=0)
-    """Weight of blurred style pictures as fakes, so that lines count (Y. Chen et al., CVPR 2018)."""
+    """Weight of blurred style images as fakes, so that lines count (Y. Chen et al., CVPR 2018)."""
     gray: float = Field(default=0.5, ge=0)
-    """Weight of gray style pictures as fakes, so that colors count (J. Chen et al., ISICA 2019)."""
+    """Weight of gray style images as fakes, so that colors count (J. Chen et al., ISICA 2019)."""
     r1: float = Field(default=0.0, ge=0)
     """Weight of the gradient penalty (L. Mescheder et al., ICML 2018), beside spectral normalization."""
     augment: bool = True
-    """Shift and recolor what is judged at random: few pictures are otherwise learned by heart."""
+    """Shift and recolor at random what discriminators see: else few style images are learned by heart."""
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _accept_former_values(cls, values: Any) -> Any:
+        former = {"colour": "color", "grey": "gray"}
+        return [former.get(view, view) for view in values] if isinstance(values, list) else values
 
 
 class LossConfig(StrictModel):
-    """What the network is asked for. Each term is logged on its own, unweighted."""
+    """Terms of the loss. Each is logged on its own, unweighted."""
 
     network: Literal["vgg16", "vgg19"] = "vgg19"
-    """The network that judges."""
+    """VGG network whose features are compared."""
     weights: str | None = None
     """File with its weights, keys as torchvision's. Default: torchvision's own, downloaded once."""
     padding: Literal["reflect", "zeros"] = "reflect"
-    """Of the judge. With zeros, as it was trained, networks paint a gray frame against it."""
+    """Padding of the VGG network. With zeros, as it was trained, stylized images get a gray frame."""
     content: ContentConfig = ContentConfig()
     gram: GramConfig = GramConfig()
     mean_std: MeanStdConfig = MeanStdConfig()
@@ -155,6 +172,6 @@ class LossConfig(StrictModel):
     adversarial: AdversarialConfig = AdversarialConfig()
 
     def taps(self) -> set[str]:
-        """Every VGG layer that a term with weight looks at."""
+        """Return every VGG layer that a term with weight looks at."""
         terms = (self.content, self.gram, self.mean_std)
         return {tap for term in terms if term.weight for tap in term.taps}

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and which run an output belongs to."""
+"""Checkpoints of a training, and the run that an output belongs to."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ import json
 import os
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 
 from nst_ops.collection.constants import RUN_FILE
 from nst_ops.collection.run_lock import refuse_other_run, write_run_record
-from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig
+from nst_ops.config import ConfigError, LossConfig, TrainingConfig, TrainJohnsonConfig
+from nst_ops.config.base import rename_keys
+from nst_ops.config.training import TrainConfig
 from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.storage import Folder, StorageFullError
-from nst_ops.training.data import StoredPhotos
-from nst_ops.training.setup import Material
+from nst_ops.training.data import StoredImages
+from nst_ops.training.setup import TrainingSetup
 
 STATE = "state.pt"
 MODEL = "model.safetensors"
 CARD = "model_card.md"
 WORK = (STATE, MODEL, "trials")
-"""What nobody wants to lose."""
+"""Files of value: an output that holds one is not given to another run."""
 OWN = (
     *(STATE, MODEL, CARD, "grid.png", "grids", "losses.json", "losses.png", "tensorboard", "run.json"),
     *("wandb", "wandb_id.txt", "sweep.json", "sweep.png", "trials", ".ray_train", ".ray_tune"),
 )
-"""What a run may have left, to be cleared before another starts there."""
+"""Files that a run may have left, removed before another starts there."""
 _FORMAT = "nst-ops-state/1"
 
 
 def read_state(output: Folder) -> dict[str, Any] | None:
-    """The last state in ``output`` with its tensors on the CPU, or None where training has not begun.
+    """Read the last state in ``output``, its tensors on the CPU; None where training has not begun.
 
     Raises:
         ConfigError: the file is damaged.
@@ -52,7 +56,7 @@ def read_state(output: Folder) -> dict[str, Any] | None:
             f"'{output.uri(STATE)}' cannot be read ({error}): "
             "take another output, or --overwrite to start anew"
         ) from error
-    return state
+    return _present_state(state)
 
 
 def write_state(output: Folder, state: dict[str, Any]) -> None:
@@ -67,28 +71,60 @@ def write_state(output: Folder, state: dict[str, Any]) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
+_FORMER_FACTS = {
+    "photos": "content_images",
+    "photos_held_out": "content_images_held_out",
+    "photos_skipped": "content_images_skipped",
+    "style_pictures": "style_images",
+    "style_pictures_skipped": "style_images_skipped",
+}
+
+
+def _present_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Give a state that version 0.1 has written the present names."""
+    facts = json.loads(state["facts"]) if "facts" in state else {}
+    if facts.keys() & _FORMER_FACTS.keys():
+        facts = {_FORMER_FACTS.get(key, key): value for key, value in facts.items()}
+        state = state | {"facts": json.dumps(facts)}
+    if "rivalry" not in state.get("step", {}):
+        return state
+    step = dict(state["step"])
+    former = step.pop("rivalry")
+    views = {"colour": "color", "grey": "gray"}
+    weights = {}
+    for key, value in former["adversary"].items():
+        room, view, rest = key.split(".", 2)
+        weights[f"{room}.{views.get(view, view)}.{rest}"] = value
+    step["discriminator"] = {"weights": weights, "optimizer": former["optimizer"]}
+    history = {
+        kind: [{"discriminator" if key == "judge" else key: row[key] for key in row} for row in rows]
+        for kind, rows in json.loads(state["history"]).items()
+    }
+    return state | {"step": step, "history": json.dumps(history)}
+
+
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 
 def absolute(config: ConfigT) -> ConfigT:
-    """The same with whole paths: workers stand in another folder."""
+    """Return ``config`` with absolute paths: workers run in another folder."""
     style = Folder(config.data.style).uri() if config.data.style else None
     data = config.data.model_copy(update={"content": Folder(config.data.content).uri(), "style": style})
     return config.model_copy(update={"data": data, "output": Folder(config.output).uri()})
 
 
 def fingerprint(
-    config: TrainingConfig, material: Material, names: list[str], style_names: list[str]
+    config: TrainingConfig, setup: TrainingSetup, names: list[str], style_names: list[str]
 ) -> dict[str, Any]:
-    """All that shapes the trained network: an output goes on only with the same."""
+    """Return all that shapes the trained network: an output goes on only with the same."""
     train = config.train.model_dump(mode="json", exclude={"save_every"})
     sections = {"train": train, "loss": config.loss.model_dump(mode="json")}
     flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
     network = config.model_dump(mode="json")["network"]
     start = network.pop("start_from")
     style = f"{len(style_names)} files, {_sha256(json.dumps(style_names).encode())}"
-    if material.painting is not None:
-        style = f"{_style(config)}, {_sha256(material.painting.tobytes())}"
+    if setup.style_image is not None:
+        style = f"{_style(config)}, {_sha256(setup.style_image.tobytes())}"
     return {
         **flat,
         "network": network,
@@ -100,14 +136,34 @@ def fingerprint(
     }
 
 
+def _present_fingerprint(kind: type[TrainingConfig], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Give a fingerprint that an older version has written the present keys and values.
+
+    Args:
+        kind: class of the configuration.
+        earlier: the fingerprint.
+    """
+    present = dict(earlier)
+    try:
+        for section, model in (("train", TrainConfig), ("loss", LossConfig)):
+            keys = [key for key in earlier if key.startswith(f"{section}.")]
+            values = model.model_validate({key.partition(".")[2]: present.pop(key) for key in keys})
+            known = values.model_dump(mode="json", exclude={"save_every"})
+            present |= {f"{section}.{key}": value for key, value in known.items()}
+        present["network"] = rename_keys(kind, {"network": earlier["network"]})["network"]
+    except (ValidationError, KeyError):  # not of a training; the difference will be told
+        return earlier
+    return present
+
+
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def describe(
-    config: TrainingConfig, photos: StoredPhotos, styles: StoredPhotos | None = None
+    config: TrainingConfig, content: StoredImages, styles: StoredImages | None = None
 ) -> dict[str, Any]:
-    """What a checkpoint should say of its origin; names, but no paths of this machine."""
+    """Return facts on the origin of a checkpoint; names, but no paths of this machine."""
     sections = {"network", "loss", "train"} | ({"style_side", "style_margin"} if not styles else set())
     recipe = config.model_dump(mode="json", include=sections, exclude_none=True)
     recipe["data"] = {"resize": config.resize}
@@ -118,28 +174,28 @@ def describe(
         if key in recipe["network"]:
             recipe["network"][key] = Path(recipe["network"][key]).stem
     counts = {
-        "photos": len(photos.trained),
-        "photos_held_out": len(set(photos.judged) - set(photos.trained)),
-        "photos_skipped": len(photos.skipped),
+        "content_images": len(content.trained),
+        "content_images_held_out": len(set(content.held_out) - set(content.trained)),
+        "content_images_skipped": len(content.skipped),
     }
     if styles:
-        counts |= {"style_pictures": len(styles.trained), "style_pictures_skipped": len(styles.skipped)}
+        counts |= {"style_images": len(styles.trained), "style_images_skipped": len(styles.skipped)}
     return {"style": _style(config), **config.facts, **counts, "recipe": recipe}
 
 
 def _style(config: TrainingConfig) -> str:
-    """A name for the style that is learned: the painting's, or that of the folder."""
-    painting = config.style if isinstance(config, TrainJohnsonConfig) else None
-    return os.path.basename((painting or config.data.style or "").rstrip("/"))
+    """Return a name for the style that is learned: the style image's, or that of the folder."""
+    style_image = config.style if isinstance(config, TrainJohnsonConfig) else None
+    return os.path.basename((style_image or config.data.style or "").rstrip("/"))
 
 
 def claim_output(output: Folder, config: TrainingConfig, shaped_by: dict[str, Any]) -> None:
-    """Refuse an output of another run, or clear it if asked to, and say what runs here.
+    """Refuse an output of another run, or clear it if asked to, and write the record of this run.
 
     Args:
         output: where the run writes.
-        config: its configuration.
-        shaped_by: its ``fingerprint``.
+        config: the run's configuration.
+        shaped_by: the run's ``fingerprint``.
 
     Raises:
         OutputInUseError: another run's work lies there; the message names the difference.
@@ -151,7 +207,8 @@ def claim_output(output: Folder, config: TrainingConfig, shaped_by: dict[str, An
             for relpath in OWN:
                 output.remove(relpath)
         elif any(map(output.exists, WORK)) or not output.exists(RUN_FILE):
-            refuse_other_run(output, shaped_by)  # a record alone, of a run that came to nothing, is no claim
+            # A record alone, of a run that came to nothing, is no claim.
+            refuse_other_run(output, shaped_by, partial(_present_fingerprint, type(config)))
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         write_run_record(output, run_id, config.model_dump(mode="json"), shaped_by)
     except StorageFullError:

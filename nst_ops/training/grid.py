@@ -1,10 +1,10 @@
-"""A picture to judge a training run by: the painting, and photographs above their stylized versions."""
+"""Validation images on a sheet: content images above their stylized versions, the style image beside."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,113 +13,112 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from nst_ops.media.images import UInt8Array
-from nst_ops.training.data import Photos, to_tensor
+from nst_ops.training.data import ImageSet, to_tensor
 
 _CELL = 128
-"""Pixels a photograph must have for a caption to be read beside it; smaller ones are enlarged."""
+"""Pixels an image must have for a caption to be read beside it; smaller ones are enlarged."""
+_STYLE_ROWS = 4
+"""Rows beside which the style image stands at most."""
 
 
 @dataclass(frozen=True)
-class Exhibits:
-    """The pictures that a run is judged by.
+class ValidationImages:
+    """Images that a run is validated on.
 
     Attributes:
-        photos: (N, 3, S, S) in [0, 1], S a multiple of the network's stride.
-        styles: (N, 3, S, S) in [0, 1], the style picture of each, or (1, 3, H, W), one for all.
+        content: (N, 3, S, S) in [0, 1], S a multiple of the network's stride.
+        styles: (N, 3, S, S) in [0, 1], the style image of each, or (1, 3, H, W), one for all.
     """
 
-    photos: Tensor
+    content: Tensor
     styles: Tensor
 
 
-def exhibits(
-    model: nn.Module, judged: Photos, styles: Photos | None = None, painting: UInt8Array | None = None
-) -> Exhibits:
-    """The held-out photographs with the painting, or with the held-out pictures of a set of styles."""
-    stride = model.stride
+def validation_images(
+    network: nn.Module,
+    held_out: ImageSet,
+    held_out_styles: ImageSet | None = None,
+    style_image: UInt8Array | None = None,
+) -> ValidationImages:
+    """Return the held-out images with the style image, or with the held-out images of a set of styles."""
+    stride = network.stride
     assert isinstance(stride, int)
-    photos = to_tensor(judged.take(range(len(judged))), stride)
-    if painting is not None:
-        return Exhibits(photos, to_tensor(painting))
-    assert styles is not None, "neither a painting nor style pictures"
-    each = [index % len(styles) for index in range(len(judged))]  # again from the first where there are fewer
-    return Exhibits(photos, to_tensor(styles.take(each), stride))
+    content = to_tensor(held_out.all(), stride)
+    if style_image is not None:
+        return ValidationImages(content, to_tensor(style_image))
+    assert held_out_styles is not None, "neither a style image nor a set of them"
+    each = [index % len(held_out_styles) for index in range(len(held_out))]  # from the first again, if fewer
+    return ValidationImages(content, to_tensor(held_out_styles.take(each), stride))
 
 
-def stylize(model: nn.Module, photos: Tensor, styles: Tensor | None = None) -> Tensor:
-    """Run ``model`` without gradient on (B, 3, H, W) in [0, 1]; H and W multiples of its stride.
+def stylize(network: nn.Module, content: Tensor, styles: Tensor | None = None) -> Tensor:
+    """Run ``network`` without gradient on (B, 3, H, W) in [0, 1]; H and W multiples of its stride.
 
     Args:
-        model: the network.
-        photos: what it paints.
-        styles: (B, 3, H', W') in [0, 1], for a network that takes a style picture with each.
+        network: the network.
+        content: content images.
+        styles: (B, 3, H', W') in [0, 1], for a network that takes a style image with each.
 
     Returns:
         float32 (B, 3, H, W) in [0, 1] on the CPU.
     """
-    training = model.training
-    model.eval()
+    training = network.training
+    network.eval()
     with torch.inference_mode():
-        device = next(model.parameters()).device
-        inputs = [photos.to(device)] if styles is None else [photos.to(device), styles.to(device)]
-        stylized: Tensor = model(*inputs).clamp(0, 1).float().cpu()
-    model.train(training)
+        device = next(network.parameters()).device
+        inputs = [content.to(device)] if styles is None else [content.to(device), styles.to(device)]
+        stylized: Tensor = network(*inputs).clamp(0, 1).float().cpu()
+    network.train(training)
     return stylized
 
 
-def validation_grid(
-    styles: Tensor,
-    contents: Sequence[Tensor] | Tensor,
-    stylized: Sequence[Tensor] | Tensor,
-    when: str = "",
-) -> UInt8Array:
-    """The painting on the left; beside it the photographs, and below them what became of them.
+def validation_grid(shown: ValidationImages, stylized: Tensor, when: str = "") -> UInt8Array:
+    """Draw the style image on the left; beside it content images, and below them their stylized versions.
 
-    Where every photograph has its own style picture, those are the row between.
+    Where every content image has its own style image, those are the row between.
 
     Args:
-        styles: (1, 3, H', W') painting in [0, 1], of any size, or (N, 3, H, W), one for each.
-        contents: (N, 3, H, W) photographs in [0, 1], N at least 1.
+        shown: content and style images, N at least 1.
         stylized: (N, 3, H, W) in [0, 1].
-        when: goes into the caption, such as "step 250".
+        when: a word for the caption, such as "step 250".
 
     Returns:
-        As ``sheet``.
+        The image, see ``sheet``.
     """
-    painted = f"stylized · {when}" if when else "stylized"
-    if len(styles) == len(contents) > 1:
-        return sheet({"content": contents, "style": styles, painted: stylized})
-    return sheet({"content": contents, painted: stylized}, styles)
+    content, styles = to_pixels(shown.content), to_pixels(shown.styles)
+    caption = f"stylized · {when}" if when else "stylized"
+    if len(styles) == len(content) > 1:
+        return sheet({"content": content, "style": styles, caption: to_pixels(stylized)})
+    return sheet({"content": content, caption: to_pixels(stylized)}, styles[0])
 
 
-def sheet(rows: Mapping[str, Sequence[Tensor] | Tensor], painting: Tensor | None = None) -> UInt8Array:
-    """Rows of pictures below each other, each with its caption; on the left, if there is one, the painting.
+def sheet(rows: Mapping[str, Iterable[UInt8Array]], style_image: UInt8Array | None = None) -> UInt8Array:
+    """Draw rows of images below each other, each with its caption; on the left a style image, if given.
 
     Args:
-        rows: by caption (N, 3, H, W) in [0, 1], N at least 1; all are shown as large as the first.
-        painting: (1, 3, H', W') in [0, 1], of any size.
+        rows: by caption N images, uint8 (H, W, 3); all are shown as large as the first.
+        style_image: uint8 (H', W', 3), of any size.
 
     Returns:
-        uint8 (height, width, 3). Pictures keep their pixels, or are enlarged a whole number of
+        uint8 (height, width, 3). Images keep their pixels, or are enlarged a whole number of
         times where they are tiny.
     """
-    tiles = {name: [_enlarged(to_pixels(tile[None])) for tile in row] for name, row in rows.items()}
-    first = next(iter(tiles.values()))
-    width, height = first[0].size
-    tiles = {name: [tile.resize((width, height)) for tile in row] for name, row in tiles.items()}
+    tiles = {caption: [_enlarged(image) for image in row] for caption, row in rows.items()}
+    width, height = next(iter(tiles.values()))[0].size
     font_size = max(13, height // 18)
     font = ImageFont.load_default(font_size)
     gap, label = max(6, height // 40), round(font_size * 1.7)
-    widest_caption = max(math.ceil(font.getlength(text)) for text in tiles)
-    row_width = max(len(first) * (width + gap), widest_caption + gap)
+    widest_caption = max(math.ceil(font.getlength(text)) for text in rows)
+    row_width = max(max(map(len, tiles.values())) * (width + gap), widest_caption + gap)
     left, framed = gap, None
-    if painting is not None:
-        framed = Image.fromarray(to_pixels(painting))
-        framed_height = len(tiles) * height + (len(tiles) - 1) * label
+    if style_image is not None:
+        framed = Image.fromarray(style_image)
+        beside = min(len(rows), _STYLE_ROWS)
+        framed_height = beside * height + (beside - 1) * label
         framed_width = max(1, round(framed.width * framed_height / framed.height))
         framed = framed.resize((framed_width, framed_height), Image.Resampling.LANCZOS)
         left += max(framed_width, math.ceil(font.getlength("style"))) + 2 * gap
-    drawn = Image.new("RGB", (left + row_width, len(tiles) * (label + height) + gap), "white")
+    drawn = Image.new("RGB", (left + row_width, len(rows) * (label + height) + gap), "white")
     pen = ImageDraw.Draw(drawn)
 
     def caption(x: int, y: int, text: str) -> None:
@@ -128,29 +127,29 @@ def sheet(rows: Mapping[str, Sequence[Tensor] | Tensor], painting: Tensor | None
     if framed:
         caption(gap, 0, "style")
         drawn.paste(framed, (gap, label))
-    for row, (text, pictures) in enumerate(tiles.items()):
+    for row, (text, images) in enumerate(tiles.items()):
         y = row * (label + height)
         caption(left, y, text)
-        for column, picture in enumerate(pictures):
-            drawn.paste(picture, (left + column * (width + gap), y + label))
+        for column, image in enumerate(images):
+            drawn.paste(image.resize((width, height)), (left + column * (width + gap), y + label))
     return np.asarray(drawn)
 
 
 def png_bytes(pixels_hwc: UInt8Array) -> bytes:
-    """A PNG file of uint8 (H, W, 3)."""
+    """Encode uint8 (H, W, 3) as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels_hwc).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def to_pixels(picture_bchw: Tensor) -> UInt8Array:
-    """(1, 3, H, W) in [0, 1] to uint8 (H, W, 3); what is not a number becomes black."""
-    levels = (picture_bchw[0].detach().float().cpu().nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels: UInt8Array = levels.permute(1, 2, 0).numpy()
+def to_pixels(images_bchw: Tensor) -> UInt8Array:
+    """Convert (B, 3, H, W) in [0, 1] to uint8 (B, H, W, 3); what is not a number becomes black."""
+    levels = (images_bchw.detach().float().cpu().nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels: UInt8Array = levels.permute(0, 2, 3, 1).numpy()
     return pixels
 
 
 def _enlarged(pixels_hwc: UInt8Array) -> Image.Image:
-    picture = Image.fromarray(pixels_hwc)
-    times = math.ceil(_CELL / min(picture.size))
-    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    image = Image.fromarray(pixels_hwc)
+    times = math.ceil(_CELL / min(image.size))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)

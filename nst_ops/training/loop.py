@@ -1,4 +1,4 @@
-"""The training loop of one worker, alone or one of many. No Ray in here."""
+"""Training loop of one worker, alone or one of many. No Ray in here."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, Protocol
 from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
 from nst_ops.training.data import Batches, Prefetcher
-from nst_ops.training.step import PerceptualStep, StepFigures
+from nst_ops.training.step import StepFigures, TrainingStep
 
 _WARM_UP_STEPS = 3
-"""Not counted in the speed: the first steps choose kernels and fill caches."""
+"""First steps that do not count in the speed: they choose kernels and fill caches."""
 
 
 class Recorder(Protocol):
-    """What is kept and shown of a run; only the first worker has one."""
+    """Keeps and shows what happens in a run; only the first worker has one."""
 
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
-        """A step is done."""
+        """Take the figures of a finished step."""
         ...
 
     def validate(self, number: int) -> float:
-        """A checkpoint is due: judge the network, and return the total loss."""
+        """Validate the network before a checkpoint, and return the total loss."""
         ...
 
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
-        """Write everything; ``state`` is what ``train`` takes to go on.
+        """Write a checkpoint; ``state`` is what ``train`` takes to go on.
 
         Raises:
             StorageFullError: it does not fit.
@@ -37,40 +37,40 @@ class Recorder(Protocol):
 
 @dataclass
 class Speed:
-    """How fast training is, and how long it waited for photographs."""
+    """Speed of a training, and its wait for images."""
 
-    views: int = 0
+    images: int = 0
     seconds: float = 0.0
     data_wait_s: float = 0.0
 
     @property
     def images_per_s(self) -> float:
-        """Photographs per second of all workers, warm-up and checkpoints not counted."""
-        return self.views / self.seconds if self.seconds else 0.0
+        """Images per second of all workers, first steps and checkpoints not counted."""
+        return self.images / self.seconds if self.seconds else 0.0
 
     @property
     def data_wait_share(self) -> float:
-        """Share of that time spent waiting for the next batch."""
+        """Share of that time spent waiting for the next batch, from 0 to 1."""
         return self.data_wait_s / self.seconds if self.seconds else 0.0
 
 
 @dataclass
 class Plateau:
-    """Counts validations in a row without a better one."""
+    """Count of validations in a row without a better one."""
 
     patience: int | None
     best: float = float("inf")
     waited: int = 0
 
     def reached(self, total: float) -> bool:
-        """Whether ``total``, the newest validation loss, is one too many without progress."""
+        """Return whether ``total``, the newest validation loss, is one too many without progress."""
         self.waited = 0 if total < self.best else self.waited + 1
         self.best = min(self.best, total)
         return self.patience is not None and self.waited >= self.patience
 
 
 def train(
-    step: PerceptualStep,
+    step: TrainingStep,
     batches: Batches,
     config: TrainConfig,
     recorder: Recorder | None = None,
@@ -79,14 +79,14 @@ def train(
     """Train up to ``config.steps``, or until the validation loss stays on a plateau.
 
     Args:
-        step: what one step does, with the network.
-        batches: the photographs of each step.
+        step: one step of training, with the network.
+        batches: images of each step.
         config: how long, and when to save.
         recorder: keeps and shows what happens.
-        state: to go on from, as ``recorder.save`` was given it.
+        state: state to go on from, as ``recorder.save`` was given it.
 
     Returns:
-        The speed of this call, without its first steps and its checkpoints.
+        The speed, without first steps and checkpoints.
 
     Raises:
         DivergedError: losses stayed non-finite.
@@ -99,17 +99,17 @@ def train(
         plateau.best, plateau.waited = state["best"], state["waited"]
         first = config.steps + 1 if state["stopped"] else state["done"] + 1
     speed = Speed()
-    crops = Prefetcher(batches, step.device, first)
+    prefetcher = Prefetcher(batches, step.device, first)
     started = time.perf_counter()
     try:
         for number in range(first, config.steps + 1):
             if number == first + _WARM_UP_STEPS:
-                speed, crops.wait_s, started = Speed(), 0.0, time.perf_counter()
-            batch = crops()
-            photos, styles = batch.cut()
-            figures = step(photos, number, styles, step.drawn(batch.photos))
-            speed.views += batches.batch_size
-            speed.seconds, speed.data_wait_s = time.perf_counter() - started, crops.wait_s
+                speed, prefetcher.wait_s, started = Speed(), 0.0, time.perf_counter()
+            batch = prefetcher()
+            content, styles = batch.cut()
+            figures = step(content, number, styles, step.drawing(batch.content))
+            speed.images += batches.batch_size
+            speed.seconds, speed.data_wait_s = time.perf_counter() - started, prefetcher.wait_s
             if recorder:
                 recorder.step(number, figures, speed)
             if number % config.save_every == 0 or number == config.steps:
@@ -118,23 +118,23 @@ def train(
                     break
                 started += time.perf_counter() - paused
     finally:
-        crops.close()
+        prefetcher.close()
     return speed
 
 
 def _checkpoint(
-    number: int, step: PerceptualStep, plateau: Plateau, recorder: Recorder | None, speed: Speed
+    number: int, step: TrainingStep, plateau: Plateau, recorder: Recorder | None, speed: Speed
 ) -> bool:
-    """Let the first worker judge and save; all learn whether to stop, or that it failed."""
-    verdict: bool | StorageFullError = False
+    """Let the first worker validate and save; all learn whether to stop, or that it failed."""
+    outcome: bool | StorageFullError = False
     if recorder:
         try:
-            verdict = plateau.reached(recorder.validate(number))
-            state = {"done": number, "stopped": verdict, "best": plateau.best, "waited": plateau.waited}
+            outcome = plateau.reached(recorder.validate(number))
+            state = {"done": number, "stopped": outcome, "best": plateau.best, "waited": plateau.waited}
             recorder.save(number, {**state, "step": step.state()}, speed)
         except StorageFullError as error:
-            verdict = error
-    verdict = step.ranks.share(verdict)
-    if isinstance(verdict, StorageFullError):
-        raise verdict
-    return verdict
+            outcome = error
+    outcome = step.ranks.share(outcome)
+    if isinstance(outcome, StorageFullError):
+        raise outcome
+    return outcome

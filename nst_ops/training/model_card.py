@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint says of itself, for people."""
+"""Model card and summary of a training: the facts of a checkpoint, for people."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import yaml
 
+from nst_ops.storage import Folder
+from nst_ops.training.checkpointing import CARD, MODEL
+
 _DATA = {
-    "photos": "photographs",
-    "photos_skipped": "not readable, skipped",
-    "photos_held_out": "held out",
-    "style_pictures": "style pictures",
-    "style_pictures_skipped": "style pictures not readable, skipped",
+    "content_images": "content images",
+    "content_images_skipped": "not readable, skipped",
+    "content_images_held_out": "held out",
+    "style_images": "style images",
+    "style_images_skipped": "style images not readable, skipped",
 }
 _TRAINING = {"steps": "steps", "steps_skipped": "skipped as not finite", "precision": "precision"}
 _SPEED = {
-    "images_per_s": "photographs per second",
+    "images_per_s": "images per second",
     "data_wait_share": "waiting for data",
     "train_s": "wall time",
     "workers": "workers",
@@ -28,16 +31,17 @@ _ELSEWHERE = ("architecture", "parameters", "recipe", "losses", "validation", "v
 def model_card(
     name: str, facts: Mapping[str, Any], grid: str | None = "grid.png", curves: str | None = "losses.png"
 ) -> str:
-    """Markdown from the facts of a checkpoint; what they do not hold is left out.
+    """Write the facts of a checkpoint as Markdown; what they do not hold is left out.
 
     Args:
-        name: the style's.
-        facts: ``architecture`` (the network's); ``parameters`` (int); ``photos``, ``photos_skipped``,
-            ``photos_held_out``, ``style_pictures``, ``style_pictures_skipped`` (ints); ``recipe``
-            (nested, keys as in the configuration); ``steps``, ``steps_skipped``, ``precision``;
-            ``losses`` and ``validation`` ({term: value}); ``images_per_s``, ``data_wait_share`` (of
-            1), ``train_s`` (seconds), ``workers``, ``device``; ``versions`` ({name: version}). Any
-            other key is shown as the user's own words.
+        name: name of the style.
+        facts: ``architecture`` of the network; ``parameters`` (int); ``content_images``,
+            ``content_images_skipped``, ``content_images_held_out``, ``style_images``,
+            ``style_images_skipped`` (ints); ``recipe`` (nested, keys as in the configuration);
+            ``steps``, ``steps_skipped``, ``precision``; ``losses`` and ``validation``
+            ({term: value}); ``images_per_s``, ``data_wait_share`` (of 1), ``train_s`` (seconds),
+            ``workers``, ``device``; ``versions`` ({name: version}). Any other key is shown as the
+            user's own words.
         grid: link to the validation grid, relative to the card.
         curves: link to the loss curves.
     """
@@ -46,7 +50,7 @@ def model_card(
     sections = [
         f"# {name}",
         _summary(facts),
-        f"![the painting; photographs, and their stylized versions]({grid})" if grid else "",
+        f"![style image; content images and their stylized versions]({grid})" if grid else "",
         _section("Data and terms", _table(facts, own | _DATA)),
         _section("Training", _recipe(facts.get("recipe", {})), _table(facts, _TRAINING)),
         _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
@@ -60,10 +64,10 @@ def model_card(
 
 _USE = {
     "johnson": """\
-    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output painted""",
+    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output stylized""",
     "vit_adain": """\
     python jobs/stylize_dataset.py --model.kind vit_adain --model.checkpoint model.safetensors \\
-        --style.images painting.jpg --input photos --output painted""",
+        --style.images style.jpg --input photos --output stylized""",
 }
 _NETWORKS = {"johnson": "Johnson", "vit_adain": "ViT-AdaIN"}
 
@@ -74,10 +78,10 @@ def _summary(facts: Mapping[str, Any]) -> str:
     network = _NETWORKS[facts.get("architecture", "johnson")]
     if network == "ViT-AdaIN":
         learned = f", learned from {facts['style']}" if "style" in facts else ""
-        return f"A {network} network{size} that paints photographs like any picture it is shown{learned}."
+        return f"A {network} network{size} that stylizes images like any style image{learned}."
     manner = f" in the manner of {facts['style']}" if "style" in facts else ""
     painter = f" ({facts['painter']})" if manner and "painter" in facts else ""
-    return f"A {network} network{size} that paints photographs{manner}{painter}."
+    return f"A {network} network{size} that stylizes images{manner}{painter}."
 
 
 def _section(title: str, *parts: str) -> str:
@@ -86,14 +90,14 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _table(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
-    """Two columns, a row for each of ``labels`` (by default, each key) that has a value."""
+    """Make two columns, a row for each of ``labels`` (by default, each key) that has a value."""
     labels = labels if labels is not None else {key: key for key in values}
     rows = [(label, _text(key, values[key])) for key, label in labels.items() if key in values]
     return _markdown_table(("", ""), rows)
 
 
 def _losses(facts: Mapping[str, Any]) -> str:
-    """A row per term: its weight, the taps it looks at, and what it came to."""
+    """Make a row per term: its weight, the taps it looks at, and its values."""
     trained, validated = facts.get("losses", {}), facts.get("validation", {})
     asked = facts.get("recipe", {}).get("loss", {})
     rows = []
@@ -108,24 +112,24 @@ def _losses(facts: Mapping[str, Any]) -> str:
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
-    """The recipe in a sentence."""
+    """Say the recipe in a sentence."""
     train, start = recipe.get("train", {}), recipe.get("network", {}).get("start_from")
     said = {
-        "batch_size": "batches of {} photographs",
+        "batch_size": "batches of {} images",
         "image_size": "crops of {0}x{0} px",
         "learning_rate": "peak learning rate {}",
         "schedule": "{} schedule",
     }
     parts = [words.format(train[key]) for key, words in said.items() if train.get(key) is not None]
     if recipe.get("style_side"):
-        parts.append(f"the painting at {recipe['style_side']} px")
+        parts.append(f"the style image at {recipe['style_side']} px")
     parts += [f"from {start}"] if start else ["from fresh weights"] if recipe else []
     sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:] + "." if sentence else ""
 
 
 def _configuration(recipe: Mapping[str, Any] | None) -> str:
-    """The whole recipe, as it can stand in a configuration file."""
+    """Write the whole recipe as it can stand in a configuration file."""
     if not recipe:
         return ""
     return f"```yaml\n{yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip()}\n```"
@@ -139,7 +143,7 @@ def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> s
 
 
 def _text(key: str, value: Any) -> str:
-    """One line for people; a share in percent, a duration in hours and minutes."""
+    """Write a value on one line for people; a share in percent, a duration in hours and minutes."""
     if key == "data_wait_share":
         return f"{value:.1%}"
     if key == "train_s":
@@ -149,3 +153,26 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return " ".join(str(value).split())
+
+
+def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
+    """Say where the results of a training lie, what its losses are, and what to do next."""
+    output = Folder(output_uri)
+    losses = ", ".join(
+        f"{term} {value:.3g}" for term, value in facts["validation"].items() if term != "total"
+    )
+    any_style = "--model.kind vit_adain --style.images IMAGE " if facts["architecture"] == "vit_adain" else ""
+    minutes, seconds = divmod(facts["train_s"], 60)
+    return "\n".join(
+        [
+            f"trained          {facts['steps']} steps in {minutes} min {seconds} s, on "
+            f"{facts['workers']} x {facts['device']}",
+            f"speed            {facts['images_per_s']:.3g} images/s, "
+            f"{facts['data_wait_share']:.1%} of the time waiting for them",
+            f"held-out losses  {losses}",
+            f"look at          {output.uri('grid.png')}",
+            f"                 {output.uri('losses.png')}",
+            f"read             {output.uri(CARD)}",
+            f"stylize with     {any_style}--model.checkpoint {output.uri(MODEL)}",
+        ]
+    )

@@ -1,4 +1,4 @@
-"""Optimization over one worker or several: learning rate, precision, what ranks agree on."""
+"""Optimization over one worker or several: learning rate, precision, agreement of ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nst_ops.config.training import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate of ``step``, counted from 1: a linear rise over the warm-up, then the schedule.
+    """Return the rate of ``step``, counted from 1: a linear rise over the warm-up, then the schedule.
 
     ``cosine`` falls to nearly 0 (I. Loshchilov, F. Hutter, ICLR 2017, without restarts),
     ``step`` to a tenth at half and again at three quarters of all steps.
@@ -52,7 +52,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=self.name == "fp16")
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Convolutions in the type, reductions and losses in fp32."""
+        """Run convolutions in this precision, reductions and losses in fp32."""
         return torch.autocast(self.device.type, _TYPES[self.name], enabled=self.name != "fp32")
 
 
@@ -65,7 +65,7 @@ def _fastest(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This worker's place among ``world`` workers."""
+    """Place of this worker among ``world`` workers."""
 
     rank: int = 0
     world: int = 1
@@ -76,20 +76,17 @@ class Ranks:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all workers; the same on each. NaN anywhere is NaN everywhere."""
+        """Return the mean over all workers, the same on each. NaN anywhere is NaN everywhere."""
         if self.world > 1:
             dist.all_reduce(values)
             values = values / self.world
         return values
 
     def share(self, value: Any) -> Any:
-        """What the first worker has; other workers' values do not matter. Waits for all."""
+        """Return the first worker's value; other workers' values do not matter. Waits for all."""
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, device=_device())
+        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.broadcast_object_list(box, device=device)
         return box[0]
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -1,4 +1,4 @@
-"""What a run keeps and shows: curves, grids, the checkpoint, its card, and the state to go on from."""
+"""Recorder of a run: curves, grids, the checkpoint, its card, and the state to go on from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any, Self
 import torch
 
 from nst_ops.config import TrainingConfig
+from nst_ops.media.images import UInt8Array
 from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.storage import Folder, storage_full_errors
 from nst_ops.training.checkpointing import CARD, MODEL, write_state
-from nst_ops.training.data import UInt8Array
-from nst_ops.training.grid import Exhibits, png_bytes, stylize, validation_grid
+from nst_ops.training.grid import ValidationImages, png_bytes, stylize, validation_grid
 from nst_ops.training.loop import Speed
 from nst_ops.training.model_card import model_card
-from nst_ops.training.step import PerceptualStep, StepFigures
+from nst_ops.training.step import StepFigures, TrainingStep
 from nst_ops.training.tracking import WANDB_ID, History, Tracking
 
 Report = Callable[[dict[str, Any]], None]
@@ -36,23 +36,23 @@ class RunRecorder:
 
     Args:
         config: the run's.
-        step: what is trained.
-        shown: what the grid shows and the validation losses are measured on.
-        facts: what is known of the run before it starts, for checkpoint and card.
-        state: what the run goes on from, as ``save`` wrote it.
-        report: gets {"since", "step", "losses", "images_per_s"} twice a second, for a progress bar.
+        step: the step of training, with the network.
+        shown: images of the grid, on which validation losses are measured.
+        facts: facts known before the run starts, for checkpoint and card.
+        state: state that the run goes on from, as ``save`` wrote it.
+        report: gets {"since", "step", "losses", "images_per_s"} twice a second, see ``ProgressTracker``.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        step: PerceptualStep,
-        shown: Exhibits,
+        step: TrainingStep,
+        shown: ValidationImages,
         facts: dict[str, Any],
         state: dict[str, Any] | None,
         report: Report,
     ) -> None:
-        self.config, self.trained, self.shown = config, step, shown
+        self.config, self.training, self.shown = config, step, shown
         self.facts = (json.loads(state["facts"]) if state else {}) | facts
         self.report = report
         self.output = Folder(config.output)
@@ -68,13 +68,8 @@ class RunRecorder:
         self._local.mkdir(parents=True, exist_ok=True)
         if not self.output.is_local and self.output.exists(WANDB_ID):
             (self._local / WANDB_ID).write_bytes(self.output.read_bytes(WANDB_ID))
-        self._tracking = Tracking(
-            self._local,
-            self._since,
-            config.tracking.wandb_project,
-            self._name,
-            facts.get("recipe", {}),
-        )
+        project = config.tracking.wandb_project
+        self._tracking = Tracking(self._local, self._since, project, self._name, facts.get("recipe", {}))
 
     @property
     def _name(self) -> str:
@@ -93,7 +88,7 @@ class RunRecorder:
             shutil.rmtree(self._local, ignore_errors=True)
 
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
-        """Keep the figures of a step, and say now and then how far the run is."""
+        """Keep the figures of a step, and report now and then how far the run is."""
         self.history.append(number, figures.flat())
         if number % _TRACK_EVERY == 0 or number == self.config.train.steps:
             self._tracking.log(number, {**figures.flat(), "images_per_s": speed.images_per_s})
@@ -106,17 +101,17 @@ class RunRecorder:
             )
 
     def validate(self, number: int) -> float:
-        """Judge the averaged network on the held-out photographs; the grid shows what was judged."""
-        shown, device = self.shown, self.trained.device
-        styles = shown.styles if self.trained.takes_styles else None
-        stylized = stylize(self.trained.averaged, shown.photos, styles)
+        """Measure the losses of the averaged network on the validation images, and draw them as a grid."""
+        shown, device = self.shown, self.training.device
+        styles = shown.styles if self.training.takes_styles else None
+        stylized = stylize(self.training.averaged, shown.content, styles)
         with torch.no_grad():
             styles = styles.to(device) if styles is not None else None
-            terms = self.trained.loss.score(stylized.to(device), shown.photos.to(device), styles)
+            terms = self.training.loss.score(stylized.to(device), shown.content.to(device), styles)
         values = {name: float(value) for name, value in terms.terms.items()}
         self._validation = {"total": float(terms.total), **values}
         self.history.validate(number, self._validation)
-        self._grid = validation_grid(shown.styles, shown.photos, stylized, f"step {number}")
+        self._grid = validation_grid(shown, stylized, f"step {number}")
         self._tracking.validation(number, self._validation, self._grid)
         return self._validation["total"]
 
@@ -125,7 +120,7 @@ class RunRecorder:
         self.facts |= self._measured(number, speed)
         with storage_full_errors(self.output.uri()):
             with self.output.atomic_write(MODEL) as temporary:
-                save_checkpoint(temporary, self.trained.averaged, self.facts)
+                save_checkpoint(temporary, self.training.averaged, self.facts)
             assert self._grid is not None, "validate before save"
             self.output.write_bytes("grid.png", png := png_bytes(self._grid))
             self.output.write_bytes(f"grids/{number:06d}.png", png)
@@ -139,8 +134,8 @@ class RunRecorder:
             write_state(self.output, {**state, "history": history, "spent_s": self._spent(), "facts": facts})
 
     def _measured(self, number: int, speed: Speed) -> dict[str, Any]:
-        """Losses, speed and software so far."""
-        cuda = self.trained.device.type == "cuda"
+        """Return losses, speed and software so far."""
+        cuda = self.training.device.type == "cuda"
         return {
             "steps": number,
             "steps_skipped": self.history.skipped,
@@ -149,11 +144,11 @@ class RunRecorder:
             "images_per_s": float(f"{speed.images_per_s:.4g}"),
             "data_wait_share": float(f"{speed.data_wait_share:.3g}"),
             "train_s": round(self._spent()),
-            "architecture": self.trained.model.architecture,
-            "parameters": sum(p.numel() for p in self.trained.model.parameters()),
-            "workers": self.trained.ranks.world,
+            "architecture": self.training.network.architecture,
+            "parameters": sum(p.numel() for p in self.training.network.parameters()),
+            "workers": self.training.ranks.world,
             "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
-            "precision": self.trained.precision.name,
+            "precision": self.training.precision.name,
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
 
@@ -168,5 +163,5 @@ class RunRecorder:
 
 
 def _rounded(losses: Mapping[str, float]) -> dict[str, float]:
-    """Five digits of what is finite; JSON has no other numbers."""
+    """Round to five digits, and leave out what is not finite: JSON has no such numbers."""
     return {term: float(f"{value:.5g}") for term, value in losses.items() if math.isfinite(value)}

@@ -1,35 +1,39 @@
-"""What a training needs beside its photographs: read and checked before anything starts."""
+"""Networks and style image of a training: read and checked before anything starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig
+from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.losses import PerceptualLoss
-from nst_ops.models.checkpoint import CheckpointError
+from nst_ops.media.images import UInt8Array
+from nst_ops.models.checkpoint import CheckpointError, load_checkpoint
+from nst_ops.models.checkpoint_files import resolve_checkpoint
+from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures, WeightsError
-from nst_ops.training.data import Photos, UInt8Array, read_painting, to_tensor
-from nst_ops.training.networks import Network, build_network
+from nst_ops.models.vit_adain import ViTAdaIN
+from nst_ops.training.data import ImageSet, read_style_image, to_tensor
 from nst_ops.training.optim import Ranks
-from nst_ops.training.step import PerceptualStep
+from nst_ops.training.step import Network, TrainingStep
 
 _AVERAGED = 64
-"""Pictures of a set of styles whose mean statistics are the target."""
+"""Images of a set of styles whose mean statistics are the target."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """Networks and painting; they travel to workers, which may not see the files they came from."""
+class TrainingSetup:
+    """Networks and style image; they travel to workers, which may not see the files they came from."""
 
     network: Network
     vgg: VGGFeatures
-    painting: UInt8Array | None
-    """(H, W, 3); None where the style is a set of pictures."""
+    style_image: UInt8Array | None
+    """(H, W, 3); None where the style is a set of images."""
 
     def step(
         self,
@@ -37,16 +41,16 @@ class Material:
         device: torch.device,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
         ranks: Ranks | None = None,
-        styles: Photos | None = None,
-    ) -> PerceptualStep:
-        """A step of training on ``device``; moves the networks there.
+        styles: ImageSet | None = None,
+    ) -> TrainingStep:
+        """Build a step of training on ``device``; moves the networks there, and trains this very network.
 
         Args:
             config: the run's.
             device: where it trains.
-            wrap: as of ``PerceptualStep``.
-            ranks: likewise.
-            styles: where the style is a set of pictures, those pictures.
+            wrap: module around the network, see ``TrainingStep``.
+            ranks: the workers that train together.
+            styles: set of style images, where there is one.
         """
         if device.type == "cuda":
             torch.cuda.set_device(device)  # where several workers see all GPUs of a node
@@ -57,34 +61,72 @@ class Material:
             network.to(memory_format=torch.channels_last)
         target = self._target(config, styles)
         loss = PerceptualLoss(self.vgg, None if target is None else target.to(device), config.loss)
-        return PerceptualStep(self.network, loss, config.train, wrap, ranks)
+        return TrainingStep(self.network, loss, config.train, wrap, ranks)
 
-    def _target(self, config: TrainingConfig, styles: Photos | None) -> Tensor | None:
-        """The pictures whose statistics all stylized ones should have; None if each has its own."""
-        if self.painting is not None:
-            return to_tensor(self.painting)
+    def _target(self, config: TrainingConfig, styles: ImageSet | None) -> Tensor | None:
+        """Return the images whose statistics all stylized ones should have; None if each has its own."""
+        if self.style_image is not None:
+            return to_tensor(self.style_image)
         if not isinstance(config, TrainJohnsonConfig) or styles is None:
             return None
         spread = np.linspace(0, len(styles) - 1, min(len(styles), _AVERAGED)).astype(int)
         return to_tensor(styles.take(spread))
 
 
-def read_material(config: TrainingConfig) -> Material:
-    """Read the networks and the painting of ``config``.
+def read_setup(config: TrainingConfig) -> TrainingSetup:
+    """Read the networks and the style image of ``config``.
 
     Raises:
         ConfigError: one of them cannot be used; nothing was done.
     """
     try:
-        painting = None
+        style_image = None
         if isinstance(config, TrainJohnsonConfig) and config.style:
-            painting = read_painting(config.style, config.style_side, config.style_margin)
+            style_image = read_style_image(config.style, config.style_side, config.style_margin)
         vgg = VGGFeatures(config.loss.network, config.loss.taps(), config.loss.weights, config.loss.padding)
         crop = torch.zeros(1, 3, config.train.image_size, config.train.image_size)
-        # Has the painting enough pixels, and have the crops?
-        loss = PerceptualLoss(vgg, crop if painting is None else to_tensor(painting), config.loss)
+        # Has the style image enough pixels, and have the crops?
+        loss = PerceptualLoss(vgg, crop if style_image is None else to_tensor(style_image), config.loss)
         with torch.no_grad():
             loss.score(crop, crop)
-        return Material(build_network(config), vgg, painting)
+        return TrainingSetup(build_network(config), vgg, style_image)
     except (FileNotFoundError, CheckpointError, WeightsError, ValueError) as error:
         raise ConfigError(str(error)) from error
+
+
+def build_network(config: TrainingConfig) -> Network:
+    """Build a fresh network, the same for the same seed, or load the one to go on from.
+
+    Raises:
+        ConfigError: the checkpoint to go on from holds another kind of network.
+        FileNotFoundError: there is no such checkpoint, or no such file of the encoder's weights.
+        nst_ops.models.checkpoint.CheckpointError: it cannot be used.
+        ValueError: arguments that do not go together.
+    """
+    torch.manual_seed(config.train.seed)
+    if isinstance(config, TrainJohnsonConfig):
+        network = config.network
+        if network.start_from:
+            return _load(network.start_from, JohnsonNet)
+        return JohnsonNet(**network.model_dump(exclude={"start_from"}))
+    assert isinstance(config, TrainVitAdainConfig), type(config)
+    if config.network.start_from:
+        return _load(config.network.start_from, ViTAdaIN)
+    arguments: dict[str, Any] = config.network.model_dump(exclude={"start_from", "encoder_weights"})
+    weights = config.network.encoder_weights
+    file = None if weights in ("timm", "none") else weights
+    return ViTAdaIN(
+        **arguments,
+        image_size=config.train.image_size,
+        pretrained=weights == "timm",
+        encoder_weights=file,
+    )
+
+
+def _load(checkpoint: str, kind: type[JohnsonNet] | type[ViTAdaIN]) -> Network:
+    model = load_checkpoint(resolve_checkpoint(checkpoint)).model
+    if not isinstance(model, kind):
+        raise ConfigError(
+            f"network.start_from: '{checkpoint}' holds a {type(model).__name__}, not a {kind.__name__}"
+        )
+    return model.train()

@@ -1,4 +1,4 @@
-"""One step of training. Who calls it, and on how many machines, is not known here."""
+"""One step of training. It does not know who calls it, nor on how many machines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from nst_ops.config.errors import FatalError
+from nst_ops.config import FatalError
 from nst_ops.config.training import TrainConfig
 from nst_ops.losses import LossTerms, PerceptualLoss
 from nst_ops.losses.color import color_loss
 from nst_ops.losses.structure import cel_shaded
-from nst_ops.models.johnson import JohnsonNet
-from nst_ops.training.checkerboard import remove_grid
+from nst_ops.models.johnson import ConvLayer, JohnsonNet
+from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training.data import Crops
-from nst_ops.training.discriminator import Rivalry
-from nst_ops.training.networks import Network
+from nst_ops.training.discriminator import DiscriminatorTraining
 from nst_ops.training.optim import Precision, Ranks, learning_rate
+
+Network = JohnsonNet | ViTAdaIN
 
 _MAX_CONSECUTIVE_SKIPS = 20
 
@@ -34,19 +36,19 @@ class DivergedError(FatalError):
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What one step measured, as means over all workers."""
+    """Figures of one step, as means over all workers."""
 
     total: float
     terms: dict[str, float]
-    """Each term of the loss, unweighted."""
+    """Each term of the loss, unweighted; beside adversarial the discriminators' own loss, discriminator."""
     grad_norm: float
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     learning_rate: float
     skipped: bool
     """Whether a loss or gradient was not finite, so that the step changed nothing."""
 
     def flat(self) -> dict[str, float | bool]:
-        """All figures by name."""
+        """Return all figures by name."""
         return {
             "total": self.total,
             **self.terms,
@@ -56,19 +58,19 @@ class StepFigures:
         }
 
 
-class PerceptualStep:
-    """Photographs in, updated network and figures out.
+class TrainingStep:
+    """Images in, updated network and figures out.
 
     AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not
     finite changes nothing; twenty in a row end the training. All that is random in a step is
     drawn from the seed and its number.
 
-    Where the loss has an adversarial term, a second network learns beside the first, one step of
-    each in turn, to tell its pictures from the style pictures.
+    Where the loss has an adversarial term, discriminators learn beside the network, one step of
+    each in turn, to tell its images from the style images.
 
     Args:
-        model: the network to train, on its device: photographs in, or photographs and style pictures.
-        loss: perceptual loss on the same device; frozen, and not part of the model.
+        network: the network to train, on its device: content images in, or content and style images.
+        loss: perceptual loss on the same device; frozen, and not part of the network.
         config: schedule, clipping, averaging, precision, seed.
         wrap: puts the network behind another module for training, such as
             ``DistributedDataParallel``; what is saved is the network itself.
@@ -77,60 +79,62 @@ class PerceptualStep:
 
     def __init__(
         self,
-        model: Network,
+        network: Network,
         loss: PerceptualLoss,
         config: TrainConfig,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.model, self.loss, self.config = model, loss, config
+        self.network, self.loss, self.config = network, loss, config
         self._remove_grid()
         self.ranks = ranks or Ranks()
-        self.forward = wrap(model) if wrap else model
-        self.device = next(model.parameters()).device
+        self.forward = wrap(network) if wrap else network
+        self.device = next(network.parameters()).device
         self.precision = Precision(config.precision, self.device)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = AdamW(trained, config.learning_rate, config.betas, weight_decay=config.weight_decay)
         adversarial = loss.config.adversarial
-        self.rivalry = (
-            Rivalry(adversarial, config, self.precision, self.ranks) if adversarial.weight else None
+        self.discriminator = (
+            DiscriminatorTraining(adversarial, config, self.precision, self.ranks)
+            if adversarial.weight
+            else None
         )
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else model
+        self.averaged = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else network
         self.takes_styles = loss.style_targets is None
-        """Whether the network is handed a style picture with each photograph."""
+        """Whether the network is given a style image with each content image."""
         self._skips = 0
 
-    def drawn(self, crops: Crops) -> Tensor | None:
-        """What filters draw of the photographs before they are cut, cut as they are; None if nobody asks."""
+    def drawing(self, crops: Crops) -> Tensor | None:
+        """Return the drawing of ``loss.cel``, filtered before it is cropped; None without weight."""
         cel = self.loss.config.cel
         return crops.cut(cel_shaded(crops.whole(), cel)) if cel.weight else None
 
     def __call__(
         self,
-        photos_bchw: Tensor,
+        content_bchw: Tensor,
         number: int,
         styles_bchw: Tensor | None = None,
-        drawn_bchw: Tensor | None = None,
+        drawing_bchw: Tensor | None = None,
     ) -> StepFigures:
         """Train on this worker's share of step ``number``.
 
         Args:
-            photos_bchw: (B, 3, H, W) photographs in [0, 1].
-            number: of the step, from 1.
-            styles_bchw: (B, 3, H, W) style pictures in [0, 1], where there is a set of them.
-            drawn_bchw: (B, 3, H, W) as of ``drawn``; None if the crops are whole pictures.
+            content_bchw: (B, 3, H, W) content images in [0, 1].
+            number: number of the step, from 1.
+            styles_bchw: (B, 3, H, W) style images in [0, 1], where there is a set of them.
+            drawing_bchw: (B, 3, H, W) from ``drawing``; None if the crops are whole images.
         """
         rate = learning_rate(number, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        if self.rivalry:
-            self.rivalry.forget()
-        names, measured = self._backward((photos_bchw, styles_bchw, drawn_bchw), number)
+        if self.discriminator:
+            self.discriminator.zero_grad()
+        names, measured = self._backward((content_bchw, styles_bchw, drawing_bchw), number)
         self.precision.scaler.unscale_(self.optimizer)
-        # DDP has averaged the gradients, so their norm is the same on every worker, and so is the verdict.
+        # DDP has averaged the gradients, so their norm is the same on every worker, and so is what follows.
         clip_norm = self.config.clip_norm or math.inf
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip_norm)
         figures = self.ranks.mean(torch.cat([measured, grad_norm.detach()[None]]))
         total, *terms, norm = figures.tolist()  # one transfer from the device for all of them
         skipped = not all(map(math.isfinite, (total, *terms, norm)))
@@ -140,53 +144,55 @@ class PerceptualStep:
     def _backward(
         self, batch: tuple[Tensor, Tensor | None, Tensor | None], number: int
     ) -> tuple[list[str], Tensor]:
-        """Gradients of the batch, taken in parts; names of the terms, and total and terms as one tensor."""
+        """Take the gradients of the batch in parts; return names of terms, and total and terms as tensor."""
         seed = hash((self.config.seed, number, self.ranks.rank)) % 2**63
         generator = torch.Generator(self.device).manual_seed(seed)
-        torch.manual_seed(seed)  # of what has no generator of its own, such as augmentations
-        photos_bchw = batch[0]
-        count = min(self.config.accumulate, len(photos_bchw))
+        torch.manual_seed(seed)  # for what has no generator of its own, such as augmentations
+        assert batch[0] is not None
+        batch_size = len(batch[0])
+        count = min(self.config.accumulate, batch_size)
         parts = [[None] * count if part is None else part.tensor_split(count) for part in batch]
         names: list[str] = []
         measured = torch.zeros(1, device=self.device)
-        for index, (photos, styles, drawn) in enumerate(zip(*parts, strict=True)):
-            assert photos is not None
-            weight = len(photos) / len(photos_bchw)
+        for index, (content, styles, drawing) in enumerate(zip(*parts, strict=True)):
+            assert content is not None
+            weight = len(content) / batch_size
             with self._no_sync() if index < count - 1 else contextlib.nullcontext():
-                found, clean = self._losses(photos, styles, drawn, generator, number)
+                found, stylized = self._losses(content, styles, drawing, generator, number)
                 self.precision.scaler.scale(found.total * weight).backward()
             terms = found.terms
-            if self.rivalry and styles is not None and number > self.config.reconstruct_first:
-                terms = terms | {"judge": self.rivalry.backward(clean.detach(), styles, weight)}
+            if self.discriminator and styles is not None and number > self.config.reconstruct_first:
+                loss = self.discriminator.backward(stylized.detach(), styles, weight)
+                terms = terms | {"discriminator": loss}
             names = list(terms)
             measured = measured + weight * torch.stack([found.total.detach(), *terms.values()])
         return names, measured
 
     def _losses(
         self,
-        photos: Tensor,
+        content: Tensor,
         styles: Tensor | None,
-        drawn: Tensor | None,
+        drawing: Tensor | None,
         generator: torch.Generator,
         number: int,
     ) -> tuple[LossTerms, Tensor]:
-        """What is to be minimized, and the stylized photographs."""
+        """Return the loss to minimize, and the stylized images."""
         with self.precision.autocast():
-            views = self.loss.views(photos, generator, styles if self.takes_styles else None, drawn)
-            stylized = self.forward(*views.inputs())
-            clean = views.split(stylized)["clean"]
+            views = self.loss.views(content, generator, styles if self.takes_styles else None, drawing)
+            outputs = self.forward(*views.inputs())
+            stylized = views.split(outputs)["clean"]
             if number <= self.config.reconstruct_first:
-                error = color_loss(clean, photos if drawn is None else drawn)
-                return LossTerms(error, {"reconstruction": error.detach()}), clean
-            found = self.loss(stylized, views)
-            if self.rivalry:
-                doubt = self.rivalry.loss(clean)
-                total = found.total + self.loss.config.adversarial.weight * doubt
-                found = LossTerms(total, found.terms | {"adversarial": doubt.detach()})
-        return found, clean
+                error = color_loss(stylized, content if drawing is None else drawing)
+                return LossTerms(error, {"reconstruction": error.detach()}), stylized
+            found = self.loss(outputs, views)
+            if self.discriminator:
+                adversarial = self.discriminator.generator_loss(stylized)
+                total = found.total + self.loss.config.adversarial.weight * adversarial
+                found = LossTerms(total, found.terms | {"adversarial": adversarial.detach()})
+        return found, stylized
 
     def _no_sync(self) -> contextlib.AbstractContextManager[Any]:
-        """Parts of a batch need not be averaged over the workers one by one."""
+        """Do not average the parts of a batch over the workers one by one."""
         no_sync: Callable[[], contextlib.AbstractContextManager[Any]]
         no_sync = getattr(self.forward, "no_sync", contextlib.nullcontext)
         return no_sync()
@@ -201,8 +207,8 @@ class PerceptualStep:
         if skipped:
             self.optimizer.zero_grad(set_to_none=True)  # Adam then leaves weights and moments alone
         self.precision.scaler.step(self.optimizer)
-        if self.rivalry and not skipped:
-            self.rivalry.step(rate)
+        if self.discriminator and not skipped:
+            self.discriminator.step(rate)
         self.precision.scaler.update()
         if skipped:
             return
@@ -211,19 +217,19 @@ class PerceptualStep:
             # A young average follows faster, else it would remember the random weights it began with.
             decay = min(self.config.ema_decay, (1 + number) / (10 + number))
             with torch.no_grad():
-                for mean, now in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                for mean, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                     mean.lerp_(now, 1.0 - decay)
 
     def _remove_grid(self) -> None:
-        if isinstance(self.model, JohnsonNet) and not self.model.skips:
-            remove_grid(self.model)
+        if isinstance(self.network, JohnsonNet) and not self.network.skips:
+            remove_upsampling_grid(self.network)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
-        rivalry = {"rivalry": self.rivalry.state()} if self.rivalry else {}
+        """Return all that the next step depends on, as tensors and plain values."""
+        discriminator = {"discriminator": self.discriminator.state()} if self.discriminator else {}
         return {
-            **rivalry,
-            "model": self.model.state_dict(),
+            **discriminator,
+            "model": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -232,10 +238,35 @@ class PerceptualStep:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where ``state`` was taken."""
-        self.model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self._skips = state["skips"]
-        if self.rivalry:
-            self.rivalry.restore(state["rivalry"])
+        if self.discriminator:
+            self.discriminator.restore(state["discriminator"])
+
+
+@torch.no_grad()
+def remove_upsampling_grid(network: JohnsonNet) -> None:
+    """Make the last convolution of ``network`` blind to the grid of its own upsampling, in place.
+
+    Resize-convolutions avoid most checkerboards (A. Odena et al., Distill 2016), but two doublings
+    still leave a faint weave with periods of 2 and 4 pixels in even areas. The last convolution
+    has 9x9 taps: enough to be blind to such a weave and to little else.
+
+    A kernel sees no pattern that repeats every 4 pixels, but for its mean, when the taps at
+    each of the 4x4 places in the period add up to the same. Each kernel becomes the nearest
+    one of that kind; what it makes of an even area stays as it was.
+    """
+    last = network.decoder[-1]
+    assert isinstance(last, ConvLayer)
+    weight = last.conv.weight
+    period = network.stride
+    place = torch.arange(weight.shape[-1], device=weight.device) % period
+    places = (place[:, None] * period + place).flatten()
+    taps_at = F.one_hot(places, period * period).to(weight.dtype)  # (taps, places)
+    kernels = weight.flatten(2)
+    sums = kernels @ taps_at
+    missing = (sums.mean(dim=-1, keepdim=True) - sums) / taps_at.sum(dim=0)
+    weight.copy_((kernels + missing @ taps_at.T).view_as(weight))

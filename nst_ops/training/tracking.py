@@ -1,4 +1,4 @@
-"""Loss curves: kept while training, written as JSON and as a picture."""
+"""Curves of a run: written as JSON, as an image, to TensorBoard and to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from nst_ops.storage import Folder
 Row = dict[str, Any]
 
 MEASURES = ("grad_norm", "learning_rate", "skipped")
-"""What a step measures beside its losses."""
+"""Figures of a step beside its losses."""
 
 
 class History:
     """Figures of every step and of every validation so far.
 
     Args:
-        rows: of the steps before, to go on from, as in ``losses.json``.
-        validations: likewise.
+        rows: rows of the steps before, to go on from, as in ``losses.json``.
+        validations: rows of the validations before.
     """
 
     def __init__(self, rows: list[Row] | None = None, validations: list[Row] | None = None) -> None:
         self.rows: list[Row] = []
         """One per step: ``step`` (int, from 1), ``total`` (weighted sum), each term (unweighted),
-        ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped`` (bool); None for what was
-        not finite, as JSON has no name for it."""
+        ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped`` (bool); None where a figure
+        was not finite, as JSON has no name for it."""
         self.validations: list[Row] = []
         """One per validation: ``step``, ``total`` and the terms."""
         self._terms: dict[str, None] = {}
@@ -46,27 +46,24 @@ class History:
 
     def append(self, step: int, figures: Mapping[str, float | bool]) -> None:
         """Keep the figures of ``step`` (counted from 1)."""
-        self._keep(_row(step, figures))
+        self._keep({"step": step} | _rounded(figures))
 
     def validate(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keep the losses on held-out photographs after ``step``."""
-        self.validations.append(_row(step, figures))
+        """Keep the losses on validation images after ``step``."""
+        self.validations.append({"step": step} | _rounded(figures))
 
     @property
     def terms(self) -> list[str]:
-        """The terms of the loss, in the order of the figures."""
+        """Terms of the loss, in the order of the figures."""
         return list(self._terms)
 
     @property
     def skipped(self) -> int:
-        """Steps that changed nothing, as they were not finite."""
+        """Number of steps that changed nothing, as they were not finite."""
         return sum(bool(row.get("skipped")) for row in self.rows)
 
     def recent(self, key: str, steps: int = 25) -> float:
-        """Mean of ``key`` over the last finite steps; single steps vary with their photographs.
-
-        NaN where there is none.
-        """
+        """Return the mean of ``key`` over the last finite steps; single steps vary. NaN if there is none."""
         finite = (
             row[key] for row in reversed(self.rows) if not row.get("skipped") and row.get(key) is not None
         )
@@ -86,14 +83,12 @@ class History:
         self._terms.update(dict.fromkeys(key for key in row if key not in ("step", "total", *MEASURES)))
 
 
-def _row(step: int, figures: Mapping[str, float | bool]) -> Row:
-    return {"step": step} | {key: _rounded(value) for key, value in figures.items()}
-
-
-def _rounded(value: float | bool) -> float | bool | None:
-    if isinstance(value, bool):
-        return value
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+def _rounded(figures: Mapping[str, float | bool]) -> Row:
+    """Round to five digits; None for what is not finite."""
+    return {
+        key: value if isinstance(value, bool) else float(f"{value:.5g}") if math.isfinite(value) else None
+        for key, value in figures.items()
+    }
 
 
 _NOT_LOSSES = {*MEASURES, "images_per_s", "data_wait_share"}
@@ -118,17 +113,17 @@ def check_wandb(project: str | None) -> None:
 
 
 class Tracking:
-    """Writes the figures of a run to ``folder/tensorboard``, and to Weights & Biases if asked.
+    """Writer of the figures of a run to ``folder/tensorboard``, and to Weights & Biases if asked.
 
-    A run that goes on writes into the same curves, at the same W&B run: what was logged after
-    the checkpoint it goes on from is not shown twice.
+    A run that goes on writes into the same curves and the same W&B run: figures logged after
+    the checkpoint it goes on from are not shown twice.
 
     Args:
-        folder: the run's, on this machine. The W&B run is named in ``folder/wandb_id.txt``.
+        folder: folder of the run on this machine. The W&B run is named in ``folder/wandb_id.txt``.
         step: steps done so far, 0 for a new run.
         wandb_project: W&B project, None for TensorBoard only.
-        run_name: what W&B calls the run.
-        config: what W&B shows as its configuration; must hold no paths of this machine.
+        run_name: name of the run in W&B.
+        config: configuration to show in W&B; must hold no paths of this machine.
 
     Raises:
         ConfigError: W&B is asked for and cannot be used.
@@ -157,10 +152,10 @@ class Tracking:
         self.close(failed=error is not None)
 
     def log(self, step: int, figures: Mapping[str, float | bool]) -> None:
-        """Write what ``step`` measured, as ``loss/<term>`` and ``train/<anything else>``.
+        """Write the figures of ``step``, as ``loss/<term>`` and ``train/<anything else>``.
 
         Args:
-            step: its number, from 1; must not fall.
+            step: number of the step, from 1; must not fall.
             figures: ``total`` and the terms; ``learning_rate``, ``grad_norm``, ``skipped``,
                 ``images_per_s`` and ``data_wait_share`` are known not to be losses.
         """
@@ -181,11 +176,11 @@ class Tracking:
             self._wandb.log({"validation/grid": wandb.Image(grid_hwc)}, step=step)
 
     def flush(self) -> None:
-        """Have on disk what TensorBoard was given, but for the last few events on their way there."""
+        """Write TensorBoard's events to disk, but for the last few on their way there."""
         self._board.flush()
 
     def close(self, failed: bool = False) -> None:
-        """Write all that is left; ``failed`` marks the W&B run as crashed."""
+        """Write all remaining events; ``failed`` marks the W&B run as crashed."""
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(failed))
@@ -197,7 +192,7 @@ class Tracking:
             self._wandb.log({tag: float(value) for tag, value in scalars.items()}, step=step)
 
     def _logs_to_wandb(self, step: int) -> bool:
-        """W&B keeps the first figures of a step, and warns of each that comes again."""
+        """Return whether W&B lacks ``step``: it keeps the first figures of a step and warns of others."""
         return self._wandb is not None and step >= self._wandb_from
 
 

@@ -1,72 +1,70 @@
-"""What every worker of a training runs: everything it needs is in its job."""
+"""One worker of a training, in this process or in one that Ray has started. No Ray in here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import torch
-from ray.train import get_context
-from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nst_ops.config import TrainingConfig
-from nst_ops.storage import Folder, StorageFullError
+from nst_ops.config import FatalError, TrainingConfig
+from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import read_state
-from nst_ops.training.data import Batches, StoredPhotos
-from nst_ops.training.grid import exhibits
+from nst_ops.training.data import Batches, StoredImages
+from nst_ops.training.grid import validation_images
 from nst_ops.training.loop import train
 from nst_ops.training.optim import Ranks
-from nst_ops.training.progress import Board
-from nst_ops.training.recorder import RunRecorder
-from nst_ops.training.step import DivergedError
+from nst_ops.training.recorder import Report, RunRecorder
+from nst_ops.training.setup import TrainingSetup
+
+
+class TrainingError(FatalError):
+    """A training that cannot go on; its last checkpoint stays."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training run, as it travels to the workers."""
+    """All that a worker needs for a training."""
 
     config: TrainingConfig
-    material: Any
-    """Reference to a ``Material`` in the object store."""
-    photos: StoredPhotos
-    styles: StoredPhotos | None
-    """Where the style is a set of pictures."""
+    setup: TrainingSetup
+    content: StoredImages
+    styles: StoredImages | None
+    """Set of style images, where there is one."""
     facts: dict[str, Any]
-    threads: int
-    board: Board
+    """Facts on the run that are known before it starts, for the checkpoint."""
 
 
-def train_worker(config: dict[str, TrainingJob]) -> dict[str, Any]:
-    """Train as one of the workers of ``config["job"]``.
+def train_worker(
+    job: TrainingJob, ranks: Ranks, device: torch.device, report: Report | None
+) -> dict[str, Any]:
+    """Train ``job`` as one of ``ranks``, from the last checkpoint in its output if there is one.
+
+    Args:
+        job: what to train.
+        ranks: this worker and the others.
+        device: where it trains.
+        report: gets the progress, of the first worker only.
 
     Returns:
-        From the first worker: ``facts`` of the finished run, or ``fatal``, the reason why trying
-        again would not help. Everything else is raised, and Ray Train starts over from the state.
+        Facts on the finished run; empty but for the first worker.
+
+    Raises:
+        nst_ops.training.step.DivergedError: losses stayed non-finite; raised by all workers alike.
+        nst_ops.storage.StorageFullError: a checkpoint does not fit; likewise.
     """
-    job = config["job"]
-    torch.set_num_threads(job.threads)
-    context = get_context()
-    ranks = Ranks(context.get_world_rank(), context.get_world_size())
-    try:
-        return _train(job, ranks, get_device())
-    except (DivergedError, StorageFullError) as error:  # raised by all workers alike
-        return {"fatal": str(error)}
+    config = job.config
 
+    def wrap(network: nn.Module) -> nn.Module:
+        return DistributedDataParallel(network, gradient_as_bucket_view=True) if ranks.world > 1 else network
 
-def _train(job: TrainingJob, ranks: Ranks, device: torch.device) -> dict[str, Any]:
-    config, material = job.config, ray.get(job.material)
-
-    def wrap(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model, gradient_as_bucket_view=True) if ranks.world > 1 else model
-
-    trained, judged = job.photos.load()
-    styles, judged_styles = job.styles.load() if job.styles else (None, None)
-    step = material.step(config, device, wrap, ranks, styles)
+    content, held_out = job.content.split()
+    styles, held_out_styles = job.styles.split() if job.styles else (None, None)
+    step = job.setup.step(config, device, wrap, ranks, styles)
     batches = Batches(
-        trained,
+        content,
         config.train.batch_size,
         config.train.image_size,
         config.train.seed,
@@ -76,10 +74,20 @@ def _train(job: TrainingJob, ranks: Ranks, device: torch.device) -> dict[str, An
         config.data.zoom,
     )
     state = ranks.share(read_state(Folder(config.output)) if ranks.first else None)
-    if not ranks.first:
+    if not ranks.first or report is None:
         train(step, batches, config.train, None, state)
         return {}
-    shown = exhibits(step.model, judged, judged_styles, material.painting)
-    with RunRecorder(config, step, shown, job.facts, state, job.board.put) as recorder:
+    shown = validation_images(step.network, held_out, held_out_styles, job.setup.style_image)
+    with RunRecorder(config, step, shown, job.facts, state, report) as recorder:
         train(step, batches, config.train, recorder, state)
-        return {"facts": recorder.facts}
+        return recorder.facts
+
+
+def most_workers(batch_size: int, devices: int) -> int:
+    """Return as many workers as there are devices, or the next fewer that share a batch evenly."""
+    return next(count for count in range(devices, 0, -1) if batch_size % count == 0)
+
+
+def share_of(gpu: bool, threads: int) -> str:
+    """Say what a worker has, for the log."""
+    return "a GPU" if gpu else f"{threads} CPU thread{'s' * (threads > 1)}"

@@ -1,4 +1,4 @@
-"""A painting, a few photographs and a small VGG, all made here, and steps of training with them."""
+"""A style image, content images and a small VGG, all made here, and steps of training with them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from nst_ops.config.training import TrainConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.training.step import PerceptualStep
+from nst_ops.training.step import TrainingStep
 
 LOSS: dict[str, Any] = {
     "network": "vgg16",
@@ -33,16 +33,16 @@ TRAIN: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``photos/`` (three pictures and a broken one), ``style.png`` and ``vgg16.pth``."""
-    root = tmp_path_factory.mktemp("material")
-    (root / "photos").mkdir()
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``content/`` (three images and a broken one), ``style.png`` and ``vgg16.pth``."""
+    root = tmp_path_factory.mktemp("files")
+    (root / "content").mkdir()
     rng = np.random.default_rng(0)
     for number, size in enumerate([(80, 60), (60, 90), (70, 70)]):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize(size, Image.Resampling.BICUBIC).save(root / "photos" / f"{number}.png")
-    (root / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
-    (root / "photos" / "notes.txt").write_text("not a picture either")
+        coarse.resize(size, Image.Resampling.BICUBIC).save(root / "content" / f"{number}.png")
+    (root / "content" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a image")
+    (root / "content" / "notes.txt").write_text("not a image either")
     stripes = np.indices((64, 80)).sum(axis=0) // 5 % 2
     Image.fromarray((stripes[..., None] * np.array([240, 180, 40])).astype(np.uint8)).save(root / "style.png")
     torch.manual_seed(0)
@@ -52,20 +52,20 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vgg(material: Path) -> VGGFeatures:
+def vgg(files: Path) -> VGGFeatures:
     """With the taps relu1_2 and relu2_1."""
-    return VGGFeatures("vgg16", ["relu1_2", "relu2_1"], material / "vgg16.pth", padding="reflect")
+    return VGGFeatures("vgg16", ["relu1_2", "relu2_1"], files / "vgg16.pth", padding="reflect")
 
 
 @pytest.fixture
-def new_step(vgg: VGGFeatures) -> Callable[..., PerceptualStep]:
+def new_step(vgg: VGGFeatures) -> Callable[..., TrainingStep]:
     """``new_step(loss={...}, wrap=..., ranks=..., **train)``: a tiny network, the same every time."""
 
     def build(
         loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any
-    ) -> PerceptualStep:
+    ) -> TrainingStep:
         torch.manual_seed(0)
-        judge = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
-        return PerceptualStep(JohnsonNet(4, 1), judge, TrainConfig(**TRAIN | train), wrap, ranks)
+        perceptual = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
+        return TrainingStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks)
 
     return build

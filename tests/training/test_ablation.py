@@ -1,4 +1,4 @@
-"""Recipes side by side: trained on the same, judged alike, shown in one table and one picture."""
+"""Recipes side by side: trained on the same, measured alike, shown in one table and one image."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.ablation_benchmark import PHOTOGRAPHS, AblationConfig, ablate, merged
+from benchmarks.ablation_benchmark import CONTENT, AblationConfig, ablate, merged
 from nst_ops.config import ConfigError
 
 TINY = {
@@ -38,11 +38,11 @@ def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def config(material: Path, vgg19: Path, output: Path, **more: Any) -> AblationConfig:
-    photos = str(material / "photos")
+def config(files: Path, vgg19: Path, output: Path, **more: Any) -> AblationConfig:
+    images = str(files / "content")
     settings = {
-        "data": {"content": photos, "style": photos},
-        "test": photos,
+        "data": {"content": images, "style": images},
+        "test": images,
         "output": str(output),
         "vgg_weights": str(vgg19),
         "base": TINY,
@@ -51,13 +51,13 @@ def config(material: Path, vgg19: Path, output: Path, **more: Any) -> AblationCo
     return AblationConfig(**settings | more)
 
 
-def test_recipes_are_trained_and_judged_alike(material, vgg19, tmp_path):
-    text = ablate(config(material, vgg19, tmp_path))
+def test_recipes_are_trained_and_measured_alike(files, vgg19, tmp_path):
+    text = ablate(config(files, vgg19, tmp_path))
     assert (tmp_path / "ablation.md").read_text() == text
     results = json.loads((tmp_path / "ablation.json").read_text())
-    assert [result["recipe"] for result in results] == [PHOTOGRAPHS, "first", "a stem"]
-    photographs, first, stem = (result["metrics"] for result in results)
-    assert photographs["ssim"] == pytest.approx(1)
+    assert [result["recipe"] for result in results] == [CONTENT, "first", "a stem"]
+    content, first, stem = (result["metrics"] for result in results)
+    assert content["ssim"] == pytest.approx(1)
     assert first["ssim"] < 1
     assert first != stem
     assert results[2]["parameters"] > results[1]["parameters"] > 0
@@ -65,25 +65,25 @@ def test_recipes_are_trained_and_judged_alike(material, vgg19, tmp_path):
     assert "content_relu3_1" not in first  # the weights at hand do not reach it
     for words in ("| first |", "| a stem |", "SSIM"):
         assert words in text
-    with Image.open(tmp_path / "ablation.png") as picture:
-        assert picture.height > picture.width / 2
+    with Image.open(tmp_path / "ablation.png") as image:
+        assert image.height > image.width / 2
 
 
-def test_the_same_again_is_the_same(material, vgg19, tmp_path):
+def test_the_same_again_is_the_same(files, vgg19, tmp_path):
     runs = []
     for name in ("one", "two"):
-        ablate(config(material, vgg19, tmp_path / name, recipes={"only": {}}))
+        ablate(config(files, vgg19, tmp_path / name, recipes={"only": {}}))
         runs.append(json.loads((tmp_path / name / "ablation.json").read_text()))
     assert [result["metrics"] for result in runs[0]] == [result["metrics"] for result in runs[1]]
 
 
-def test_each_recipe_changes_the_one_before(material, vgg19, tmp_path):
+def test_each_recipe_changes_the_one_before(files, vgg19, tmp_path):
     recipes = {
         "first": {"loss": {"gram": {"taps": {"relu2_1": 1.0}}}},
         "more": {"network": {"stem": 4}},
         "less": {"loss": {"gram": {"weight": 0.5}}},
     }
-    runs = config(material, vgg19, tmp_path, recipes=recipes).runs()
+    runs = config(files, vgg19, tmp_path, recipes=recipes).runs()
     assert [run.network.stem for run in runs.values()] == [0, 4, 4]
     assert [run.loss.gram.weight for run in runs.values()] == [12, 12, 0.5]
     assert all(run.loss.gram.taps == {"relu2_1": 1.0} for run in runs.values())  # replaced, not added to
@@ -98,15 +98,15 @@ def test_sections_are_merged_and_the_rest_replaced():
     assert base == {"a": {"b": 1, "c": {"d": 2}}, "taps": {"x": 1}}
 
 
-def test_a_mistake_in_a_recipe_is_named(material, vgg19, tmp_path):
+def test_a_mistake_in_a_recipe_is_named(files, vgg19, tmp_path):
     with pytest.raises(ValueError, match=r"recipes: network\.stemm"):
-        config(material, vgg19, tmp_path, recipes={"typo": {"network": {"stemm": 4}}})
+        config(files, vgg19, tmp_path, recipes={"typo": {"network": {"stemm": 4}}})
     with pytest.raises(ValueError, match=r"one train\.image_size"):
-        config(material, vgg19, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
+        config(files, vgg19, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"test: there is no folder '.*nowhere'"):
-        ablate(config(material, vgg19, tmp_path, test=str(tmp_path / "nowhere")))
+        ablate(config(files, vgg19, tmp_path, test=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match=r"vgg_weights: .*nowhere\.pth"):
-        ablate(config(material, tmp_path / "nowhere.pth", tmp_path))
-    with pytest.raises(ConfigError, match="test: no readable pictures"):
-        ablate(config(material, vgg19, tmp_path, test=str(tmp_path / "empty")))
+        ablate(config(files, tmp_path / "nowhere.pth", tmp_path))
+    with pytest.raises(ConfigError, match="test: no readable images"):
+        ablate(config(files, vgg19, tmp_path, test=str(tmp_path / "empty")))

@@ -1,4 +1,4 @@
-"""The validation grid: painting, photographs and results, each where it belongs."""
+"""The validation grid: style image, content images and results, each where it belongs."""
 
 import io
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.training.grid import png_bytes, stylize, to_pixels, validation_grid
+from nst_ops.training.grid import ValidationImages, png_bytes, sheet, stylize, to_pixels, validation_grid
 
 RED, GREEN, BLUE = ([level, *rest] for level, rest in ((1.0, [0, 0]), (0.0, [1, 0]), (0.0, [0, 1])))
 
@@ -34,9 +34,8 @@ def boxes(pixels: np.ndarray) -> dict[str, tuple[int, int, int, int]]:
 )
 @pytest.mark.parametrize("count", [1, 3])
 def test_everything_is_in_its_place(height, width, times, count):
-    grid = validation_grid(
-        flat(RED, 1, 50, 100), flat(GREEN, count, height, width), flat(BLUE, count, height, width), "step 250"
-    )
+    shown = ValidationImages(flat(GREEN, count, height, width), flat(RED, 1, 50, 100))
+    grid = validation_grid(shown, flat(BLUE, count, height, width), "step 250")
     assert grid.dtype == np.uint8
     assert grid.ndim == 3
     box = boxes(grid)
@@ -46,26 +45,40 @@ def test_everything_is_in_its_place(height, width, times, count):
     assert right - left >= count * width * times  # and the gaps
     assert top2 > bottom
     assert box["red"][2] < left
-    assert (box["red"][1], box["red"][3]) == (top, bottom2)  # the painting beside both rows
+    assert (box["red"][1], box["red"][3]) == (top, bottom2)  # the style image beside both rows
     assert box["red"][2] - box["red"][0] == 2 * (bottom2 - top)  # its shape kept
     assert (grid[bottom + 1 : top2 - 1, left:] < 128).any(), "no caption"
     assert (grid[:, -3:] == 255).all(), "cut off at the right"
 
 
-def test_lists_of_pictures_are_taken_and_the_order_is_kept():
-    contents = [torch.full((3, 128, 128), level) for level in (0.2, 0.8)]
-    grid = validation_grid(torch.zeros(1, 3, 9, 9), contents, contents)
+def test_images_keep_their_order():
+    content = torch.stack([torch.full((3, 128, 128), level) for level in (0.2, 0.8)])
+    grid = validation_grid(ValidationImages(content, torch.zeros(1, 3, 9, 9)), content)
     levels = grid[60, :, 0].tolist()
     assert levels.count(51) == levels.count(204) == 128
     assert levels.index(51) < levels.index(204)
 
 
 def test_the_step_is_in_the_caption():
-    pictures = torch.ones(1, 3, 32, 32)
+    images = torch.ones(1, 3, 32, 32)
     assert not np.array_equal(
-        validation_grid(pictures, pictures, pictures, "step 1"),
-        validation_grid(pictures, pictures, pictures, "step 2"),
+        validation_grid(ValidationImages(images, images), images, "step 1"),
+        validation_grid(ValidationImages(images, images), images, "step 2"),
     )
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 9])
+@pytest.mark.parametrize("side", [32, 128, 200])
+def test_rows_of_unlike_length_are_shown_whole(num_rows, side):
+    green, blue = (np.full((side, side, 3), color, np.uint8) for color in ([0, 255, 0], [0, 0, 255]))
+    rows = {"content": [green] * 3} | {f"row {n} of {'words ' * 20}": [blue] for n in range(num_rows)}
+    drawn = sheet(rows, np.full((90, 60, 3), [255, 0, 0], np.uint8))
+    shown = (side * 4 if side == 32 else side) ** 2
+    assert (drawn == [0, 255, 0]).all(axis=2).sum() == 3 * shown
+    assert (drawn == [0, 0, 255]).all(axis=2).sum() == num_rows * shown
+    assert (drawn == [255, 0, 0]).all(axis=2).any()
+    for edge in (drawn[:2], drawn[-2:], drawn[:, :2], drawn[:, -2:]):
+        assert (edge == 255).all(), "cut off at the edge"
 
 
 def test_stylize_leaves_the_network_as_it_was():
@@ -79,12 +92,12 @@ def test_stylize_leaves_the_network_as_it_was():
 
 
 def test_pixels_of_a_diverged_network_are_pixels():
-    picture = torch.tensor([float("nan"), float("inf"), 0.5]).view(1, 3, 1, 1)
-    assert to_pixels(picture).tolist() == [[[0, 255, 128]]]
+    image = torch.tensor([float("nan"), float("inf"), 0.5]).view(1, 3, 1, 1)
+    assert to_pixels(image).tolist() == [[[[0, 255, 128]]]]
 
 
 def test_png_gives_the_pixels_back():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    with Image.open(io.BytesIO(png_bytes(pixels))) as picture:
-        assert picture.format == "PNG"
-        assert (np.asarray(picture) == pixels).all()
+    with Image.open(io.BytesIO(png_bytes(pixels))) as image:
+        assert image.format == "PNG"
+        assert (np.asarray(image) == pixels).all()

@@ -1,4 +1,4 @@
-"""Loss curves: every row kept, as JSON and as a picture, whatever the numbers are."""
+"""Loss curves: every row kept, as JSON and as a image, whatever the numbers are."""
 
 import json
 import math
@@ -32,9 +32,9 @@ def written(kept: History, folder) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept.write(folder)
-    with Image.open(folder / "losses.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width >= 600
+    with Image.open(folder / "losses.png") as image:
+        assert image.format == "PNG"
+        assert image.width >= 600
     return json.loads((folder / "losses.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -96,8 +96,8 @@ def test_every_number_of_terms_has_its_panels(tmp_path):
         kept = History()
         kept.append(1, {"total": 1.0, **{f"term_{i}": 1.0 for i in range(count)}, "learning_rate": 0.1})
         written(kept, tmp_path)
-        with Image.open(tmp_path / "losses.png") as picture:
-            sizes.append(picture.size)
+        with Image.open(tmp_path / "losses.png") as image:
+            sizes.append(image.size)
     assert sizes[0][1] == sizes[1][1] < sizes[2][1] == sizes[3][1]  # one row of panels, then two
     assert sizes[1][0] == sizes[3][0] > sizes[2][0]  # four columns, four, three
 

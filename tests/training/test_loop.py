@@ -14,7 +14,7 @@ import torch
 from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
 from nst_ops.training import loop
-from nst_ops.training.data import Batch, Batches, Crops, Photos
+from nst_ops.training.data import Batch, Batches, Crops, ImageSet
 from nst_ops.training.loop import Speed, train
 from nst_ops.training.optim import Ranks
 from nst_ops.training.step import StepFigures
@@ -22,17 +22,17 @@ from nst_ops.training.step import StepFigures
 
 def batches(batch_size: int = 2) -> Batches:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 36, 36, 3), dtype=np.uint8)
-    return Batches(Photos([pixels], [(0, row) for row in range(5)]), batch_size, 32, seed=0)
+    return Batches(ImageSet([pixels], [(0, row) for row in range(5)]), batch_size, 32, seed=0)
 
 
 class Log:
     """A recorder that writes everything down, and judges as it is told to."""
 
-    def __init__(self, verdicts: Sequence[float] = ()) -> None:
+    def __init__(self, validations: Sequence[float] = ()) -> None:
         self.told: list[tuple[str, int]] = []
         self.figures: list[StepFigures] = []
         self.states: list[dict[str, Any]] = []
-        self.verdicts = list(verdicts)
+        self.validations = list(validations)
 
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
         self.told.append(("step", number))
@@ -40,7 +40,7 @@ class Log:
 
     def validate(self, number: int) -> float:
         self.told.append(("validate", number))
-        return self.verdicts.pop(0) if self.verdicts else -float(number)
+        return self.validations.pop(0) if self.validations else -float(number)
 
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
         self.told.append(("save", number))
@@ -55,7 +55,7 @@ class NoStep:
 
     device = torch.device("cpu")
 
-    def drawn(self, crops: Crops) -> None:
+    def drawing(self, crops: Crops) -> None:
         """Nobody asks for it."""
 
     def __init__(self, ranks: Any = None) -> None:
@@ -63,9 +63,9 @@ class NoStep:
         self.restored: dict[str, Any] | None = None
 
     def __call__(
-        self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+        self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
     ) -> StepFigures:
-        assert photos.shape == (2, 3, 32, 32)
+        assert images.shape == (2, 3, 32, 32)
         return StepFigures(1.0, {}, 1.0, 0.1, False)
 
     def state(self) -> dict[str, Any]:
@@ -175,21 +175,21 @@ def test_a_full_disk_ends_it(where):
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "done"), [([False, False, False], 6), ([False, True], 4), ([StorageFullError("full")], 2)]
+    ("validations", "done"), [([False, False, False], 6), ([False, True], 4), ([StorageFullError("full")], 2)]
 )
-def test_other_workers_do_as_the_first(verdicts, done):
+def test_other_workers_do_as_the_first(validations, done):
     taken = []
 
     class Second(NoStep):
         def __call__(
-            self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+            self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
         ) -> StepFigures:
             taken.append(number)
-            return super().__call__(photos, number)
+            return super().__call__(images, number)
 
-    asked = list(verdicts)
+    asked = list(validations)
     step = Second(SimpleNamespace(share=lambda own: asked.pop(0)))
-    fails = isinstance(verdicts[-1], StorageFullError)
+    fails = isinstance(validations[-1], StorageFullError)
     try:
         train(step, batches(), config(steps=6, save_every=2))
     except StorageFullError:
@@ -216,10 +216,10 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
 
     class Timed(NoStep):
         def __call__(
-            self, photos: torch.Tensor, number: int, styles: None = None, drawn: None = None
+            self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
         ) -> StepFigures:
             clock.now += 50 if number <= 3 else 0.5
-            return super().__call__(photos, number)
+            return super().__call__(images, number)
 
     class Slow(Log):
         def __init__(self) -> None:
@@ -234,20 +234,20 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
 
     log = Slow()
     speed = train(Timed(), batches(), config(steps=12, save_every=2), log)
-    assert speed.views == 9 * 2
+    assert speed.images == 9 * 2
     assert speed.seconds == pytest.approx(9 * 0.5)
     assert speed.images_per_s == pytest.approx(4.0)
     assert log.speeds == [0.04] * 3 + [4.0] * 9
 
 
-def test_a_share_of_the_time_is_spent_waiting_for_photographs():
+def test_a_share_of_the_time_is_spent_waiting_for_images():
     class Late(Batches):
         def __call__(self, step: int) -> Batch:
             threading.Event().wait(0.05)
             return super().__call__(step)
 
     source = batches()
-    late = Late(source.photos, 2, 32, seed=0)
+    late = Late(source.content, 2, 32, seed=0)
     assert 0.7 < train(NoStep(), late, config(steps=8)).data_wait_share <= 1.0
 
 

@@ -17,9 +17,9 @@ FACTS = {
     "data": "my own photographs | CC0",
     "reviewed_by": "nobody",
     "parameters": 1_679_235,
-    "photos": 256,
-    "photos_skipped": 3,
-    "photos_held_out": 5,
+    "content": 256,
+    "content_images_skipped": 3,
+    "content_images_held_out": 5,
     "recipe": RECIPE,
     "steps": 1999,
     "steps_skipped": 7,
@@ -39,7 +39,9 @@ SAID |= {"data": r"my own photographs \| CC0"}
 
 def test_no_value_is_lost():
     card = model_card("klimt", FACTS)
-    assert card.startswith("# klimt\n\nA Johnson network (1,679,235 parameters, 3.4 MB in fp16) that paints")
+    assert card.startswith(
+        "# klimt\n\nA Johnson network (1,679,235 parameters, 3.4 MB in fp16) that stylizes"
+    )
     assert "in the manner of The Kiss (Gustav Klimt)." in card
     for key, value in FACTS.items():
         if isinstance(value, dict):
@@ -78,7 +80,7 @@ def test_a_missing_fact_leaves_its_line_out(key):
 def test_nothing_known_makes_a_card_without_empty_sections():
     card = model_card("klimt", {}, grid=None, curves=None)
     assert re.findall("^#.*", card, re.MULTILINE) == ["# klimt", "## Use"]
-    assert "A Johnson network that paints photographs." in card
+    assert "A Johnson network that stylizes images." in card
 
 
 def test_facts_of_older_checkpoints_are_shown():

@@ -11,7 +11,7 @@ from nst_ops.training.optim import Precision
 CPU = torch.device("cpu")
 
 
-def photos() -> Tensor:
+def images() -> Tensor:
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -44,18 +44,18 @@ def test_auto_works_on_this_machine():
 def test_every_type_trains(name, dtype, new_step):
     step = new_step(precision=name)
     computed = set()
-    step.model.residuals[0].conv1.conv.register_forward_hook(lambda *call: computed.add(call[-1].dtype))
-    figures = [step(photos(), number) for number in range(1, 6)]
+    step.network.residuals[0].conv1.conv.register_forward_hook(lambda *call: computed.add(call[-1].dtype))
+    figures = [step(images(), number) for number in range(1, 6)]
     assert computed == {dtype}
     assert not any(each.skipped for each in figures)
     assert figures[-1].total < figures[0].total
-    assert {parameter.dtype for parameter in step.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in step.network.parameters()} == {torch.float32}
     assert step.precision.scaler.is_enabled() == (name == "fp16")
 
 
 def test_types_agree_on_the_loss_and_its_gradient(new_step):
     """Figures of fp16 are those before its scaling."""
-    exact, *others = (new_step(precision=name)(photos(), 1) for name in ("fp32", "bf16", "fp16"))
+    exact, *others = (new_step(precision=name)(images(), 1) for name in ("fp32", "bf16", "fp16"))
     for figures in others:
         assert figures.total == pytest.approx(exact.total, rel=0.02)
         assert figures.grad_norm == pytest.approx(exact.grad_norm, rel=0.1)
@@ -63,13 +63,13 @@ def test_types_agree_on_the_loss_and_its_gradient(new_step):
 
 def test_an_overflow_in_fp16_skips_the_step_and_lowers_the_scale(new_step):
     step = new_step(precision="fp16", ema_decay=0.9)
-    step(photos(), 1)
+    step(images(), 1)
     step.precision.scaler.update(2.0**40)
-    before = [parameter.detach().clone() for parameter in step.model.parameters()]
-    figures = step(photos(), 2)
+    before = [parameter.detach().clone() for parameter in step.network.parameters()]
+    figures = step(images(), 2)
     assert figures.skipped
     assert math.isfinite(figures.total)
     assert step.precision.scaler.get_scale() == 2.0**39
-    assert all(torch.equal(*pair) for pair in zip(step.model.parameters(), before, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(step.network.parameters(), before, strict=True))
     step.precision.scaler.update(2.0**12)
-    assert not step(photos(), 3).skipped
+    assert not step(images(), 3).skipped

@@ -18,10 +18,10 @@ from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.storage import StorageFullError
-from nst_ops.training.data import Batches, Photos
+from nst_ops.training.data import Batches, ImageSet
 from nst_ops.training.loop import train
 from nst_ops.training.optim import Ranks
-from nst_ops.training.step import PerceptualStep, StepFigures
+from nst_ops.training.step import StepFigures, TrainingStep
 
 GRAM_ONLY = LossConfig(
     network="vgg16",
@@ -33,40 +33,40 @@ GRAM_ONLY = LossConfig(
 
 def batches(ranks: Ranks) -> Batches:
     pixels = torch.randint(0, 256, (7, 36, 36, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
-    return Batches(Photos([pixels], [(0, row) for row in range(7)]), 4, 32, 0, ranks.rank, ranks.world)
+    return Batches(ImageSet([pixels], [(0, row) for row in range(7)]), 4, 32, 0, ranks.rank, ranks.world)
 
 
-def new_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> PerceptualStep:
+def new_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> TrainingStep:
     torch.manual_seed(0)
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), GRAM_ONLY)
     config = TrainConfig(**{"steps": 4, "precision": "fp32", "warmup": 0, "clip_norm": 1e9} | train)
-    return PerceptualStep(
+    return TrainingStep(
         JohnsonNet(4, 1), loss, config, DistributedDataParallel if ranks.world > 1 else None, ranks
     )
 
 
-def weights(step: PerceptualStep) -> Tensor:
-    return nn.utils.parameters_to_vector(step.model.parameters()).detach().clone()
+def weights(step: TrainingStep) -> Tensor:
+    return nn.utils.parameters_to_vector(step.network.parameters()).detach().clone()
 
 
 def one_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> dict[str, Any]:
     """Figures and gradient of a first step."""
     step = new_step(vgg, ranks, **train)
     figures = step(batches(ranks)(1).cut()[0], 1).flat()
-    gradient = torch.cat([parameter.grad.flatten() for parameter in step.model.parameters()])
+    gradient = torch.cat([parameter.grad.flatten() for parameter in step.network.parameters()])
     return {"figures": figures, "gradient": gradient, "weights": weights(step)}
 
 
-def one_broken_photo(vgg: VGGFeatures, ranks: Ranks) -> dict[str, Any]:
+def one_broken_image(vgg: VGGFeatures, ranks: Ranks) -> dict[str, Any]:
     """Only the last worker has it; then a good batch."""
     step = new_step(vgg, ranks)
-    photos, before = batches(ranks)(1).cut()[0], weights(step)
-    broken = photos.clone()
+    images, before = batches(ranks)(1).cut()[0], weights(step)
+    broken = images.clone()
     if ranks.rank == ranks.world - 1:
         broken[-1] = math.nan
     first = step(broken, 1)
     unchanged = torch.equal(weights(step), before)
-    second = step(photos, 2)
+    second = step(images, 2)
     return {"skipped": [first.skipped, second.skipped], "unchanged": unchanged, "weights": weights(step)}
 
 
@@ -82,11 +82,11 @@ def checkpoints(vgg: VGGFeatures, ranks: Ranks, full: bool) -> str:
     step = new_step(vgg, ranks, save_every=1, early_stop=None if full else 2)
 
     class Counted:
-        device, ranks, state, drawn = step.device, step.ranks, step.state, step.drawn
+        device, ranks, state, drawing = step.device, step.ranks, step.state, step.drawing
 
-        def __call__(self, photos: Tensor, number: int, *_: None) -> StepFigures:
+        def __call__(self, images: Tensor, number: int, *_: None) -> StepFigures:
             done.append(number)
-            return step(photos, number)
+            return step(images, number)
 
     try:
         train(Counted(), batches(ranks), step.config, recorder if ranks.first else None)
@@ -105,7 +105,7 @@ def everything(rank: int, folder: Path, vgg: VGGFeatures) -> None:
         "shared": ranks.share({"of": rank}),
         "whole": one_step(vgg, ranks),
         "parts": one_step(vgg, ranks, accumulate=2),
-        "broken": one_broken_photo(vgg, ranks),
+        "broken": one_broken_image(vgg, ranks),
         "full": checkpoints(vgg, ranks, full=True),
         "plateau": checkpoints(vgg, ranks, full=False),
     }

@@ -19,8 +19,8 @@ from nst_ops.config import TrainJohnsonConfig
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import OWN, describe, read_state
-from nst_ops.training.data import Batches, Photos, StoredPhotos
-from nst_ops.training.grid import Exhibits
+from nst_ops.training.data import Batches, ImageSet, StoredImages
+from nst_ops.training.grid import ValidationImages
 from nst_ops.training.loop import Speed, train
 from nst_ops.training.recorder import RunRecorder
 
@@ -42,14 +42,14 @@ FILES = {
 PLACES = [(0, row) for row in range(5)]
 
 
-def configuration(material: Path, output: str, **train: Any) -> TrainJohnsonConfig:
+def configuration(files: Path, output: str, **train: Any) -> TrainJohnsonConfig:
     settings = {"steps": 4, "save_every": 2, "batch_size": 2, "image_size": 32, "precision": "fp32"}
     return TrainJohnsonConfig(
-        data={"content": str(material / "photos")},
-        style=str(material / "style.png"),
+        data={"content": str(files / "content")},
+        style=str(files / "style.png"),
         output=output,
         network={"width": 4, "num_blocks": 1},
-        loss=LOSS | {"weights": str(material / "vgg16.pth")},
+        loss=LOSS | {"weights": str(files / "vgg16.pth")},
         train=settings | train,
         facts={"painter": "Nobody"},
     )
@@ -65,15 +65,15 @@ class Run:
         step = new_step(**config.train.model_dump())
         pixels = np.random.default_rng(0).integers(0, 256, (5, 36, 36, 3), dtype=np.uint8)
         generator = torch.Generator().manual_seed(0)
-        painting, self.judged = (torch.rand(n, 3, 32, 32, generator=generator) for n in (1, 2))
-        facts = describe(config, StoredPhotos([], PLACES, PLACES[:2], {"broken.jpg": "damaged"}))
+        style_image, self.held_out = (torch.rand(n, 3, 32, 32, generator=generator) for n in (1, 2))
+        facts = describe(config, StoredImages([], PLACES, PLACES[:2], {"broken.jpg": "damaged"}))
         report = self.reports.append
         with RunRecorder(
-            config, step, Exhibits(self.judged, painting), facts, state, report
+            config, step, ValidationImages(self.held_out, style_image), facts, state, report
         ) as self.recorder:
             if killed_at:
                 self._kill_at(killed_at)
-            batches = Batches(Photos([pixels], PLACES), 2, 32, seed=0)
+            batches = Batches(ImageSet([pixels], PLACES), 2, 32, seed=0)
             try:
                 train(step, batches, config.train, self.recorder, state)
             except KeyboardInterrupt:
@@ -120,8 +120,8 @@ def shown(output: Folder) -> list[tuple[int, str]]:
     return found
 
 
-def test_everything_is_there_at_the_end(material, tmp_path, new_step):
-    run = Run(configuration(material, str(tmp_path / "klimt")), new_step)
+def test_everything_is_there_at_the_end(files, tmp_path, new_step):
+    run = Run(configuration(files, str(tmp_path / "klimt")), new_step)
     output = Folder(str(tmp_path / "klimt"))
     files = listed(output)
     assert {name for name in files if not name.startswith("tensorboard/")} == FILES
@@ -132,7 +132,12 @@ def test_everything_is_there_at_the_end(material, tmp_path, new_step):
     assert saved.facts == facts == json.loads(read_state(output)["facts"])
     for now, then in zip(saved.model.parameters(), run.step.averaged.parameters(), strict=True):
         torch.testing.assert_close(now, then.detach().half().float(), rtol=0, atol=0)
-    assert (facts["steps"], facts["photos"], facts["photos_skipped"], facts["workers"]) == (4, 5, 1, 1)
+    assert (facts["steps"], facts["content_images"], facts["content_images_skipped"], facts["workers"]) == (
+        4,
+        5,
+        1,
+        1,
+    )
     assert (facts["painter"], facts["precision"]) == ("Nobody", "fp32")
     assert (
         facts["losses"].keys() == facts["validation"].keys() - {"total"} == {"content", "gram", "variation"}
@@ -151,21 +156,21 @@ def test_everything_is_there_at_the_end(material, tmp_path, new_step):
     assert (4, "loss/gram") in curves
 
 
-def test_it_says_nothing_of_the_machine(material, tmp_path, new_step):
-    run = Run(configuration(material, str(tmp_path / "klimt")), new_step)
+def test_it_says_nothing_of_the_machine(files, tmp_path, new_step):
+    run = Run(configuration(files, str(tmp_path / "klimt")), new_step)
     card = (tmp_path / "klimt/model_card.md").read_text()
     for text in (card, json.dumps(run.recorder.facts)):
-        assert str(material) not in text
+        assert str(files) not in text
         assert str(tmp_path) not in text
         assert str(Path.home()) not in text
     assert run.recorder.facts["recipe"]["loss"]["weights"] == "vgg16.pth"
 
 
-def test_the_average_is_judged_on_the_held_out_photographs(material, tmp_path, new_step):
-    run = Run(configuration(material, str(tmp_path / "klimt"), ema_decay=0.9), new_step)
+def test_the_average_is_judged_on_the_held_out_images(files, tmp_path, new_step):
+    run = Run(configuration(files, str(tmp_path / "klimt"), ema_decay=0.9), new_step)
     network = run.step.averaged.eval()
     with torch.no_grad():
-        expected = run.step.loss.score(network(run.judged), run.judged)
+        expected = run.step.loss.score(network(run.held_out), run.held_out)
     (*_, last) = losses(Folder(str(tmp_path / "klimt")))["validation"]
     assert last["total"] == pytest.approx(expected.total.item(), rel=1e-3)
     assert last["gram"] == pytest.approx(expected.terms["gram"].item(), rel=1e-3)
@@ -173,28 +178,28 @@ def test_the_average_is_judged_on_the_held_out_photographs(material, tmp_path, n
 
 @pytest.mark.parametrize("killed_at", [3, 4])
 def test_a_run_that_is_taken_up_again_leaves_what_an_uninterrupted_one_does(
-    killed_at, material, tmp_path, new_step
+    killed_at, files, tmp_path, new_step
 ):
     whole, parts = (Folder(str(tmp_path / name)) for name in ("whole", "parts"))
-    Run(configuration(material, whole.root), new_step)
-    Run(configuration(material, parts.root), new_step, killed_at=killed_at)
+    Run(configuration(files, whole.root), new_step)
+    Run(configuration(files, parts.root), new_step, killed_at=killed_at)
     assert read_state(parts)["done"] == 2
-    second = Run(configuration(material, parts.root), new_step, read_state(parts))
+    second = Run(configuration(files, parts.root), new_step, read_state(parts))
     assert losses(parts) == losses(whole)
     assert parts.read_bytes("grid.png") == whole.read_bytes("grid.png")
     assert second.recorder.facts["steps"] == 4
     assert 0 < second.recorder.spent_s < read_state(parts)["spent_s"]
 
 
-def test_a_run_that_is_done_has_its_facts_again(material, tmp_path, new_step):
-    config = configuration(material, str(tmp_path / "klimt"))
+def test_a_run_that_is_done_has_its_facts_again(files, tmp_path, new_step):
+    config = configuration(files, str(tmp_path / "klimt"))
     facts = copy.deepcopy(Run(config, new_step).recorder.facts)
     again = Run(config, new_step, read_state(Folder(config.output)))
     assert again.recorder.facts == facts
     assert again.reports == []
 
 
-def test_another_file_system_gets_all_of_it(remote, material, new_step, monkeypatch):
+def test_another_file_system_gets_all_of_it(remote, files, new_step, monkeypatch):
     scratch = []
     make = RunRecorder.__init__
 
@@ -204,8 +209,8 @@ def test_another_file_system_gets_all_of_it(remote, material, new_step, monkeypa
 
     monkeypatch.setattr(RunRecorder, "__init__", remember)
     output = Folder(remote)
-    Run(configuration(material, remote), new_step, killed_at=3)
-    Run(configuration(material, remote), new_step, read_state(output))
+    Run(configuration(files, remote), new_step, killed_at=3)
+    Run(configuration(files, remote), new_step, read_state(output))
     files = listed(output)
     assert {name for name in files if not name.startswith("tensorboard/")} == FILES
     assert len([name for name in files if name.startswith("tensorboard/")]) == 2
@@ -215,14 +220,14 @@ def test_another_file_system_gets_all_of_it(remote, material, new_step, monkeypa
         assert load_checkpoint(path).facts["steps"] == 4
 
 
-def test_another_file_system_gets_the_last_curves_too(remote, material, new_step):
+def test_another_file_system_gets_the_last_curves_too(remote, files, new_step):
     """TensorBoard's events go through a queue: what is in it at the last checkpoint comes after it."""
-    Run(configuration(material, remote), new_step)
+    Run(configuration(files, remote), new_step)
     assert {(4, "loss/total"), (4, "validation/total"), (4, "validation/grid")} <= set(shown(Folder(remote)))
 
 
 def test_the_weights_and_biases_run_is_found_again_on_another_file_system(
-    remote, material, new_step, monkeypatch
+    remote, files, new_step, monkeypatch
 ):
     found = []
 
@@ -236,24 +241,24 @@ def test_the_weights_and_biases_run_is_found_again_on_another_file_system(
         validation = flush = close = log
 
     monkeypatch.setattr("nst_ops.training.recorder.Tracking", NoTracking)
-    Run(configuration(material, remote), new_step, killed_at=3)
-    Run(configuration(material, remote), new_step, read_state(Folder(remote)))
+    Run(configuration(files, remote), new_step, killed_at=3)
+    Run(configuration(files, remote), new_step, read_state(Folder(remote)))
     assert found == [False, True]
 
 
-def test_reports_say_how_far_it_is(material, tmp_path, new_step):
-    (*_, last) = Run(configuration(material, str(tmp_path)), new_step).reports
+def test_reports_say_how_far_it_is(files, tmp_path, new_step):
+    (*_, last) = Run(configuration(files, str(tmp_path)), new_step).reports
     assert last.keys() == {"since", "step", "losses", "images_per_s"}
     assert (last["since"], last["step"]) == (0, 4)
     assert last["losses"].keys() == {"content", "gram", "variation"}
     assert last["images_per_s"] > 0
 
 
-def test_a_checkpoint_needs_a_validation(material, tmp_path, new_step):
-    config = configuration(material, str(tmp_path))
-    step, picture = new_step(), torch.rand(1, 3, 32, 32)
+def test_a_checkpoint_needs_a_validation(files, tmp_path, new_step):
+    config = configuration(files, str(tmp_path))
+    step, image = new_step(), torch.rand(1, 3, 32, 32)
     with (
-        RunRecorder(config, step, Exhibits(picture, picture), {}, None, print) as recorder,
+        RunRecorder(config, step, ValidationImages(image, image), {}, None, print) as recorder,
         pytest.raises(AssertionError, match="validate before save"),
     ):
         recorder.save(1, {"step": step.state()}, Speed())

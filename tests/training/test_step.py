@@ -15,7 +15,7 @@ GRAM_ONLY = {"content": {"weight": 0.0}, "variation": {"weight": 0.0}}
 TEMPORAL = {"noise": {"weight": 1.0}, "motion": {"weight": 1.0}}
 
 
-def photos(number: int = 1, count: int = 2) -> Tensor:
+def images(number: int = 1, count: int = 2) -> Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(number))
 
 
@@ -51,13 +51,13 @@ def kept(step) -> dict:
 
 def test_the_loss_falls(new_step):
     step = new_step()
-    totals = [step(photos(), number).total for number in range(1, 21)]
+    totals = [step(images(), number).total for number in range(1, 21)]
     assert sum(totals[-3:]) < 0.9 * sum(totals[:3])
 
 
 def test_figures_are_those_of_the_loss_and_the_schedule(new_step):
     step = new_step(loss={"noise": {"weight": 3.0}}, steps=10, warmup=0.5)
-    figures = step(photos(), 2)
+    figures = step(images(), 2)
     assert figures.learning_rate == learning_rate(2, step.config)
     assert list(figures.terms) == ["content", "gram", "variation", "noise"]
     weighted = sum(getattr(step.loss.config, name).weight * value for name, value in figures.terms.items())
@@ -74,29 +74,29 @@ def test_figures_are_those_of_the_loss_and_the_schedule(new_step):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_changes_nothing(value, new_step):
     step = new_step(ema_decay=0.9, schedule="constant")
-    step(photos(), 1)
+    step(images(), 1)
     before = kept(step)
     figures = step(torch.full((2, 3, 32, 32), value), 2)
     assert figures.skipped
     assert not math.isfinite(figures.total)
     assert_same(kept(step), before)
-    assert not step(photos(), 3).skipped
+    assert not step(images(), 3).skipped
     assert not torch.equal(
-        step.model.state_dict()["decoder.2.conv.weight"], before["model"]["decoder.2.conv.weight"]
+        step.network.state_dict()["decoder.2.conv.weight"], before["model"]["decoder.2.conv.weight"]
     )
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(new_step):
     step = new_step(ema_decay=0.9, schedule="constant")
-    step(photos(), 1)
+    step(images(), 1)
     before = kept(step)
-    hook = step.model.decoder[-1].conv.bias.register_hook(lambda grad: grad * math.inf)
-    figures = step(photos(), 2)
+    hook = step.network.decoder[-1].conv.bias.register_hook(lambda grad: grad * math.inf)
+    figures = step(images(), 2)
     assert figures.skipped
     assert math.isfinite(figures.total)
     assert_same(kept(step), before)
     hook.remove()
-    assert not step(photos(), 3).skipped
+    assert not step(images(), 3).skipped
 
 
 def test_twenty_in_a_row_end_the_training(new_step):
@@ -104,7 +104,7 @@ def test_twenty_in_a_row_end_the_training(new_step):
     broken = torch.full((1, 3, 32, 32), math.nan)
     for number in range(1, 20):
         assert step(broken, number).skipped
-    assert not step(photos(), 20).skipped  # and the count begins anew
+    assert not step(images(), 20).skipped  # and the count begins anew
     for number in range(21, 31):
         step(broken, number)
     taken_up = new_step()
@@ -117,38 +117,38 @@ def test_twenty_in_a_row_end_the_training(new_step):
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
 def test_a_batch_may_be_taken_in_parts(parts, new_step):
-    """Even in parts of unlike size, and in more than there are photographs."""
+    """Even in parts of unlike size, and in more than there are images."""
     whole, taken = (new_step(GRAM_ONLY, accumulate=count, clip_norm=1e9) for count in (1, parts))
-    figures, of_parts = whole(photos(count=3), 1), taken(photos(count=3), 1)
-    torch.testing.assert_close(gradient(taken.model), gradient(whole.model), rtol=1e-3, atol=1e-6)
+    figures, of_parts = whole(images(count=3), 1), taken(images(count=3), 1)
+    torch.testing.assert_close(gradient(taken.network), gradient(whole.network), rtol=1e-3, atol=1e-6)
     assert of_parts.flat() == pytest.approx(figures.flat(), rel=1e-4)
 
 
-def test_a_batch_of_one_photograph_may_be_taken_in_parts_by_every_term(new_step):
-    """Of unlike photographs it may not: relative content is the error of a batch over its energy."""
+def test_a_batch_of_one_image_may_be_taken_in_parts_by_every_term(new_step):
+    """Of unlike images it may not: relative content is the error of a batch over its energy."""
     whole, taken = (new_step(accumulate=count, clip_norm=1e9) for count in (1, 2))
-    batch = photos(count=1).expand(4, -1, -1, -1)
+    batch = images(count=1).expand(4, -1, -1, -1)
     figures, of_parts = whole(batch, 1), taken(batch, 1)
-    torch.testing.assert_close(gradient(taken.model), gradient(whole.model), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(gradient(taken.network), gradient(whole.network), rtol=1e-3, atol=1e-6)
     assert of_parts.flat() == pytest.approx(figures.flat(), rel=1e-4)
 
 
 def test_long_gradients_are_shortened_and_measured_before(new_step):
     free, clipped = (new_step(clip_norm=norm) for norm in (1e9, 0.01))
-    figures, of_clipped = free(photos(), 1), clipped(photos(), 1)
-    assert figures.grad_norm == of_clipped.grad_norm == pytest.approx(gradient(free.model).norm().item())
+    figures, of_clipped = free(images(), 1), clipped(images(), 1)
+    assert figures.grad_norm == of_clipped.grad_norm == pytest.approx(gradient(free.network).norm().item())
     assert figures.grad_norm > 0.02
-    shortened = gradient(free.model) * (0.01 / figures.grad_norm)
-    torch.testing.assert_close(gradient(clipped.model), shortened, rtol=1e-3, atol=1e-8)
+    shortened = gradient(free.network) * (0.01 / figures.grad_norm)
+    torch.testing.assert_close(gradient(clipped.network), shortened, rtol=1e-3, atol=1e-8)
 
 
 def test_the_average_follows_the_weights(new_step):
     step = new_step(ema_decay=0.5)
     for number in (1, 50):  # young, and of age
         mean = weights(step.averaged)
-        step(photos(number), number)
+        step(images(number), number)
         share = 2 / 11 if number == 1 else 0.5
-        torch.testing.assert_close(weights(step.averaged), share * mean + (1 - share) * weights(step.model))
+        torch.testing.assert_close(weights(step.averaged), share * mean + (1 - share) * weights(step.network))
 
 
 def test_the_average_forgets_the_weights_it_began_with(new_step):
@@ -156,19 +156,19 @@ def test_the_average_forgets_the_weights_it_began_with(new_step):
     for parameter in far_off.averaged.parameters():
         parameter.add_(1000)
     for number in range(1, 21):
-        plain(photos(number), number)
-        far_off(photos(number), number)
+        plain(images(number), number)
+        far_off(images(number), number)
     assert (weights(plain.averaged) - weights(far_off.averaged)).abs().max() < 0.01
 
 
 def test_without_averaging_the_network_itself_is_judged(new_step):
     step = new_step(ema_decay=0)
-    assert step.averaged is step.model
+    assert step.averaged is step.network
 
 
 def test_noise_and_motion_follow_from_seed_and_step(new_step):
     first, same, later, other = (
-        new_step(TEMPORAL, seed=seed)(photos(), number).terms
+        new_step(TEMPORAL, seed=seed)(images(), number).terms
         for seed, number in [(0, 1), (0, 1), (0, 2), (1, 1)]
     )
     assert first == same
@@ -180,7 +180,7 @@ def test_noise_and_motion_follow_from_seed_and_step(new_step):
 def test_a_wrapped_network_is_trained_and_the_bare_one_kept(new_step):
     step, bare = new_step(wrap=nn.Sequential), new_step()
     assert isinstance(step.forward, nn.Sequential)
-    assert step(photos(), 1) == bare(photos(), 1)
+    assert step(images(), 1) == bare(images(), 1)
     assert_same(step.state(), bare.state())
 
 
@@ -189,11 +189,11 @@ def test_a_wrapped_network_is_trained_and_the_bare_one_kept(new_step):
 def test_taken_up_again_it_goes_on_bit_for_bit(ema_decay, precision, layout, new_step):
     def fresh():
         step = new_step(TEMPORAL, ema_decay=ema_decay, precision=precision)
-        step.model.to(memory_format=layout)
+        step.network.to(memory_format=layout)
         return step
 
     def go_on(step, numbers):
-        return [step(photos(number).to(memory_format=layout), number) for number in numbers]
+        return [step(images(number).to(memory_format=layout), number) for number in numbers]
 
     uninterrupted, stopped, taken_up = fresh(), fresh(), fresh()
     figures = go_on(uninterrupted, range(1, 7))

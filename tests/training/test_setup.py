@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from nst_ops.config import ConfigError, TrainJohnsonConfig
-from nst_ops.training.setup import read_material
+from nst_ops.training.setup import read_setup
 
 LOSS: dict[str, Any] = {
     "network": "vgg16",
@@ -17,37 +17,37 @@ LOSS: dict[str, Any] = {
 }
 
 
-def config(material: Path, network: Any = None, style: str = "style.png", size: int = 32, **loss: Any):
-    """A run whose files lie in ``material``."""
+def config(files: Path, network: Any = None, style: str = "style.png", size: int = 32, **loss: Any):
+    """A run whose files lie in ``files``."""
     return TrainJohnsonConfig(
-        data={"content": str(material / "photos")},
-        style=str(material / style),
+        data={"content": str(files / "content")},
+        style=str(files / style),
         style_side=48,
         output="unused",
         network=network or {"width": 4, "num_blocks": 1},
-        loss=LOSS | {"weights": str(material / "vgg16.pth")} | loss,
+        loss=LOSS | {"weights": str(files / "vgg16.pth")} | loss,
         train={"image_size": size, "seed": 3},
     )
 
 
-def test_the_seed_decides_the_fresh_weights(material):
-    one, same = (read_material(config(material)).network.state_dict() for _ in range(2))
+def test_the_seed_decides_the_fresh_weights(files):
+    one, same = (read_setup(config(files)).network.state_dict() for _ in range(2))
     assert all(torch.equal(value, same[key]) for key, value in one.items())
-    assert read_material(config(material)).painting.shape == (48, 60, 3)
+    assert read_setup(config(files)).style_image.shape == (48, 60, 3)
 
 
-def test_a_shipped_style_may_be_gone_on_from(material):
-    network = read_material(config(material, {"start_from": "starry_night"})).network
+def test_a_shipped_style_may_be_gone_on_from(files):
+    network = read_setup(config(files, {"start_from": "starry_night"})).network
     assert sum(parameter.numel() for parameter in network.parameters()) == 1_679_235
     assert network.training
 
 
-def test_a_step_is_ready_on_its_device(material):
-    tiny = config(material)
-    step = read_material(tiny).step(tiny, torch.device("cpu"))
+def test_a_step_is_ready_on_its_device(files):
+    tiny = config(files)
+    step = read_setup(tiny).step(tiny, torch.device("cpu"))
     figures = step(torch.rand(2, 3, 32, 32), 1)
     assert set(figures.terms) == {"content", "gram", "variation"}
-    assert step.model.encoder[0].conv.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert step.network.encoder[0].conv.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,18 @@ def test_a_step_is_ready_on_its_device(material):
         ({"gram": LOSS["gram"] | {"scales": {0.05: 1.0}}}, "60 x 48 pixels is too small.*style_side"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(material, changes, words):
+def test_what_cannot_be_used_is_refused_with_the_reason(files, changes, words):
     with pytest.raises(ConfigError, match=words):
-        read_material(config(material, **changes))
+        read_setup(config(files, **changes))
 
 
-def test_crops_too_small_for_a_scale_are_refused(material):
-    small = config(material, gram=LOSS["gram"] | {"scales": {0.1: 1.0}})
-    with pytest.raises(ConfigError, match=r"picture of 32 x 32 pixels is too small.*image_size"):
-        read_material(small.model_copy(update={"style_side": 200}))
+def test_crops_too_small_for_a_scale_are_refused(files):
+    small = config(files, gram=LOSS["gram"] | {"scales": {0.1: 1.0}})
+    with pytest.raises(ConfigError, match=r"of 32 x 32 pixels is too small.*image_size"):
+        read_setup(small.model_copy(update={"style_side": 200}))
 
 
-def test_weights_of_something_else_are_refused(material, tmp_path):
+def test_weights_of_something_else_are_refused(files, tmp_path):
     save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"other\.safetensors: lacks features\.0.*serve none"):
-        read_material(config(material, weights=str(tmp_path / "other.safetensors")))
+        read_setup(config(files, weights=str(tmp_path / "other.safetensors")))

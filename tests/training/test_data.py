@@ -1,4 +1,4 @@
-"""Photographs: which ones a step takes and where they are cut follows from seed and step alone."""
+"""Images: which ones a step takes and where they are cut follows from seed and step alone."""
 
 import threading
 import time
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.training.data import Batch, Batches, Crops, Photos, Prefetcher, hold_out, square, to_tensor
+from nst_ops.training.data import Batch, Batches, Crops, ImageSet, Prefetcher, hold_out, square, to_tensor
 
 CPU = torch.device("cpu")
 
 
 def numbered(count: int, side: int) -> np.ndarray:
-    """Photographs that tell of each pixel which photograph, row and column it is: (count, side, side, 3)."""
+    """Images that tell of each pixel which image, row and column it is: (count, side, side, 3)."""
     pixels = np.zeros((count, side, side, 3), np.uint8)
     pixels[..., 0] = np.arange(count)[:, None, None]
     pixels[..., 1] = np.arange(side)[:, None]
@@ -21,13 +21,13 @@ def numbered(count: int, side: int) -> np.ndarray:
     return pixels
 
 
-def photos(count: int, side: int = 12) -> Photos:
+def images(count: int, side: int = 12) -> ImageSet:
     """In two blocks, each with a first row that is not to be used."""
     pixels, unused = numbered(count, side), np.full((1, side, side, 3), 255, np.uint8)
     half = count // 2
     blocks = [np.concatenate([unused, part]) for part in (pixels[:half], pixels[half:])]
     places = [(0, 1 + i) for i in range(half)] + [(1, 1 + i) for i in range(count - half)]
-    return Photos(blocks, places)
+    return ImageSet(blocks, places)
 
 
 def seen(batch: Batch) -> list[tuple[int, int, int, bool]]:
@@ -50,7 +50,7 @@ def seen(batch: Batch) -> list[tuple[int, int, int, bool]]:
         (7, 7, slice(0, 7), slice(0, 7)),
     ],
 )
-def test_the_square_is_the_middle_of_a_picture(height, width, rows, columns):
+def test_the_square_is_the_middle_of_a_image(height, width, rows, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert np.array_equal(square(pixels, min(height, width)), pixels[rows, columns])
 
@@ -76,7 +76,7 @@ def test_a_tensor_is_cut_to_the_stride_of_the_network():
 
 
 @pytest.mark.parametrize("count", range(10))
-def test_of_fewer_than_ten_photographs_none_is_spared(count):
+def test_of_fewer_than_ten_images_none_is_spared(count):
     places = [(0, row) for row in range(count)]
     assert hold_out(places, 4) == (places, places[:4])
 
@@ -86,24 +86,24 @@ def test_of_fewer_than_ten_photographs_none_is_spared(count):
 )
 def test_at_most_a_tenth_is_held_out_and_not_trained_on(count, asked, given):
     places = [(row // 64, row % 64) for row in range(count)]
-    trained, judged = hold_out(places, asked)
-    assert len(judged) == given
-    assert sorted(trained + judged) == places
-    rows = np.array([places.index(place) for place in judged])
+    trained, held_out = hold_out(places, asked)
+    assert len(held_out) == given
+    assert sorted(trained + held_out) == places
+    rows = np.array([places.index(place) for place in held_out])
     gaps = np.diff([-1, *rows, count])
     assert gaps.max() <= 1.6 * count / given, "not spread over the whole"
-    assert hold_out(places, asked) == (trained, judged)
+    assert hold_out(places, asked) == (trained, held_out)
 
 
 def test_none_is_held_out_if_none_is_asked_for():
     places = [(0, row) for row in range(100)]
-    trained, judged = hold_out(places, 0)
+    trained, held_out = hold_out(places, 0)
     assert trained == places
-    assert judged == places[:4]
+    assert held_out == places[:4]
 
 
 def test_a_batch_follows_from_seed_and_step_alone():
-    one, same, other = (Batches(photos(9), 4, 8, seed) for seed in (1, 1, 2))
+    one, same, other = (Batches(images(9), 4, 8, seed) for seed in (1, 1, 2))
     forwards = {step: seen(one(step)) for step in range(1, 12)}
     backwards = {step: seen(same(step)) for step in range(11, 0, -1)}
     assert forwards == backwards
@@ -112,9 +112,9 @@ def test_a_batch_follows_from_seed_and_step_alone():
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(7, 4), (8, 4), (3, 4), (5, 16), (1, 2)])
-def test_every_photograph_comes_once_before_any_comes_again(count, batch_size):
+def test_every_image_comes_once_before_any_comes_again(count, batch_size):
     """Even where a batch takes the last of one round and the first of the next."""
-    batches = Batches(photos(count), batch_size, 8, seed=3)
+    batches = Batches(images(count), batch_size, 8, seed=3)
     taken = [number for step in range(1, 2 * count + 1) for number, *_ in seen(batches(step))]
     rounds = [taken[start : start + count] for start in range(0, len(taken), count)]
     assert len(rounds) == 2 * batch_size
@@ -124,8 +124,8 @@ def test_every_photograph_comes_once_before_any_comes_again(count, batch_size):
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_workers_share_out_the_batch_that_one_alone_would_take(world):
-    alone = Batches(photos(9), 8, 8, seed=5)
-    workers = [Batches(photos(9), 8, 8, 5, rank, world) for rank in range(world)]
+    alone = Batches(images(9), 8, 8, seed=5)
+    workers = [Batches(images(9), 8, 8, 5, rank, world) for rank in range(world)]
     for step in (1, 2, 17):
         shares = [seen(worker(step)) for worker in workers]
         assert [len(share) for share in shares] == [8 // world] * world
@@ -133,7 +133,7 @@ def test_workers_share_out_the_batch_that_one_alone_would_take(world):
 
 
 def test_crops_reach_every_corner_and_half_are_mirrored():
-    batches = Batches(photos(2, side=10), 400, 9, seed=0)
+    batches = Batches(images(2, side=10), 400, 9, seed=0)
     crops = seen(batches(1))
     for mirrored in (False, True):
         corners = {(top, left) for _, top, left, flag in crops if flag is mirrored}
@@ -141,8 +141,8 @@ def test_crops_reach_every_corner_and_half_are_mirrored():
     assert 0.4 < np.mean([mirrored for *_, mirrored in crops]) < 0.6
 
 
-def test_photographs_may_be_as_small_as_the_crops():
-    assert {(top, left) for _, top, left, _ in seen(Batches(photos(3), 8, 12, seed=0)(1))} == {(0, 0)}
+def test_images_may_be_as_small_as_the_crops():
+    assert {(top, left) for _, top, left, _ in seen(Batches(images(3), 8, 12, seed=0)(1))} == {(0, 0)}
 
 
 def test_cutting_is_slicing():
@@ -160,7 +160,7 @@ def test_cutting_is_slicing():
 
 @pytest.mark.parametrize("first", [1, 6])
 def test_the_prefetcher_gives_what_the_batches_give(first):
-    batches = Batches(photos(7), 4, 8, seed=1)
+    batches = Batches(images(7), 4, 8, seed=1)
     ahead = Prefetcher(batches, CPU, first)
     given = [seen(ahead()) for _ in range(4)]
     ahead.close()
@@ -176,7 +176,7 @@ class SlowBatches(Batches):
 
 
 def test_the_prefetcher_measures_what_it_waits():
-    ahead = Prefetcher(SlowBatches(photos(7), 4, 8, seed=1), CPU, 1)
+    ahead = Prefetcher(SlowBatches(images(7), 4, 8, seed=1), CPU, 1)
     ahead()
     waited = ahead.wait_s
     assert waited > 0.05
@@ -188,7 +188,7 @@ def test_the_prefetcher_measures_what_it_waits():
 
 def test_the_prefetcher_leaves_no_thread():
     before = threading.active_count()
-    ahead = Prefetcher(Batches(photos(7), 4, 8, seed=1), CPU, 1)
+    ahead = Prefetcher(Batches(images(7), 4, 8, seed=1), CPU, 1)
     ahead()
     assert threading.active_count() == before + 1
     ahead.close()
@@ -196,26 +196,26 @@ def test_the_prefetcher_leaves_no_thread():
 
 
 def test_what_fails_while_loading_is_raised_where_the_batch_is_asked_for():
-    batches = Batches(photos(7), 4, 8, seed=1)
-    batches.photos.blocks[1] = np.zeros((0, 12, 12, 3), np.uint8)
+    batches = Batches(images(7), 4, 8, seed=1)
+    batches.content.blocks[1] = np.zeros((0, 12, 12, 3), np.uint8)
     ahead = Prefetcher(batches, CPU, 1)
     with pytest.raises(IndexError):
         [ahead() for _ in range(2)]
     ahead.close()
 
 
-def test_what_became_of_whole_photographs_is_cut_where_they_are():
+def test_what_became_of_whole_images_is_cut_where_they_are():
     """At any zoom: a filter of the whole, cut, lies over the crop."""
     for zoom in ((1.0, 1.0), (0.8, 0.8), (1.5, 1.5)):
-        crops = Batches(photos(7), 4, 8, seed=1, zoom=zoom)(3).photos
+        crops = Batches(images(7), 4, 8, seed=1, zoom=zoom)(3).content
         assert crops.side == max(8, round(12 * zoom[0]))
         assert torch.allclose(crops.cut(crops.whole()), crops.cut(), atol=1e-6)
         assert torch.allclose(crops.cut(1 - crops.whole()), 1 - crops.cut(), atol=1e-6)
 
 
 def test_zoom_is_drawn_by_step_and_seed_alone():
-    sides = [Batches(photos(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).photos.side for step in range(1, 30)]
-    again = [Batches(photos(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).photos.side for step in range(1, 30)]
+    sides = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).content.side for step in range(1, 30)]
+    again = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).content.side for step in range(1, 30)]
     assert sides == again
     assert min(sides) >= 8
     assert len(set(sides)) > 5
