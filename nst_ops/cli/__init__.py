@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_HELP.format(commands="\n".join(lines)), end="")
         return OK
     if name in ("-V", "--version"):
-        from nst_ops import __version__
+        from importlib.metadata import version
 
-        print(f"nst-ops {__version__}")
+        print(f"nst-ops {version('nst-ops')}")
         return OK
     if name not in COMMANDS:
         near = [command for command in COMMANDS if command.startswith(name)]
@@ -95,11 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the subcommand ``name``; an error that is meant for a person becomes one line and an exit code."""
-    from nst_ops import config
-    from nst_ops.config import ConfigError, FatalError
+    import nst_ops.config
+    from nst_ops.config import ConfigError, FatalError, parse_config
 
     command = COMMANDS[name]
-    options = config.parse_config(getattr(config, command.config), arguments, prog=f"nst-ops {name}")
+    config_class = getattr(nst_ops.config, command.config)
+    options = parse_config(config_class, arguments, prog=f"nst-ops {name}")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     if threading.current_thread() is threading.main_thread():
