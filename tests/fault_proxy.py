@@ -25,7 +25,7 @@ PASSING = ("slow_down", "internal_error", "reset", "lost", "cut")
 """Faults that go away when the request is made again, and quickly."""
 
 Rule = Callable[[str, str], str | None]
-"""Of an operation (GET, LIST, PUT, ...) and the path with its query: the fault it meets, if any."""
+"""Maps an operation (GET, LIST, PUT, ...) and the path with its query to a fault, or to None."""
 
 _BODY = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>fault</Message></Error>"
 _OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "date"}

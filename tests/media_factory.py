@@ -1,4 +1,4 @@
-"""Pictures and films for tests, made here from scikit-image's own pictures; real ones where there are any."""
+"""Images and videos for tests, made here from scikit-image's own images; real ones where there are any."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def real_files(folder: str) -> list[Any]:
 
 @functools.cache
 def natural_image(name: str, width: int, height: int) -> Image.Image:
-    """A photograph of scikit-image's wheel: astronaut, coffee, chelsea, rocket, hubble_deep_field."""
-    picture = Image.fromarray(getattr(skimage.data, name)())
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    """Return an image that comes with scikit-image: astronaut, coffee, chelsea, rocket, hubble_deep_field."""
+    image = Image.fromarray(getattr(skimage.data, name)())
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def moving_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
@@ -53,7 +53,7 @@ def moving_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
 
 
 def colored_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray]:
-    """(H, W, 3) uint8 pictures of strong, soft colors: halved chroma takes nearly nothing from them."""
+    """(H, W, 3) uint8 images of strong, soft colors: halved chroma takes nearly nothing from them."""
     coarse = np.random.default_rng(0).integers(0, 256, (num_frames, 3, 5, 3), dtype=np.uint8)
     return [
         np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
@@ -75,9 +75,9 @@ def to_yuv(rgb_hwc: np.ndarray, matrix: int, color_range: int) -> np.ndarray:
     return flat.round().clip(0, 255).astype(np.uint8).reshape(height * 3 // 2, width)
 
 
-def yuv_frames(pictures: Iterable[np.ndarray], matrix: int, color_range: int) -> list[VideoFrame]:
+def yuv_frames(images: Iterable[np.ndarray], matrix: int, color_range: int) -> list[VideoFrame]:
     """Frames of ``to_yuv`` planes; nothing else touches their color."""
-    planes = (to_yuv(picture, matrix, color_range) for picture in pictures)
+    planes = (to_yuv(image, matrix, color_range) for image in images)
     return [VideoFrame.from_ndarray(plane, format="yuv420p") for plane in planes]
 
 
@@ -119,14 +119,14 @@ def write_video(
     chapters: Sequence[tuple[int, int, str]] = (),
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a film; the container follows the extension of ``path``.
+    """Write a video; the container follows the extension of ``path``.
 
     Args:
         path: file to write.
-        frames: frames as they are encoded, or (H, W, 3) uint8 pictures.
+        frames: frames as they are encoded, or (H, W, 3) uint8 images.
         pts: presentation times in ``time_base``; default 0, 1, 2, ...
         time_base: unit of ``pts``.
-        codec: encoder of the picture.
+        codec: encoder of the frames.
         pix_fmt: its pixel format.
         options: its options.
         color: tags of the stream by PyAV's names: colorspace, color_range, color_trc, color_primaries.
@@ -136,7 +136,7 @@ def write_video(
         subtitles: (start, end, text) in seconds, as one text stream.
         cover: a JPEG to attach.
         metadata: tags of the file.
-        language: of the picture stream.
+        language: language of the video stream.
         chapters: (start, end, title) in milliseconds.
         container_options: options of the muxer.
     """
@@ -164,13 +164,13 @@ def write_video(
         if cover:
             _add_cover(output, cover)
         for frame, time in zip(frames, pts, strict=True):
-            picture = frame if isinstance(frame, VideoFrame) else VideoFrame.from_ndarray(frame, "rgb24")
-            if picture.format.name != pix_fmt:
-                picture = picture.reformat(format=pix_fmt)
-            picture.pts, picture.time_base = time, time_base
+            coded = frame if isinstance(frame, VideoFrame) else VideoFrame.from_ndarray(frame, "rgb24")
+            if coded.format.name != pix_fmt:
+                coded = coded.reformat(format=pix_fmt)
+            coded.pts, coded.time_base = time, time_base
             for name in tags.keys() & {"colorspace", "color_range"}:
-                setattr(picture, name, tags[name])
-            output.mux(stream.encode(picture))
+                setattr(coded, name, tags[name])
+            output.mux(stream.encode(coded))
         output.mux(stream.encode(None))
         for tone, sound in zip(tones, sounds, strict=True):
             _write_sound(output, tone, sound)
@@ -227,7 +227,7 @@ class Packet:
 
 
 def packets(path: Path, kind: str) -> list[list[Packet]]:
-    """What a file holds in each of its streams of a kind: audio or subtitle."""
+    """Return the packets of each stream of a kind: audio or subtitle."""
     with av.open(f"file:{path}") as container:
         chosen = [stream for stream in container.streams if stream.type == kind]
         found: dict[int, list[Packet]] = {stream.index: [] for stream in chosen}
@@ -238,7 +238,7 @@ def packets(path: Path, kind: str) -> list[list[Packet]]:
 
 
 def decoded(path: Path) -> list[VideoFrame]:
-    """Every frame of the first picture stream, straight from FFmpeg."""
+    """Every frame of the first video stream, straight from FFmpeg."""
     with av.open(f"file:{path}") as container:
         return list(container.decode(container.streams.video[0]))
 

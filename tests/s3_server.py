@@ -52,7 +52,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to reach the server."""
+        """Environment variables that a process needs to reach the server."""
         return environment(self.endpoint)
 
     def new_bucket(self) -> str:

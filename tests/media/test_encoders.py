@@ -28,7 +28,7 @@ from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.video import Frame, VideoReader, VideoWriter
 from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for
 
-PICTURES = moving_frames(12, 256, 144)
+FRAMES = moving_frames(12, 256, 144)
 CODECS = ("h264", "h265", "av1")
 NAMES = {"h264": "h264", "h265": "hevc", "av1": "av1"}
 UNEVEN = [0, 40, 55, 120, 121, 300, 333, 334, 350, 900, 901, 1000]  # ms
@@ -72,10 +72,10 @@ def worst_psnr(one: Path, other: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory) -> Path:
+def video(tmp_path_factory) -> Path:
     """A pan, its planes as computed."""
-    folder = tmp_path_factory.mktemp("film")
-    return write_video(folder / "a.mp4", yuv_frames(PICTURES, BT709, LIMITED), color=TAGS)
+    folder = tmp_path_factory.mktemp("video")
+    return write_video(folder / "a.mp4", yuv_frames(FRAMES, BT709, LIMITED), color=TAGS)
 
 
 # What comes out.
@@ -88,13 +88,13 @@ PIXEL_FORMATS = [
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), PIXEL_FORMATS)
-def test_every_frame_keeps_its_time_and_color(tmp_path, film, codec, pixel_format):
+def test_every_frame_keeps_its_time_and_color(tmp_path, video, codec, pixel_format):
     config = VideoConfig(codec=codec, pixel_format=pixel_format, preset="fast")
-    write(film, tmp_path / "b.mp4", config)
+    write(video, tmp_path / "b.mp4", config)
     frames = decoded(tmp_path / "b.mp4")
-    assert [frame.pts * frame.time_base for frame in frames] == times(film)
+    assert [frame.pts * frame.time_base for frame in frames] == times(video)
     assert frames[0].format.name == pixel_format
-    assert worst_psnr(film, tmp_path / "b.mp4") >= 38
+    assert worst_psnr(video, tmp_path / "b.mp4") >= 38
     with av.open(str(tmp_path / "b.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert context.codec.canonical_name == NAMES[codec]
@@ -105,7 +105,7 @@ def test_every_frame_keeps_its_time_and_color(tmp_path, film, codec, pixel_forma
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
 def test_full_range_and_another_matrix_are_kept(tmp_path, codec, pixel_format):
     tags = {"colorspace": BT601, "color_range": FULL, "color_trc": BT601, "color_primaries": BT601}
-    source = write_video(tmp_path / "a.mp4", yuv_frames(PICTURES[:6], BT601, FULL), color=tags)
+    source = write_video(tmp_path / "a.mp4", yuv_frames(FRAMES[:6], BT601, FULL), color=tags)
     write(source, tmp_path / "b.mp4", VideoConfig(codec=codec, pixel_format=pixel_format, preset="fast"))
     assert worst_psnr(source, tmp_path / "b.mp4") >= 38
     frame = decoded(tmp_path / "b.mp4")[0]
@@ -117,7 +117,7 @@ def test_full_range_and_another_matrix_are_kept(tmp_path, codec, pixel_format):
 def test_uneven_times_survive_every_codec_in_every_container(tmp_path, codec, container):
     if (codec, container) == ("av1", "mov"):
         pytest.skip("FFmpeg writes no av1 into mov")
-    source = write_video(tmp_path / "a.mkv", PICTURES[:12], pts=UNEVEN, time_base=Fraction(1, 1000))
+    source = write_video(tmp_path / "a.mkv", FRAMES[:12], pts=UNEVEN, time_base=Fraction(1, 1000))
     write(source, tmp_path / "b", VideoConfig(codec=codec, preset="medium"), container=container)
     assert times(tmp_path / "b") == [Fraction(time, 1000) for time in UNEVEN]
 
@@ -126,7 +126,7 @@ def test_uneven_times_survive_every_codec_in_every_container(tmp_path, codec, co
 @pytest.mark.parametrize(
     "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 10**7)]
 )
-def test_a_part_to_join_keeps_exact_times_in_any_time_base(tmp_path, codec, time_base):
+def test_a_segment_keeps_exact_times_in_any_time_base(tmp_path, codec, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
     pts = [(5000 + number) * step + 1 for number in range(8)]
     frames, reader = read(write_video(tmp_path / "a.mp4", moving_frames(8, 64, 48)))
@@ -140,8 +140,8 @@ def test_a_part_to_join_keeps_exact_times_in_any_time_base(tmp_path, codec, time
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_rotation_and_the_shape_of_pixels_are_kept_or_the_loss_is_noted(tmp_path, codec, container):
-    source = write_video(tmp_path / "a.mp4", PICTURES[:3], rotation=90, aspect=Fraction(4, 3))
+def test_rotation_and_pixel_shape_are_kept_or_noted(tmp_path, codec, container):
+    source = write_video(tmp_path / "a.mp4", FRAMES[:3], rotation=90, aspect=Fraction(4, 3))
     notes = write(source, tmp_path / "b", VideoConfig(codec=codec), container=container)
     assert decoded(tmp_path / "b")[0].rotation == 90
     with av.open(str(tmp_path / "b")) as written:
@@ -152,26 +152,26 @@ def test_rotation_and_the_shape_of_pixels_are_kept_or_the_loss_is_noted(tmp_path
         assert (aspect, notes) == (Fraction(4, 3), [])
 
 
-def test_constant_quality_zero_is_lossless_for_h264(tmp_path, film):
+def test_constant_quality_zero_is_lossless_for_h264(tmp_path, video):
     # Two efforts agree in every pixel only where neither loses anything.
     for crf, is_lossless in ((0, True), (1, False)):
         for preset in ("ultrafast", "medium"):
-            write(film, tmp_path / preset, VideoConfig(crf=crf, preset=preset))
+            write(video, tmp_path / preset, VideoConfig(crf=crf, preset=preset))
         assert np.isinf(worst_psnr(tmp_path / "ultrafast", tmp_path / "medium")) == is_lossless
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("quality", [{}, {"bitrate_kbps": 300}])
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_the_same_frames_give_the_same_bytes(tmp_path, film, codec, quality, container):
+def test_the_same_frames_give_the_same_bytes(tmp_path, video, codec, quality, container):
     config = VideoConfig(codec=codec, preset="fast", **quality)
     for name in "bc":
-        write(film, tmp_path / name, config, container=container)
+        write(video, tmp_path / name, config, container=container)
     assert len({(tmp_path / name).read_bytes() for name in "bc"}) == 1
 
 
-def test_x264_writes_the_same_picture_at_every_run(tmp_path):
-    # Its AVX-512 code does not, and what betrays it is a picture with detail in the default preset.
+def test_x264_writes_the_same_bytes_at_every_run(tmp_path):
+    # Its AVX-512 code does not, and what shows it are frames with detail in the default preset.
     source = write_video(tmp_path / "a.mp4", moving_frames(40, 320, 180))
     for name in "bcdef":
         write(source, tmp_path / name, VideoConfig())
@@ -209,9 +209,9 @@ def test_the_bitrate_is_about_what_is_asked_for(tmp_path, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_higher_crf_writes_a_smaller_file(tmp_path, film, codec):
+def test_a_higher_crf_writes_a_smaller_file(tmp_path, video, codec):
     for crf in (20, 40):
-        write(film, tmp_path / str(crf), VideoConfig(codec=codec, crf=crf, preset="fast"))
+        write(video, tmp_path / str(crf), VideoConfig(codec=codec, crf=crf, preset="fast"))
     assert (tmp_path / "40").stat().st_size < 0.6 * (tmp_path / "20").stat().st_size
 
 
@@ -222,8 +222,8 @@ def test_every_preset_starts(codec, preset):
 
 
 @pytest.mark.parametrize("container", ["mp4", "mov"])
-def test_h265_carries_the_tag_that_apple_opens(tmp_path, film, container):
-    write(film, tmp_path / "b", VideoConfig(codec="h265", preset="ultrafast"), container=container)
+def test_h265_carries_the_tag_that_apple_opens(tmp_path, video, container):
+    write(video, tmp_path / "b", VideoConfig(codec="h265", preset="ultrafast"), container=container)
     with av.open(str(tmp_path / "b")) as written:
         assert written.streams.video[0].codec_context.codec_tag == "hvc1"
 
@@ -240,19 +240,19 @@ def test_h265_carries_the_tag_that_apple_opens(tmp_path, film, container):
         ({"codec": "av1", "bitrate_kbps": 900_000}, r"libsvtav1 does not start .* bitrate"),
     ],
 )
-def test_keys_that_do_not_go_together_are_refused_before_any_work(keys, remedy):
+def test_conflicting_keys_are_refused_before_any_work(keys, remedy):
     with pytest.raises(ValueError, match=remedy):
         check_encoder(VideoConfig(**keys))
 
 
-def test_no_encoder_is_asked_where_pictures_are_written():
+def test_a_folder_of_frames_asks_for_no_encoder():
     check_encoder(VideoConfig(container="frames", encoder="nvenc", crf=51))
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_card_that_does_not_encode_is_refused_where_frames_would_be_encoded(codec):
+def test_a_gpu_that_does_not_encode_is_refused_on_the_worker(codec):
     config = VideoConfig(codec=codec, encoder="nvenc")
-    check_encoder(config)  # the machine that plans a run may have no card
+    check_encoder(config)  # the machine that plans a run may have no GPU
     name = encoder_for(config).name
     try:
         with av.open("/dev/null", "w", format="null") as output:
@@ -268,19 +268,19 @@ def test_a_card_that_does_not_encode_is_refused_where_frames_would_be_encoded(co
 
 @pytest.mark.parametrize("codec", ["h265", "av1"])
 def test_frames_too_small_for_an_encoder_name_the_remedy(tmp_path, codec):
-    source = write_video(tmp_path / "a.mkv", [PICTURES[0][:2, :2]], codec="ffv1", pix_fmt="bgr0")
+    source = write_video(tmp_path / "a.mkv", [FRAMES[0][:2, :2]], codec="ffv1", pix_fmt="bgr0")
     with pytest.raises(UnsupportedMediaError, match=r"2x2 pixels .* set video\.codec to h264"):
         write(source, tmp_path / "b.mp4", VideoConfig(codec=codec))
     write(source, tmp_path / "b.mp4", VideoConfig())
     assert len(times(tmp_path / "b.mp4")) == 1
 
 
-# A part of a film.
+# A part of a video.
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("span_s", [(0.9, 2.1), (1.0, None), (0.0, 0.5)])
-def test_a_part_begins_at_zero_with_its_own_sound_lines_and_chapters(tmp_path, name, span_s):
+def test_a_part_begins_at_zero_with_its_sound_and_chapters(tmp_path, name, span_s):
     source = write_video(
         tmp_path / name,
         moving_frames(75, 48, 32),
@@ -320,7 +320,7 @@ def test_a_part_begins_at_zero_with_its_own_sound_lines_and_chapters(tmp_path, n
     assert chapters == [pytest.approx(chapter) for chapter in cut if chapter[0] < chapter[1]]
 
 
-def test_sound_that_is_converted_is_cut_likewise(tmp_path):
+def test_converted_sound_is_cut_to_the_part(tmp_path):
     source = write_video(
         tmp_path / "a.avi",
         moving_frames(75, 48, 32),

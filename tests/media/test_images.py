@@ -1,4 +1,4 @@
-"""Pictures survive: upright, in their colors, with their transparency, in their format."""
+"""Images survive: upright, in their colors, with their transparency, in their format."""
 
 import io
 import struct
@@ -46,11 +46,11 @@ def with_exif(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
-def test_pictures_are_turned_upright_to_the_pixel(orientation, image_format):
-    picture = natural_image("coffee", 40, 30)
-    data = saved(picture, image_format, exif=with_exif(orientation))
+def test_images_are_turned_upright_to_the_pixel(orientation, image_format):
+    image = natural_image("coffee", 40, 30)
+    data = saved(image, image_format, exif=with_exif(orientation))
     decoded = decode_image(data)
-    tagged = picture.copy()
+    tagged = image.copy()
     tagged.getexif()[ORIENTATION] = orientation
     upright = ImageOps.exif_transpose(tagged)
     assert np.array_equal(decoded.rgb_hwc, np.asarray(upright))
@@ -85,7 +85,7 @@ def test_a_tiff_is_written_anew_whatever_its_own_layout_was(mode):
         assert written.getexif()[ARTIST] == "somebody"
 
 
-def test_an_exif_block_too_long_for_a_jpeg_is_no_reason_to_lose_the_picture():
+def test_exif_too_long_for_a_jpeg_is_dropped():
     exif = Image.Exif()
     exif[DESCRIPTION] = "x" * 70000
     decoded = decode_image(saved(natural_image("coffee", 40, 30), "PNG", exif=exif))
@@ -157,10 +157,10 @@ def test_the_output_is_plain_srgb():
 
 
 def half_clear() -> Image.Image:
-    picture = natural_image("coffee", 40, 30).convert("RGBA")
+    image = natural_image("coffee", 40, 30).convert("RGBA")
     alpha = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
-    picture.putalpha(Image.fromarray(alpha))
-    return picture
+    image.putalpha(Image.fromarray(alpha))
+    return image
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -180,9 +180,9 @@ def test_alpha_is_kept_apart(mode, profile):
 @pytest.mark.parametrize("mode", ["P", "RGB", "L", "1"])
 @pytest.mark.parametrize("profile", [None, wide_gamut_profile()])
 def test_a_transparent_color_becomes_alpha(mode, profile):
-    picture = Image.new("RGB", (40, 30), "white")
-    picture.paste((0, 0, 0), (0, 0, 20, 30))
-    source = picture.convert(mode)
+    image = Image.new("RGB", (40, 30), "white")
+    image.paste((0, 0, 0), (0, 0, 20, 30))
+    source = image.convert(mode)
     clear = {"P": source.getpixel((39, 0)), "RGB": (255, 255, 255), "L": 255, "1": 1}[mode]
     options = {"icc_profile": profile} if profile and mode in ("P", "RGB") else {}
     data = saved(source, "PNG", transparency=clear, **options)
@@ -226,7 +226,7 @@ def test_16_bit_gray_is_scaled(image_format, byte_order):
     assert decoded.rgb_hwc.max() == 255
 
 
-def test_a_dark_16_bit_picture_stays_dark():
+def test_a_dark_16_bit_image_stays_dark():
     source = Image.fromarray(np.full((16, 16), 200, np.uint16))
     assert decode_image(saved(source, "PNG")).rgb_hwc.max() == 0
 
@@ -256,13 +256,13 @@ def test_floats_from_0_to_1_are_scaled_and_others_refused():
     ],
 )
 def test_every_mode_becomes_rgb(mode, image_format, bound):
-    picture = natural_image("chelsea", 64, 48)
-    source = picture.convert(mode)
+    image = natural_image("chelsea", 64, 48)
+    source = image.convert(mode)
     if mode == "LAB":
         lab = ImageCms.createProfile("LAB")
-        source = ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
+        source = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
     decoded = decode_image(saved(source, image_format))
-    expected = picture if mode == "LAB" else source.convert("RGB")
+    expected = image if mode == "LAB" else source.convert("RGB")
     assert decoded.alpha_hw is None
     assert psnr(decoded.rgb_hwc, np.asarray(expected)) > bound
     assert decoded.rgb_hwc.flags["C_CONTIGUOUS"]
@@ -272,7 +272,7 @@ def test_every_mode_becomes_rgb(mode, image_format, bound):
 
 
 @given(st.integers(1, 20000), st.integers(1, 20000), st.none() | st.integers(16, 5000))
-def test_pictures_are_never_enlarged_and_keep_their_aspect(width, height, max_side):
+def test_images_are_never_enlarged_and_keep_their_aspect(width, height, max_side):
     new_width, new_height = fit_size((width, height), max_side)
     assert 1 <= new_width <= width
     assert 1 <= new_height <= height
@@ -288,7 +288,7 @@ def test_pictures_are_never_enlarged_and_keep_their_aspect(width, height, max_si
     ("size", "max_side"), [((800, 600), 64), ((600, 800), 64), ((50, 40), 64), ((64, 9), 64)]
 )
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_the_longer_side_is_max_side_and_the_header_size_is_reported(size, max_side, image_format):
+def test_max_side_is_the_longer_side_of_the_result(size, max_side, image_format):
     source = natural_image("rocket", *size)
     decoded = decode_image(saved(source, image_format, quality=95), max_side)
     assert decoded.rgb_hwc.shape[1::-1] == fit_size(size, max_side)
@@ -297,14 +297,14 @@ def test_the_longer_side_is_max_side_and_the_header_size_is_reported(size, max_s
     assert psnr(decoded.rgb_hwc, np.asarray(expected)) > 30
 
 
-def test_a_turned_picture_is_measured_upright():
+def test_a_turned_image_is_measured_upright():
     decoded = decode_image(saved(natural_image("rocket", 800, 600), "JPEG", exif=with_exif(6)), 64)
     assert decoded.source_size == (600, 800)
     assert decoded.rgb_hwc.shape == (64, 48, 3)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF"])
-def test_one_pixel_is_a_picture(image_format):
+def test_one_pixel_is_an_image(image_format):
     decoded = decode_image(saved(Image.new("RGB", (1, 1), (200, 100, 50)), image_format), 16)
     assert decoded.rgb_hwc.shape == (1, 1, 3)
     assert np.abs(decoded.rgb_hwc[0, 0].astype(int) - (200, 100, 50)).max() < 12
@@ -335,7 +335,7 @@ def test_what_is_written_can_be_read_again(image_format, bound, has_alpha):
         assert psnr(again.alpha_hw, alpha) > 35
 
 
-def test_quality_is_heeded_and_good_jpegs_keep_all_their_chroma():
+def test_quality_is_heeded_and_good_jpegs_keep_chroma():
     rgb = np.asarray(natural_image("coffee", 80, 60))
     sizes = [len(encode_image(rgb, None, "JPEG", quality)) for quality in (50, 80, 95)]
     assert sizes == sorted(sizes)
@@ -346,7 +346,7 @@ def test_quality_is_heeded_and_good_jpegs_keep_all_their_chroma():
     assert psnr(again, red_on_green) > 25
 
 
-# What is no picture.
+# What is no image.
 
 
 def test_zero_bytes_are_refused():
@@ -365,7 +365,7 @@ def test_a_truncated_file_is_refused(image_format):
 @pytest.mark.parametrize(
     "data", [b"just words, named .jpg\n" * 10, bytes(1000), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
 )
-def test_what_is_no_picture_is_refused(data):
+def test_a_file_that_is_no_image_is_refused(data):
     with pytest.raises(UnreadableImageError):
         decode_image(data)
 
@@ -377,7 +377,7 @@ def test_a_decompression_bomb_is_refused_before_it_goes_off():
         decode_image(bytes(header))
 
 
-def test_the_first_picture_of_a_camera_with_two_lenses_is_taken():
+def test_the_first_image_of_a_multi_picture_jpeg_is_taken():
     left, right = natural_image("coffee", 80, 60), natural_image("chelsea", 80, 60)
     data = saved(left, "MPO", save_all=True, append_images=[right])
     assert not is_animated(data)
@@ -439,11 +439,11 @@ def test_videos_keep_their_container_or_become_matroska():
     assert video_output("a.gif", has_sound=False) == ("a.gif.mp4", "mp4")
 
 
-# Real pictures.
+# Real images.
 
 
 @pytest.mark.parametrize("path", real_files("images_odd"))
-def test_real_odd_pictures_are_decoded_or_refused(path):
+def test_real_odd_images_are_decoded_or_refused(path):
     data = path.read_bytes()
     if path.name == "iss634.webp":
         assert is_animated(data)

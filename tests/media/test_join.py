@@ -1,4 +1,4 @@
-"""Segments encoded apart and joined are the film that one pass writes."""
+"""Segments encoded apart and joined are the video that one pass writes."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ LOSSLESS = VideoConfig(crf=0, preset="ultrafast")
 ALL = Selection()
 
 
-def film(path: Path, num_frames: int = 60, **given: object) -> Path:
+def video(path: Path, num_frames: int = 60, **given: object) -> Path:
     options = given.pop("options", {"preset": "ultrafast", "qp": "0", "g": "5"})
     return write_video(path, moving_frames(num_frames, 64, 48), options=options, **given)
 
@@ -76,7 +76,7 @@ def segmented(
 
 
 def described(path: Path) -> dict[str, object]:
-    """What must not depend on how a film was cut."""
+    """Return what must not depend on how a video was cut."""
     with av.open(f"file:{path}") as container:
         stream = container.streams.video[0]
         context = stream.codec_context
@@ -95,7 +95,7 @@ def described(path: Path) -> dict[str, object]:
 
 
 def assert_equal(joined: SimpleNamespace, whole: SimpleNamespace) -> None:
-    """The same pictures at the same times for as long, beside the same sound and text."""
+    """The same images at the same times for as long, beside the same sound and text."""
     one, other = decoded(joined.path), decoded(whole.path)
     assert [frame.pts for frame in one] == [frame.pts for frame in other]
     assert all(np.array_equal(a.to_ndarray(), b.to_ndarray()) for a, b in zip(one, other, strict=True))
@@ -118,16 +118,16 @@ def assert_decodable_in_order(path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
-def test_any_number_of_segments_is_one_film(tmp_path, name, count):
+def test_any_number_of_segments_make_one_video(tmp_path, name, count):
     text = {} if name == "a.mov" else {"subtitles": [(0.1, 0.4, "Hello"), (1.5, 1.9, "Grüße")]}
-    source = film(
+    source = video(
         tmp_path / name,
         rotation=90,
         aspect=Fraction(237, 235),
         color={"colorspace": 1, "color_range": 2, "color_trc": 1, "color_primaries": 1},
         sounds=[Sound(duration_s=3.0, language="deu", title="Kommentar"), Sound(hertz=880)],
         chapters=[(0, 400, "first"), (400, 1000, "second")],
-        metadata={"title": "A film"},
+        metadata={"title": "A video"},
         language="jpn",
         **text,
     )
@@ -148,7 +148,7 @@ UNEVEN = [40 * (n - n % 5) + (0, 90, 180, 185, 190)[n % 5] for n in range(60)]
 def test_every_time_base_and_start_is_kept(tmp_path, start, time_base):
     coarse = time_base > Fraction(1, 500)
     pts = [start + (time // 5 if coarse else time) for time in UNEVEN]
-    source = film(tmp_path / "a.mp4", pts=pts, time_base=time_base, sounds=[Sound()])
+    source = video(tmp_path / "a.mp4", pts=pts, time_base=time_base, sounds=[Sound()])
     length_s = float(60 * 40 * (Fraction(1, 5) if coarse else 1) * time_base)
     joined = segmented(source, length_s / 5)
     assert joined.count > 2
@@ -158,7 +158,7 @@ def test_every_time_base_and_start_is_kept(tmp_path, start, time_base):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
 def test_every_codec_is_joined(tmp_path, name, codec):
-    source = film(tmp_path / name, pts=UNEVEN, time_base=Fraction(1, 1000))
+    source = video(tmp_path / name, pts=UNEVEN, time_base=Fraction(1, 1000))
     config = VideoConfig(codec=codec, crf=30, preset="veryfast")  # with B-frames
     joined, whole = segmented(source, 0.8, config, lead=0, tail=0), one_pass(source, config)
     assert joined.count == 3
@@ -171,7 +171,7 @@ def test_every_codec_is_joined(tmp_path, name, codec):
 
 
 def test_frames_that_an_edit_list_hides_stay_hidden(tmp_path):
-    source = film(tmp_path / "a.mp4", pts=range(-5, 55), sounds=[Sound()])
+    source = video(tmp_path / "a.mp4", pts=range(-5, 55), sounds=[Sound()])
     joined = segmented(source, 0.6)
     assert (joined.count, joined.num_frames) == (4, 55)
     assert_equal(joined, one_pass(source))
@@ -180,8 +180,8 @@ def test_frames_that_an_edit_list_hides_stay_hidden(tmp_path):
 @pytest.mark.parametrize(
     "selection", [Selection(0.48, 1.3), Selection(0.48, 1.3, 9), Selection(max_frame_rate=9)]
 )
-def test_a_selection_is_one_film_with_its_sound(tmp_path, selection):
-    source = film(tmp_path / "a.mp4", sounds=[Sound(duration_s=3.0)])
+def test_a_selection_is_joined_with_its_sound(tmp_path, selection):
+    source = video(tmp_path / "a.mp4", sounds=[Sound(duration_s=3.0)])
     joined = segmented(source, 0.4, selection=selection)
     assert joined.count > 1
     assert_equal(joined, one_pass(source, selection=selection))
@@ -189,14 +189,14 @@ def test_a_selection_is_one_film_with_its_sound(tmp_path, selection):
 
 
 def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
-    source = film(tmp_path / "a.mp4", pts=[*range(59), 90], time_base=Fraction(1, 25))
+    source = video(tmp_path / "a.mp4", pts=[*range(59), 90], time_base=Fraction(1, 25))
     with av.open(str(source)) as a, av.open(str(segmented(source, 0.6).path)) as b:
         lengths = [float(c.streams.video[0].duration * c.streams.video[0].time_base) for c in (a, b)]
     assert lengths[0] == lengths[1]
 
 
-def test_what_is_left_of_a_damaged_film_is_joined(tmp_path):
-    source = film(tmp_path / "a.mp4", sounds=[Sound()])
+def test_segments_of_a_damaged_video_are_joined(tmp_path):
+    source = video(tmp_path / "a.mp4", sounds=[Sound()])
     data = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         for packet in [packet for packet in container.demux(video=0) if packet.size][31:34]:
@@ -208,7 +208,7 @@ def test_what_is_left_of_a_damaged_film_is_joined(tmp_path):
 
 
 def test_a_name_that_is_an_option_is_only_a_name(tmp_path, monkeypatch):
-    source = film(tmp_path / "-i.mp4")
+    source = video(tmp_path / "-i.mp4")
     monkeypatch.chdir(tmp_path)
     joined = segmented(Path("-i.mp4"), 0.6)
     assert joined.num_frames == 60
@@ -216,7 +216,7 @@ def test_a_name_that_is_an_option_is_only_a_name(tmp_path, monkeypatch):
 
 
 def test_an_empty_segment_is_one_without_frames(tmp_path):
-    source = film(tmp_path / "a.mp4")
+    source = video(tmp_path / "a.mp4")
     joined = segmented(source, 0.6)
     (tmp_path / "empty").touch()
     with VideoReader(str(source)) as reader:
@@ -231,12 +231,12 @@ def test_an_empty_segment_is_one_without_frames(tmp_path):
         join([str(tmp_path / "empty")])
 
 
-def test_segments_of_other_settings_order_or_damage_are_refused(tmp_path):
-    source = film(tmp_path / "a.mp4")
+def test_segments_that_do_not_match_are_refused(tmp_path):
+    source = video(tmp_path / "a.mp4")
     joined = segmented(source, 0.6)
     with VideoReader(str(source)) as reader:
         info = reader.info
-    other = segmented(film(tmp_path / "b.mp4"), 0.6, VideoConfig(crf=0, preset="medium"))
+    other = segmented(video(tmp_path / "b.mp4"), 0.6, VideoConfig(crf=0, preset="medium"))
 
     def join(parts: list[str]) -> None:
         join_segments(parts, str(tmp_path / "x.mp4"), "mp4", info, str(source))
@@ -251,7 +251,7 @@ def test_segments_of_other_settings_order_or_damage_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["clipmorph_ski.mov", "daft_sample_video.mp4"])
-def test_real_films_are_joined(tmp_path, name):
+def test_real_videos_are_joined(tmp_path, name):
     if not (REAL_DATA / "videos" / name).exists():
         pytest.skip("no real data here")
     (tmp_path / name).symlink_to(REAL_DATA / "videos" / name)

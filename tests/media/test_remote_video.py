@@ -29,13 +29,13 @@ from nst_ops.storage import RemoteFile
 
 GROUPS = {"g": "25", "bf": "3", "preset": "ultrafast", "qp": "18"}
 TABLE_BYTES = 60_000
-"""More than the sample table of ``long_films`` has."""
+"""More than the sample table of ``long_videos`` has."""
 
 
 class Remote:
     """Storage with one file, which keeps a list of what it was asked for."""
 
-    def __init__(self, data: bytes, name: str = "film.mp4", fails_at: int | None = None) -> None:
+    def __init__(self, data: bytes, name: str = "video.mp4", fails_at: int | None = None) -> None:
         self.file = RemoteFile(name, len(data), self._read)
         self.ranges: list[tuple[int, int]] = []
         self._data, self._fails_at = data, fails_at
@@ -56,24 +56,24 @@ class Remote:
 
 
 @pytest.fixture(scope="module")
-def long_films(tmp_path_factory):
+def long_videos(tmp_path_factory):
     """Twenty seconds with sound, 4.5 MB, the sample table at the end, at the front, or none."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
     grain = np.random.default_rng(0).integers(0, 40, (240, 320, 3), dtype=np.uint8)
-    pictures = [
-        picture // 2 + np.roll(grain, 7 * n, axis=(0, 1))[:120, :160]
-        for n, picture in enumerate(moving_frames(500, 160, 120))
+    images = [
+        image // 2 + np.roll(grain, 7 * n, axis=(0, 1))[:120, :160]
+        for n, image in enumerate(moving_frames(500, 160, 120))
     ]
-    films = {}
-    for name, options in (("end.mp4", {}), ("front.mov", {"movflags": "+faststart"}), ("film.mkv", {})):
-        film = folder / name
+    videos = {}
+    for name, options in (("end.mp4", {}), ("front.mov", {"movflags": "+faststart"}), ("video.mkv", {})):
+        video = folder / name
         sounds = [Sound(duration_s=20.0)]
-        films[name] = write_video(film, pictures, options=GROUPS, sounds=sounds, container_options=options)
-    return films
+        videos[name] = write_video(video, images, options=GROUPS, sounds=sounds, container_options=options)
+    return videos
 
 
-NAMES = ["end.mp4", "front.mov", "film.mkv"]
-"""Of ``long_films``."""
+NAMES = ["end.mp4", "front.mov", "video.mkv"]
+"""Names of the files of ``long_videos``."""
 
 
 def frames(source, *args, **options):
@@ -94,7 +94,7 @@ def times_by_all_packets(path):
 
 
 def assert_index_is_true(path):
-    """That of the remote file is that of the local one, and that of all packets, unless it has none."""
+    """Compare the index of the remote file with the local one's, and with all packets, if it has one."""
     try:
         local = read_index(str(path))
     except MediaError as error:
@@ -114,16 +114,16 @@ def assert_index_is_true(path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_header(long_films, name):
-    remote = Remote.of(long_films[name])
-    assert read_header(remote.file) == read_header(str(long_films[name]))
+def test_the_header_costs_little(long_videos, name):
+    remote = Remote.of(long_videos[name])
+    assert read_header(remote.file) == read_header(str(long_videos[name]))
     assert len(remote.ranges) <= 6
-    assert remote.num_bytes < (2_200_000 if name == "film.mkv" else 600_000)  # FFmpeg looks at seconds of it
+    assert remote.num_bytes < (2_200_000 if name == "video.mkv" else 600_000)  # FFmpeg looks at seconds of it
 
 
 @pytest.mark.parametrize("name", ["end.mp4", "front.mov"])
-def test_index_of_an_mp4_takes_its_sample_table_alone(long_films, name):
-    remote = Remote.of(long_films[name])
+def test_the_index_of_an_mp4_takes_its_sample_table_only(long_videos, name):
+    remote = Remote.of(long_videos[name])
     index = read_index(remote.file)
     assert len(index.keyframes) == 20
     assert len(remote.ranges) <= 3
@@ -131,12 +131,12 @@ def test_index_of_an_mp4_takes_its_sample_table_alone(long_films, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_index(long_films, name):
-    assert_index_is_true(long_films[name])
+def test_the_remote_index_is_true(long_videos, name):
+    assert_index_is_true(long_videos[name])
 
 
 @pytest.mark.parametrize("path", real_files("videos"))
-def test_index_of_real_videos(path):
+def test_the_remote_index_of_real_videos_is_true(path):
     assert_index_is_true(path)
 
 
@@ -154,31 +154,31 @@ def test_index_of_real_videos(path):
         ("mpeg.ts", {}),
     ],
 )
-def test_index_of_all_kinds(tmp_path, name, made):
+def test_the_remote_index_of_any_container_is_true(tmp_path, name, made):
     made = {"options": {"g": "12", "bf": "2", "preset": "veryfast"} if "codec" not in made else {}, **made}
     assert_index_is_true(write_video(tmp_path / name, moving_frames(60, 96, 64), **made))
 
 
-def with_long_box(film: bytes) -> bytes:
+def with_long_box(video: bytes) -> bytes:
     """The same with a size of 64 bits before its media data, as in files of more than 4 GiB."""
-    start = film.index(b"mdat") - 4
-    assert film[start - 8 : start] == (8).to_bytes(4) + b"free"  # the muxer has left the room
-    num_bytes = int.from_bytes(film[start : start + 4]) + 8
-    return film[: start - 8] + (1).to_bytes(4) + b"mdat" + num_bytes.to_bytes(8) + film[start + 8 :]
+    start = video.index(b"mdat") - 4
+    assert video[start - 8 : start] == (8).to_bytes(4) + b"free"  # the muxer has left the room
+    num_bytes = int.from_bytes(video[start : start + 4]) + 8
+    return video[: start - 8] + (1).to_bytes(4) + b"mdat" + num_bytes.to_bytes(8) + video[start + 8 :]
 
 
-def with_open_end(film: bytes) -> bytes:
+def with_open_end(video: bytes) -> bytes:
     """The same with media data up to its end, as recorders write that do not know how much will come."""
-    start = film.index(b"mdat") - 4
-    return film[:start] + bytes(4) + film[start + 4 :]
+    start = video.index(b"mdat") - 4
+    return video[:start] + bytes(4) + video[start + 4 :]
 
 
 @pytest.mark.parametrize(("name", "change"), [("end.mp4", with_long_box), ("front.mov", with_open_end)])
-def test_index_of_odd_boxes(long_films, tmp_path, name, change):
-    film = tmp_path / name
-    film.write_bytes(change(long_films[name].read_bytes()))
-    assert_index_is_true(film)
-    remote = Remote.of(film)
+def test_the_index_of_mp4_with_odd_boxes_is_true(long_videos, tmp_path, name, change):
+    video = tmp_path / name
+    video.write_bytes(change(long_videos[name].read_bytes()))
+    assert_index_is_true(video)
+    remote = Remote.of(video)
     read_index(remote.file)
     assert remote.num_bytes < 2**16 + 2 * TABLE_BYTES
 
@@ -187,8 +187,8 @@ def test_index_of_odd_boxes(long_films, tmp_path, name, change):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_segment_costs_its_share(long_films, name):
-    path = long_films[name]
+def test_a_segment_costs_its_share(long_videos, name):
+    path = long_videos[name]
     segments = cut_segments(read_index(str(path)), 4.0, 5, Selection())
     middle = segments[len(segments) // 2]
     header, remote = Remote.of(path), Remote.of(path)
@@ -211,23 +211,23 @@ def test_real_videos_are_read_alike(path):
     assert looked_at(Remote.of(path).file) == looked_at(str(path))
 
 
-def test_a_film_lying_on_its_side(tmp_path):
-    film = write_video(tmp_path / "a.mov", moving_frames(3, 64, 48), rotation=-90, aspect=Fraction(4, 3))
-    with VideoReader(Remote.of(film).file) as remote, VideoReader(str(film)) as local:
+def test_a_remote_rotated_video_is_described_alike(tmp_path):
+    video = write_video(tmp_path / "a.mov", moving_frames(3, 64, 48), rotation=-90, aspect=Fraction(4, 3))
+    with VideoReader(Remote.of(video).file) as remote, VideoReader(str(video)) as local:
         assert remote.info == local.info
         assert remote.info.rotation == -90
 
 
-def test_a_film_without_sound_is_joined_beside_its_remote_source(tmp_path):
-    film = write_video(tmp_path / "a.mp4", moving_frames(40, 64, 48), metadata={"title": "A walk"})
-    (whole,) = cut_segments(read_index(str(film)), 60.0, 0, Selection())
-    with VideoReader(str(film), segment=whole) as reader:
+def test_a_silent_video_is_joined_with_its_remote_source(tmp_path):
+    video = write_video(tmp_path / "a.mp4", moving_frames(40, 64, 48), metadata={"title": "A walk"})
+    (whole,) = cut_segments(read_index(str(video)), 60.0, 0, Selection())
+    with VideoReader(str(video), segment=whole) as reader:
         info, part = reader.info, str(tmp_path / "part.mp4")
         with VideoWriter(part, "mp4", info, (64, 48), None, VideoConfig()) as writer:
             for frame in reader.frames():
                 writer.write(frame)
     outputs = [tmp_path / "local.mp4", tmp_path / "remote.mp4"]
-    for output, source in zip(outputs, (str(film), Remote.of(film).file), strict=True):
+    for output, source in zip(outputs, (str(video), Remote.of(video).file), strict=True):
         assert join_segments([part], str(output), "mp4", info, source) == (40, [])
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert b"A walk" in outputs[1].read_bytes()
@@ -238,8 +238,8 @@ def test_a_film_without_sound_is_joined_beside_its_remote_source(tmp_path):
 
 @pytest.mark.parametrize("name", [*NAMES, "transport.ts"])
 @pytest.mark.parametrize("read", [read_header, read_index, frames])
-def test_an_error_of_the_storage_comes_as_it_is(long_films, tmp_path, capfd, name, read):
-    path = long_films.get(name) or write_video(tmp_path / name, moving_frames(60, 160, 120))
+def test_an_error_of_the_storage_comes_as_it_is(long_videos, tmp_path, capfd, name, read):
+    path = long_videos.get(name) or write_video(tmp_path / name, moving_frames(60, 160, 120))
     healthy = Remote.of(path)
     read(healthy.file)
     for fails_at in {1, (len(healthy.ranges) + 1) // 2, len(healthy.ranges)}:
@@ -251,15 +251,15 @@ def test_an_error_of_the_storage_comes_as_it_is(long_films, tmp_path, capfd, nam
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cut_off_film_is_seen_at_once(long_films, name):
-    data = long_films[name].read_bytes()
+def test_a_cut_off_remote_video_is_refused_on_opening(long_videos, name):
+    data = long_videos[name].read_bytes()
     remote = Remote(data[: len(data) * 2 // 3], name)
     with pytest.raises(UnreadableVideoError if name == "end.mp4" else DamagedVideoError):
         VideoReader(remote.file)
     assert remote.num_bytes < len(data) / 2
 
 
-def test_what_is_no_video():
+def test_a_remote_file_that_is_no_video_is_refused():
     with pytest.raises(EmptyFileError):
         VideoReader(Remote(b"").file)
     with pytest.raises(UnreadableVideoError):
@@ -268,9 +268,9 @@ def test_what_is_no_video():
         read_index(Remote(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08mdat").file)
 
 
-def test_a_file_that_shrinks_while_it_is_read():
+def test_a_file_that_shrinks_while_read_is_an_error():
     file = replace(Remote(bytes(1000)).file, num_bytes=2000)
-    with pytest.raises(OSError, match=r"film\.mp4 has become shorter"):
+    with pytest.raises(OSError, match=r"video\.mp4 has become shorter"):
         RangeInput(file).read(1)
 
 

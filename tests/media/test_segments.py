@@ -1,4 +1,4 @@
-"""A film cut anywhere: every frame in one segment, and read from there as if from the start."""
+"""A video cut anywhere: every frame in one segment, and read from there as if from the start."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ from nst_ops.media.video import (
 
 @st.composite
 def indices(draw: st.DrawFn) -> PacketIndex:
-    """Any film: even or uneven steps, any start, any keyframes that begin with the first frame."""
+    """Any video: even or uneven steps, any start, any keyframes that begin with the first frame."""
     gaps = draw(st.lists(st.integers(1, 2000), max_size=60) | st.just([40] * draw(st.integers(0, 200))))
     pts = draw(st.integers(-(10**6), 10**12)) + np.cumsum([0, *gaps])
     keys = draw(st.sets(st.integers(0, len(pts) - 1), max_size=20))
@@ -82,7 +82,7 @@ def test_segments_begin_at_keyframes_and_none_is_tiny(index, target_s, selection
 
 
 @given(indices(), st.integers(0, 9), selections)
-def test_a_film_with_a_problem_or_an_endless_target_is_one_segment(index, lead, selection):
+def test_a_problem_or_an_endless_target_gives_one_segment(index, lead, selection):
     kept = selection.kept(index.pts, index.time_base)
     troubled = PacketIndex(index.time_base, index.pts, index.keyframes, "its clock begins anew")
     for segments in (
@@ -92,7 +92,7 @@ def test_a_film_with_a_problem_or_an_endless_target_is_one_segment(index, lead, 
         assert [(s.count, s.num_frames, s.end_pts) for s in segments] == [(1, len(kept), None)]
 
 
-def test_a_film_of_even_keyframes_is_cut_at_the_multiples_of_the_target():
+def test_even_keyframes_are_cut_at_multiples_of_the_target():
     index = PacketIndex(Fraction(1, 25), np.arange(25 * 100), np.arange(0, 2500, 25))
     segments = cut_segments(index, 20, 4, Selection())
     assert [s.start_pts for s in segments] == [0, 500, 1000, 1500, 2000]
@@ -101,13 +101,13 @@ def test_a_film_of_even_keyframes_is_cut_at_the_multiples_of_the_target():
     assert [s.num_frames for s in cut_segments(index, 65, 0, Selection())] == [1625, 875]
 
 
-def test_a_change_of_scene_near_the_target_is_preferred_to_a_nearer_keyframe():
+def test_a_scene_change_is_preferred_to_a_nearer_keyframe():
     keys = sorted({*range(0, 2500, 250), 1060})  # an encoder goes on counting from its early keyframe
     index = PacketIndex(Fraction(1, 25), np.arange(2500), np.array(keys))
     assert [s.start_pts for s in cut_segments(index, 40, 0, Selection())] == [0, 1060]
 
 
-def test_a_thinned_film_keeps_the_first_frame_of_every_interval():
+def test_thinning_keeps_the_first_frame_of_every_interval():
     pts = np.arange(0, 3000, 40)
     kept = Selection(max_frame_rate=5).kept(pts, Fraction(1, 1000))
     assert kept.tolist() == list(range(0, 3000, 200))
@@ -117,7 +117,7 @@ def test_a_thinned_film_keeps_the_first_frame_of_every_interval():
     assert len(Selection(max_frame_rate=15).kept(rounded, Fraction(1, 1000))) == 45
 
 
-def test_a_range_is_counted_from_the_first_frame_and_without_its_end():
+def test_a_range_counts_from_the_first_frame_without_its_end():
     pts = np.arange(100, 200)
     kept = Selection(0.04, 0.12).kept(pts, Fraction(1, 25))  # 0.04 is one tick, although no binary fraction
     assert kept.tolist() == [101, 102, 103]
@@ -126,7 +126,7 @@ def test_a_range_is_counted_from_the_first_frame_and_without_its_end():
 # Index.
 
 
-def film(path: Path, num_frames: int = 60, **given: object) -> Path:
+def video(path: Path, num_frames: int = 60, **given: object) -> Path:
     options = given.pop("options", {"preset": "ultrafast", "qp": "0", "g": "10"})
     return write_video(path, moving_frames(num_frames, 64, 48), options=options, **given)
 
@@ -134,7 +134,7 @@ def film(path: Path, num_frames: int = 60, **given: object) -> Path:
 def test_the_index_holds_every_pts_and_keyframe(tmp_path):
     options = {"preset": "medium", "qp": "10", "g": "10", "bf": "3", "sc_threshold": "0"}
     for name in ("a.mp4", "a.mov", "a.mkv"):
-        index = read_index(str(film(tmp_path / name, options=options)))
+        index = read_index(str(video(tmp_path / name, options=options)))
         frames = decoded(tmp_path / name)
         assert index.problem == ""
         assert index.pts.tolist() == [frame.pts for frame in frames]
@@ -145,24 +145,24 @@ def test_the_index_holds_every_pts_and_keyframe(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.ts", "a.avi", "a.h264", "a.flv"])
 def test_a_container_without_exact_seeking_is_not_cut(tmp_path, name):
-    assert "cannot be searched exactly" in read_index(str(film(tmp_path / name))).problem
+    assert "cannot be searched exactly" in read_index(str(video(tmp_path / name))).problem
 
 
 def test_a_codec_whose_packets_may_show_nothing_is_not_cut(tmp_path):
-    source = film(tmp_path / "a.webm", codec="libvpx", options={"g": "10"})
+    source = video(tmp_path / "a.webm", codec="libvpx", options={"g": "10"})
     assert "vp8" in read_index(str(source)).problem
 
 
-def test_a_film_without_keyframes_but_the_first_is_not_cut(tmp_path):
+def test_a_video_with_one_keyframe_is_not_cut(tmp_path):
     options = {"preset": "ultrafast", "qp": "0", "g": "999", "sc_threshold": "0"}
-    index = read_index(str(film(tmp_path / "a.mp4", options=options)))
+    index = read_index(str(video(tmp_path / "a.mp4", options=options)))
     assert "no keyframes" in index.problem
     (segment,) = cut_segments(index, 0.4, 2, Selection())
     assert segment.num_frames == 60
 
 
 def remuxed(source: Path, path: Path, change: object) -> Path:
-    """Copy packets of the picture, each changed; ``change`` may leave one out."""
+    """Copy the packets of the video, each changed; ``change`` may leave one out."""
     with av.open(str(source)) as a, av.open(str(path), "w") as b:
         stream = b.add_stream_from_template(a.streams.video[0])
         packets = [packet for packet in a.demux(video=0) if packet.size]
@@ -173,13 +173,13 @@ def remuxed(source: Path, path: Path, change: object) -> Path:
     return path
 
 
-def test_a_film_that_begins_between_keyframes_is_not_cut(tmp_path):
-    path = remuxed(film(tmp_path / "a.mkv"), tmp_path / "b.mkv", lambda number, _: number >= 5)
+def test_a_video_that_begins_between_keyframes_is_not_cut(tmp_path):
+    path = remuxed(video(tmp_path / "a.mkv"), tmp_path / "b.mkv", lambda number, _: number >= 5)
     assert "between two keyframes" in read_index(str(path)).problem
 
 
 def test_equal_and_falling_times_are_not_cut(tmp_path):
-    source = film(tmp_path / "a.mkv")
+    source = video(tmp_path / "a.mkv")
 
     def twice(number, packet):
         if number == 30:
@@ -190,7 +190,7 @@ def test_equal_and_falling_times_are_not_cut(tmp_path):
 
 
 def test_a_clock_that_begins_anew_is_not_cut(tmp_path):
-    source = film(tmp_path / "a.mkv", container_options={"cluster_time_limit": "400"})
+    source = video(tmp_path / "a.mkv", container_options={"cluster_time_limit": "400"})
     data = bytearray(source.read_bytes())
     at = data.rfind(b"\x1f\x43\xb6\x75")  # the last cluster, and in it its time of two bytes
     at = data.index(b"\xe7\x82", at) + 2
@@ -206,9 +206,9 @@ def test_the_index_is_of_the_stream_that_is_read(tmp_path):
         streams = [output.add_stream("ffv1", rate=25) for _ in range(2)]
         for stream in streams:
             stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", {"g": "1"}
-        for number, picture in enumerate(moving_frames(9, 64, 48)):
+        for number, image in enumerate(moving_frames(9, 64, 48)):
             for stream in streams[: 1 if number >= 5 else 2]:
-                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         for stream in streams:
             output.mux(stream.encode(None))
     index = read_index(str(source))
@@ -265,7 +265,7 @@ CODED = {
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_segment_holds_the_frames_of_the_whole(tmp_path, name, coded):
     codec, options = CODED[coded]
-    film(tmp_path / name, codec=codec, options=options)
+    video(tmp_path / name, codec=codec, options=options)
     assert_segments_read_as_one(tmp_path / name, 0.5)
 
 
@@ -275,13 +275,13 @@ UNEVEN = [n * 40 + 13 * (n % 3) for n in range(60)]
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 @pytest.mark.parametrize("start", [0, 1400])
 def test_segments_of_uneven_and_late_frames(tmp_path, name, start):
-    film(tmp_path / name, pts=[start + time for time in UNEVEN], time_base=Fraction(1, 1000))
+    video(tmp_path / name, pts=[start + time for time in UNEVEN], time_base=Fraction(1, 1000))
     assert_segments_read_as_one(tmp_path / name, 0.7)
 
 
 def test_frames_that_an_edit_list_hides_are_in_no_segment(tmp_path):
     options = {"preset": "medium", "crf": "20", "g": "12", "bf": "2"}
-    film(tmp_path / "a.mp4", pts=range(-5, 55), options=options)  # MP4 hides what lies before zero
+    video(tmp_path / "a.mp4", pts=range(-5, 55), options=options)  # MP4 hides what lies before zero
     index = read_index(str(tmp_path / "a.mp4"))
     assert index.pts[0] == 0
     assert len(index.pts) == 55
@@ -298,14 +298,14 @@ def test_frames_that_an_edit_list_hides_are_in_no_segment(tmp_path):
         Selection(0, 1.0),
     ],
 )
-def test_a_selection_is_the_same_from_segments_from_a_seek_and_from_the_start(tmp_path, selection):
-    film(tmp_path / "a.mp4")
+def test_a_selection_is_the_same_by_segment_seek_or_start(tmp_path, selection):
+    video(tmp_path / "a.mp4")
     whole = frames(tmp_path / "a.mp4")
     kept = selection.kept(np.array([frame.pts for frame in whole]), Fraction(1, 12800)).tolist()
     chosen = frames(tmp_path / "a.mp4", selection=selection)
     assert [frame.pts for frame in chosen] == kept
     assert_segments_read_as_one(tmp_path / "a.mp4", 0.4, selection=selection)
-    film(tmp_path / "a.ts")  # which is read from its start
+    video(tmp_path / "a.ts")  # which is read from its start
     searched = frames(tmp_path / "a.ts", selection=selection)
     assert [(f.pts - searched[0].pts) / 90000 for f in searched] == [
         (f.pts - kept[0]) / 12800 for f in chosen
@@ -314,14 +314,14 @@ def test_a_selection_is_the_same_from_segments_from_a_seek_and_from_the_start(tm
 
 
 def test_thinned_frames_last_until_the_next(tmp_path):
-    film(tmp_path / "a.mp4", pts=[time * 10 for time in UNEVEN], time_base=Fraction(1, 10000))
+    video(tmp_path / "a.mp4", pts=[time * 10 for time in UNEVEN], time_base=Fraction(1, 10000))
     thinned = frames(tmp_path / "a.mp4", selection=Selection(max_frame_rate=6))
     assert [a.pts + a.duration for a in thinned[:-1]] == [b.pts for b in thinned[1:]]
     assert 10 <= len(thinned) <= 16
 
 
-def test_a_segment_describes_the_film_as_the_whole_does(tmp_path):
-    film(tmp_path / "a.mp4", rotation=90, aspect=Fraction(4, 3))
+def test_a_segment_describes_the_whole_video(tmp_path):
+    video(tmp_path / "a.mp4", rotation=90, aspect=Fraction(4, 3))
     segments = cut_segments(read_index(str(tmp_path / "a.mp4")), 0.5, 0, Selection())
     infos = []
     for segment in (None, *segments):
@@ -336,13 +336,13 @@ def test_a_segment_describes_the_film_as_the_whole_does(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_a_selection_after_the_end_is_refused(tmp_path, name):
-    film(tmp_path / name)
+    video(tmp_path / name)
     with pytest.raises(UnsupportedMediaError, match="start_s"):
         frames(tmp_path / name, selection=Selection(99))
 
 
 def test_a_name_that_is_an_option_is_only_a_name(tmp_path, monkeypatch):
-    film(tmp_path / "-i.mp4")
+    video(tmp_path / "-i.mp4")
     monkeypatch.chdir(tmp_path)
     assert len(read_index("-i.mp4").pts) == 60
 
@@ -351,7 +351,7 @@ def test_a_name_that_is_an_option_is_only_a_name(tmp_path, monkeypatch):
 
 
 def broken(path: Path, numbers: range) -> Path:
-    """The film with these packets overwritten."""
+    """The video with these packets overwritten."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -362,8 +362,8 @@ def broken(path: Path, numbers: range) -> Path:
     return path
 
 
-def test_what_is_left_of_a_damaged_film_is_the_same_in_segments(tmp_path):
-    path = broken(film(tmp_path / "a.mp4"), range(33, 36))
+def test_a_damaged_video_is_the_same_in_segments(tmp_path):
+    path = broken(video(tmp_path / "a.mp4"), range(33, 36))
     with pytest.raises(DamagedVideoError):
         frames(path)
     with VideoReader(str(path), keep_damaged=True) as reader:
@@ -386,11 +386,11 @@ def test_what_is_left_of_a_damaged_film_is_the_same_in_segments(tmp_path):
     assert refused == [3]
 
 
-# Real films.
+# Real videos.
 
 
 @pytest.mark.parametrize("source", real_files("videos"))
-def test_real_films_can_be_read_from_every_keyframe(source):
+def test_real_videos_can_be_read_from_every_keyframe(source):
     if source.name == "v2d_test_video.mp4":
         pytest.skip("two minutes at 1080p")
     try:

@@ -21,11 +21,11 @@ from nst_ops.media.shards.sample import safe_name, split_name
 
 RED, BLUE = image_bytes(1), image_bytes(2)
 TAR_BYTES = 512 + -(-len(RED) // 512) * 512
-"""Of a picture in a tar, with its header."""
+"""Size of an image in a tar, with its header."""
 
 
 def unchanged(sample: Sample) -> dict[str, StylizedImage]:
-    return {picture.member: StylizedImage(picture.name, picture.data) for picture in sample.images}
+    return {image.member: StylizedImage(image.name, image.data) for image in sample.images}
 
 
 def copy(shard: ShardReader, path: Path, layout: object = None) -> Path:
@@ -82,7 +82,7 @@ def test_no_name_leads_out_of_a_folder_and_good_ones_stay(name):
 
 
 @pytest.mark.parametrize("name", ["train/000.jpg", "./a b/ü漢字.left.png", "a..b/c...jpg"])
-def test_honest_names_stay_as_they_are(name):
+def test_safe_names_stay_as_they_are(name):
     assert safe_name(name) == name
 
 
@@ -103,7 +103,7 @@ def test_neighbors_with_one_key_are_a_sample(tmp_path: Path) -> None:
         ("notes", b"text"),
     ]
     samples = list(open_shard(str(write_tar(tmp_path / "s.tar", members))).samples())
-    assert [[picture.member for picture in sample.images] for sample in samples] == [
+    assert [[image.member for image in sample.images] for sample in samples] == [
         ["a.left.png", "a.right.png"],
         ["b.png"],
         [],
@@ -132,7 +132,7 @@ def test_a_tar_that_is_cut_off_gives_whole_samples_and_says_so(tmp_path: Path, s
         (f"{index}.{kind}", data) for index in range(8) for kind, data in (("png", RED), ("cls", b"7"))
     ]
     path = write_tar(tmp_path / "s.tar", members)
-    end = 8 * (TAR_BYTES + 1024)  # pictures and labels with their headers; after it nothing but padding
+    end = 8 * (TAR_BYTES + 1024)  # images and labels with their headers; after it nothing but padding
     path.write_bytes(path.read_bytes()[: int(end * share)])
     samples: list[Sample] = []
     with pytest.raises(UnreadableShardError, match="copy or make it again"):
@@ -142,7 +142,7 @@ def test_a_tar_that_is_cut_off_gives_whole_samples_and_says_so(tmp_path: Path, s
 
 
 def collect(shard: ShardReader, samples: list[Sample]) -> None:
-    """What ``list`` would lose when the shard breaks off."""
+    """Collect the samples, which ``list`` would lose when the shard breaks off."""
     for sample in shard.samples():
         samples.append(sample)
 
@@ -166,15 +166,15 @@ def test_a_broken_header_in_the_middle_is_no_end(tmp_path: Path) -> None:
     assert [sample.key for sample in samples] == ["a"]
 
 
-def test_images_that_cannot_be_taken_say_why(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "s.tar", [("a.png", RED), ("film.mp4", b"x"), ("a.png", BLUE)])
+def test_members_that_are_no_image_files_say_why(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", RED), ("video.mp4", b"x"), ("a.png", BLUE)])
     with tarfile.open(path, "a") as tar:
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    pictures = [picture for sample in open_shard(str(path)).samples() for picture in sample.images]
-    assert len({picture.member for picture in pictures}) == 4
-    reasons = [str(picture.error or "") for picture in pictures]
+    images = [image for sample in open_shard(str(path)).samples() for image in sample.images]
+    assert len({image.member for image in images}) == 4
+    reasons = [str(image.error or "") for image in images]
     assert reasons[0] == ""
     assert "video inside a shard" in reasons[1]
     assert "second image of this name" in reasons[2]
@@ -210,10 +210,10 @@ def test_two_files_of_one_name_are_never_written(tmp_path: Path) -> None:
 def test_rows_are_named_by_their_paths_or_their_numbers(tmp_path: Path) -> None:
     paths = ["a.png", None, "a.png", "row-0000004", "b"]
     shard = open_shard(str(write_hf_parquet(tmp_path / "s.parquet", [RED] * 5, paths=paths)))
-    pictures = [sample.image for sample in shard.samples()]
-    members = [picture.member for picture in pictures]
+    images = [sample.image for sample in shard.samples()]
+    members = [image.member for image in images]
     assert members == ["a.png", "row-0000001", "row-0000002", "row-0000004", "b"]
-    assert [picture.name for picture in pictures[1:]] == [f"{member}.png" for member in members[1:]]
+    assert [image.name for image in images[1:]] == [f"{member}.png" for member in members[1:]]
     copied = open_shard(str(copy(shard, tmp_path / "copy.parquet", shard.layout())))
     assert [sample.image.member for sample in copied.samples()] == members
 
@@ -240,9 +240,7 @@ def test_a_parquet_is_written_with_all_its_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
-def test_plain_bytes_are_images_and_the_only_column_of_them_is_taken(
-    tmp_path: Path, kind: pa.DataType
-) -> None:
+def test_the_only_column_of_plain_bytes_holds_the_images(tmp_path: Path, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"n": [1, 2], "jpg": pa.array([RED, BLUE], kind)}), tmp_path / "s.parquet")
     shard = open_shard(str(tmp_path / "s.parquet"))
     assert [sample.image.data for sample in shard.samples()] == [RED, BLUE]
@@ -271,14 +269,14 @@ def test_a_table_without_one_place_for_images_is_refused(tmp_path: Path) -> None
         open_shard(str(tmp_path / "text.parquet"))
 
 
-def test_a_row_without_bytes_is_an_image_that_cannot_be_taken(tmp_path: Path) -> None:
+def test_a_row_without_bytes_is_an_image_with_an_error(tmp_path: Path) -> None:
     shard = open_shard(str(write_hf_parquet(tmp_path / "s.parquet", [None, RED])))
     errors = [str(sample.image.error or "") for sample in shard.samples()]
     assert "without the bytes" in errors[0]
     assert errors[1] == ""
 
 
-def test_a_parquet_with_a_damaged_middle_gives_the_rows_before_it(tmp_path: Path) -> None:
+def test_a_damaged_parquet_gives_the_rows_before_the_damage(tmp_path: Path) -> None:
     images = [image_bytes(n) for n in range(60)]
     table = pa.table({"image": pa.array([{"bytes": data, "path": None} for data in images], HF_IMAGE)})
     path = tmp_path / "s.parquet"
@@ -363,7 +361,7 @@ def test_columns_become_labels_of_a_tar(tmp_path: Path) -> None:
     assert f"{keys[1]}.cls" not in files
 
 
-def test_image_files_bring_what_is_known_of_them(tmp_path: Path) -> None:
+def test_image_files_bring_their_labels(tmp_path: Path) -> None:
     labels = [{"label": 1, "tags": ["a"], "odd": 1}, {"label": 2, "odd": "two", "image": "taken"}, {}]
     samples, layout = file_samples(["a/x.v1.png", "a/x.v1.jpg", "../y.png"], labels, "image")
     with open_writer(str(tmp_path / "s.parquet"), layout) as writer:

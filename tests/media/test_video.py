@@ -1,4 +1,4 @@
-"""Films survive a writer that changes nothing: every frame, its time, its color and all around it."""
+"""Videos survive a writer that changes nothing: every frame, its time, its color and all around it."""
 
 import io
 import itertools
@@ -53,10 +53,10 @@ from nst_ops.media.video import (
     read_header,
 )
 
-PICTURES = moving_frames(12, 96, 64)
+FRAMES = moving_frames(12, 96, 64)
 
 
-def twin(
+def rewrite(
     source: Path,
     max_side: int | None = None,
     *,
@@ -76,7 +76,7 @@ def twin(
         name, container = video_output(source.name, has_sound=not animated)
         if not container_takes(container, reader.info.audio_codecs):
             name, container = video_output(source.name, fits=False)
-        path = source.parent / "twin" / name
+        path = source.parent / "rewritten" / name
         path.parent.mkdir(exist_ok=True)
         other_streams = None if animated else str(source)
         config = VideoConfig(crf=crf, preset=preset)
@@ -112,26 +112,26 @@ def worst_ms(one: list[Fraction], other: list[Fraction]) -> float:
 # Color.
 
 
-COLOURS = [(matrix, color_range) for matrix in (BT601, BT709) for color_range in (LIMITED, FULL)]
+COLORS = [(matrix, color_range) for matrix in (BT601, BT709) for color_range in (LIMITED, FULL)]
 
 
 def tagged(matrix: int, color_range: int) -> dict[str, int]:
     return {"colorspace": matrix, "color_range": color_range, "color_trc": matrix, "color_primaries": matrix}
 
 
-@pytest.mark.parametrize(("matrix", "color_range"), COLOURS)
-def test_an_unchanged_film_keeps_its_colors_and_tags(tmp_path, matrix, color_range):
-    frames = yuv_frames(PICTURES, matrix, color_range)
+@pytest.mark.parametrize(("matrix", "color_range"), COLORS)
+def test_an_unchanged_video_keeps_its_colors_and_tags(tmp_path, matrix, color_range):
+    frames = yuv_frames(FRAMES, matrix, color_range)
     source = write_video(tmp_path / "a.mp4", frames, color=tagged(matrix, color_range))
     before = planes(source)
     assert all(np.array_equal(a, f.to_ndarray()) for a, f in zip(before, frames, strict=True))  # lossless
-    after = twin(source).path
+    after = rewrite(source).path
     assert min(psnr(a, b) for a, b in zip(before, planes(after), strict=True)) >= 38
     assert tags(after) == (matrix, color_range, matrix, matrix)
 
 
-@pytest.mark.parametrize(("matrix", "color_range"), COLOURS)
-def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, matrix, color_range):
+@pytest.mark.parametrize(("matrix", "color_range"), COLORS)
+def test_the_reader_converts_by_the_tags(tmp_path, matrix, color_range):
     clouds = colored_clouds(4, 96, 64)
     frames = yuv_frames(clouds, matrix, color_range)
     right = write_video(tmp_path / "right.mp4", frames, color=tagged(matrix, color_range))
@@ -141,17 +141,17 @@ def test_the_reader_converts_with_the_matrix_and_range_of_the_tags(tmp_path, mat
         assert max(psnr(a, b) for a, b in zip(clouds, rgb_of(mistaken), strict=True)) <= 33
 
 
-def test_an_untagged_film_stays_untagged(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES)
+def test_an_untagged_video_stays_untagged(tmp_path):
+    source = write_video(tmp_path / "a.mp4", FRAMES)
     assert tags(source) == (2, 0, 2, 2)
-    assert tags(twin(source).path)[0::2] == (2, 2)
-    assert tags(twin(source).path)[3] == 2
+    assert tags(rewrite(source).path)[0::2] == (2, 2)
+    assert tags(rewrite(source).path)[3] == 2
 
 
-def test_an_untagged_film_is_tagged_when_shrinking_changes_what_players_guess(tmp_path):
+def test_shrinking_tags_an_untagged_video_if_players_need_it(tmp_path):
     clouds = colored_clouds(2, 1280, 720)
     source = write_video(tmp_path / "a.mp4", yuv_frames(clouds, BT709, LIMITED))
-    small = twin(source, 320).path
+    small = rewrite(source, 320).path
     assert tags(small)[0] == BT709
     expected = np.asarray(Image.fromarray(clouds[0]).resize((320, 180), Image.Resampling.LANCZOS))
     assert psnr(expected, rgb_of(small)[0]) >= 38
@@ -177,7 +177,7 @@ def test_any_pixel_format_comes_in_with_its_colors(tmp_path, name, codec, pix_fm
     if pix_fmt == "gray":
         clouds = [np.asarray(Image.fromarray(cloud).convert("L").convert("RGB")) for cloud in clouds]
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(source), strict=True)) >= bound
-    after = twin(source, crf=4)
+    after = rewrite(source, crf=4)
     assert min(psnr(a, b) for a, b in zip(clouds, rgb_of(after.path), strict=True)) >= bound
     assert decoded(after.path)[0].format.name in ("yuv420p", "yuvj420p")
 
@@ -192,10 +192,10 @@ UNEVEN = [0, 40, 55, 120, 121, 300, 333, 334, 350, 900, 901, 1000]  # ms
 @pytest.mark.parametrize("start", [0, 1400])
 def test_uneven_frame_times_are_kept(tmp_path, name, start):
     pts = [start + time for time in UNEVEN]
-    source = write_video(tmp_path / name, PICTURES, pts=pts, time_base=Fraction(1, 1000))
+    source = write_video(tmp_path / name, FRAMES, pts=pts, time_base=Fraction(1, 1000))
     before = times(source)
     assert [round(time * 1000) for time in before] == pts
-    after = twin(source)
+    after = rewrite(source)
     assert after.times == before
     assert worst_ms(times(after.path), before) == 0
 
@@ -206,9 +206,9 @@ def test_uneven_frame_times_are_kept(tmp_path, name, start):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_odd_time_bases_are_kept(tmp_path, name, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
-    pts = [n * step for n in range(len(PICTURES))]
-    source = write_video(tmp_path / name, PICTURES, pts=pts, time_base=time_base)
-    after = twin(source)
+    pts = [n * step for n in range(len(FRAMES))]
+    source = write_video(tmp_path / name, FRAMES, pts=pts, time_base=time_base)
+    after = rewrite(source)
     assert worst_ms(times(after.path), times(source)) == 0
     if name == "a.mp4":
         assert times(after.path) == [number * time_base for number in pts]
@@ -218,7 +218,7 @@ def test_b_frames_come_out_in_order_and_on_time(tmp_path):
     options = {"preset": "medium", "bf": "3", "b_strategy": "0", "qp": "10"}
     source = write_video(tmp_path / "a.mp4", moving_frames(40, 96, 64), options=options)
     assert sum(frame.pict_type == PictureType.B for frame in decoded(source)) > 15
-    after = twin(source, preset="medium", crf=12)
+    after = rewrite(source, preset="medium", crf=12)
     assert times(after.path) == times(source)
     pairs = zip(planes(source), planes(after.path), strict=True)
     assert min(psnr(a, b) for a, b in pairs) >= 38
@@ -226,10 +226,10 @@ def test_b_frames_come_out_in_order_and_on_time(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.avi", "a.h264", "a.ts", "a.flv"])
 def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
-    source = write_video(tmp_path / name, PICTURES, options={"qp": "0", "bf": "2"})
-    after = twin(source)
+    source = write_video(tmp_path / name, FRAMES, options={"qp": "0", "bf": "2"})
+    after = rewrite(source)
     assert after.path.name == name + ".mkv"
-    assert len(times(after.path)) == len(PICTURES) == len(after.times)
+    assert len(times(after.path)) == len(FRAMES) == len(after.times)
     gaps = np.diff([float(time) for time in times(after.path)])
     assert np.allclose(gaps, 0.04, atol=0.0011)
 
@@ -241,7 +241,7 @@ def test_a_clock_that_begins_anew_goes_on(tmp_path):
     ]
     both = tmp_path / "both.ts"
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
-    after = twin(both)
+    after = rewrite(both)
     gaps = np.diff([float(time) for time in times(after.path)])
     assert len(gaps) == 99
     assert np.allclose(gaps, 0.04, atol=0.0011)
@@ -251,16 +251,16 @@ def test_a_clock_that_begins_anew_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_one_frame_is_a_film(tmp_path, name):
-    source = write_video(tmp_path / name, PICTURES[:1])
-    assert times(twin(source).path) == [0]
+def test_one_frame_is_a_video(tmp_path, name):
+    source = write_video(tmp_path / name, FRAMES[:1])
+    assert times(rewrite(source).path) == [0]
 
 
 def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES)
-    with av.open(str(source)) as a, av.open(str(twin(source).path)) as b:
+    source = write_video(tmp_path / "a.mp4", FRAMES)
+    with av.open(str(source)) as a, av.open(str(rewrite(source).path)) as b:
         durations = [float(f.streams.video[0].duration * f.streams.video[0].time_base) for f in (a, b)]
-    assert durations[0] == durations[1] == pytest.approx(len(PICTURES) / 25)
+    assert durations[0] == durations[1] == pytest.approx(len(FRAMES) / 25)
 
 
 # Shape.
@@ -269,8 +269,8 @@ def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path):
 @pytest.mark.parametrize("rotation", [-90, 90, 180])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 def test_rotation_is_kept_and_the_stored_frame_is_not_turned(tmp_path, name, rotation):
-    source = write_video(tmp_path / name, PICTURES, rotation=rotation)
-    after = twin(source)
+    source = write_video(tmp_path / name, FRAMES, rotation=rotation)
+    after = rewrite(source)
     frame = decoded(after.path)[0]
     assert abs(frame.rotation) == 180 if rotation == 180 else frame.rotation == rotation
     assert (frame.width, frame.height) == (96, 64)
@@ -278,19 +278,19 @@ def test_rotation_is_kept_and_the_stored_frame_is_not_turned(tmp_path, name, rot
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_the_sample_aspect_ratio_is_kept(tmp_path, name):
-    source = write_video(tmp_path / name, PICTURES, aspect=Fraction(237, 235))
-    with av.open(str(twin(source).path)) as container:
+    source = write_video(tmp_path / name, FRAMES, aspect=Fraction(237, 235))
+    with av.open(str(rewrite(source).path)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(237, 235)
 
 
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 31), (16, 16)])
 def test_odd_sizes_are_padded_by_their_edge(tmp_path, width, height):
-    pictures = [picture[:height, :width] for picture in PICTURES]
-    source = write_video(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
+    images = [image[:height, :width] for image in FRAMES]
+    source = write_video(tmp_path / "a.mkv", images, codec="ffv1", pix_fmt="bgr0")
     assert rgb_of(source)[0].shape == (height, width, 3)
-    after = rgb_of(twin(source, crf=4).path)
-    assert len(after) == len(pictures)
-    expected = np.pad(pictures[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    after = rgb_of(rewrite(source, crf=4).path)
+    assert len(after) == len(images)
+    expected = np.pad(images[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     assert after[0].shape == expected.shape
     for edge in ((slice(None), slice(-2, None)), (slice(-2, None), slice(None))):
         assert psnr(after[0][edge], expected[edge]) >= 28
@@ -310,15 +310,15 @@ def test_sizes_are_even_never_enlarged_and_keep_their_aspect(width, height, max_
 
 
 def test_frames_are_shrunk_to_the_longer_side(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES)
+    source = write_video(tmp_path / "a.mp4", FRAMES)
     assert rgb_of(source, 48)[0].shape == (32, 48, 3)
     assert rgb_of(source, 960)[0].shape == (64, 96, 3)
-    assert twin(source, 48).reader.output_size == (48, 32)
+    assert rewrite(source, 48).reader.output_size == (48, 32)
 
 
-def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
+def test_a_changing_size_becomes_that_of_the_first_frame(tmp_path):
     parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
-    write_video(parts[0], PICTURES)
+    write_video(parts[0], FRAMES)
     write_video(parts[1], moving_frames(12, 48, 32), pts=range(12, 24))
     both = tmp_path / "both.ts"
     both.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
@@ -327,7 +327,7 @@ def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
     assert {frame.shape for frame in frames} == {(64, 96, 3)}
 
 
-# What goes along with the picture.
+# What goes along with the video.
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_film_that_changes_its_size_keeps_that_of_its_first_frame(tmp_path):
 def test_sound_is_copied_packet_by_packet(tmp_path, name, codecs):
     sounds = [Sound(codec, hertz=440 * (n + 1)) for n, codec in enumerate(codecs)]
     source = write_video(tmp_path / name, moving_frames(25, 48, 32), sounds=sounds)
-    after = twin(source)
+    after = rewrite(source)
     assert after.path.name == name
     before, copied = packets(source, "audio"), packets(after.path, "audio")
     assert len(copied) == len(codecs)
@@ -364,9 +364,9 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
         sounds=[Sound(language="deu", title="Kommentar")],
         subtitles=[(0.1, 0.4, "Hello"), (0.5, 0.9, "Grüße")],
         chapters=[(0, 400, "first"), (400, 1000, "second")],
-        metadata={"title": "A film", "artist": "Somebody"},
+        metadata={"title": "A video", "artist": "Somebody"},
     )
-    after = twin(source)
+    after = rewrite(source)
     assert after.notes == []
     assert packets(after.path, "subtitle") == packets(source, "subtitle")
     with av.open(str(after.path)) as container:
@@ -377,47 +377,47 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
         assert seconds == [(0, 0.4), (0.4, 1)]
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first", "second"]
         found = {key.lower(): value for key, value in container.metadata.items()}
-        assert (found["title"], found["artist"]) == ("A film", "Somebody")
+        assert (found["title"], found["artist"]) == ("A video", "Somebody")
         assert container.streams.video[0].metadata["language"] == "jpn"
         sound = container.streams.audio[0].metadata
         assert sound["language"] == "deu"
         assert sound.get("title", sound.get("name")) == "Kommentar"
 
 
-def test_sound_that_outlasts_the_picture_is_kept_whole(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=3.0)])
-    assert packets(twin(source).path, "audio") == packets(source, "audio")
+def test_sound_that_outlasts_the_video_is_kept_whole(tmp_path):
+    source = write_video(tmp_path / "a.mp4", FRAMES, sounds=[Sound(duration_s=3.0)])
+    assert packets(rewrite(source).path, "audio") == packets(source, "audio")
     assert packets(source, "audio")[0][-1].pts_s > 2.9
 
 
-def test_sound_stays_in_step_with_a_picture_that_starts_late(tmp_path):
-    pts = [112_345 + 3600 * n for n in range(len(PICTURES))]
+def test_sound_stays_in_step_with_a_video_that_starts_late(tmp_path):
+    pts = [112_345 + 3600 * n for n in range(len(FRAMES))]
     exact = {"movie_timescale": "90000"}
     clock = {"pts": pts, "time_base": Fraction(1, 90000), "container_options": exact}
-    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound(duration_s=2)], **clock)
-    after = twin(source)
+    source = write_video(tmp_path / "a.mp4", FRAMES, sounds=[Sound(duration_s=2)], **clock)
+    after = rewrite(source)
     assert times(source)[0] == Fraction(112_345, 90000)
     assert times(after.path) == times(source)
     assert packets(after.path, "audio") == packets(source, "audio")
 
 
-def test_sound_and_picture_lie_abreast_in_the_file(tmp_path):
+def test_sound_and_video_are_interleaved_in_the_file(tmp_path):
     # Longer than the ten seconds for which the muxer itself would wait.
     source = write_video(tmp_path / "a.mkv", moving_frames(40, 32, 32) * 13, sounds=[Sound(duration_s=20)])
-    with av.open(str(twin(source).path)) as container:
+    with av.open(str(rewrite(source).path)) as container:
         order = [float(p.pts * p.time_base) for p in container.demux() if p.size]
     latest = itertools.accumulate(order, max)
     # x264 holds some forty frames back, and the sound waits for them.
     assert max(newest - time for newest, time in zip(latest, order, strict=True)) < 2
 
 
-def test_cover_art_is_not_taken_for_the_film(tmp_path):
+def test_cover_art_is_not_taken_for_the_video(tmp_path):
     jpeg = io.BytesIO()
     natural_image("coffee", 48, 32).save(jpeg, "JPEG")
-    source = write_video(tmp_path / "a.mp4", PICTURES, cover=jpeg.getvalue())
-    after = twin(source)
-    assert len(after.times) == len(PICTURES)
-    assert count_packets(str(after.path)) == len(PICTURES)
+    source = write_video(tmp_path / "a.mp4", FRAMES, cover=jpeg.getvalue())
+    after = rewrite(source)
+    assert len(after.times) == len(FRAMES)
+    assert count_packets(str(after.path)) == len(FRAMES)
     with av.open(str(after.path)) as container:
         cover = container.streams.video[1]
         assert cover.disposition & av.stream.Disposition.attached_pic
@@ -430,10 +430,10 @@ def test_fonts_of_subtitles_are_kept(tmp_path):
         stream = output.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         output.add_attachment("a.ttf", "application/x-truetype-font", b"letters")
-        for picture in PICTURES:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for image in FRAMES:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         output.mux(stream.encode(None))
-    with av.open(str(twin(source).path)) as container:
+    with av.open(str(rewrite(source).path)) as container:
         (font,) = container.streams.attachments
         assert (font.name, font.mimetype, bytes(font.data)) == (
             "a.ttf",
@@ -442,18 +442,18 @@ def test_fonts_of_subtitles_are_kept(tmp_path):
         )
 
 
-def test_what_gets_lost_is_noted(tmp_path):
-    clear = write_video(tmp_path / "clear.mov", PICTURES, codec="png", pix_fmt="rgba")
-    assert twin(clear).notes == ["its transparency is left out"]
+def test_losses_are_noted(tmp_path):
+    clear = write_video(tmp_path / "clear.mov", FRAMES, codec="png", pix_fmt="rgba")
+    assert rewrite(clear).notes == ["its transparency is left out"]
     options = {"preset": "ultrafast", "flags": "+ildct+ilme", "x264-params": "tff=1"}
-    fields = write_video(tmp_path / "fields.mp4", PICTURES, options=options)
-    assert twin(fields).notes == ["interlaced: its two fields are stylized as one frame"]
+    fields = write_video(tmp_path / "fields.mp4", FRAMES, options=options)
+    assert rewrite(fields).notes == ["interlaced: its two fields are stylized as one frame"]
 
 
-def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES, sounds=[Sound()])
+def test_sound_of_an_unknown_codec_is_left_out_and_noted(tmp_path):
+    source = write_video(tmp_path / "a.mp4", FRAMES, sounds=[Sound()])
     source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
-    after = twin(source)
+    after = rewrite(source)
     assert after.path.name == "a.mp4"
     assert after.notes == ["audio stream 1 is of an unknown codec and left out"]
     assert times(after.path) == times(source)
@@ -462,9 +462,9 @@ def test_sound_of_a_codec_that_nobody_knows_is_left_out_with_a_note(tmp_path):
 @pytest.mark.parametrize(("codec", "suffix"), [("adpcm_ms", ".avi"), ("adpcm_yamaha", ".avi")])
 def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
     sound = Sound(codec, duration_s=1.5, rate=44100)
-    picture = {"codec": "mpeg4", "options": {"qscale": "2"}}
-    source = write_video(tmp_path / f"a{suffix}", PICTURES * 3, sounds=[sound], **picture)
-    after = twin(source)
+    video = {"codec": "mpeg4", "options": {"qscale": "2"}}
+    source = write_video(tmp_path / f"a{suffix}", FRAMES * 3, sounds=[sound], **video)
+    after = rewrite(source)
     assert after.path.name == f"a{suffix}.mkv"
     assert after.notes == [f"its sound ({codec}) fits into no container and is converted to AAC"]
     with av.open(str(after.path)) as container:
@@ -476,26 +476,26 @@ def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
     assert peak_hz == pytest.approx(sound.hertz, rel=0.02)
 
 
-def test_pictures_of_a_codec_that_nobody_knows_are_refused(tmp_path):
-    source = write_video(tmp_path / "a.mp4", PICTURES)
+def test_video_of_an_unknown_codec_is_refused(tmp_path):
+    source = write_video(tmp_path / "a.mp4", FRAMES)
     source.write_bytes(source.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
     with pytest.raises(UnreadableVideoError, match="does not know its codec"):
-        twin(source)
+        rewrite(source)
 
 
-def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
+def test_a_second_video_stream_is_left_out_and_noted(tmp_path):
     source = tmp_path / "a.mkv"
     with av.open(str(source), "w") as output:
         streams = [output.add_stream("ffv1", rate=25) for _ in range(2)]
         for stream in streams:
             stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for picture, stream in itertools.product(PICTURES, streams):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for image, stream in itertools.product(FRAMES, streams):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         for stream in streams:
             output.mux(stream.encode(None))
-    after = twin(source)
+    after = rewrite(source)
     assert after.notes == ["only the first video stream is stylized, the others are left out"]
-    assert len(times(after.path)) == len(PICTURES)
+    assert len(times(after.path)) == len(FRAMES)
 
 
 @pytest.mark.parametrize(
@@ -509,15 +509,15 @@ def test_a_second_picture_stream_is_left_out_with_a_note(tmp_path):
     ],
 )
 def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, codec, sound, expected):
-    pictures = moving_frames(25, 48, 32)
+    images = moving_frames(25, 48, 32)
     # FFmpeg writes no FLAC into a .mov, yet reads what somebody else has put there.
     written = tmp_path / name.replace(".mov", ".mp4")
-    source = write_video(written, pictures, codec=codec, options={}, sounds=[Sound(sound)]).rename(
+    source = write_video(written, images, codec=codec, options={}, sounds=[Sound(sound)]).rename(
         tmp_path / name
     )
-    after = twin(source)
+    after = rewrite(source)
     assert after.path.name == expected
-    assert len(times(after.path)) == len(after.times) == len(pictures)
+    assert len(times(after.path)) == len(after.times) == len(images)
     assert worst_ms(times(after.path), after.times) <= 1
     with av.open(str(after.path)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
@@ -549,18 +549,18 @@ def test_a_container_is_asked_for_every_codec():
     ],
 )
 def test_names_are_only_names(tmp_path, name):
-    source = write_video(tmp_path / name, PICTURES, sounds=[Sound()])
-    after = twin(source)
+    source = write_video(tmp_path / name, FRAMES, sounds=[Sound()])
+    after = rewrite(source)
     assert after.path.name == name
-    assert len(times(after.path)) == len(PICTURES)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "twin"])
+    assert len(times(after.path)) == len(FRAMES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "rewritten"])
 
 
-def test_a_name_that_starts_with_a_dash_works_from_its_own_folder(tmp_path, monkeypatch):
-    write_video(tmp_path / "-i.mp4", PICTURES)
+def test_a_name_that_starts_with_a_dash_is_read(tmp_path, monkeypatch):
+    write_video(tmp_path / "-i.mp4", FRAMES)
     monkeypatch.chdir(tmp_path)
     with VideoReader("-i.mp4") as reader:
-        assert len(list(reader.frames())) == len(PICTURES)
+        assert len(list(reader.frames())) == len(FRAMES)
 
 
 def test_an_empty_file_is_refused(tmp_path):
@@ -572,7 +572,7 @@ def test_an_empty_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"just some words\n" * 99, bytes(5000), b"\x00\x00\x00\x18ftypmp42" + bytes(64)]
 )
-def test_what_is_no_film_is_refused(tmp_path, content):
+def test_a_file_that_is_no_video_is_refused(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(UnreadableVideoError, match=r"does not open|no video stream"):
         VideoReader(str(tmp_path / "a.mp4"))
@@ -600,8 +600,8 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("extension", ["mp4", "ts", "mkv", "avi"])
-def test_a_playlist_cannot_make_ffmpeg_open_the_file_it_names(tmp_path, kind, extension):
-    write_video(tmp_path / "secret.ts", PICTURES)
+def test_a_playlist_cannot_make_ffmpeg_open_other_files(tmp_path, kind, extension):
+    write_video(tmp_path / "secret.ts", FRAMES)
     for target in ("secret.ts", f"file:{tmp_path / 'secret.ts'}", str(tmp_path / "secret.ts")):
         (tmp_path / f"a.{extension}").write_text(PLAYLISTS[kind].format(target))
         with pytest.raises(UnreadableVideoError):
@@ -612,7 +612,7 @@ def test_a_playlist_cannot_make_ffmpeg_open_the_file_it_names(tmp_path, kind, ex
 
 
 @pytest.fixture(scope="module")
-def long_film(tmp_path_factory) -> Path:
+def long_video(tmp_path_factory) -> Path:
     options = {"preset": "ultrafast", "crf": "20", "g": "20"}
     return write_video(tmp_path_factory.mktemp("long") / "a.mp4", moving_frames(100, 96, 64), options=options)
 
@@ -628,7 +628,7 @@ def test_a_cut_off_mp4_is_refused_on_opening(tmp_path, faststart):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.webm"])
-def test_a_cut_off_file_of_another_kind_does_not_pass_for_whole(tmp_path, name):
+def test_other_cut_off_containers_are_refused(tmp_path, name):
     codec, options = ("libvpx", {}) if name == "a.webm" else ("libx264", None)
     whole = write_video(tmp_path / name, moving_frames(50, 96, 64), codec=codec, options=options).read_bytes()
     cut = tmp_path / f"cut.{name}"
@@ -639,9 +639,9 @@ def test_a_cut_off_file_of_another_kind_does_not_pass_for_whole(tmp_path, name):
         assert 10 < len(list(reader.frames())) < 50
 
 
-def test_a_damaged_middle_is_refused_or_left_out_and_counted(tmp_path, long_film):
-    broken = bytearray(long_film.read_bytes())
-    with av.open(str(long_film)) as container:
+def test_a_damaged_middle_is_refused_or_left_out_and_counted(tmp_path, long_video):
+    broken = bytearray(long_video.read_bytes())
+    with av.open(str(long_video)) as container:
         middle = [packet for packet in container.demux(video=0) if packet.size][45:50]
     for packet in middle:
         broken[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
@@ -649,14 +649,14 @@ def test_a_damaged_middle_is_refused_or_left_out_and_counted(tmp_path, long_film
     path.write_bytes(broken)
     with pytest.raises(DamagedVideoError, match="damaged after frame 4"), VideoReader(str(path)) as reader:
         list(reader.frames())
-    after = twin(path, keep_damaged=True)
+    after = rewrite(path, keep_damaged=True)
     assert after.reader.num_damaged >= 1
     assert 90 <= len(after.times) == len(times(after.path)) <= 100
 
 
-def test_flipped_bytes_are_seen(tmp_path, long_film):
-    broken = bytearray(long_film.read_bytes())
-    with av.open(str(long_film)) as container:
+def test_flipped_bytes_are_seen(tmp_path, long_video):
+    broken = bytearray(long_video.read_bytes())
+    with av.open(str(long_video)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][50]
     for offset in range(packet.size // 4, packet.size // 2):
         broken[packet.pos + offset] ^= 0x55
@@ -678,24 +678,24 @@ def frames_of_animation(path: Path) -> list[Frame]:
 
 
 def animation(path: Path, delays: list[int], **options: object) -> list[Image.Image]:
-    pictures = [Image.fromarray(picture) for picture in moving_frames(len(delays), 48, 32)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=delays, loop=0, **options)
-    return pictures
+    images = [Image.fromarray(image) for image in moving_frames(len(delays), 48, 32)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0, **options)
+    return images
 
 
 @pytest.mark.parametrize("extension", DELAYS)
 def test_animations_keep_their_frames_and_delays(tmp_path, extension):
     source = tmp_path / f"a.{extension}"
-    pictures = animation(source, DELAYS[extension], **({"lossless": True} if extension == "webp" else {}))
-    after = twin(source, crf=10)
+    images = animation(source, DELAYS[extension], **({"lossless": True} if extension == "webp" else {}))
+    after = rewrite(source, crf=10)
     assert after.path.name == source.name + ".mp4"
     delays = [delay or 100 for delay in DELAYS[extension]]
     assert times(after.path) == [Fraction(sum(delays[:n]), 1000) for n in range(len(delays))]
     with av.open(str(after.path)) as container:
         assert container.duration == sum(delays) * 1000
     bound = 24 if extension == "gif" else 30  # 256 colors
-    for frame, picture in zip(rgb_of(after.path), pictures, strict=True):
-        assert psnr(frame, np.asarray(picture)) >= bound
+    for frame, image in zip(rgb_of(after.path), images, strict=True):
+        assert psnr(frame, np.asarray(image)) >= bound
 
 
 def test_an_animation_is_laid_on_white_and_shrunk(tmp_path):
@@ -711,12 +711,12 @@ def test_an_animation_is_laid_on_white_and_shrunk(tmp_path):
     assert tuple(second[12, 20]) == (255, 255, 255)
 
 
-def test_delays_that_no_browser_keeps_become_a_tenth_of_a_second(tmp_path):
+def test_delays_up_to_10_ms_become_100_ms(tmp_path):
     animation(tmp_path / "a.webp", [10, 11, 30])
     assert [frame.duration for frame in frames_of_animation(tmp_path / "a.webp")] == [100, 11, 30]
 
 
-def test_the_still_for_old_viewers_is_no_frame_of_an_animated_png(tmp_path):
+def test_the_default_image_of_an_apng_is_no_frame(tmp_path):
     still, *frames = (Image.new("RGB", (16, 16), color) for color in ("black", "red", "lime"))
     still.save(tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100)
     with AnimationReader(str(tmp_path / "a.png")) as reader:
@@ -736,33 +736,33 @@ def test_a_damaged_animation_is_refused(tmp_path, extension):
 # Memory.
 
 
-def test_frames_stream_through(tmp_path):
+def test_memory_does_not_grow_with_the_video(tmp_path):
     source = write_video(
         tmp_path / "a.mp4", moving_frames(120, 320, 180), options={"preset": "ultrafast", "crf": "30"}
     )
     tracemalloc.start()
     try:
-        twin(source, crf=30)
+        rewrite(source, crf=30)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 12 * 320 * 180 * 3
 
 
-# Real films.
+# Real videos.
 
 
 @pytest.mark.parametrize("source", real_files("videos"))
-def test_real_films_keep_their_frames_and_times(tmp_path, source):
+def test_real_videos_keep_their_frames_and_times(tmp_path, source):
     if source.name == "v2d_test_video.mp4":
         pytest.skip("two minutes at 1080p")
     (tmp_path / source.name).symlink_to(source)
     bad = {"moviepy_result.webm": EmptyFileError, "decord_corrupted.mp4": DamagedVideoError}
     if source.name in bad:
         with pytest.raises(bad[source.name]):
-            twin(tmp_path / source.name)
+            rewrite(tmp_path / source.name)
         return
-    after = twin(tmp_path / source.name, 160, crf=30)
+    after = rewrite(tmp_path / source.name, 160, crf=30)
     assert worst_ms(times(after.path), after.times) <= 1
     before = [] if source.suffix == ".gif" else packets(source, "audio")
     if source.suffix != ".ts":  # there it stands in frames of its own

@@ -64,7 +64,7 @@ def test_a_file_costs_one_request_to_write_and_one_to_read(folder, proxy):
     assert not folder.exists("a/b.txt")
 
 
-def test_files_are_read_ahead_in_order_and_errors_stay_with_their_file(folder, proxy):
+def test_files_read_ahead_keep_order_and_their_own_errors(folder, proxy):
     for number in range(9):
         folder.write_bytes(f"{number}", b"%d" % number)
     folder.remove("5")
@@ -111,25 +111,25 @@ def test_a_listing_is_read_page_after_page(folder, proxy, monkeypatch):
 
 
 def test_a_prefix_is_not_its_namesake(folder):
-    folder.write_bytes("film-1/a", b"x")
-    folder.write_bytes("film-10/a", b"x")
-    folder.write_bytes("film-1.mp4", b"x")
-    folder.remove("film-1")
-    assert folder.list() == ["film-1.mp4", "film-10"]
-    assert not folder.exists("film")
+    folder.write_bytes("video-1/a", b"x")
+    folder.write_bytes("video-10/a", b"x")
+    folder.write_bytes("video-1.mp4", b"x")
+    folder.remove("video-1")
+    assert folder.list() == ["video-1.mp4", "video-10"]
+    assert not folder.exists("video")
     assert not folder.is_file()
-    assert Folder(folder.uri("film-1.mp4")).is_file()
+    assert Folder(folder.uri("video-1.mp4")).is_file()
 
 
 def test_a_part_of_a_file_costs_a_part_of_its_bytes(folder, proxy):
     data = os.urandom(2**20)
-    folder.write_bytes("a/film.mp4", data)
+    folder.write_bytes("a/video.mp4", data)
     proxy.num_bytes.clear()
-    media = folder.media_source("a/film.mp4")
+    media = folder.media_source("a/video.mp4")
     assert isinstance(media, RemoteFile)
-    assert (media.name, media.num_bytes) == ("film.mp4", len(data))
+    assert (media.name, media.num_bytes) == ("video.mp4", len(data))
     spent(proxy)
-    with folder.open("a/film.mp4", block_bytes=4096) as file:
+    with folder.open("a/video.mp4", block_bytes=4096) as file:
         assert file.seek(0, os.SEEK_END) == len(data)
         file.seek(-10, os.SEEK_CUR)
         assert file.read() == data[-10:]
@@ -137,7 +137,7 @@ def test_a_part_of_a_file_costs_a_part_of_its_bytes(folder, proxy):
         assert file.read(1000) + file.read(1000) == data[500_000:502_000]
         assert spent(proxy) == {"HEAD": 1, "GET": 2}
         assert proxy.num_bytes["GET"] < 10_000
-    with folder.open("a/film.mp4") as file:
+    with folder.open("a/video.mp4") as file:
         assert file.read() == data
 
 
@@ -162,26 +162,26 @@ def test_uploads_that_killed_runs_left_go_away_and_others_stay(folder, s3):
     assert uploads(s3, folder) == ["out-of-another/a.mp4"]
 
 
-def test_who_may_not_see_unfinished_uploads_may_still_write(folder, proxy, caplog):
+def test_writing_needs_no_right_to_list_uploads(folder, proxy, caplog):
     proxy.rule = lambda operation, path: "denied" if "uploads" in path else None
     folder.remove_scratch()
     assert "s3:ListBucketMultipartUploads" in caplog.text
     folder.write_bytes("a", b"x")
 
 
-def test_a_folder_appears_file_by_file_the_last_name_last(folder, proxy):
+def test_a_folder_is_uploaded_in_the_order_of_names(folder, proxy):
     order = []
-    folder.write_bytes("film/old.png", b"x")
+    folder.write_bytes("video/old.png", b"x")
     proxy.rule = lambda operation, path: order.append(path) if operation == "PUT" else None
-    with folder.atomic_write_folder("film") as temporary:
+    with folder.atomic_write_folder("video") as temporary:
         for name in ("frames.csv", "000002.png", "000001.png"):
             (temporary / name).write_bytes(name.encode())
-        assert folder.list("film") == ["old.png"]
+        assert folder.list("video") == ["old.png"]
     assert [path.rsplit("/", 1)[-1] for path in order] == ["000001.png", "000002.png", "frames.csv"]
-    assert folder.list("film") == ["000001.png", "000002.png", "frames.csv"]
+    assert folder.list("video") == ["000001.png", "000002.png", "frames.csv"]
 
 
-def test_a_published_file_has_only_its_new_name(folder):
+def test_a_renamed_file_has_only_its_new_name(folder):
     folder.write_bytes("new part.parquet", b"new")
     folder.write_bytes("manifest/part.parquet", b"old")
     folder.rename("new part.parquet", "manifest/part.parquet")

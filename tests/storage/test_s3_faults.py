@@ -1,4 +1,4 @@
-"""What fails by chance is tried again; what cannot succeed says whose fault it is and leaves nothing."""
+"""Random failures are tried again; lasting ones name the cause and leave nothing behind."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def unfinished(s3: S3Server, folder: Folder) -> list[str]:
     return [upload["Key"] for upload in page.get("Uploads", [])]
 
 
-def test_whatever_fails_by_chance_is_tried_again(s3, prefix):
+def test_random_failures_are_tried_again(s3, prefix):
     configure_storage(StorageConfig(attempts=8))
     words, large = [b"word" * number for number in range(8)], os.urandom(480_000)
     with FaultProxy(s3.endpoint, share=0.2, seed=3) as proxy, reached_by(proxy.endpoint):
@@ -63,7 +63,7 @@ def test_an_upload_whose_last_answer_is_lost_is_there(s3, prefix):
         assert unfinished(s3, folder) == []
 
 
-def test_a_request_without_an_answer_is_given_up_and_made_again(s3, prefix):
+def test_a_request_without_an_answer_is_made_again(s3, prefix):
     hang = iter(["hang"])
     configure_storage(StorageConfig(attempts=3, timeout_s=0.5))
     with FaultProxy(s3.endpoint) as proxy, reached_by(proxy.endpoint):
@@ -86,7 +86,7 @@ def test_a_failed_upload_leaves_nothing(s3, prefix):
         assert unfinished(s3, folder) == []
 
 
-def test_one_denied_object_is_one_files_fault(s3, prefix):
+def test_a_denied_object_fails_one_file_only(s3, prefix):
     def rule(operation: str, path: str) -> str | None:
         return "denied" if operation == "GET" and path.endswith("/b.txt") else None
 
@@ -112,7 +112,7 @@ def test_one_denied_object_is_one_files_fault(s3, prefix):
         ("skewed", "this machine's clock is wrong"),
     ],
 )
-def test_what_no_file_is_to_blame_for_is_said(s3, prefix, fault, reason):
+def test_errors_of_the_storage_name_the_remedy(s3, prefix, fault, reason):
     with FaultProxy(s3.endpoint) as proxy, reached_by(proxy.endpoint):
         folder = Folder(prefix)
         folder.write_bytes("a.txt", b"words")
@@ -129,7 +129,7 @@ def test_what_no_file_is_to_blame_for_is_said(s3, prefix, fault, reason):
         ({"AWS_ACCESS_KEY_ID": "hush:hush"}, "does not know the access key|secret key is wrong"),
     ],
 )
-def test_wrong_credentials_are_named_but_not_told(s3, prefix, variables: dict[str, str], reason: str):
+def test_wrong_credentials_are_named_but_not_shown(s3, prefix, variables: dict[str, str], reason: str):
     uses: list[Callable[[Folder], object]] = [
         lambda folder: folder.read_bytes("a"),
         lambda folder: folder.write_bytes("a", b"x"),
@@ -143,7 +143,7 @@ def test_wrong_credentials_are_named_but_not_told(s3, prefix, variables: dict[st
             assert SECRET_KEY not in str(refusal.value)
 
 
-def test_an_output_that_may_not_be_written_is_no_files_fault(s3, prefix):
+def test_a_denied_output_is_an_error_of_the_storage(s3, prefix):
     with FaultProxy(s3.endpoint) as proxy, reached_by(proxy.endpoint):
         folder = Folder(prefix)
         proxy.rule = lambda operation, _: "denied" if operation == "PUT" else None
@@ -152,7 +152,7 @@ def test_an_output_that_may_not_be_written_is_no_files_fault(s3, prefix):
         assert folder.is_empty()
 
 
-def test_no_bucket_and_no_server_are_said(s3):
+def test_a_missing_bucket_or_server_names_the_remedy(s3):
     with reached_by(s3.endpoint):
         for use in (lambda folder: folder.write_bytes("a", b"x"), lambda folder: folder.read_bytes("a")):
             with pytest.raises(StorageUnavailableError, match="no such bucket: make it"):
@@ -161,7 +161,7 @@ def test_no_bucket_and_no_server_are_said(s3):
         Folder("s3://bucket/out").is_empty()
 
 
-def test_what_is_read_anonymously_is_asked_for_without_credentials(s3, prefix):
+def test_anonymous_requests_carry_no_credentials(s3, prefix):
     with FaultProxy(s3.endpoint) as proxy, reached_by(proxy.endpoint):
         Folder(prefix).write_bytes("a", b"x")
         assert proxy.num_unsigned == 0

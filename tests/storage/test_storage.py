@@ -76,7 +76,7 @@ def test_an_exception_leaves_nothing(folder):
     assert listing(folder) == {}
 
 
-def test_the_temporary_file_lies_on_the_same_disk_and_goes_away(tmp_path):
+def test_the_temporary_file_is_on_the_same_disk(tmp_path):
     folder = Folder(str(tmp_path / "out"))
     with folder.atomic_write("a.mp4") as temporary:
         assert temporary.is_relative_to(tmp_path / "out")
@@ -88,7 +88,7 @@ def test_the_temporary_file_lies_on_the_same_disk_and_goes_away(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
 
 
-def test_removing_takes_folders_and_does_not_mind_their_absence(folder):
+def test_folders_are_removed_if_they_are_there(folder):
     put(folder, "a/b.txt", b"x")
     put(folder, "c.txt", b"x")
     folder.remove("a")
@@ -111,7 +111,7 @@ def test_one_folder_is_listed_without_those_below(folder):
     assert folder.list("a") == ["c.txt", "d"]
 
 
-def test_a_published_file_takes_the_place_of_an_older_one(folder):
+def test_a_renamed_file_replaces_an_older_one(folder):
     put(folder, "new", b"new")
     put(folder, "a/b.txt", b"old")
     folder.rename("new", "a/b.txt")
@@ -119,7 +119,7 @@ def test_a_published_file_takes_the_place_of_an_older_one(folder):
     assert set(listing(folder)) == {"a/b.txt"}
 
 
-def test_media_is_a_path_on_a_disk_and_read_by_ranges_elsewhere(folder):
+def test_a_media_source_is_a_path_or_read_by_ranges(folder):
     put(folder, "a/b.mp4", b"0123456789")
     media = folder.media_source("a/b.mp4")
     if isinstance(media, str):
@@ -230,7 +230,7 @@ def test_names_that_are_no_utf8_are_listed(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_a_folder_that_may_not_be_listed_is_an_error_and_not_skipped():
+def test_a_folder_that_may_not_be_listed_is_an_error():
     root = Path(tempfile.mkdtemp())
     try:
         root.chmod(0o755)
@@ -263,7 +263,7 @@ def small_disk(path: Path, kilobytes: int) -> Iterator[Folder]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def test_a_full_disk_is_called_one_and_holds_no_half_file(tmp_path):
+def test_a_full_disk_is_reported_and_holds_no_half_file(tmp_path):
     with small_disk(tmp_path / "disk", 256) as folder:
         put(folder, "a", bytes(100_000))
         with pytest.raises(StorageFullError, match=r"no space left on .*disk"):
@@ -272,7 +272,7 @@ def test_a_full_disk_is_called_one_and_holds_no_half_file(tmp_path):
         put(folder, "b", bytes(100_000))
 
 
-def test_a_manifest_on_a_full_disk_is_a_full_disk(tmp_path):
+def test_a_manifest_that_fills_the_disk_is_a_full_disk(tmp_path):
     with small_disk(tmp_path / "disk", 64) as folder:
         noise = [os.urandom(400).hex() for _ in range(500)]
         rows = [{"item_id": str(uuid.uuid4()), "style": "", "error_message": text} for text in noise]
@@ -281,11 +281,11 @@ def test_a_manifest_on_a_full_disk_is_a_full_disk(tmp_path):
             Manifest(folder).commit("unit", rows)
 
 
-def test_a_film_that_fills_the_disk_at_any_point_is_a_full_disk(tmp_path):
+def test_a_video_that_fills_the_disk_is_a_full_disk(tmp_path):
     source = write_video(tmp_path / "a.mp4", moving_frames(20, 160, 90), sounds=[Sound(duration_s=0.8)])
 
     def write(folder: Folder, container: str) -> int:
-        with folder.atomic_write("twin") as temporary:
+        with folder.atomic_write("copy") as temporary:
             with VideoReader(str(source)) as reader:
                 size = reader.output_size
                 writer = VideoWriter(

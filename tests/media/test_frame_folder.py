@@ -1,4 +1,4 @@
-"""A video as numbered pictures: the pictures themselves, upright, with their times beside them."""
+"""A video as a folder of numbered images: upright, with their times beside them."""
 
 import csv
 import hashlib
@@ -27,10 +27,10 @@ def write(source: Path, folder: Path) -> tuple[list[np.ndarray], list[str]]:
     return [frame.rgb_hwc for frame in frames], writer.notes
 
 
-def test_pictures_and_times_come_out_exactly(tmp_path):
-    pictures = moving_frames(6, 33, 31)
+def test_frames_and_times_come_out_exactly(tmp_path):
+    images = moving_frames(6, 33, 31)
     clock = {"pts": UNEVEN, "time_base": Fraction(1, 1000)}
-    source = write_video(tmp_path / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0", **clock)
+    source = write_video(tmp_path / "a.mkv", images, codec="ffv1", pix_fmt="bgr0", **clock)
     frames, notes = write(source, tmp_path / "out")
     assert notes == []
     names = [f"{number:06d}.png" for number in range(6)]
@@ -47,14 +47,14 @@ def test_pictures_and_times_come_out_exactly(tmp_path):
 
 
 @pytest.mark.parametrize("rotation", [90, -90, 180])
-def test_pictures_stand_upright(tmp_path, rotation):
+def test_written_frames_are_upright(tmp_path, rotation):
     source = write_video(tmp_path / "a.mp4", moving_frames(1, 48, 32), rotation=rotation)
     (frame,), _ = write(source, tmp_path / "out")
     upright = Image.fromarray(frame).rotate(rotation, expand=True)  # counter-clockwise, as the tag counts
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "000000.png")), np.asarray(upright))
 
 
-def test_what_pictures_cannot_hold_is_noted(tmp_path):
+def test_losses_of_a_frame_folder_are_noted(tmp_path):
     source = write_video(
         tmp_path / "a.mp4", moving_frames(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3)
     )
@@ -80,12 +80,12 @@ def test_what_pictures_cannot_hold_is_noted(tmp_path):
         ("a.mp4", "auto", ("a.mp4", "mp4")),
     ],
 )
-def test_a_container_that_is_asked_for_decides_the_name(relpath, container, expected):
+def test_a_requested_container_decides_the_name(relpath, container, expected):
     assert video_output(relpath, container=container) == expected
     assert likely_output(relpath, container) == expected[0]
 
 
-def test_animations_follow_the_container_and_pictures_do_not():
+def test_animations_follow_the_container_and_images_do_not():
     assert video_output("a.gif", has_sound=False, container="mkv") == ("a.gif.mkv", "matroska")
     assert video_output("a.gif", has_sound=False, container="frames") == ("a.gif.frames", "frames")
     assert likely_output("a.jpg", "frames") == "a.jpg"
