@@ -1,9 +1,14 @@
-"""Configuration of ``jobs/ablate_vit_adain.py``."""
+"""Train recipes of ViT-AdaIN on the same data, one after the other, and compare what they make.
+
+Run it from the root of the repository: ``python benchmarks/ablation_benchmark.py --help``; see
+configs/ablation.yaml.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -15,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from nst_ops.config import ConfigError
+from nst_ops.config import ConfigError, FatalError, parse_config
 from nst_ops.config.base import JobConfig
 from nst_ops.config.evaluate import TapsConfig
 from nst_ops.config.training import DataConfig, TrainVitAdainConfig
@@ -36,8 +41,8 @@ from nst_ops.training.tracking import History
 
 _EPILOG = """\
 example:
-  python jobs/ablate_vit_adain.py --config configs/ablation.yaml --data.content faces --data.style anime \\
-      --test other_faces --vgg_weights vgg19.safetensors --output runs/ablation
+  python benchmarks/ablation_benchmark.py --config configs/ablation.yaml --data.content faces \\
+      --data.style anime --test other_faces --vgg_weights vgg19.safetensors --output runs/ablation
 
 OUTPUT/ablation.md is the table, OUTPUT/ablation.png the same faces by every recipe; both grow with each.
 exit codes: 0 done, 2 bad configuration, data or output, 1 diverged or fatal.
@@ -69,7 +74,7 @@ class AblationConfig(JobConfig):
     """CPU threads. Default: all cores."""
 
     def runs(self) -> dict[str, TrainVitAdainConfig]:
-        """The training of each recipe."""
+        """Return the configuration of each recipe by its name."""
         common = {
             "data": self.data.model_dump(),
             "loss": {"weights": self.vgg_weights},
@@ -94,7 +99,7 @@ class AblationConfig(JobConfig):
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` laid on ``base``; of what is no section, such as taps, the whole is replaced."""
+    """Lay ``changes`` on ``base``, section by section; what is no section, such as taps, is replaced."""
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
@@ -113,13 +118,13 @@ _METRICS = {"gram": "Gram error ↓", "palette": "palette ↓", "content_relu3_1
 
 @dataclass(frozen=True)
 class Result:
-    """A recipe, and what it came to on the photographs of the test.
+    """Results of a recipe on the images of the test.
 
     Attributes:
-        recipe: its name.
-        metrics: by name, means over the photographs, and ``frechet_<tap>`` of the set.
-        images_per_s: of its training.
-        parameters: of its network.
+        recipe: name of the recipe.
+        metrics: by name, means over the images, and ``frechet_<tap>`` of the set.
+        images_per_s: speed of its training.
+        parameters: number of parameters of its network.
     """
 
     recipe: str
@@ -129,10 +134,10 @@ class Result:
 
 
 def ablate(config: AblationConfig) -> str:
-    """Train and judge every recipe of ``config``.
+    """Train and measure every recipe of ``config``.
 
     Returns:
-        The table, as Markdown; it is in the output too, with the figures and a picture, after every recipe.
+        The table, as Markdown; it is in the output too, with the figures and an image, after every recipe.
 
     Raises:
         ConfigError: data, weights or output that cannot be used.
@@ -146,8 +151,8 @@ def ablate(config: AblationConfig) -> str:
     styles = _images(config.data.style or "", first.style_resize, config.data.limit, "data.style")
     side = first.train.image_size
     tested = to_tensor(np.stack(list(_squares(config.test, side, config.test_limit, "test").values())))
-    pictures = _squares(config.data.style or "", side, config.references, "data.style")
-    references = [Style(name, picture) for name, picture in pictures.items()]
+    squares = _squares(config.data.style or "", side, config.references, "data.style")
+    references = [Style(name, picture) for name, picture in squares.items()]
     drawn = np.random.default_rng(0).integers(len(references), size=len(tested))
     shown_styles = to_tensor(np.stack([references[index].pixels_hwc for index in drawn]))
     try:
@@ -177,7 +182,7 @@ def ablate(config: AblationConfig) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each recipe, in Markdown."""
+    """Write a row for each recipe, in Markdown."""
     frechet = [name for name in results[0].metrics if name.startswith("frechet_")]
     measured = [name for name in _METRICS if name in results[0].metrics]
     heads = [f"Fréchet {name.removeprefix('frechet_')} ↓" for name in frechet]
@@ -201,7 +206,7 @@ def _train(
     shown_styles: Tensor,
     device: torch.device,
 ) -> tuple[Tensor, float, int]:
-    """The test's photographs by the trained recipe, (N, 3, H, W); its speed; its parameters."""
+    """Return the test's images by the trained recipe, (N, 3, H, W), its speed and number of parameters."""
     step = read_setup(run).step(run, device, styles=styles)
     settings = run.train
     batches = Batches(
@@ -249,19 +254,36 @@ def _images(uri: str, side: int, limit: int, key: str) -> ImageSet:
 
 
 def _squares(uri: str, side: int, limit: int, key: str) -> dict[str, UInt8Array]:
-    """By name the middle squares, uint8 (side, side, 3), of at most ``limit`` readable pictures."""
+    """Return by name the middle squares, uint8 (side, side, 3), of at most ``limit`` readable images."""
     folder = Folder(uri)
     if not folder.exists():
         raise ConfigError(f"{key}: there is no folder '{folder.uri()}'")
     names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(limit, len(names))).astype(int)]
-    pictures: dict[str, Any] = {}
+    images: dict[str, UInt8Array] = {}
     console = Console(stderr=True)
     for name in track(chosen, f"reading {key}", console=console, disable=not console.is_terminal):
         try:
-            pictures[name] = square(decode_image(folder.read_bytes(name)).rgb_hwc, side)
+            images[name] = square(decode_image(folder.read_bytes(name)).rgb_hwc, side)
         except (MediaError, OSError) as error:
             _log.warning("%s: skipped %s: %s", key, name, error)
-    if not pictures:
+    if not images:
         raise ConfigError(f"{key}: no readable images in '{folder.uri()}'")
-    return pictures
+    return images
+
+
+def main() -> int:
+    """Train and measure; the exit code is 0 done, 1 fatal, 2 bad configuration."""
+    config = parse_config(AblationConfig)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
+    try:
+        print(ablate(config))
+    except (ConfigError, FatalError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,7 +1,13 @@
-"""Configurations of runs of seconds."""
+"""Files and configurations of trainings of seconds."""
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import vgg
 
 from nst_ops.config import TrainJohnsonConfig, TrainVitAdainConfig
 
@@ -54,3 +60,24 @@ def tiny_vit_adain(files: Path, output: Path) -> TrainVitAdainConfig:
         train=TRAIN | {"steps": 4, "save_every": 2, "learning_rate": 1e-3},
         workers=WORKERS,
     )
+
+
+def write_files(root: Path) -> Path:
+    """``content/`` (three images and a broken one), ``style.png`` and ``vgg16.pth``."""
+    (root / "content").mkdir()
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(80, 60), (60, 90), (70, 70)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(root / "content" / f"{number}.png")
+    (root / "content" / "broken.jpg").write_bytes(b"\xff\xd8\xff not an image")
+    (root / "content" / "notes.txt").write_text("not an image either")
+    stripes = np.indices((64, 80)).sum(axis=0) // 5 % 2
+    Image.fromarray((stripes[..., None] * np.array([240, 180, 40])).astype(np.uint8)).save(root / "style.png")
+    torch.manual_seed(0)
+    layers = vgg.make_layers(vgg.cfgs["D"][:5])  # VGG16 up to relu2_2; the whole takes seconds to make
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            nn.init.zeros_(layer.bias)
+    torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, root / "vgg16.pth")
+    return root

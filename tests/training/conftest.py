@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torchvision
-from PIL import Image
+from training_factory import write_files
 
 from nst_ops.config import LossConfig
 from nst_ops.config.training import TrainConfig
@@ -35,20 +33,7 @@ TRAIN: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``content/`` (three images and a broken one), ``style.png`` and ``vgg16.pth``."""
-    root = tmp_path_factory.mktemp("files")
-    (root / "content").mkdir()
-    rng = np.random.default_rng(0)
-    for number, size in enumerate([(80, 60), (60, 90), (70, 70)]):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize(size, Image.Resampling.BICUBIC).save(root / "content" / f"{number}.png")
-    (root / "content" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a image")
-    (root / "content" / "notes.txt").write_text("not a image either")
-    stripes = np.indices((64, 80)).sum(axis=0) // 5 % 2
-    Image.fromarray((stripes[..., None] * np.array([240, 180, 40])).astype(np.uint8)).save(root / "style.png")
-    torch.manual_seed(0)
-    features = torchvision.models.vgg16().features[:10].state_dict()
-    torch.save({f"features.{key}": value for key, value in features.items()}, root / "vgg16.pth")
-    return root
+    return write_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torchvision
 from PIL import Image
+from training_factory import write_files
+from vgg_factory import write_vgg19
 
 from benchmarks.ablation_benchmark import CONTENT, AblationConfig, ablate, merged
 from nst_ops.config import ConfigError
@@ -29,30 +29,28 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first layers of VGG19 with random weights."""
-    torch.manual_seed(0)
-    features = torchvision.models.vgg19().features[:10].state_dict()
-    path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
-    torch.save({f"features.{key}": value for key, value in features.items()}, path)
-    return path
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``content/`` and ``vgg19.safetensors``."""
+    root = write_files(tmp_path_factory.mktemp("files"))
+    write_vgg19(root / "vgg19.safetensors")
+    return root
 
 
-def config(files: Path, vgg19: Path, output: Path, **more: Any) -> AblationConfig:
+def config(files: Path, output: Path, **more: Any) -> AblationConfig:
     images = str(files / "content")
     settings = {
         "data": {"content": images, "style": images},
         "test": images,
         "output": str(output),
-        "vgg_weights": str(vgg19),
+        "vgg_weights": str(files / "vgg19.safetensors"),
         "base": TINY,
         "recipes": {"first": {}, "a stem": {"network": {"stem": 4}}},
     }
     return AblationConfig(**settings | more)
 
 
-def test_recipes_are_trained_and_measured_alike(files, vgg19, tmp_path):
-    text = ablate(config(files, vgg19, tmp_path))
+def test_recipes_are_trained_and_measured_alike(files, tmp_path):
+    text = ablate(config(files, tmp_path))
     assert (tmp_path / "ablation.md").read_text() == text
     results = json.loads((tmp_path / "ablation.json").read_text())
     assert [result["recipe"] for result in results] == [CONTENT, "first", "a stem"]
@@ -69,21 +67,21 @@ def test_recipes_are_trained_and_measured_alike(files, vgg19, tmp_path):
         assert image.height > image.width / 2
 
 
-def test_the_same_again_is_the_same(files, vgg19, tmp_path):
+def test_the_same_again_is_the_same(files, tmp_path):
     runs = []
     for name in ("one", "two"):
-        ablate(config(files, vgg19, tmp_path / name, recipes={"only": {}}))
+        ablate(config(files, tmp_path / name, recipes={"only": {}}))
         runs.append(json.loads((tmp_path / name / "ablation.json").read_text()))
     assert [result["metrics"] for result in runs[0]] == [result["metrics"] for result in runs[1]]
 
 
-def test_each_recipe_changes_the_one_before(files, vgg19, tmp_path):
+def test_each_recipe_changes_the_one_before(files, tmp_path):
     recipes = {
         "first": {"loss": {"gram": {"taps": {"relu2_1": 1.0}}}},
         "more": {"network": {"stem": 4}},
         "less": {"loss": {"gram": {"weight": 0.5}}},
     }
-    runs = config(files, vgg19, tmp_path, recipes=recipes).runs()
+    runs = config(files, tmp_path, recipes=recipes).runs()
     assert [run.network.stem for run in runs.values()] == [0, 4, 4]
     assert [run.loss.gram.weight for run in runs.values()] == [12, 12, 0.5]
     assert all(run.loss.gram.taps == {"relu2_1": 1.0} for run in runs.values())  # replaced, not added to
@@ -98,15 +96,15 @@ def test_sections_are_merged_and_the_rest_replaced():
     assert base == {"a": {"b": 1, "c": {"d": 2}}, "taps": {"x": 1}}
 
 
-def test_a_mistake_in_a_recipe_is_named(files, vgg19, tmp_path):
+def test_a_mistake_in_a_recipe_is_named(files, tmp_path):
     with pytest.raises(ValueError, match=r"recipes: network\.stemm"):
-        config(files, vgg19, tmp_path, recipes={"typo": {"network": {"stemm": 4}}})
+        config(files, tmp_path, recipes={"typo": {"network": {"stemm": 4}}})
     with pytest.raises(ValueError, match=r"one train\.image_size"):
-        config(files, vgg19, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
+        config(files, tmp_path, recipes={"a": {}, "b": {"train": {"image_size": 64}}})
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"test: there is no folder '.*nowhere'"):
-        ablate(config(files, vgg19, tmp_path, test=str(tmp_path / "nowhere")))
+        ablate(config(files, tmp_path, test=str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match=r"vgg_weights: .*nowhere\.pth"):
-        ablate(config(files, tmp_path / "nowhere.pth", tmp_path))
+        ablate(config(files, tmp_path, vgg_weights=str(tmp_path / "nowhere.pth")))
     with pytest.raises(ConfigError, match="test: no readable images"):
-        ablate(config(files, vgg19, tmp_path, test=str(tmp_path / "empty")))
+        ablate(config(files, tmp_path, test=str(tmp_path / "empty")))
