@@ -1,4 +1,4 @@
-"""What networks have in common at inference: device and precision, padding, and how much fits."""
+"""Devices at inference: precision, conversion of frames, padding, and how many frames fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
-    """Device and type for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; fp16 by default on a GPU, else fp32.
+    """Return the device by its name (see ``find_device``) and the type; ``auto`` is fp16 on a GPU, else fp32.
 
     Raises:
         ValueError: there is no such device.
@@ -29,13 +29,13 @@ def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtyp
 
 
 def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """uint8 frames as a channels-last (N, 3, H, W) in [0, 1] on the device."""
+    """Convert uint8 frames to a channels-last (N, 3, H, W) in [0, 1] on the device."""
     frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(device)
     return frames.permute(0, 3, 1, 2).to(dtype).div_(255)
 
 
 def to_frames(y_bchw: Tensor) -> UInt8Array:
-    """(N, 3, H, W) in [0, 1] as uint8 (N, H, W, 3) on the host, rounded and clamped."""
+    """Convert (N, 3, H, W) in [0, 1] to uint8 (N, H, W, 3) on the host, rounded and clamped."""
     y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
     frames: UInt8Array = y_bchw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return frames
@@ -49,22 +49,22 @@ def run_padded(network: Callable[[Tensor], Tensor], x_bchw: Tensor, stride: int,
 
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
-    """Mirrored margins at each side, and what lacks to the stride at the right and the bottom."""
+    """Pad by reflection with ``margin`` at each side, and at the right and the bottom up to the stride."""
     rows, columns = (_reflected(side, stride, margin).to(x_bchw.device) for side in x_bchw.shape[2:])
     return x_bchw[:, :, rows][:, :, :, columns].contiguous(memory_format=torch.channels_last)
 
 
 def padded(side: int, stride: int, margin: int = 0) -> int:
-    """``side`` with its margins, up to the stride, and twice the stride at least."""
+    """Return ``side`` with its margins, rounded up to the stride, and twice the stride at least."""
     # A feature map one position wide can neither be reflected again nor has it a deviation.
     return max(math.ceil((side + 2 * margin) / stride), 2) * stride
 
 
 def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch.device) -> int:
-    """Frames that the free memory of the device holds at once.
+    """Return how many frames the free memory of the device holds at once.
 
     Raises:
-        MemoryError: not even one.
+        MemoryError: it does not hold even one.
     """
     free = free_bytes(device)
     if bytes_per_frame > free:
@@ -73,14 +73,14 @@ def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of the device that is free, or held by torch for what comes next."""
+    """Return the memory of the device that is free, or held by torch for what comes next."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     return int(psutil.virtual_memory().available)
 
 
 def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryError:
-    """The error for a frame that does not fit, with its remedy."""
+    """Make the error for a frame that does not fit, with its remedy."""
     return MemoryError(
         f"{width}x{height} pixels need about {needed_bytes / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
         "set resize.max_side to a smaller size"
@@ -88,7 +88,7 @@ def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryEr
 
 
 def _reflected(side: int, stride: int, margin: int) -> Tensor:
-    """Indices that pad ``side`` by reflection to ``padded(side, stride, margin)``."""
+    """Return the indices that pad ``side`` by reflection to ``padded(side, stride, margin)``."""
     # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
     after = padded(side, stride, margin) - side - margin
     return torch.from_numpy(np.pad(np.arange(side), (margin, after), mode="reflect"))

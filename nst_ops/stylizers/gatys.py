@@ -1,4 +1,9 @@
-"""Optimizing pixels: down a loss, and always in range."""
+"""Gatys: optimize the pixels of each image until VGG sees its content and the style of a style image.
+
+L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
+
+Shapes: S steps, B batch, T terms of the loss, H and W pixels.
+"""
 
 from __future__ import annotations
 
@@ -16,39 +21,48 @@ from torch import Tensor
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
 from nst_ops.media.images import UInt8Array
-from nst_ops.models.vgg import VGGFeatures, WeightsError
+from nst_ops.models.vgg import VGGFeatures, WeightsError, smallest_side
 from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
 from nst_ops.stylizers.style_images import Style
 
-Judge = Callable[[Tensor], Tensor]
-"""From pictures, (B, 3, H, W) in [0, 1], to a scalar that is to fall."""
+Objective = Callable[[Tensor], Tensor]
+"""From images, (B, 3, H, W) in [0, 1], to a scalar to minimize."""
+Features = dict[tuple[float, str], Tensor]
+"""Activations or their Gram matrices, by the scale of the image and the VGG layer."""
 
+_TERMS = ("content", "gram", "variation")
 # L-BFGS starts so far from black and white: where the sigmoid is flat it sees no slope, then jumps.
 _MARGIN = 0.05
-_HISTORY = 50  # gradients that L-BFGS remembers, each as large as the pictures
+_HISTORY = 50  # gradients that L-BFGS remembers, each as large as the images
+_TIMED_STEPS = 5  # after so many the rest is estimated
+# Maps of 64 channels alive at once: activations of all layers, which the gradient needs, their padded
+# copies, those for the Gram matrices, and gradients (measured 15.6), and the memory of L-BFGS (4.7).
+_LIVE_MAPS = 21
+
+_log = logging.getLogger(__name__)
 
 
-def adam(start: Tensor, judge: Judge, steps: int, learning_rate: float) -> Tensor:
-    """D. Kingma, J. Ba, ICLR 2015, put back into [0, 1] after every step.
+def adam(start: Tensor, objective: Objective, steps: int, learning_rate: float) -> Tensor:
+    """Minimize by Adam (D. Kingma, J. Ba, ICLR 2015), put back into [0, 1] after every step.
 
-    Pixels do not meet: pictures whose losses are added come out as they would one by one. The
+    Pixels do not meet: images whose losses are added come out as they would one by one. The
     rate falls to 0 along a cosine, so that the last steps settle what the first ones threw about.
 
     Args:
         start: (B, 3, H, W) in [0, 1].
-        judge: called ``steps`` times.
-        steps: how many.
-        learning_rate: of the first step, in units of the range.
+        objective: called ``steps`` times.
+        steps: number of steps.
+        learning_rate: rate of the first step, in units of the range.
 
     Returns:
-        As ``start``.
+        (B, 3, H, W) in [0, 1].
     """
     x_bchw = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.Adam([x_bchw], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        judge(x_bchw).backward()
+        objective(x_bchw).backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():
@@ -56,18 +70,18 @@ def adam(start: Tensor, judge: Judge, steps: int, learning_rate: float) -> Tenso
     return x_bchw.detach()
 
 
-def lbfgs(start: Tensor, judge: Judge, steps: int) -> Tensor:
-    """D. Liu, J. Nocedal, Math. Programming 1989, over the sigmoid's argument instead of the pixels.
+def lbfgs(start: Tensor, objective: Objective, steps: int) -> Tensor:
+    """Minimize by L-BFGS (D. Liu, J. Nocedal, Math. Programming 1989) over a sigmoid's argument.
 
     The line search (strong Wolfe) never takes a step up.
 
     Args:
         start: (B, 3, H, W) in [0, 1].
-        judge: called about ``steps`` times; the last line search may take a few more.
-        steps: how many.
+        objective: called about ``steps`` times; the last line search may take a few more.
+        steps: number of steps.
 
     Returns:
-        As ``start``.
+        (B, 3, H, W) in [0, 1].
     """
     z_bchw = torch.logit(start, _MARGIN).clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -82,7 +96,7 @@ def lbfgs(start: Tensor, judge: Judge, steps: int) -> Tensor:
 
     def evaluate() -> Tensor:
         optimizer.zero_grad()
-        loss = judge(z_bchw.sigmoid())
+        loss = objective(z_bchw.sigmoid())
         loss.backward()
         return loss
 
@@ -90,50 +104,39 @@ def lbfgs(start: Tensor, judge: Judge, steps: int) -> Tensor:
     return z_bchw.detach().sigmoid()
 
 
-_log = logging.getLogger(__name__)
-
-Features = dict[tuple[float, str], Tensor]
-"""By the scale of the picture and the VGG layer: activations, or their Gram matrices."""
-
-_TERMS = ("content", "gram", "variation")
-_TIMED_STEPS = 5  # after so many the rest is estimated
-# Maps of 64 channels alive at once: activations of all layers, which the gradient needs, their padded
-# copies, those for the Gram matrices, and gradients (measured 15.6), and the memory of L-BFGS (4.7).
-_LIVE_MAPS = 21
-
-
 class GatysStylizer:
-    """Stylizer of any style: gives a picture the features of its photograph and of a painting.
+    """Stylizer of any style: gives an image the features of its content and of a style image.
 
-    Every picture has losses of its own, so a batch gives what its pictures give one by one.
+    Every image has losses of its own, so a batch gives what its images give one by one.
     L-BFGS, whose step depends on all that it optimizes, takes them one by one.
 
     Args:
-        settings: network, terms and optimizer.
+        config: network, terms and optimizer.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: of the network; ``auto`` is fp32. Pixels and losses are always fp32.
+        precision: precision of the network; ``auto`` is fp32. Pixels and losses are always fp32.
+
+    Attributes:
+        last_losses: for each image of the last call a row per step: ``step`` (from 1), ``total``
+            (weighted) and the unweighted ``content``, ``gram`` and ``variation``; coarse levels first.
 
     Raises:
         WeightsError: the weights are not there, or do not reach the taps asked for.
         ValueError: no such device or tap, or a precision that gradients do not survive.
     """
 
-    def __init__(self, settings: GatysConfig, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, config: GatysConfig, device: str = "auto", precision: str = "auto") -> None:
         if precision == "fp16":
             raise ValueError("model.precision: the gradients of gatys vanish in fp16, use auto, fp32 or bf16")
         self.device, self.dtype = choose_device(device, "fp32" if precision == "auto" else precision)
-        self.settings = settings
-        self.vgg = _network(settings).to(self.device).to(memory_format=torch.channels_last)
+        self.config = config
+        self.vgg = _load_vgg(config).to(self.device).to(memory_format=torch.channels_last)
         self.last_losses: list[list[dict[str, float]]] = []
-        """Of the last call, a row per step for each picture: ``step`` (from 1), ``total`` (weighted) and
-        the unweighted ``content``, ``gram`` and ``variation``. Coarse levels come first."""
-        self._content_weights = _shares({1.0: 1.0}, settings.content.taps)
-        self._gram_weights = _shares(settings.gram.scales, settings.gram.taps)
-        terms = (settings.content, settings.gram, settings.variation)
+        self._content_weights = _shares({1.0: 1.0}, config.content.taps)
+        self._gram_weights = _shares(config.gram.scales, config.gram.taps)
+        terms = (config.content, config.gram, config.variation)
         self._weights = torch.tensor([term.weight for term in terms], device=self.device)
-        # a layer of block n has seen n - 1 halvings, and reflection takes two pixels at least
         compared = (*self._content_weights, *self._gram_weights)
-        self._smallest = max(math.ceil(2 ** int(tap[len("relu")]) / scale) for scale, tap in compared)
+        self._smallest = max(math.ceil(smallest_side(tap) / scale) for scale, tap in compared)
         # Styles of a run may be many thousands: what is known of one goes when it goes.
         self._grams: WeakKeyDictionary[Style, dict[int, Features]] = WeakKeyDictionary()
 
@@ -141,62 +144,70 @@ class GatysStylizer:
         """See ``Stylizer``.
 
         Raises:
-            ValueError: another number of styles than frames.
+            ValueError: there are not as many styles as frames.
             FloatingPointError: the losses left the range of numbers.
-            MemoryError: as of ``Stylizer``.
+            MemoryError: see ``Stylizer``.
         """
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
-        fits = self._frames_that_fit(*frames_nhwc.shape[1:3])
-        at_once = fits if self.settings.optimizer == "adam" else 1
+        height, width = (max(side, self._smallest) for side in frames_nhwc.shape[1:3])
+        scales = sum(scale**2 for scale in {1.0, *self.config.gram.scales})
+        num_bytes = round(_LIVE_MAPS * 64 * 4 * height * width * scales)
+        fits = frames_that_fit(*frames_nhwc.shape[1:3], num_bytes, self.device)
+        at_once = fits if self.config.optimizer == "adam" else 1
         self.last_losses = []
         starts = range(0, len(frames_nhwc), at_once)
         return np.concatenate(
-            [self._paint(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts]
+            [self._stylize(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts]
         )
 
-    def _paint(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
+    def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
         """Stylize frames that the memory holds at once, from coarse to fine."""
         _, height, width, _ = frames_nhwc.shape
-        photos = self._pixels(frames_nhwc, self._smallest)
-        canvas = photos if self.settings.start == "content" else self._noise(photos)
-        halvings = int(math.log2(min(photos.shape[2:]) / self._smallest))  # that the taps can bear
-        levels = range(min(self.settings.levels - 1, halvings), -1, -1)
-        clock = _Clock(f"{len(styles)} x {width}x{height} px", self.settings.steps, levels)
+        content = self._pixels(frames_nhwc, self._smallest)
+        x_bchw = content
+        if self.config.start == "noise":  # the same for every image of a size, wherever it stands in a batch
+            generator = torch.Generator().manual_seed(self.config.seed)
+            noise = torch.rand(content.shape[1:], generator=generator).to(self.device)
+            x_bchw = noise.expand_as(content)
+        halvings = int(math.log2(min(content.shape[2:]) / self._smallest))  # that the taps can bear
+        levels = range(min(self.config.levels - 1, halvings), -1, -1)
+        estimate = _TimeEstimate(f"{len(styles)} x {width}x{height} px", self.config.steps, levels)
         steps = []
         for level in levels:
-            photos_here = _halved(photos, level)
-            canvas = F.interpolate(canvas, photos_here.shape[2:], mode="bilinear", antialias=True).clamp(0, 1)
+            content_here = _scaled(content, 0.5**level)
+            x_bchw = F.interpolate(x_bchw, content_here.shape[2:], mode="bilinear", antialias=True).clamp(
+                0, 1
+            )
             grams = [self._style_grams(style, level) for style in styles]
-            canvas, losses_sbt = self._optimize(canvas, photos_here, grams, clock)
+            x_bchw, losses_sbt = self._optimize(x_bchw, content_here, grams, estimate)
             steps.append(losses_sbt)
-        self._keep(torch.cat(steps))
-        return to_frames(canvas[:, :, :height, :width])
+        self._keep_losses(torch.cat(steps))
+        return to_frames(x_bchw[:, :, :height, :width])
 
     def _optimize(
-        self, start: Tensor, photos: Tensor, grams: Sequence[Features], clock: _Clock
+        self, start: Tensor, content: Tensor, grams: Sequence[Features], estimate: _TimeEstimate
     ) -> tuple[Tensor, Tensor]:
-        """Pictures after so many steps, in [0, 1], and their losses on the way: (S, B, T)."""
+        """Return images after ``config.steps``, in [0, 1], and their losses on the way: (S, B, T)."""
         with torch.no_grad():
-            content = self._features(photos, [1.0])
+            targets = self._features(content, [1.0])
         losses_sbt: list[Tensor] = []
 
-        def judge(x_bchw: Tensor) -> Tensor:
-            losses_bt = self._losses(x_bchw, content, grams)
+        def objective(x_bchw: Tensor) -> Tensor:
+            losses_bt = self._losses(x_bchw, targets, grams)
             losses_sbt.append(losses_bt.detach())
-            clock.tick()
+            estimate.tick()
             return (losses_bt @ self._weights).sum()
 
-        settings = self.settings
-        if settings.optimizer == "adam":
-            painted = adam(start, judge, settings.steps, settings.learning_rate)
+        if self.config.optimizer == "adam":
+            stylized = adam(start, objective, self.config.steps, self.config.learning_rate)
         else:
-            painted = lbfgs(start, judge, settings.steps)
-        return painted, torch.stack(losses_sbt)
+            stylized = lbfgs(start, objective, self.config.steps)
+        return stylized, torch.stack(losses_sbt)
 
     def _losses(self, x_bchw: Tensor, content: Features, grams: Sequence[Features]) -> Tensor:
-        """The unweighted terms of each picture, (B, T), independent of its neighbors'."""
-        seen = self._features(x_bchw, {1.0, *self.settings.gram.scales})
+        """Return the unweighted terms of each image, (B, T), independent of its neighbors'."""
+        seen = self._features(x_bchw, {1.0, *self.config.gram.scales})
         losses = []
         for b in range(len(x_bchw)):
             alone = slice(b, b + 1)
@@ -208,21 +219,17 @@ class GatysStylizer:
                 weight * gram_loss(seen[key][alone], grams[b][key])
                 for key, weight in self._gram_weights.items()
             ]
-            terms = (
-                torch.stack(of_content).sum(),
-                torch.stack(of_gram).sum(),
-                total_variation(x_bchw[alone]),
-            )
-            losses.append(torch.stack(terms))
+            variation = total_variation(x_bchw[alone])
+            losses.append(torch.stack([torch.stack(of_content).sum(), torch.stack(of_gram).sum(), variation]))
         return torch.stack(losses)
 
     def _style_grams(self, style: Style, level: int) -> Features:
-        """What the painting asks of pictures halved ``level`` times; computed once."""
+        """Return the Gram matrices for images halved ``level`` times; computed once for each style."""
         kept = self._grams.setdefault(style, {})
         if level not in kept:
-            painting = self._pixels(style.pixels_hwc[None], self._smallest << level)
+            pixels = self._pixels(style.pixels_hwc[None], self._smallest << level)
             with torch.no_grad():
-                seen = self._features(_halved(painting, level), self.settings.gram.scales)
+                seen = self._features(_scaled(pixels, 0.5**level), self.config.gram.scales)
             kept[level] = {key: gram_matrix(seen[key]) for key in self._gram_weights}
         return kept[level]
 
@@ -236,38 +243,28 @@ class GatysStylizer:
         return features
 
     def _pixels(self, frames_nhwc: UInt8Array, smallest: int) -> Tensor:
-        """(B, 3, H, W) in [0, 1], mirrored at the right and the bottom if there is too little to see."""
+        """Return (B, 3, H, W) in [0, 1], mirrored at the right and the bottom up to ``smallest`` pixels."""
         x_bchw = to_network(frames_nhwc, self.device, torch.float32)
         return pad(x_bchw, smallest) if min(x_bchw.shape[2:]) < smallest else x_bchw
 
-    def _noise(self, photos: Tensor) -> Tensor:
-        """The same for every picture of a size, wherever it stands in a batch."""
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        return torch.rand(photos.shape[1:], generator=generator).to(self.device).expand_as(photos)
-
-    def _frames_that_fit(self, height: int, width: int) -> int:
-        pixels = max(height, self._smallest) * max(width, self._smallest)
-        scales = sum(scale**2 for scale in {1.0, *self.settings.gram.scales})
-        return frames_that_fit(height, width, round(_LIVE_MAPS * 64 * 4 * pixels * scales), self.device)
-
-    def _keep(self, losses_sbt: Tensor) -> None:
+    def _keep_losses(self, losses_sbt: Tensor) -> None:
         """Add the losses of a batch to ``last_losses``."""
         totals = (losses_sbt @ self._weights).T.tolist()
-        if not all(math.isfinite(total) for picture in totals for total in picture):
+        if not all(math.isfinite(total) for image in totals for total in image):
             raise FloatingPointError(
                 "gatys: the losses are no numbers: lower model.gatys.learning_rate or use fp32"
             )
-        for of_picture, terms in zip(totals, losses_sbt.transpose(0, 1).tolist(), strict=True):
+        for of_image, terms in zip(totals, losses_sbt.transpose(0, 1).tolist(), strict=True):
             self.last_losses.append(
                 [
                     {"step": step, "total": total, **dict(zip(_TERMS, row, strict=True))}
-                    for step, (total, row) in enumerate(zip(of_picture, terms, strict=True), 1)
+                    for step, (total, row) in enumerate(zip(of_image, terms, strict=True), 1)
                 ]
             )
 
 
-class _Clock:
-    """Says how long pictures will take, once it has seen a few steps."""
+class _TimeEstimate:
+    """Logs how long images will take, once it has seen a few steps."""
 
     def __init__(self, what: str, steps: int, levels: Sequence[int]) -> None:
         self.what = what
@@ -278,7 +275,7 @@ class _Clock:
         self.started = 0.0
 
     def tick(self) -> None:
-        """To be called in every step."""
+        """Count a step; to be called in every one."""
         if self.done == 0:
             self.started = time.monotonic()
         if self.done == min(_TIMED_STEPS, self.steps - 1) > 0:
@@ -287,15 +284,15 @@ class _Clock:
         self.done += 1
 
 
-def _network(settings: GatysConfig) -> VGGFeatures:
-    """The judge, frozen.
+def _load_vgg(config: GatysConfig) -> VGGFeatures:
+    """Load the frozen VGG.
 
     Raises:
-        WeightsError: with what to set.
+        WeightsError: it cannot be had; the message says what to set.
     """
-    taps = {*settings.content.taps, *settings.gram.taps}
+    taps = {*config.content.taps, *config.gram.taps}
     try:
-        return VGGFeatures(settings.network, taps, settings.weights, settings.padding)
+        return VGGFeatures(config.network, taps, config.weights, config.padding)
     except WeightsError as error:
         raise WeightsError(
             f"{error}: set model.gatys.content.taps and model.gatys.gram.taps to those it can serve, "
@@ -303,20 +300,16 @@ def _network(settings: GatysConfig) -> VGGFeatures:
         ) from error
     except OSError as error:  # no such file, or no network to download from
         raise WeightsError(
-            f"no weights of {settings.network} ({error}): set model.gatys.weights to a local file with "
+            f"no weights of {config.network} ({error}): set model.gatys.weights to a local file with "
             "torchvision's keys (.safetensors or .pth)"
         ) from error
 
 
 def _shares(scales: Mapping[float, float], taps: Mapping[str, float]) -> dict[tuple[float, str], float]:
-    """The weight of each comparison; they add up to 1."""
+    """Return the weight of each comparison; they add up to 1."""
     product = {(scale, tap): s * t for scale, s in scales.items() for tap, t in taps.items()}
     whole = sum(product.values())
     return {key: part / whole for key, part in product.items()}
-
-
-def _halved(x_bchw: Tensor, times: int) -> Tensor:
-    return _scaled(x_bchw, 0.5**times)
 
 
 def _scaled(x_bchw: Tensor, scale: float) -> Tensor:

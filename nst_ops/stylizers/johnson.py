@@ -1,4 +1,4 @@
-"""A Johnson network at inference: one style, and the frame that it paints at borders cut off."""
+"""A Johnson network at inference: one style, without the frame that it leaves at borders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nst_ops.stylizers.tiles import (
     stylize_in_tiles,
 )
 
-# Networks paint the last pixels before a border lighter or in another hue (measured: up to 30 of 255
+# Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
 _MARGIN = 12
 # Live feature maps at the widest point, in units of (width x pixels) elements. In one piece: input and
@@ -43,14 +43,14 @@ _TILE, _SMALLEST_TILE = 1024, 256
 class JohnsonStylizer:
     """Stylizer of one style.
 
-    A frame that does not fit into memory is painted in tiles, with the same result but for rounding:
+    A frame that does not fit into memory is stylized in tiles, with the same result but for rounding:
     at most one level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
 
     Args:
         model: the network, on any device.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
-        tile: longer side in pixels above which frames are painted in tiles of this size, even where
+        tile: longer side in pixels above which frames are stylized in tiles of this size, even where
             they would fit.
     """
 
@@ -69,11 +69,11 @@ class JohnsonStylizer:
             step = 1  # on a CPU as quick as a batch, and what comes beside a frame cannot change its rounding
         else:
             step = frames_that_fit(height, width, self._bytes(height, width), self.device)
-        painted = [self._paint(frames_nhwc[i : i + step], tile) for i in range(0, count, step)]
-        return np.concatenate(painted)
+        stylized = [self._stylize(frames_nhwc[i : i + step], tile) for i in range(0, count, step)]
+        return np.concatenate(stylized)
 
     def measure(self, frames_nhwc: UInt8Array) -> Statistics:
-        """Statistics of these frames together, as if they were one large picture.
+        """Measure the statistics of frames together, as if they were one large image.
 
         Args:
             frames_nhwc: uint8 sRGB, (N, H, W, 3), such as samples of one shot.
@@ -81,12 +81,12 @@ class JohnsonStylizer:
         Raises:
             MemoryError: they do not fit into the device's memory together, not even in tiles.
         """
-        twin = measuring_copy(self.model)
-        self._paint(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), twin)
-        return measured_statistics(twin)
+        model = measuring_copy(self.model)
+        self._stylize(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model)
+        return measured_statistics(model)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
-        """A stylizer of the same weights that normalizes every frame by ``statistics``.
+        """Return a stylizer of the same weights that normalizes every frame by ``statistics``.
 
         A pixel's result then depends on what is near it alone, not on the rest of the frame.
         """
@@ -95,18 +95,20 @@ class JohnsonStylizer:
         return stylizer
 
     @torch.inference_mode()
-    def _paint(self, frames_nhwc: UInt8Array, tile: int | None, twin: JohnsonNet | None = None) -> UInt8Array:
-        """All frames at once, by the network or a twin that measures it."""
+    def _stylize(
+        self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None
+    ) -> UInt8Array:
+        """Stylize all frames at once, by the network or a copy that measures them."""
         _, height, width, _ = frames_nhwc.shape
         x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), JohnsonNet.stride, _MARGIN)
         if tile:
-            y_bchw = stylize_in_tiles(twin or self.model.shared_copy(), x_bchw, tile)
+            y_bchw = stylize_in_tiles(model or self.model.shared_copy(), x_bchw, tile)
         else:
-            y_bchw = (twin or self.model)(x_bchw)
+            y_bchw = (model or self.model)(x_bchw)
         return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
 
     def _tile_for(self, count: int, height: int, width: int) -> int | None:
-        """Side of the tiles in which so many frames of this size fit at once; None for no tiles.
+        """Return the side of the tiles in which ``count`` frames of this size fit at once; None for no tiles.
 
         Raises:
             MemoryError: they do not fit, not even in the smallest tiles.
@@ -116,20 +118,17 @@ class JohnsonStylizer:
             return None
         # Each tile pays for what is read around it: the largest that fits.
         tile = self.tile or _TILE
-        while (needed := count * self._bytes_in_tiles(height, width, tile)) > free:
+        beside = _LIVE_MAPS_BESIDE_TILES * self._bytes_per_map(height, width)
+        while (needed := count * (beside + self._bytes(tile, tile))) > free:
             tile //= 2
             if tile < _SMALLEST_TILE:
                 raise too_large(height, width, needed, free)
         return tile
 
     def _bytes(self, height: int, width: int) -> int:
-        """Of one frame in one piece."""
+        """Return the bytes that one frame takes in one piece."""
         maps = _LIVE_MAPS_WITH_SKIPS if self.model.skips else _LIVE_MAPS
         return maps * self._bytes_per_map(height, width)
-
-    def _bytes_in_tiles(self, height: int, width: int, tile: int) -> int:
-        beside = _LIVE_MAPS_BESIDE_TILES * self._bytes_per_map(height, width)
-        return beside + self._bytes(tile, tile)
 
     def _bytes_per_map(self, height: int, width: int) -> int:
         pixels = padded(height, JohnsonNet.stride, _MARGIN) * padded(width, JohnsonNet.stride, _MARGIN)

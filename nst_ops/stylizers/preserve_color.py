@@ -1,4 +1,4 @@
-"""The style's light and dark in the colors of the input."""
+"""Preserve color: the style's light and dark in the colors of the input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nst_ops.media.images import UInt8Array
 
 
 def keep_colors(stylized_nhwc: UInt8Array, frames_nhwc: UInt8Array) -> UInt8Array:
-    """Luma of the stylized frames, chroma of the frames they were made of.
+    """Combine the luma of stylized frames with the chroma of the frames they were made from.
 
     Luminance transfer of L. A. Gatys et al., "Preserving Color in Neural Artistic Style Transfer",
     2016, section 4.2, in full-range YCbCr of BT.601. Where luma and chroma meet in no color that
@@ -32,5 +32,5 @@ def keep_colors(stylized_nhwc: UInt8Array, frames_nhwc: UInt8Array) -> UInt8Arra
 
 
 def _luma(rgb_hwc: UInt8Array) -> UInt8Array:
-    """(H, W), rounded."""
+    """Return the luma, (H, W), rounded."""
     return np.asarray(Image.fromarray(rgb_hwc).convert("L"))

@@ -1,4 +1,4 @@
-"""Style pictures, for the stylizers that take their style from an example."""
+"""Style images, for the stylizers that take their style from an example."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nst_ops.media.images import DecodedImage, UInt8Array, decode_image
 from nst_ops.storage import FileInfo, Folder
 
 _LONGEST = 4
-"""Longer side of a style picture, in shorter sides that were asked for: a frieze must fit into memory."""
-_PROBES = 32
+"""Largest longer side of a style image, in shorter sides asked for: a frieze must fit into memory."""
+_PROBES = 32  # style images that are read before a run begins
 
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """A style picture.
+    """A decoded style image.
 
     Attributes:
         name: unique among the styles of a run; part of output paths where there are several.
@@ -38,13 +38,13 @@ class Style:
 
 @dataclass(frozen=True)
 class StyleImages:
-    """The style pictures of a run by name, each read when it is needed: there may be 50,000.
+    """The style images of a run by name, each read when it is needed: there may be 50,000.
 
     Attributes:
-        folder_uri: where they lie.
-        relpaths: of each name, sorted by name.
-        side: pixels of the shorter side of what is read.
-        fingerprint: how many they are and a hash of names, sizes and versions: other pictures, another one.
+        folder_uri: folder that they lie in.
+        relpaths: path of each name in the folder, sorted by name.
+        side: shorter side in pixels after reading.
+        fingerprint: their number and a hash of names, sizes and versions; ``run.json`` holds it.
     """
 
     folder_uri: str
@@ -54,30 +54,28 @@ class StyleImages:
 
     @classmethod
     def open(cls, config: StyleConfig) -> StyleImages:
-        """List the pictures of ``style.images``, and read a few of them to fail early.
+        """List the images of ``style.images``, and read a few of them to fail early.
 
         Raises:
-            ConfigError: there are none, one cannot be read, or more than mode ``one`` can take.
+            ConfigError: there are none, more than mode ``one`` can take, or one that cannot be read.
         """
-        folder, infos = _list_pictures(config)
+        folder, infos = _list_images(config)
         if config.mode == "one" and len(infos) > 1:
             raise ConfigError(
-                f"style.images '{config.images}' holds {len(infos):,} pictures, and style.mode is one: give "
-                "one picture, or --style.mode each (all for every input) or random (one drawn for each)"
+                f"style.images '{config.images}' holds {len(infos):,} images, and style.mode is one: give "
+                "one image, or --style.mode each (all for every input) or random (one drawn for each)"
             )
         for info in infos:
             if not (info.regular and info.num_bytes):
-                raise ConfigError(
-                    f"style picture '{folder.uri(info.relpath)}' is empty or no file: remove it"
-                )
+                raise ConfigError(f"style image '{folder.uri(info.relpath)}' is empty or no file: remove it")
         relpaths = dict(sorted(zip(_names(infos), (info.relpath for info in infos), strict=True)))
         listing = "\n".join(f"{info.relpath}\t{info.num_bytes}\t{info.version}" for info in infos)
         digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
-        number = f"{len(infos):,} picture{'s' if len(infos) > 1 else ''}"
-        pictures = cls(folder.uri(), relpaths, config.side, f"{number}, {digest}")
-        for name in pictures.names[:: -(-len(infos) // _PROBES)]:
-            pictures.read(name)
-        return pictures
+        number = f"{len(infos):,} picture{'s' if len(infos) > 1 else ''}"  # as run.json has it
+        images = cls(folder.uri(), relpaths, config.side, f"{number}, {digest}")
+        for name in images.names[:: -(-len(infos) // _PROBES)]:
+            images.read(name)
+        return images
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,33 +83,33 @@ class StyleImages:
         return tuple(self.relpaths)
 
     def read(self, name: str) -> Style:
-        """Decode a picture and resize its shorter side to ``side``; transparent parts are white.
+        """Decode an image and resize its shorter side to ``side``; transparent parts become white.
 
         Raises:
-            ConfigError: it cannot be read; the message names it.
+            ConfigError: the image cannot be read; the message names it.
         """
         folder, relpath = Folder(self.folder_uri), self.relpaths[name]
         try:
             decoded = decode_image(folder.read_bytes(relpath), _LONGEST * self.side)
         except (MediaError, OSError) as error:
-            raise ConfigError(f"style picture '{folder.uri(relpath)}' cannot be read: {error}") from error
+            raise ConfigError(f"style image '{folder.uri(relpath)}' cannot be read: {error}") from error
         return Style(name, _resize(decoded, self.side))
 
 
 def read_styles(config: StyleConfig) -> list[Style]:
-    """All pictures of ``style.images``, sorted by name.
+    """Read all images of ``style.images``, sorted by name.
 
     Raises:
-        ConfigError: see ``StyleImages``.
+        ConfigError: see ``StyleImages.open``.
     """
-    pictures = StyleImages.open(config)
-    return [pictures.read(name) for name in pictures.names]
+    images = StyleImages.open(config)
+    return [images.read(name) for name in images.names]
 
 
-def _list_pictures(config: StyleConfig) -> tuple[Folder, list[FileInfo]]:
-    """The folder and the pictures in it, or the one that was named."""
+def _list_images(config: StyleConfig) -> tuple[Folder, list[FileInfo]]:
+    """Return the folder and the images in it, or the one that was named."""
     if not config.images:
-        raise ConfigError("no style pictures: give --style.images, a picture or a folder of them")
+        raise ConfigError("no style images: give --style.images, an image or a folder of them")
     try:
         folder = Folder(config.images)
         if folder.is_file():
@@ -121,44 +119,43 @@ def _list_pictures(config: StyleConfig) -> tuple[Folder, list[FileInfo]]:
         elif not folder.exists():
             raise ConfigError(f"style.images '{config.images}' does not exist")
         else:
-            infos = sorted(
-                (info for info in folder.files() if _is_picture(info)), key=lambda info: info.relpath
-            )
+            images = (info for info in folder.files() if _is_image(info))
+            infos = sorted(images, key=lambda info: info.relpath)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"style.images: {error}") from error
     if not infos:
-        raise ConfigError(f"style.images '{config.images}' holds no pictures")
+        raise ConfigError(f"style.images '{config.images}' holds no images")
     return folder, infos
 
 
-def _is_picture(info: FileInfo) -> bool:
+def _is_image(info: FileInfo) -> bool:
     hidden = any(part.startswith(".") for part in info.relpath.split("/"))
     return not hidden and media_kind(info.relpath) == "image"
 
 
 def _names(infos: list[FileInfo]) -> list[str]:
-    """A name for every picture that can be a folder's: its path without the extension, if no other has it."""
+    """Name every image so that a folder can have the name: its path without extension, if no other has it."""
     short = [_safe(os.path.splitext(info.relpath)[0]) for info in infos]
     counts = Counter(short)
     names = [
         _safe(info.relpath) if counts[name] > 1 else name for name, info in zip(short, infos, strict=True)
     ]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ConfigError(f"two style pictures would be named '{twice[0]}': rename one of them")
+        raise ConfigError(f"two style images would be named '{twice[0]}': rename one of them")
     return names
 
 
 def _safe(relpath: str) -> str:
-    """``relpath`` as one part of a path on any file system."""
+    """Turn ``relpath`` into one part of a path on any file system."""
     flat = re.sub(r'[\x00-\x1f\x7f\\/:*?"<>|\ud800-\udfff]', "_", relpath)
     return flat.strip(". ") or "_"
 
 
 def _resize(decoded: DecodedImage, side: int) -> UInt8Array:
-    picture = Image.fromarray(decoded.rgb_hwc)
+    image = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is not None:
-        white = Image.new("RGB", picture.size, "white")
-        picture = Image.composite(picture, white, Image.fromarray(decoded.alpha_hw))
-    scale = min(side / min(picture.size), _LONGEST * side / max(picture.size))
-    width, height = (max(1, round(length * scale)) for length in picture.size)
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+        white = Image.new("RGB", image.size, "white")
+        image = Image.composite(image, white, Image.fromarray(decoded.alpha_hw))
+    scale = min(side / min(image.size), _LONGEST * side / max(image.size))
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""Statistics of whole frames for networks that normalize by them: measured once, used again."""
+"""Statistics of whole frames, for networks that normalize by them: frozen over a shot, or met in tiles."""
 
 from __future__ import annotations
 
@@ -15,37 +15,48 @@ from nst_ops.models.johnson import InstanceNorm, JohnsonNet, Moments
 
 T = TypeVar("T")
 Statistics = tuple[Moments, ...]
-"""Of every normalizing layer, in the order of the pass; none for norm ``batch`` and ``none``."""
+"""Moments of every normalizing layer, in the order of the pass; empty for norm ``batch`` and ``none``."""
+Rectangle = tuple[slice, slice]
+"""Rows, columns."""
+
+# Positions of the deepest map that are read around a tile. The encoder sees 7 pixels to each side,
+# the decoder 7 to 13, by its upsampling: 4 positions are 16 pixels.
+_HALO = 4
 
 
 def frozen_copy(model: JohnsonNet, statistics: Statistics) -> JohnsonNet:
-    """A network of the same weights that normalizes every picture by ``statistics``."""
-    twin = model.shared_copy()
-    for norm, moments in zip(twin.norms(), statistics, strict=True):
+    """Return a copy that shares the weights and normalizes every image by ``statistics``."""
+    copy = model.shared_copy()
+    for norm, moments in zip(copy.norms(), statistics, strict=True):
         norm.statistics = moments
-    return twin
+    return copy
 
 
 def measuring_copy(model: JohnsonNet) -> JohnsonNet:
-    """A network of the same weights that keeps the statistics of the first pictures it paints.
+    """Return a copy that shares the weights and keeps the statistics of the first images it stylizes.
 
-    All of them count as one large picture, so every layer is measured on what it will see once the
+    All of them count as one large image, so every layer is measured on what it will see once the
     layers before it are frozen.
     """
-    twin = model.shared_copy()
-    for norm in twin.norms():
+    copy = model.shared_copy()
+    for norm in copy.norms():
         norm.dims = (0, *norm.dims)
         norm.register_forward_hook(_keep)
-    return twin
+    return copy
 
 
-def measured_statistics(twin: JohnsonNet) -> Statistics:
-    """What a measuring twin has kept."""
-    return tuple(norm.statistics for norm in twin.norms() if norm.statistics)
+def measured_statistics(copy: JohnsonNet) -> Statistics:
+    """Return the statistics that a ``measuring_copy`` has kept."""
+    return tuple(norm.statistics for norm in copy.norms() if norm.statistics)
+
+
+def _keep(norm: Any, args: tuple[Tensor], _: Tensor) -> None:
+    if norm.statistics is None:
+        norm.statistics = norm.moments(args[0])
 
 
 def input_of(norm: InstanceNorm, run: Callable[[T], object], argument: T) -> Tensor:
-    """What comes to ``norm`` in ``run(argument)``, which goes no further."""
+    """Return the input of ``norm`` in ``run(argument)``, which goes no further."""
 
     def stop(_: object, args: tuple[Tensor]) -> None:
         raise _Reached(args[0])
@@ -58,8 +69,13 @@ def input_of(norm: InstanceNorm, run: Callable[[T], object], argument: T) -> Ten
     raise ValueError("the layer is no part of what ran")
 
 
+class _Reached(Exception):
+    def __init__(self, x_bchw: Tensor) -> None:
+        self.x_bchw = x_bchw
+
+
 def merge(parts: Iterable[tuple[int, Moments]]) -> Moments:
-    """Mean and variance of the whole from those of its parts, each with its count of values.
+    """Return mean and variance of the whole from those of its parts, each with its count of values.
 
     T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances", 1979.
@@ -74,41 +90,23 @@ def merge(parts: Iterable[tuple[int, Moments]]) -> Moments:
     return mean.float(), var.float()
 
 
-class _Reached(Exception):
-    def __init__(self, x_bchw: Tensor) -> None:
-        self.x_bchw = x_bchw
-
-
-def _keep(norm: Any, args: tuple[Tensor], _: Tensor) -> None:
-    if norm.statistics is None:
-        norm.statistics = norm.moments(args[0])
-
-
-# Positions of the deepest map that are read around a tile. The encoder sees 7 pixels to each side,
-# the decoder 7 to 13, by its upsampling: 4 positions are 16 pixels.
-_HALO = 4
-
-Rectangle = tuple[slice, slice]
-"""Rows, columns."""
-
-
 @dataclass(frozen=True)
 class Tile:
-    """A part of the deepest map: what is read and, inside it, what is kept."""
+    """A part of the deepest map: the rectangle that is read and, inside it, the one that is kept."""
 
     read: Rectangle
     keep: Rectangle
 
     def around(self, whole: Tensor, scale: int) -> Tensor:
-        """What is read of a map ``scale`` times as large as the deepest."""
+        """Return the part to read of a map ``scale`` times as large as the deepest."""
         return _crop(whole, self.read, scale)
 
     def within(self, whole: Tensor, scale: int) -> Tensor:
-        """What is kept of it."""
+        """Return the part to keep of a map ``scale`` times as large as the deepest."""
         return _crop(whole, self.keep, scale)
 
     def inner(self, part: Tensor) -> Tensor:
-        """What is kept of a map that was computed from what was read."""
+        """Return the part to keep of a map that was computed from what was read."""
         rows, columns = (
             slice(keep.start - read.start, keep.stop - read.start)
             for keep, read in zip(self.keep, self.read, strict=True)
@@ -116,28 +114,35 @@ class Tile:
         return _crop(part, (rows, columns), self.scale(part))
 
     def scale(self, part: Tensor) -> int:
-        """How many times larger than the deepest map the one is that ``part`` is of."""
+        """Return how many times larger than the deepest map the one is that ``part`` was cut from."""
         rows, _ = self.read
         return int(part.shape[2]) // int(rows.stop - rows.start)
 
 
 def cut(height: int, width: int, side: int) -> list[Tile]:
-    """Tiles of at most ``side`` positions, all about equal, that cover a map of this size once."""
+    """Return tiles of at most ``side`` positions, about equal, that cover a map of this size once."""
+
+    def spans(length: int) -> list[tuple[slice, slice]]:  # read and keep, one after another
+        count = math.ceil(length / side)
+        edges = [round(length * i / count) for i in range(count + 1)]
+        return [
+            (slice(max(0, start - _HALO), min(length, stop + _HALO)), slice(start, stop))
+            for start, stop in pairwise(edges)
+        ]
+
     return [
         Tile((row_read, column_read), (row_keep, column_keep))
-        for (row_read, row_keep), (column_read, column_keep) in product(
-            _spans(height, side), _spans(width, side)
-        )
+        for (row_read, row_keep), (column_read, column_keep) in product(spans(height), spans(width))
     ]
 
 
 def stylize_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
-    """What ``model`` makes of pictures, but for rounding.
+    """Stylize images tile by tile: the result of ``model`` but for rounding.
 
     Args:
-        model: a twin, for these pictures alone: layers that had no statistics have theirs afterwards.
+        model: a copy for these images alone: layers without statistics get theirs.
         x_bchw: (B, 3, H, W) in [0, 1], both sides multiples of the stride.
-        side: of a tile, in pixels.
+        side: side of a tile in pixels.
 
     Returns:
         (B, 3, H, W).
@@ -168,7 +173,7 @@ def _measure(part: nn.Module, run: Callable[[Tile], Tensor], tiles: list[Tile]) 
 
 
 def _join(run: Callable[[Tile], Tensor], tiles: list[Tile]) -> Tensor:
-    """The whole map from its parts."""
+    """Return the whole map from its parts."""
     bottom, right = (span.stop for span in tiles[-1].keep)
     whole = torch.empty(0)
     for tile in tiles:
@@ -184,13 +189,3 @@ def _join(run: Callable[[Tile], Tensor], tiles: list[Tile]) -> Tensor:
 def _crop(x_bchw: Tensor, rectangle: Rectangle, scale: int) -> Tensor:
     rows, columns = (slice(span.start * scale, span.stop * scale) for span in rectangle)
     return x_bchw[:, :, rows, columns]
-
-
-def _spans(length: int, side: int) -> list[tuple[slice, slice]]:
-    """What is read and what is kept, one after another."""
-    count = math.ceil(length / side)
-    edges = [round(length * i / count) for i in range(count + 1)]
-    return [
-        (slice(max(0, start - _HALO), min(length, stop + _HALO)), slice(start, stop))
-        for start, stop in pairwise(edges)
-    ]

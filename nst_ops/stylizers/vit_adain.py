@@ -23,14 +23,14 @@ from nst_ops.stylizers.device import (
 from nst_ops.stylizers.style_images import Style
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
-# measured 3.8 to 5.0 (resize) and 1.0 (transposed, painting with its last layer) at 1024 x 1024.
+# measured 3.8 to 5.0 (resize) and 1.0 (transposed, colors from its last layer) at 1024 x 1024.
 _LIVE_MAPS = {"resize": (5, -2), "transposed": (4, -1)}
 
 
 class VitAdainStylizer:
     """Stylizer of the style that comes with each frame.
 
-    Frames and style pictures go through at their own sizes, padded by reflection to the
+    Frames and style images go through at their own sizes, padded by reflection to the
     network's stride.
 
     Args:
@@ -54,8 +54,8 @@ class VitAdainStylizer:
         """See ``Stylizer``.
 
         Raises:
-            ValueError: another number of styles than frames.
-            MemoryError: as of ``Stylizer``.
+            ValueError: there are not as many styles as frames.
+            MemoryError: see ``Stylizer``.
         """
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
@@ -80,8 +80,8 @@ class VitAdainStylizer:
         if style not in self._statistics:
             height, width, _ = style.pixels_hwc.shape
             frames_that_fit(height, width, self._bytes_per_frame(height, width), self.device)
-            picture = to_network(style.pixels_hwc[None], self.device, self.dtype)
-            self._statistics[style] = self.model.style_statistics(pad(picture, self.model.stride))
+            x_bchw = to_network(style.pixels_hwc[None], self.device, self.dtype)
+            self._statistics[style] = self.model.style_statistics(pad(x_bchw, self.model.stride))
         return self._statistics[style]
 
     def _bytes_per_frame(self, height: int, width: int) -> int:

@@ -90,7 +90,7 @@ def test_nothing_is_found_again_across_a_cut(clips: dict[str, Clip]) -> None:
     assert all(other.cuts == [] for name, other in clips.items() if name != "cut")
 
 
-def test_noise_has_the_deviation_it_says_and_the_exposure_only_scales(clips: dict[str, Clip]) -> None:
+def test_noise_and_exposure_are_as_configured(clips: dict[str, Clip]) -> None:
     noisy = clips["noise"].frames_thwc.astype(np.float64)
     assert noisy.std(axis=0, ddof=1).mean() == pytest.approx(4.0, rel=0.05)
     plain, exposed = (clips[name].frames_thwc[9].astype(np.float64) for name in ("pan", "exposure"))
@@ -98,12 +98,12 @@ def test_noise_has_the_deviation_it_says_and_the_exposure_only_scales(clips: dic
     np.testing.assert_allclose(exposed, plain * gain, atol=1.01)
 
 
-def test_a_clip_can_be_made_from_any_picture() -> None:
-    picture = np.asarray(natural_image("coffee", 50, 70))
-    pan = make_clips(picture, SIZE, num_frames=4)[0]
+def test_a_clip_can_be_made_from_any_image() -> None:
+    image = np.asarray(natural_image("coffee", 50, 70))
+    pan = make_clips(image, SIZE, num_frames=4)[0]
     assert pan.frames_thwc.shape == (4, 64, 96, 3)
     middle = pan.frames_thwc[2].mean(axis=(0, 1))
-    np.testing.assert_allclose(middle, picture[20:50, 10:40].mean(axis=(0, 1)), atol=15)
+    np.testing.assert_allclose(middle, image[20:50, 10:40].mean(axis=(0, 1)), atol=15)
 
 
 def test_the_texture_has_detail_of_all_sizes() -> None:

@@ -1,7 +1,7 @@
 """Checkpoints: our own, the layouts people bring, and what must be refused.
 
 The reference networks below are written from the published layouts, apart from ours, so
-that a mistake in the import shows as a difference in the pictures.
+that a mistake in the import shows as a difference in the images.
 """
 
 import json
@@ -302,8 +302,8 @@ class SeedNet(nn.Module):
             (f.mean((2, 3), keepdim=True), (f.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt())
             for f in (c, s)
         )
-        painted = self.decoder((c - cm) / cs * ss + sm)
-        return painted * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) + self.imagenet_mean
+        stylized = self.decoder((c - cm) / cs * ss + sm)
+        return stylized * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) + self.imagenet_mean
 
 
 SEEDS = {
@@ -338,10 +338,10 @@ def test_seed_layout(seed, names, tmp_path):
         names.get("loss_vgg.", "loss_vgg.").split(".")[0]
     }
     assert not any("decoder" in key or "net_g" in key or "blocks" in key for key in loaded.dropped)
-    photos, styles = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32).square()
+    content, styles = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32).square()
     with torch.no_grad():
-        expected = net(photos, styles)
-        torch.testing.assert_close(loaded.model(photos, styles), expected, atol=1e-4, rtol=1e-3)
+        expected = net(content, styles)
+        torch.testing.assert_close(loaded.model(content, styles), expected, atol=1e-4, rtol=1e-3)
     assert expected.std() > 0.05
 
 
@@ -354,9 +354,9 @@ def test_running_statistics_of_the_seeds_norms_are_ignored(tmp_path):
     torch.save(state, tmp_path / "seed.pth")
     loaded = load_checkpoint(tmp_path / "seed.pth")
     assert {"decoder.1.running_mean", "decoder.1.running_var"} <= set(loaded.dropped)
-    photos, styles = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    content, styles = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.model(photos, styles), net(photos, styles), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(loaded.model(content, styles), net(content, styles), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -397,9 +397,9 @@ def test_vit_adain_round_trip(tmp_path):
     loaded = load_checkpoint(path)
     assert (loaded.layout, loaded.facts, loaded.dropped) == ("nst-ops", {"steps": 3}, ())
     assert loaded.model.config == net.config
-    photos, styles = torch.rand(1, 3, 48, 32), torch.rand(1, 3, 32, 32)
+    content, styles = torch.rand(1, 3, 48, 32), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.model(photos, styles), net(photos, styles), atol=5e-3, rtol=5e-3)
+        torch.testing.assert_close(loaded.model(content, styles), net(content, styles), atol=5e-3, rtol=5e-3)
     assert isinstance(loaded.expect(ViTAdaIN), ViTAdaIN)
     with pytest.raises(CheckpointError, match=r"own\.safetensors: holds a vit_adain network, not johnson"):
         loaded.expect(JohnsonNet)

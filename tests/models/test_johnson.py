@@ -62,14 +62,14 @@ def test_instance_norm_keeps_layout_and_half_precision_statistics():
 
 
 def test_layer_norm_keeps_what_instance_norm_erases():
-    """Two flat pictures of different colors: alike to instance norm, apart to layer norm."""
+    """Two flat images of different colors: alike to instance norm, apart to layer norm."""
     flat = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None].expand(2, 3, 32, 32)
     apart = {}
     for norm in ("instance", "layer"):
         torch.manual_seed(0)
         with torch.no_grad():
-            painted = JohnsonNet(width=4, num_blocks=1, norm=norm)(flat)
-        apart[norm] = (painted[0] - painted[1]).abs().max()
+            stylized = JohnsonNet(width=4, num_blocks=1, norm=norm)(flat)
+        apart[norm] = (stylized[0] - stylized[1]).abs().max()
     assert apart["instance"] < 1e-4
     assert apart["layer"] > 1e-2
 

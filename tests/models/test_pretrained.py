@@ -14,7 +14,7 @@ import nst_ops.models
 from nst_ops.models.checkpoint import Checkpoint, load_checkpoint
 
 PRETRAINED = Path(nst_ops.models.__file__).parent / "pretrained"
-PALETTES = {  # mean red, green and blue of the paintings
+PALETTES = {  # mean red, green and blue of the style_images
     "starry_night": (0.30, 0.36, 0.43),
     "great_wave": (0.75, 0.76, 0.71),
     "kandinsky": (0.53, 0.48, 0.38),
@@ -34,9 +34,9 @@ def checkpoint(style: str) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def stylize(checkpoint: Checkpoint) -> Callable[[Tensor], Tensor]:
-    def run(picture: Tensor) -> Tensor:
+    def run(image: Tensor) -> Tensor:
         with torch.inference_mode():
-            return checkpoint.model(picture)
+            return checkpoint.model(image)
 
     return run
 
@@ -45,8 +45,8 @@ def flat(level: float) -> Tensor:
     return torch.full((1, 3, 128, 128), level)
 
 
-def photo(seed: int = 0, side: int = 160) -> Tensor:
-    """Soft shapes, edges and grain: what a photograph has, without being one."""
+def content(seed: int = 0, side: int = 160) -> Tensor:
+    """Soft shapes, edges and grain: what a content image has, without being one."""
     rng = np.random.default_rng(seed)
     smooth, hard = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
     pixels = np.zeros((side, side, 3))
@@ -68,7 +68,7 @@ def test_it_is_small_and_says_where_it_comes_from(style, checkpoint):
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_a_flat_picture_stays_clean(stylize, level):
+def test_a_flat_image_stays_clean(stylize, level):
     """Instance normalization takes its one color away, so one even color comes out: no seam, no NaN."""
     out = stylize(flat(level))
     assert out.isfinite().all()
@@ -77,7 +77,7 @@ def test_a_flat_picture_stays_clean(stylize, level):
 
 
 @pytest.mark.parametrize("level", [0.02, 0.5, 0.98])
-def test_the_least_grain_is_painted(stylize, level):
+def test_the_least_grain_is_stylized(stylize, level):
     grain = torch.randint(-1, 2, (1, 3, 128, 128), generator=torch.Generator().manual_seed(0)) / 255
     out = stylize(flat(level) + grain)
     assert out.isfinite().all()
@@ -85,26 +85,26 @@ def test_the_least_grain_is_painted(stylize, level):
 
 
 def test_finite_and_in_range(stylize):
-    out = stylize(photo())
+    out = stylize(content())
     assert out.isfinite().all()
     assert (out >= 0).all()
     assert (out <= 1).all()
     assert out.std() > 0.08
 
 
-def test_it_has_the_colors_of_its_painting(style, stylize):
-    """Nearer to its own painting than to any other that ships."""
-    color = torch.cat([stylize(photo(seed)) for seed in range(3)]).mean(dim=(0, 2, 3))
+def test_it_has_the_colors_of_its_style_image(style, stylize):
+    """Nearer to its own style_image than to any other that ships."""
+    color = torch.cat([stylize(content(seed)) for seed in range(3)]).mean(dim=(0, 2, 3))
     distances = {name: (color - torch.tensor(mean)).norm() for name, mean in PALETTES.items()}
     assert min(distances, key=distances.__getitem__) == style
 
 
 def test_content_decides_where_the_strokes_go(stylize):
-    """Light stays light, by and large: the picture is repainted, not papered over."""
-    pictures = torch.cat([photo(seed) for seed in range(4)])
+    """Light stays light, by and large: the image is repainted, not papered over."""
+    images = torch.cat([content(seed) for seed in range(4)])
     before, after = (
         torch.nn.functional.avg_pool2d(x.mean(dim=1, keepdim=True), 8).flatten(1)
-        for x in (pictures, stylize(pictures))
+        for x in (images, stylize(images))
     )
     similar = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(before, after, strict=True)]
     assert sum(similar) / len(similar) > 0.35
@@ -129,7 +129,7 @@ def weave(out: Tensor, period: int) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("period", [2, 4])
 def test_no_checkerboard(stylize, period):
     """Upsampling leaves nothing at its own frequencies that eight bits could show."""
-    for amplitude, _ in weave(stylize(photo(4, 256)), period):
+    for amplitude, _ in weave(stylize(content(4, 256)), period):
         assert amplitude < 1
 
 
@@ -137,7 +137,7 @@ def test_no_checkerboard(stylize, period):
 @pytest.mark.parametrize("style", ["starry_night"], indirect=True)
 def test_no_checkerboard_stands_out_of_the_spectrum(stylize, period):
     """Stricter, for the style that everything is tried with."""
-    for _, prominence in weave(stylize(photo(4, 256)), period):
+    for _, prominence in weave(stylize(content(4, 256)), period):
         assert prominence < 6
 
 
@@ -147,22 +147,22 @@ def anime() -> Checkpoint:
 
 
 def face(side: int = 128) -> Tensor:
-    """A free photograph of a face, aligned as those of CelebA: (1, 3, side, side)."""
+    """A free content image of a face, aligned as those of CelebA: (1, 3, side, side)."""
     data = pytest.importorskip("skimage.data")
-    picture = Image.fromarray(data.astronaut()).crop((125, 0, 325, 200))
-    resized = np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+    image = Image.fromarray(data.astronaut()).crop((125, 0, 325, 200))
+    resized = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
     return torch.from_numpy(resized.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def luma(picture: Tensor) -> Tensor:
-    return (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+def luma(image: Tensor) -> Tensor:
+    return (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def test_every_shipped_network_is_tested_here():
     assert {path.stem for path in PRETRAINED.glob("*.safetensors")} == {*PALETTES, "anime_faces"}
 
 
-def test_the_anime_network_is_small_and_says_what_it_learned_from(anime):
+def test_the_anime_network_is_small_and_states_its_data(anime):
     assert (PRETRAINED / "anime_faces.safetensors").stat().st_size < 8_000_000
     assert (PRETRAINED / "anime_faces.md").is_file()
     assert "CelebA" in anime.facts["data"]

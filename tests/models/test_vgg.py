@@ -15,7 +15,8 @@ from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
 def networks() -> dict[str, torch.nn.Module]:
     """Feature stacks of torchvision with random weights."""
     torch.manual_seed(0)
-    return {name: torchvision.models.get_model(name).features.eval() for name in ("vgg16", "vgg19")}
+    make, layouts = torchvision.models.vgg.make_layers, torchvision.models.vgg.cfgs
+    return {"vgg16": make(layouts["D"]).eval(), "vgg19": make(layouts["E"]).eval()}
 
 
 def write_weights(path: Path, features: torch.nn.Module, below: int = 99) -> Path:
@@ -73,7 +74,7 @@ def test_reflecting_padding_differs_at_the_border_only(networks, tmp_path):
     assert (zeros[:, :, 0] - reflect[:, :, 0]).abs().max() > 1e-2
 
 
-def test_gradient_reaches_the_picture(networks, tmp_path):
+def test_gradient_reaches_the_image(networks, tmp_path):
     vgg = VGGFeatures("vgg16", ["relu1_2"], write_weights(tmp_path / "w.pth", networks["vgg16"]))
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
     vgg(x)["relu1_2"].sum().backward()

@@ -45,7 +45,7 @@ def network(**options: Any) -> ViTAdaIN:
     return ViTAdaIN(**TINY | options).eval()
 
 
-def pictures(*shape: int, seed: int = 0) -> Tensor:
+def images(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -64,27 +64,27 @@ def test_adain_against_float64() -> None:
 
 
 def test_features_get_the_statistics_of_the_style() -> None:
-    content, style = 4 * pictures(2, 6, 12, 10) - 3, pictures(1, 6, 9, 9, seed=1).square()
+    content, style = 4 * images(2, 6, 12, 10) - 3, images(1, 6, 9, 9, seed=1).square()
     mean, std = channel_statistics(adain(content, *channel_statistics(style)))
     torch.testing.assert_close(mean, channel_statistics(style)[0].expand(2, -1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(std, channel_statistics(style)[1].expand(2, -1), atol=1e-5, rtol=1e-3)
 
 
 def test_half_precision_keeps_statistics_that_leave_its_range() -> None:
-    content = (300 * pictures(1, 3, 64, 64)).half()
+    content = (300 * images(1, 3, 64, 64)).half()
     out = adain(content, torch.zeros(1, 3), torch.ones(1, 3))
     assert out.dtype == torch.float16
     assert (out.float().std(dim=(2, 3)) - 1).abs().max() < 1e-2
 
 
-def test_what_is_decoded_has_the_statistics_of_the_style_at_every_level() -> None:
+def test_every_decoded_level_has_the_statistics_of_the_style() -> None:
     net = network(levels=[0, 2], stem=4)
-    photos, style = pictures(2, 3, 32, 48), pictures(1, 3, 64, 32, seed=1).square()
+    content, style = images(2, 3, 32, 48), images(1, 3, 64, 32, seed=1).square()
     seen: list[list[Tensor]] = []
     net.decoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     with torch.no_grad():
-        net(photos, style)
-        levels = zip(net.encode(photos), seen[0], net.style_statistics(style), strict=True)
+        net(content, style)
+        levels = zip(net.encode(content), seen[0], net.style_statistics(style), strict=True)
         for content, decoded, (mean, std) in levels:
             got_mean, got_std = channel_statistics(decoded)
             torch.testing.assert_close(got_mean, mean.expand_as(got_mean), atol=1e-4, rtol=1e-3)
@@ -98,36 +98,36 @@ def test_any_size_and_alpha(recipe: str) -> None:
     """Two sizes that are not the position embedding's, and styles of a third."""
     net = network(**RECIPES[recipe])
     for height, width in ((2, 5), (3, 4)):
-        photos = pictures(2, 3, height * net.stride, width * net.stride)
-        styles = pictures(2, 3, 3 * net.stride, 2 * net.stride, seed=1).square()
+        content = images(2, 3, height * net.stride, width * net.stride)
+        styles = images(2, 3, 3 * net.stride, 2 * net.stride, seed=1).square()
         with torch.no_grad():
-            painted = net(photos, styles)
-            reconstructed = net.decode(net.encode(photos))
-            assert torch.equal(net(photos, styles, alpha=0.0), reconstructed)
-        assert painted.shape == photos.shape
-        assert painted.min() >= 0
-        assert painted.max() <= 1
-        assert (painted - reconstructed).abs().max() > 1e-3
+            stylized = net(content, styles)
+            reconstructed = net.decode(net.encode(content))
+            assert torch.equal(net(content, styles, alpha=0.0), reconstructed)
+        assert stylized.shape == content.shape
+        assert stylized.min() >= 0
+        assert stylized.max() <= 1
+        assert (stylized - reconstructed).abs().max() > 1e-3
     assert ViTAdaIN(**net.config).state_dict().keys() == net.state_dict().keys()
 
 
-def test_a_style_for_each_picture_equals_one_by_one() -> None:
+def test_a_style_for_each_image_equals_one_by_one() -> None:
     net = network(levels=[0, 2], stem=4)
-    photos, styles = (
-        pictures(3, 3, 32, 32),
-        pictures(3, 3, 48, 32, seed=1) ** torch.arange(1, 4).view(3, 1, 1, 1),
+    content, styles = (
+        images(3, 3, 32, 32),
+        images(3, 3, 48, 32, seed=1) ** torch.arange(1, 4).view(3, 1, 1, 1),
     )
     with torch.no_grad():
-        alone = torch.cat([net(photos[i : i + 1], styles[i : i + 1]) for i in range(3)])
-        torch.testing.assert_close(net(photos, styles), alone, atol=1e-5, rtol=1e-4)
+        alone = torch.cat([net(content[i : i + 1], styles[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(net(content, styles), alone, atol=1e-5, rtol=1e-4)
 
 
 def test_interpolation_is_the_weighted_sum_of_the_features() -> None:
     net = network(levels=[0, 2])
     weights = [0.5, 0.2, 0.3]
     with torch.no_grad():
-        content = net.encode(pictures(1, 3, 32, 32))
-        statistics = net.style_statistics(pictures(3, 3, 48, 32, seed=1))
+        content = net.encode(images(1, 3, 32, 32))
+        statistics = net.style_statistics(images(3, 3, 48, 32, seed=1))
         between = interpolate_styles(statistics, weights)
         for features, (means, stds), (mean, std) in zip(content, statistics, between, strict=True):
             each = [
@@ -142,15 +142,15 @@ def test_interpolation_is_the_weighted_sum_of_the_features() -> None:
 
 def test_the_seed_recipe() -> None:
     net = ViTAdaIN(**SEED).eval()
-    photo = pictures(1, 3, 224, 224)
+    content = images(1, 3, 224, 224)
     with torch.no_grad():
-        features = net.encode(photo)
+        features = net.encode(content)
         mean, std = (torch.tensor(value)[:, None, None] for value in (IMAGENET_MEAN, IMAGENET_STD))
-        tokens = net.encoder.network.forward_features((photo - mean) / std)[:, 1:]
+        tokens = net.encoder.network.forward_features((content - mean) / std)[:, 1:]
         expected = tokens.transpose(1, 2).reshape(1, 768, 14, 14)
         assert [level.shape for level in features] == [(1, 768, 14, 14)]
         torch.testing.assert_close(features[0], expected, atol=1e-4, rtol=1e-4)
-        assert net(photo, pictures(1, 3, 224, 224, seed=1)).shape == photo.shape
+        assert net(content, images(1, 3, 224, 224, seed=1)).shape == content.shape
     kinds = [type(layer) for layer in net.decoder]
     assert kinds.count(nn.ConvTranspose2d) == 4
     assert kinds.count(nn.InstanceNorm2d) == 3
@@ -174,9 +174,9 @@ def test_range_of_colors(recipe: str, lowest: list[float], highest: list[float] 
     for push, ends in ((-100.0, lowest), (100.0, highest)):
         nn.init.constant_(last_layer(net).bias, push)
         with torch.no_grad():
-            painted = net(pictures(1, 3, 32, 32), pictures(1, 3, 32, 32, seed=1))
+            stylized = net(images(1, 3, 32, 32), images(1, 3, 32, 32, seed=1))
         torch.testing.assert_close(
-            painted, torch.tensor(ends)[:, None, None].expand_as(painted), atol=1e-5, rtol=1e-5
+            stylized, torch.tensor(ends)[:, None, None].expand_as(stylized), atol=1e-5, rtol=1e-5
         )
 
 
@@ -185,11 +185,11 @@ def test_normalization_is_the_encoders_own_or_imagenets() -> None:
     assert network(normalization="imagenet").encoder.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
 
 
-def test_a_frozen_encoder_gets_no_gradient_and_everything_else_does() -> None:
+def test_only_a_frozen_encoder_gets_no_gradient() -> None:
     for frozen in (True, False):
         net = network(frozen=frozen, levels=[0, 1], stem=4).train()
         assert net.encoder.training is not frozen
-        net(pictures(2, 3, 32, 32), pictures(2, 3, 32, 32, seed=1)).square().mean().backward()
+        net(images(2, 3, 32, 32), images(2, 3, 32, 32, seed=1)).square().mean().backward()
         for name, parameter in net.named_parameters():
             assert (parameter.grad is None) == (frozen and name.startswith("encoder.")), name
 
@@ -211,14 +211,14 @@ def test_encoder_weights_from_a_local_file(suffix: str, tmp_path: Path) -> None:
     save_file(classifier.state_dict(), path) if suffix == ".safetensors" else torch.save(
         {"state_dict": {f"module.{key}": value for key, value in classifier.state_dict().items()}}, path
     )
-    picture = pictures(1, 3, 64, 64)
-    expected = classifier.forward_features(picture * 2 - 1)[:, 1:].transpose(1, 2).reshape(1, 24, 4, 4)
+    image = images(1, 3, 64, 64)
+    expected = classifier.forward_features(image * 2 - 1)[:, 1:].transpose(1, 2).reshape(1, 24, 4, 4)
     same = network(image_size=64, encoder_weights=path)
-    torch.testing.assert_close(same.encode(picture)[0], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(same.encode(image)[0], expected, atol=1e-5, rtol=1e-4)
     smaller = network(encoder_weights=path)
     assert smaller.encoder.network.pos_embed.shape == (1, 5, 24)
     # down and up again loses a little of the embedding; other weights would give unrelated features
-    both = torch.stack([smaller.encode(picture)[0].flatten(), expected.flatten()])
+    both = torch.stack([smaller.encode(image)[0].flatten(), expected.flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.95
     assert "encoder_weights" not in same.config
 

@@ -114,7 +114,7 @@ def test_what_does_not_go_together_is_refused_before_any_work(
     identity, johnson, gatys = ({"kind": kind} for kind in ("identity", "johnson", "gatys"))
     for sections, words in (
         ({"style": {"images": None}}, r"takes its style from pictures: give --style\.images"),
-        ({}, r"holds 3 pictures, and style\.mode is one"),
+        ({}, r"holds 3 images, and style\.mode is one"),
         ({"model": identity}, r"identity takes no style\.images"),
         ({"model": johnson}, r"johnson takes no style\.images"),
         ({"model": johnson, "style": each | {"images": None}}, r"johnson takes no style\.mode"),

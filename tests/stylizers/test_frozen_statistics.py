@@ -59,7 +59,7 @@ def test_in_tiles_the_same_is_measured() -> None:
         torch.testing.assert_close(moments, same, atol=1e-5, rtol=1e-4)
 
 
-def test_a_frozen_stylizer_shares_the_weights_and_leaves_the_first_as_it_was() -> None:
+def test_a_frozen_stylizer_shares_weights_and_changes_nothing() -> None:
     stylizer = JohnsonStylizer(network(), "cpu")
     before = stylizer(frame("rocket"))
     frozen = stylizer.frozen(stylizer.measure(frame("chelsea")))

@@ -1,4 +1,4 @@
-"""Gatys: both losses fall, pictures are judged alone, targets are computed once; it says what it lacks."""
+"""Gatys: both losses fall, images are judged alone, targets are computed once; it says what it lacks."""
 
 import logging
 from pathlib import Path
@@ -25,7 +25,8 @@ CONTENT, STYLES = {"relu2_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 1.0}
 def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first layers of VGG19, up to relu2_2, with random weights."""
     torch.manual_seed(0)
-    features = torchvision.models.vgg19().features[:10].state_dict()
+    vgg = torchvision.models.vgg
+    features = vgg.make_layers(vgg.cfgs["E"])[:10].state_dict()
     path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
     torch.save({f"features.{key}": value for key, value in features.items()}, path)
     return path
@@ -56,9 +57,9 @@ def stripes(period: int, side: int = 48) -> Style:
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_style_comes_and_content_stays(gatys: Any, vgg_file: Path, optimizer: str) -> None:
-    photos, style = np.stack([soft(0, 40, 48), soft(7, 40, 48)]), stripes(4)
+    content, style = np.stack([soft(0, 40, 48), soft(7, 40, 48)]), stripes(4)
     stylize = gatys(optimizer=optimizer, steps=50 if optimizer == "adam" else 30)
-    stylized = stylize(photos, [style, style])
+    stylized = stylize(content, [style, style])
     vgg = VGGFeatures("vgg19", STYLES, vgg_file, "reflect")
 
     def features(pixels_hwc: np.ndarray) -> dict[str, torch.Tensor]:
@@ -74,11 +75,11 @@ def test_style_comes_and_content_stays(gatys: Any, vgg_file: Path, optimizer: st
 
     for i in range(2):
         rows = stylize.last_losses[i]
-        assert rows[0]["gram"] == pytest.approx(style_error(photos[i]), rel=0.02)
-        assert style_error(stylized[i]) < 0.2 * style_error(photos[i])
+        assert rows[0]["gram"] == pytest.approx(style_error(content[i]), rel=0.02)
+        assert style_error(stylized[i]) < 0.2 * style_error(content[i])
         assert min(row["total"] for row in rows) == pytest.approx(rows[-1]["total"], rel=0.05)
-        # each is nearer to its own photograph than the other one with the same style
-        assert content_error(stylized[i], photos[i]) < 0.9 * content_error(stylized[1 - i], photos[i])
+        # each is nearer to its own content image than the other one with the same style
+        assert content_error(stylized[i], content[i]) < 0.9 * content_error(stylized[1 - i], content[i])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
@@ -91,7 +92,7 @@ def test_content_falls_from_noise(gatys: Any, optimizer: str) -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "levels"), [("adam", 1), ("adam", 2), ("lbfgs", 1)])
-def test_a_batch_is_its_pictures_one_by_one(gatys: Any, optimizer: str, levels: int) -> None:
+def test_a_batch_is_its_images_one_by_one(gatys: Any, optimizer: str, levels: int) -> None:
     frames, styles = np.stack([soft(0, 32, 40), soft(1, 32, 40)]), [stripes(4), stripes(9)]
     stylize = gatys(optimizer=optimizer, levels=levels, steps=8)
     together, losses = stylize(frames, styles), stylize.last_losses
@@ -120,8 +121,8 @@ def test_targets_are_computed_once(gatys: Any) -> None:
     stylize.vgg.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     frames, style = np.stack([soft(0, 32, 40), soft(1, 32, 40)]), stripes(4)
     stylize(frames, [style, style])
-    assert seen.count((1, 3, 48, 48)) == 1  # the painting
-    assert seen.count((2, 3, 32, 40)) == 1 + 5  # the photographs, then the steps
+    assert seen.count((1, 3, 48, 48)) == 1  # the style_image
+    assert seen.count((2, 3, 32, 40)) == 1 + 5  # the content images, then the steps
     stylize(frames, [style, style])
     assert seen.count((1, 3, 48, 48)) == 1
     stylize(frames[:1], [stripes(4)])  # alike, but another
@@ -139,7 +140,7 @@ def test_any_size_comes_back_as_it_was(gatys: Any, size: tuple[int, int], scales
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_pictures_stay_in_range_while_they_are_painted(gatys: Any, optimizer: str) -> None:
+def test_images_stay_in_range_while_they_are_stylized(gatys: Any, optimizer: str) -> None:
     """A cut at the end would hide pixels that ran away, whose losses are not those of what is written."""
     stylize = gatys(optimizer=optimizer, steps=15, learning_rate=0.5)
     ranges: list[float] = []
@@ -151,33 +152,35 @@ def test_pictures_stay_in_range_while_they_are_painted(gatys: Any, optimizer: st
     assert 0 <= min(ranges) < max(ranges) <= 1
 
 
-def test_noise_is_the_same_at_every_place_and_time_and_another_for_another_seed(gatys: Any) -> None:
-    photo, style = soft(0, 32, 40), stripes(4)
-    first = gatys(start="noise", seed=1)(photo[None], [style])
-    in_a_batch = gatys(start="noise", seed=1)(np.stack([soft(5, 32, 40), photo]), [style, style])
+def test_noise_depends_on_the_seed_alone(gatys: Any) -> None:
+    content, style = soft(0, 32, 40), stripes(4)
+    first = gatys(start="noise", seed=1)(content[None], [style])
+    in_a_batch = gatys(start="noise", seed=1)(np.stack([soft(5, 32, 40), content]), [style, style])
     assert np.abs(first[0].astype(int) - in_a_batch[1]).mean() < 0.5
-    assert np.array_equal(gatys(start="noise", seed=1)(photo[None], [style]), first)
-    assert not np.array_equal(gatys(start="noise", seed=2)(photo[None], [style]), first)
+    assert np.array_equal(gatys(start="noise", seed=1)(content[None], [style]), first)
+    assert not np.array_equal(gatys(start="noise", seed=2)(content[None], [style]), first)
 
 
 def test_coarse_levels_go_on_into_fine_ones(gatys: Any) -> None:
-    photo, style = soft(0, 64, 80)[None], stripes(4)
+    content, style = soft(0, 64, 80)[None], stripes(4)
     stylize = gatys(steps=20, levels=2)
     inputs: list[torch.Tensor] = []
     stylize.vgg.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
-    stylize(photo, [style])
+    stylize(content, [style])
     assert [row["step"] for row in stylize.last_losses[0]] == list(range(1, 41))
     coarse = [x_bchw for x_bchw in inputs if x_bchw.shape[2:] == (32, 40)]
     fine = [x_bchw for x_bchw in inputs if x_bchw.shape[2:] == (64, 80)]
-    photo_bchw, first, last = fine[0], fine[1], coarse[-1]  # the photograph is judged before the first step
+    content_bchw, first, last = (
+        fine[0],
+        fine[1],
+        coarse[-1],
+    )  # content features come before the first step
     enlarged = torch.nn.functional.interpolate(last, (64, 80), mode="bilinear")
     assert (first - enlarged).abs().max() < 0.02  # a last small step of Adam lies between
-    assert (first - photo_bchw).abs().mean() > 0.05
+    assert (first - content_bchw).abs().mean() > 0.05
 
 
-def test_the_time_it_takes_is_told_once_for_each_picture(
-    gatys: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_time_it_takes_is_told_once_for_each_image(gatys: Any, caplog: pytest.LogCaptureFixture) -> None:
     frames, style = np.stack([soft(0, 32, 40), soft(1, 32, 40)]), stripes(4)
     with caplog.at_level(logging.INFO, "nst_ops"):
         gatys(optimizer="lbfgs")(frames, [style, style])
@@ -186,7 +189,7 @@ def test_the_time_it_takes_is_told_once_for_each_picture(
     assert "minutes" in caplog.messages[0]
 
 
-def test_losses_that_are_no_numbers_fail_and_are_not_written_as_a_picture(gatys: Any) -> None:
+def test_losses_that_are_no_numbers_fail(gatys: Any) -> None:
     stylize = gatys()
     stylize.vgg.features[0].weight.data.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="learning_rate"):
@@ -213,7 +216,7 @@ def test_missing_weights_name_the_remedy(vgg_file: Path, monkeypatch: pytest.Mon
         GatysStylizer(GatysConfig(), "cpu")
 
 
-def test_half_precision_that_loses_gradients_is_refused_and_bf16_works(vgg_file: Path) -> None:
+def test_fp16_is_refused_and_bf16_works(vgg_file: Path) -> None:
     config = GatysConfig(
         weights=str(vgg_file), content={"taps": CONTENT}, gram={"taps": STYLES}, optimizer="adam", steps=15
     )
@@ -225,16 +228,16 @@ def test_half_precision_that_loses_gradients_is_refused_and_bf16_works(vgg_file:
     assert rows[-1]["gram"] < 0.7 * rows[0]["gram"]
 
 
-def test_the_curve_is_a_picture(gatys: Any, tmp_path: Path) -> None:
+def test_the_curve_is_an_image(gatys: Any, tmp_path: Path) -> None:
     stylize = gatys(steps=6)
     stylize(soft(0, 32, 40)[None], [stripes(4)])
     plot_losses(
         tmp_path / "curve.png", ["content", "gram", "variation"], stylize.last_losses[0], smooth=False
     )
-    with Image.open(tmp_path / "curve.png") as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+    with Image.open(tmp_path / "curve.png") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
 
 
 def test_a_weight_alone_keeps_the_taps_of_the_paper() -> None:

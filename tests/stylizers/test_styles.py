@@ -1,4 +1,4 @@
-"""Style pictures: found, named, checked early and read when they are needed; colors kept on demand."""
+"""Style images: found, named, checked early and read when they are needed; colors kept on demand."""
 
 import os
 import pickle
@@ -22,7 +22,7 @@ def config_of(images: Path | str, mode: str = "each", **more: object) -> StyleCo
     return StyleConfig(images=str(images), mode=mode, **more)
 
 
-def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_sorted_and_nothing_else(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "deep/er/c.webp", ".hidden.png", ".trash/d.png"):
         write_image(tmp_path / name)
     (tmp_path / "LICENCE.txt").write_text("free")
@@ -32,7 +32,7 @@ def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> 
     assert styles[0].pixels_hwc.dtype == np.uint8
 
 
-def test_one_picture_by_its_own_name_on_any_file_system(tmp_path: Path) -> None:
+def test_one_image_by_its_own_name_on_any_file_system(tmp_path: Path) -> None:
     write_image(tmp_path / "wave.png", 40, 40, seed=1)
     MemoryFileSystem().pipe("/styles/of mine/wave.png", (tmp_path / "wave.png").read_bytes())
     (local,) = read_styles(config_of(tmp_path / "wave.png", "one", side=40))
@@ -64,7 +64,7 @@ def test_names_that_meet_keep_their_extension(tmp_path: Path) -> None:
     assert StyleImages.open(config_of(tmp_path)).names == ("a.jpg", "a.png", "b")
     write_image(tmp_path / "a_b.png")
     write_image(tmp_path / "a" / "b.png")
-    with pytest.raises(ConfigError, match=r"two style pictures would be named 'a_b\.png': rename one"):
+    with pytest.raises(ConfigError, match=r"two style images would be named 'a_b\.png': rename one"):
         StyleImages.open(config_of(tmp_path))
 
 
@@ -79,11 +79,11 @@ def test_a_name_is_one_visible_part_of_a_path(relpath):
 
 
 def test_what_cannot_be_a_style_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no style pictures: give --style\.images"):
+    with pytest.raises(ConfigError, match=r"no style images: give --style\.images"):
         StyleImages.open(StyleConfig())
     with pytest.raises(ConfigError, match="nowhere' does not exist"):
         StyleImages.open(config_of(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="holds no pictures"):
+    with pytest.raises(ConfigError, match="holds no images"):
         StyleImages.open(config_of(tmp_path))
     with pytest.raises(ConfigError, match="nosuchscheme"):
         StyleImages.open(config_of("nosuchscheme://styles"))
@@ -98,21 +98,21 @@ def test_what_cannot_be_a_style_is_refused_with_its_name(tmp_path: Path) -> None
         StyleImages.open(config_of(tmp_path))
 
 
-def test_several_pictures_are_not_one_style(tmp_path: Path) -> None:
+def test_several_images_are_not_one_style(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         write_image(tmp_path / name)
-    with pytest.raises(ConfigError, match=r"holds 2 pictures.*--style\.mode each .* or random"):
+    with pytest.raises(ConfigError, match=r"holds 2 images.*--style\.mode each .* or random"):
         StyleImages.open(config_of(tmp_path, "one"))
     assert StyleImages.open(config_of(tmp_path / "a.png", "one")).names == ("a",)
 
 
-def test_a_fingerprint_stands_for_the_pictures_and_costs_no_reading_of_all(tmp_path: Path) -> None:
+def test_a_fingerprint_costs_no_reading_of_all_images(tmp_path: Path) -> None:
     for index in range(200):
         write_image(tmp_path / f"{index:03}.png", seed=index)
-    pictures = StyleImages.open(config_of(tmp_path))
-    assert pictures.fingerprint.startswith("200 pictures, ")
-    assert StyleImages.open(config_of(tmp_path, "random", seed=3)).fingerprint == pictures.fingerprint
-    assert len(pickle.dumps(pictures)) < 200 * 40  # names travel to the workers, pixels do not
+    images = StyleImages.open(config_of(tmp_path))
+    assert images.fingerprint.startswith("200 pictures, ")
+    assert StyleImages.open(config_of(tmp_path, "random", seed=3)).fingerprint == images.fingerprint
+    assert len(pickle.dumps(images)) < 200 * 40  # names travel to the workers, pixels do not
 
     (tmp_path / "001.png").write_bytes(b"damaged, and not among those that are looked at")
     changed = StyleImages.open(config_of(tmp_path))
@@ -122,7 +122,7 @@ def test_a_fingerprint_stands_for_the_pictures_and_costs_no_reading_of_all(tmp_p
     renamed = StyleImages.open(config_of(tmp_path))
     (tmp_path / "200.png").unlink()
     fewer = StyleImages.open(config_of(tmp_path))
-    assert len({each.fingerprint for each in (pictures, changed, renamed, fewer)}) == 4
+    assert len({each.fingerprint for each in (images, changed, renamed, fewer)}) == 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that are no text")

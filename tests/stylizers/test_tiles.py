@@ -26,7 +26,7 @@ def network(upsampling: str = "nearest", norm: str = "instance", skips: bool = F
     return model
 
 
-def picture(width: int, height: int) -> np.ndarray:
+def image(width: int, height: int) -> np.ndarray:
     return np.asarray(natural_image("chelsea", width, height))[None]
 
 
@@ -46,30 +46,30 @@ def test_tiles_cover_every_position_once(height: int, width: int, side: int) -> 
 
 
 @pytest.mark.parametrize(("upsampling", "norm", "skips"), NETWORKS)
-def test_tiles_give_the_picture_of_one_piece(upsampling: str, norm: str, skips: bool) -> None:
+def test_tiles_give_the_image_of_one_piece(upsampling: str, norm: str, skips: bool) -> None:
     model = network(upsampling, norm, skips)
-    x_bchw = torch.from_numpy(picture(180, 132)).permute(0, 3, 1, 2).float() / 255
+    x_bchw = torch.from_numpy(image(180, 132)).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         whole = model(x_bchw)
         tiled = stylize_in_tiles(model.shared_copy(), x_bchw, 40)
     assert (tiled - whole).abs().max() < 1e-5
-    assert whole.std() > 1e-3  # something is painted
+    assert whole.std() > 1e-3  # something is stylized
 
 
 def test_a_shipped_style_shows_no_seam_but_rounding() -> None:
     stylize = load_stylizer(ModelConfig(checkpoint="starry_night", device="cpu"))
-    frames = picture(300, 200)
+    frames = image(300, 200)
     tiled = JohnsonStylizer(stylize.model, "cpu", tile=64)(frames)
     difference = np.abs(tiled.astype(int) - stylize(frames))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
 
-def test_a_frame_that_does_not_fit_is_tiled_and_one_beyond_that_is_refused(
+def test_frames_beyond_memory_are_tiled_then_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stylizer = JohnsonStylizer(network(), "cpu")
-    frames = picture(1200, 1000)
+    frames = image(1200, 1000)
     one_map = 8 * 4 * (1200 + 24) * (1000 + 24)
     smallest_tile = 6 * 8 * 4 * (256 + 24) ** 2
     sides = []
@@ -88,7 +88,7 @@ def test_a_frame_that_does_not_fit_is_tiled_and_one_beyond_that_is_refused(
         stylizer(frames)
 
 
-def test_the_largest_tile_that_fits_is_taken_and_none_larger_than_asked_for(
+def test_the_largest_tile_that_fits_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = network()

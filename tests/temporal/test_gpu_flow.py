@@ -23,7 +23,7 @@ MOTIONS = {"pan slowly": PAN_SLOWLY, "pan fast": PAN_FAST, "zoom": ZOOM, "turn":
 
 
 def moved(name: str, motion: list[list[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two views of a photograph, the exact flow about their middle, and where it stays in view."""
+    """Two views of a content image, the exact flow about their middle, and where it stays in view."""
     around = np.asarray(natural_image(name, 2 * WIDTH, 2 * HEIGHT))
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
     points = np.stack([x - WIDTH / 2, y - HEIGHT / 2], -1)
@@ -61,7 +61,7 @@ def test_another_exposure_is_no_motion() -> None:
     assert median_error(LucasKanadeFlow("cpu"), "astronaut", "pan slowly", gain=0.85) < 0.3
 
 
-def test_lucas_kanade_sees_no_motion_in_a_flat_or_a_still_picture() -> None:
+def test_lucas_kanade_sees_no_motion_in_a_flat_or_a_still_image() -> None:
     estimate = LucasKanadeFlow("cpu")
     flat = np.full((40, 60, 3), 90, np.uint8)
     assert not estimate(flat, flat).any()
@@ -96,9 +96,7 @@ def random_weights(folder: Path, suffix: str = ".pth") -> str:
 
 
 @pytest.mark.parametrize("size", [(20, 30), (129, 137)])
-def test_raft_pads_what_its_network_does_not_take_and_crops_it_again(
-    size: tuple[int, int], tmp_path: Path
-) -> None:
+def test_raft_pads_small_frames_and_crops_the_flow(size: tuple[int, int], tmp_path: Path) -> None:
     height, width = size
     a, b = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     flow = RaftFlow(random_weights(tmp_path), "cpu")(a, b)
@@ -114,7 +112,7 @@ def test_raft_pads_what_its_network_does_not_take_and_crops_it_again(
     np.testing.assert_allclose(flow, expected, atol=1e-4)
 
 
-def test_raft_reads_both_kinds_of_files_and_refuses_others_with_the_keys(tmp_path: Path) -> None:
+def test_raft_reads_two_file_formats_and_refuses_others(tmp_path: Path) -> None:
     a, b, _, _ = moved("coffee", PAN_SLOWLY)
     a, b = a[:64, :64], b[:64, :64]
     flows = [RaftFlow(random_weights(tmp_path, each), "cpu")(a, b) for each in (".pth", ".safetensors")]

@@ -12,7 +12,7 @@ ASTRONAUT, COFFEE, CAT = (
 
 
 @pytest.mark.parametrize(("a", "b"), [(ASTRONAUT, COFFEE), (COFFEE, CAT), (CAT, ASTRONAUT)])
-def test_another_picture_is_another_scene(a, b):
+def test_another_image_is_another_scene(a, b):
     assert is_scene_cut(a, b)
     assert is_scene_cut(b, a)
 

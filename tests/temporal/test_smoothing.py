@@ -54,7 +54,7 @@ def test_none_leaves_every_frame_as_it_is(clip):
 
 
 @pytest.mark.parametrize("radius", [1, 2])
-def test_a_window_is_exact_wherever_the_film_is_cut(clip, radius):
+def test_a_window_is_exact_wherever_the_video_is_cut(clip, radius):
     source, stylized = clip
     whole = smooth(source, stylized, radius=radius)
     for cut in range(1, len(source)):
@@ -65,7 +65,7 @@ def test_a_window_is_exact_wherever_the_film_is_cut(clip, radius):
 
 
 @pytest.mark.parametrize("mode", ["gate", "ema"])
-def test_a_blend_is_exact_to_a_gray_level_wherever_the_film_is_cut(clip, mode):
+def test_a_blend_is_exact_to_a_gray_level_in_any_segment(clip, mode):
     source, stylized = clip
     settings = {"mode": mode, "weight": 0.3}
     lead = load_smoother(TemporalConfig.model_validate(settings), "cpu").lead
@@ -93,14 +93,14 @@ def test_the_warm_up_lets_the_worst_memory_fade(mode):
 
 @pytest.mark.parametrize("mode", ["ema", "window"])
 def test_flicker_goes_and_texture_stays(mode):
-    film = make_clips(size=(160, 96), num_frames=12)[0]
-    stylized = np.stack(flickering(film.frames_thwc))
-    finished = np.stack(smooth(film.frames_thwc, stylized, mode=mode))
-    errors = warping_errors({"single": stylized, "smooth": finished}, film.motion)
+    video = make_clips(size=(160, 96), num_frames=12)[0]
+    stylized = np.stack(flickering(video.frames_thwc))
+    finished = np.stack(smooth(video.frames_thwc, stylized, mode=mode))
+    errors = warping_errors({"single": stylized, "smooth": finished}, video.motion)
     assert errors["smooth"] < 0.75 * errors["single"]
     assert high_frequency_energy(finished) > 0.9 * high_frequency_energy(stylized)
-    softer = np.stack(smooth(film.frames_thwc, stylized, mode=mode, detail=0))
-    errors = warping_errors({"single": stylized, "smooth": softer}, film.motion)
+    softer = np.stack(smooth(video.frames_thwc, stylized, mode=mode, detail=0))
+    errors = warping_errors({"single": stylized, "smooth": softer}, video.motion)
     assert errors["smooth"] < 0.35 * errors["single"]
     assert high_frequency_energy(softer) < high_frequency_energy(finished)
 
@@ -109,9 +109,9 @@ def test_flicker_goes_and_texture_stays(mode):
 def test_nothing_is_mixed_across_a_scene_cut(mode):
     first = [np.asarray(natural_image("coffee", *SIZE))] * 4
     second = [np.asarray(natural_image("astronaut", *SIZE))] * 4
-    painted = flickering([*first, *second])
-    together = smooth([*first, *second], painted, mode=mode)
-    apart = smooth(first, painted[:4], mode=mode) + smooth(second, painted[4:], mode=mode)
+    stylized = flickering([*first, *second])
+    together = smooth([*first, *second], stylized, mode=mode)
+    apart = smooth(first, stylized[:4], mode=mode) + smooth(second, stylized[4:], mode=mode)
     np.testing.assert_array_equal(together, apart)
 
 
@@ -144,7 +144,7 @@ def test_a_thing_that_flies_past_leaves_no_ghost(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_still_film_stays_as_it_is(mode):
+def test_a_still_video_stays_as_it_is(mode):
     still = [np.asarray(natural_image("coffee", *SIZE))] * 5
     for frame in smooth(still, still, mode=mode):
         assert np.abs(frame.astype(int) - still[0]).max() <= 1

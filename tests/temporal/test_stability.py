@@ -197,19 +197,19 @@ def test_noise_gain_is_the_factor_of_a_stylizer_that_magnifies() -> None:
     assert noise_gain(lambda x: np.zeros_like(x), frames) == 0
 
 
-def test_shift_error_is_that_of_a_stylizer_that_knows_where_things_lie() -> None:
-    picture = draw_texture((160, 120))
-    assert shift_error(lambda x: x, picture) == 0
+def test_shift_error_of_a_stylizer_that_knows_places() -> None:
+    image = draw_texture((160, 120))
+    assert shift_error(lambda x: x, image) == 0
 
     def of_pixels(frames: np.ndarray) -> np.ndarray:
         return 255 - cv2.GaussianBlur(frames[0], (5, 5), 1)[None]
 
-    assert shift_error(of_pixels, picture) == 0  # the margin holds what the frame's edge does
+    assert shift_error(of_pixels, image) == 0  # the margin holds what the frame's edge does
 
     def of_places(frames: np.ndarray) -> np.ndarray:
         columns = np.arange(frames.shape[2]) % 2 * 10
         return np.broadcast_to(columns[None, None, :, None], frames.shape).astype(np.uint8)
 
-    assert shift_error(of_places, picture, [(1, 0)]) == pytest.approx(10)
-    assert shift_error(of_places, picture, [(2, 0)]) == 0
-    assert shift_error(of_places, picture, [(1, 0), (2, 0)]) == pytest.approx(10 / math.sqrt(2))
+    assert shift_error(of_places, image, [(1, 0)]) == pytest.approx(10)
+    assert shift_error(of_places, image, [(2, 0)]) == 0
+    assert shift_error(of_places, image, [(1, 0), (2, 0)]) == pytest.approx(10 / math.sqrt(2))

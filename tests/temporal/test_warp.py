@@ -38,7 +38,7 @@ def test_a_zoom_and_its_inverse_compose_to_standstill():
     assert np.abs(still).max() < 0.02
 
 
-def test_the_ground_that_a_thing_moves_over_is_occluded_and_nothing_else():
+def test_only_ground_that_a_thing_moves_over_is_occluded():
     # A block of 10 px moves 8 px to the right over ground that stands still.
     forward, backward = constant(0, 0), constant(0, 0)
     forward[15:25, 20:30] = [8, 0]
@@ -54,7 +54,7 @@ def test_what_leaves_the_frame_is_occluded():
     assert not hidden[:, :-5].any()
 
 
-def test_small_errors_of_estimated_flow_are_forgiven_and_large_ones_are_not():
+def test_only_large_errors_of_flow_are_occlusions():
     assert not occlusion(constant(0.3, 0), constant(0.2, 0)).any()
     assert occlusion(constant(1, 0), constant(1, 0)).all()
 
