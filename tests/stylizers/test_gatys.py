@@ -25,13 +25,7 @@ CONTENT, STYLES = {"relu2_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 1.0}
 def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first layers of VGG19, up to relu2_2, with random weights."""
     torch.manual_seed(0)
-    vgg = torchvision.models.vgg
-    layers = vgg.make_layers(vgg.cfgs["E"])[:10]
-    for layer in layers:  # as torchvision begins to train them: activations keep their size
-        if isinstance(layer, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            torch.nn.init.zeros_(layer.bias)
-    features = layers.state_dict()
+    features = torchvision.models.vgg19().features[:10].state_dict()
     path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
     torch.save({f"features.{key}": value for key, value in features.items()}, path)
     return path
