@@ -150,10 +150,10 @@ class GatysStylizer:
         """
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
-        height, width = (max(side, self._smallest) for side in frames_nhwc.shape[1:3])
-        scales = sum(scale**2 for scale in {1.0, *self.config.gram.scales})
-        num_bytes = round(_LIVE_MAPS * 64 * 4 * height * width * scales)
-        fits = frames_that_fit(*frames_nhwc.shape[1:3], num_bytes, self.device)
+        _, height, width, _ = frames_nhwc.shape
+        pixels = max(height, self._smallest) * max(width, self._smallest)
+        pixels *= sum(scale**2 for scale in {1.0, *self.config.gram.scales})
+        fits = frames_that_fit(height, width, round(_LIVE_MAPS * 64 * 4 * pixels), self.device)
         at_once = fits if self.config.optimizer == "adam" else 1
         self.last_losses = []
         starts = range(0, len(frames_nhwc), at_once)
