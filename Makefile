@@ -49,9 +49,10 @@ check: setup ## check style, types, and which package imports which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: setup ## write docs/configuration.md and the pictures of docs/architecture.md anew
+docs: setup ## write docs/configuration.md and docs/architecture.png anew
 	$(BIN)/python docs/generate_configuration.py
-	$(BIN)/python docs/architecture.py
+	$(BIN)/python docs/generate_configuration.py
+	$(BIN)/python docs/generate_architecture.py
 
 lock: setup ## pin the newest versions that fit pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \

@@ -1,11 +1,12 @@
-"""Draw docs/architecture.png: the packages, from the imports as they are, and the way of a file.
+"""Draw docs/architecture.png, the way of a file and the packages: `python docs/generate_architecture.py`.
 
-`make docs` runs it. Floors and arrows come from the source; only the words stand here.
+Floors come from the contract in pyproject.toml, arrows from the imports; only the words stand here.
 """
 
 from __future__ import annotations
 
 import itertools
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -58,7 +59,7 @@ def main() -> None:
 def imports() -> dict[str, set[str]]:
     """Return each package of nst_ops with the packages that it imports."""
     graph = grimp.build_graph("nst_ops")
-    packages = sorted(graph.find_children("nst_ops"))
+    packages = sorted(graph.find_children("nst_ops") - {"nst_ops.__main__"})
     short = {package: package.removeprefix("nst_ops.") for package in packages}
     return {
         short[importer]: {
@@ -72,19 +73,13 @@ def imports() -> dict[str, set[str]]:
 
 
 def floors(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Return the packages by floor, the lowest first: each stands one above the highest that it imports."""
-    floor: dict[str, int] = {}
-
-    def height(package: str) -> int:
-        if package not in floor:
-            floor[package] = 1 + max((height(below) for below in arrows[package]), default=-1)
-        return floor[package]
-
-    levels = [height(package) for package in arrows]
+    """Return the packages by floor, the lowest first, as the contract in pyproject.toml has them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     ordered: list[list[str]] = []
     places: dict[str, float] = {}
-    for level in range(max(levels) + 1):
-        packages = [package for package in PACKAGES if floor.get(package) == level]
+    for layer in reversed(layers):
+        packages = layer.split(" | ")
         # Above what they import, so that few arrows cross.
         packages.sort(key=lambda p: sum(places[below] for below in arrows[p]) / max(1, len(arrows[p])))
         places |= {package: (index + 0.5) / len(packages) for index, package in enumerate(packages)}
@@ -93,7 +88,7 @@ def floors(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 
 def essential(arrows: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """Return the arrows that no longer way stands for (the transitive reduction)."""
+    """Return the transitive reduction: every arrow for which no path of several arrows stands."""
 
     def reaches(start: str) -> set[str]:
         return arrows[start].union(*(reaches(below) for below in arrows[start]))
@@ -129,12 +124,16 @@ def draw_packages(axes: Axes) -> None:
         arrow = FancyArrowPatch(
             (x0 + shift, y0 - height / 2), (x1 - shift, y1 + height / 2),
             arrowstyle="-|>", mutation_scale=9, color=LINE, linewidth=1, zorder=1, shrinkA=0, shrinkB=0,
+            connectionstyle="arc3,rad=" + ("0.1" if y0 - y1 > step else "0"),
         )  # fmt: skip
         axes.add_patch(arrow)
     for package, (x, y) in places.items():
         box(axes, x, y, width, height, package, PACKAGES[package])
     axes.text(
-        0.1, -0.68, "An arrow means: imports. Arrows that a longer way stands for are left out.", fontsize=8
+        0.1,
+        -0.68,
+        "An arrow means: imports. Arrows for which a path of several stands are left out.",
+        fontsize=8,
     )
 
 
