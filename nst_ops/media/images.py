@@ -1,7 +1,7 @@
 """Images to uint8 arrays and back, with Pillow.
 
 In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, grayscale and
-palette pictures reduced to 8-bit RGB, transparency kept apart.
+palette images reduced to 8-bit RGB, transparency kept apart.
 Out: the format of the source, with its EXIF but for the orientation that is now applied.
 """
 
@@ -20,7 +20,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 _SRGB = ImageCms.createProfile("sRGB")
 _ORIENTATION = 0x0112
-# What describes the pixels of one TIFF would be wrong in any other file.
+# Tags that describe the pixels of one TIFF; they would be wrong in any other file.
 _PIXEL_TAGS = {
     *(_ORIENTATION, 254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289),
     *(292, 293, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 334, 338, 339, 340, 341, 342),
@@ -33,7 +33,7 @@ _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A picture ready for a stylizer, and what its output needs to look like it."""
+    """An image ready for a stylizer, and what its output needs to look like it."""
 
     rgb_hwc: UInt8Array
     """(H, W, 3) sRGB, upright, at the working size."""
@@ -46,7 +46,7 @@ class DecodedImage:
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether ``data`` is a GIF, WebP, PNG or AVIF with more than one frame."""
+    """Return whether ``data`` is a GIF, WebP, PNG or AVIF with more than one frame."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.format in _ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
@@ -118,10 +118,9 @@ def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
     # Pillow turns a TIFF itself, and its size on opening is the upright one.
     turned = exif.get(_ORIENTATION, 1) >= 5 and image.format != "TIFF"
     source_size = image.size[::-1] if turned else image.size
-    exif_block = _exif_block(exif)
     if max_side:
         image.draft(None, (max_side, max_side))  # a JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing
-    icc_profile = image.info.get("icc_profile")
+    exif_block, icc_profile = _exif_block(exif), image.info.get("icc_profile")
     rgb = _to_8_bit(ImageOps.exif_transpose(image))
     if icc_profile:
         rgb = _to_srgb(rgb, icc_profile)
@@ -129,15 +128,12 @@ def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
     if max_side and max(rgb.size) > max_side:
         rgb = rgb.resize(fit_size(rgb.size, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     array = np.asarray(rgb)
-    if rgb.mode == "RGBA":
-        return DecodedImage(
-            np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]), source_size, exif_block
-        )
-    return DecodedImage(array, None, source_size, exif_block)
+    alpha_hw = np.ascontiguousarray(array[..., 3]) if rgb.mode == "RGBA" else None
+    return DecodedImage(np.ascontiguousarray(array[..., :3]), alpha_hw, source_size, exif_block)
 
 
 def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
-    """(width, height) shrunk, never enlarged, to a longer side of ``max_side``."""
+    """Return a (width, height) shrunk, never enlarged, to a longer side of ``max_side``."""
     if not max_side or max(size) <= max_side:
         return size
     scale = max_side / max(size)
@@ -145,14 +141,14 @@ def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
 
 
 def _exif_block(exif: Image.Exif) -> bytes:
-    """EXIF without the orientation, which is applied, and without a TIFF's account of its own pixels."""
+    """Return the EXIF without the orientation, which is applied, and without tags of a TIFF's pixels."""
     block = Image.Exif()
     try:
         block.load(exif.tobytes())
         for tag in _PIXEL_TAGS & set(block):
             del block[tag]
         return block.tobytes() if len(block) else b""
-    except Exception:  # a broken block is not worth a lost picture
+    except Exception:  # a broken block is not worth a lost image
         return b""
 
 

@@ -29,7 +29,6 @@ from nst_ops.media.video.container import container_takes
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr past FFmpeg; errors reach us as exceptions
 
 _EFFORTS = ("ultrafast", "veryfast", "fast", "medium", "slow", "veryslow")
-_8_BIT_420 = {"yuv420p": "yuv420p"}
 _420 = {name: name for name in ("yuv420p", "yuv420p10le")}
 _ALL = {name: name for name in (*_420, "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le")}
 
@@ -44,7 +43,7 @@ class Encoder:
     default_crf: int
     pixel_formats: Mapping[str, str]
     """Keys: formats of ``VideoConfig`` that it takes; values: its own name for them."""
-    presets: tuple[str, ...]
+    presets: tuple[str, ...] = _EFFORTS
     """Its own names of the presets of ``VideoConfig``, from ultrafast to veryslow."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options in any case."""
@@ -79,64 +78,41 @@ def _x264_options() -> dict[str, str]:
 
 
 _HVC1 = "hvc1"  # or Apple's players do not open it
-_X264 = Encoder(
-    name="libx264",
-    codec="h264",
-    default_crf=18,
-    pixel_formats=_ALL,
-    presets=_EFFORTS,
-    options=_x264_options(),
-    num_threads=4,
-)
-_X265 = Encoder(
-    name="libx265",
-    codec="hevc",
-    default_crf=20,
-    pixel_formats=_ALL,
-    presets=_EFFORTS,
-    # Closed groups can be cut anywhere; the info would name the processor in the file.
-    options={"x265-params": "log-level=error:open-gop=0:info=0"},
-    num_threads=4,
-    mp4_tag=_HVC1,
-)
-_SVT_AV1 = Encoder(
-    name="libsvtav1",
-    codec="av1",
-    default_crf=24,
-    pixel_formats=_420,
-    presets=("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
-    options={"g": "250"},
-    bitrate_options={"svtav1-params": "lp=1"},
-    max_frame_rate=Fraction(240),
-    loses_aspect_in=("matroska",),
-)
-
-
-def _nvenc(codec: str, default_crf: int, pixel_formats: Mapping[str, str], **other: Any) -> Encoder:
-    return Encoder(
-        name=f"{codec}_nvenc",
-        codec=codec,
-        default_crf=default_crf,
-        pixel_formats=pixel_formats,
-        presets=("p1", "p2", "p3", "p4", "p6", "p7"),
-        options={"rc": "vbr", "b": "0"},
-        crf_key="cq",
-        **other,
-    )
-
-
-_NVENC_10_BIT = {**_8_BIT_420, "yuv420p10le": "p010le"}
-_NVENC_444 = {"yuv444p": "yuv444p"}
-_NVENC_HEVC = {**_NVENC_10_BIT, **_NVENC_444, "yuv444p10le": "yuv444p16le"}
+_NVENC: Any = {
+    "presets": ("p1", "p2", "p3", "p4", "p6", "p7"),
+    "options": {"rc": "vbr", "b": "0"},
+    "crf_key": "cq",
+}
+_NVENC_420 = {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}
+_NVENC_444 = {"yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"}
 
 ENCODERS = {
     # (video.encoder, video.codec): encoder
-    ("software", "h264"): _X264,
-    ("software", "h265"): _X265,
-    ("software", "av1"): _SVT_AV1,
-    ("nvenc", "h264"): _nvenc("h264", 18, {**_8_BIT_420, **_NVENC_444}),
-    ("nvenc", "h265"): _nvenc("hevc", 20, _NVENC_HEVC, mp4_tag=_HVC1),
-    ("nvenc", "av1"): _nvenc("av1", 24, _NVENC_10_BIT, loses_aspect_in=("matroska",)),
+    ("software", "h264"): Encoder("libx264", "h264", 18, _ALL, options=_x264_options(), num_threads=4),
+    ("software", "h265"): Encoder(
+        "libx265",
+        "hevc",
+        default_crf=20,
+        pixel_formats=_ALL,
+        # Closed groups can be cut anywhere; the info would name the processor in the file.
+        options={"x265-params": "log-level=error:open-gop=0:info=0"},
+        num_threads=4,
+        mp4_tag=_HVC1,
+    ),
+    ("software", "av1"): Encoder(
+        "libsvtav1",
+        "av1",
+        default_crf=24,
+        pixel_formats=_420,
+        presets=("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
+        options={"g": "250"},
+        bitrate_options={"svtav1-params": "lp=1"},
+        max_frame_rate=Fraction(240),
+        loses_aspect_in=("matroska",),
+    ),
+    ("nvenc", "h264"): Encoder("h264_nvenc", "h264", 18, {n: n for n in ("yuv420p", "yuv444p")}, **_NVENC),
+    ("nvenc", "h265"): Encoder("hevc_nvenc", "hevc", 20, _NVENC_420 | _NVENC_444, mp4_tag=_HVC1, **_NVENC),
+    ("nvenc", "av1"): Encoder("av1_nvenc", "av1", 24, _NVENC_420, loses_aspect_in=("matroska",), **_NVENC),
 }
 
 
