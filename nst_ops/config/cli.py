@@ -49,6 +49,7 @@ def parse_config(
         config_class,
         root_parser=parser,
         cli_implicit_flags=True,
+        cli_use_class_docs_for_groups=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
         cli_parse_none_str="null",

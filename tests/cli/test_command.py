@@ -14,6 +14,7 @@ import pytest
 import nst_ops
 from nst_ops import cli
 from nst_ops.config import ConfigError, FatalError
+from nst_ops.config.storage import StorageConfig
 from nst_ops.storage import StorageFullError
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,16 @@ def test_an_error_is_one_line_and_an_exit_code(monkeypatch, capsys, error, exit_
     monkeypatch.setattr("nst_ops.cli.verify.main", fail)
     assert cli.main(["verify", "out"]) == exit_code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("name", ["status", "verify"])
+def test_status_and_verify_take_storage_options(monkeypatch, capsys, name):
+    reached = []
+    monkeypatch.setattr(f"nst_ops.cli.{name}.configure_storage", reached.append)
+    options = ["--storage.endpoint_url", "http://127.0.0.1:9", "--storage.region", "here"]
+    assert cli.main([name, "nosuch://bucket/out", *options]) == 2
+    assert "cannot read 'nosuch://bucket/out': " in capsys.readouterr().err
+    assert reached == [StorageConfig(endpoint_url="http://127.0.0.1:9", region="here")]
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
