@@ -26,6 +26,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.stylizer_metrics import StylizeFrames, noise_gain, shift_error
 from benchmarks.synthetic_clips import make_clips
 from nst_ops.config import ConfigError, TemporalConfig, parse_config
 from nst_ops.config.base import JobConfig
@@ -45,7 +46,7 @@ from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
 from nst_ops.stylizers.device import choose_device
 from nst_ops.stylizers.style_images import read_styles
-from nst_ops.temporal.metrics import StylizeFrames, noise_gain, psnr, shift_error
+from nst_ops.temporal.metrics import psnr
 from nst_ops.temporal.smoothing import load_smoother
 
 _EPILOG = """\

@@ -1,4 +1,4 @@
-"""Fine texture, which averaging over time costs, won back band by band."""
+"""Blending frames over time, and winning back band by band the fine texture that it costs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from nst_ops.temporal.warp import resize_flow, warp
 
 _Frame = npt.NDArray[np.float32]
 
-MOST = 3.0
-"""Largest gain of a band: where averaging has left nearly nothing, what is left is no texture."""
+MAX_GAIN = 3.0
+"""Largest gain of a band: where averaging has left nearly nothing, the rest is no texture."""
 # Of the grain, finer than a blur of one pixel, this share is the single frame's own. Sharpening brings
 # back the energy of strokes but not their shape: a mean of strokes is noise, and the Gram distance to
 # the style shows it. Of all bands the finest gives most of it back for the least warping error.
 _OWN_GRAIN = 0.85
 _LEVELS = 4
+_STROKE = 9  # pixels that strokes may shift by; colors that none within them has are a ghost's
 
 
 def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -> _Frame:
@@ -31,8 +32,8 @@ def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -
 
     Args:
         smoothed_hwc: float32 (H, W, 3), gray levels.
-        single_hwc: uint8 (H, W, 3): the same frame by itself.
-        share: of the loss that is won back, in [0, 1].
+        single_hwc: uint8 (H, W, 3): the same frame before smoothing.
+        share: share of the loss that is won back, in [0, 1].
 
     Returns:
         float32 (H, W, 3), gray levels, not clipped.
@@ -47,11 +48,11 @@ def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -
 
 
 def _lost(smooth: _Frame, single: _Frame, level: int) -> _Frame:
-    """What this level of the pyramid and the coarser ones lack."""
+    """Return what this level of the pyramid and the coarser ones lack."""
     sigma = 1.0 if level == 0 else 2.0
     coarse, coarse_single = _blurred(smooth, sigma), _blurred(single, sigma)
     left, wanted = cv2.norm(smooth, coarse), cv2.norm(single, coarse_single)
-    gain = min(max(wanted / max(left, 1e-6), 1), MOST)
+    gain = min(max(wanted / max(left, 1e-6), 1), MAX_GAIN)
     lost = np.asarray(cv2.addWeighted(smooth, gain - 1, coarse, 1 - gain, 0), np.float32)
     if level + 1 == _LEVELS:
         return lost
@@ -72,16 +73,12 @@ def _halved(frame_hwc: _Frame) -> _Frame:
     return np.asarray(cv2.resize(frame_hwc, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-# Strokes may shift by this many pixels; colors that no stroke near by has are a ghost's.
-_STROKE = 9
-
-
 class Blend:
     """Weighted mean of a stylized frame and of others, seen from it.
 
     Args:
         stylized_hwc: uint8 (H, W, 3), counts once.
-        small_hw: size of what is matched.
+        small_hw: size at which frames are matched.
     """
 
     def __init__(self, stylized_hwc: UInt8Array, small_hw: tuple[int, ...]) -> None:
@@ -92,12 +89,12 @@ class Blend:
         self._brightness = np.zeros(small_hw, np.float32)
 
     def add(self, stylized_hwc: npt.NDArray[Any], found: Match, weight: float) -> None:
-        """Take in another frame, as far as it is trusted.
+        """Add another frame, as far as it is trusted.
 
         Args:
             stylized_hwc: (H, W, 3), uint8 or float32 gray levels.
-            found: from this frame to that one.
-            weight: at full trust.
+            found: match from this frame to that one.
+            weight: weight at full trust.
         """
         flow = resize_flow(found.flow, *self._frame.shape[:2])
         moved = warp(stylized_hwc, flow, cv2.INTER_CUBIC).astype(np.float32, copy=False)
@@ -107,7 +104,7 @@ class Blend:
         self._brightness += weights * (self._response(stylized_hwc, found) * found.brighter)
 
     def mean(self) -> npt.NDArray[np.float32]:
-        """The mean, float32 (H, W, 3), in colors that the frame itself has near by."""
+        """Return the mean, float32 (H, W, 3), in colors that the frame itself has near by."""
         total = self._sum + self._enlarged(self._brightness)[..., None]
         mean = total / self._enlarged(self._weights)[..., None]
         stroke = np.ones((_STROKE, _STROKE), np.uint8)
@@ -115,10 +112,10 @@ class Blend:
         return np.asarray(np.clip(mean, darkest, brightest), np.float32)
 
     def _response(self, stylized_hwc: npt.NDArray[Any], found: Match) -> float:
-        """How far the painting follows the light of its source: by least squares, 0 not, 1 as much."""
+        """Estimate how far the stylized frame follows the light of its source: 0 not, 1 as much."""
         change = self._small - warp(_small_luma(stylized_hwc, found.brighter.shape), found.flow)
         light = found.trust * found.brighter
-        # One square gray level more below: where the light does not change, there is no response.
+        # By least squares. One square gray level more below: without a change of light, no response.
         scale = float((light * found.brighter).sum()) + float(found.trust.sum()) + 1e-6
         return float(np.clip((light * change).sum() / scale, 0, 1.5))
 
@@ -133,5 +130,5 @@ def _small_luma(frame_hwc: npt.NDArray[Any], small_hw: tuple[int, ...]) -> Map:
 
 
 def to_uint8(frame_hwc: npt.NDArray[np.float32]) -> UInt8Array:
-    """Gray levels, rounded and clipped."""
+    """Round and clip gray levels."""
     return np.asarray(cv2.convertScaleAbs(np.maximum(frame_hwc, 0)), np.uint8)

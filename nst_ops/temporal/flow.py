@@ -25,7 +25,7 @@ class DisFlow:
     T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
 
     Args:
-        preset: of OpenCV; slower ones refine the flow further.
+        preset: OpenCV's preset; slower ones refine the flow further.
     """
 
     def __init__(self, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) -> None:
@@ -65,7 +65,7 @@ def load_flow(config: TemporalConfig, device: str = "auto") -> FlowEstimator:
 
 
 def reduced(rgb_hwc: UInt8Array, side: int) -> UInt8Array:
-    """A frame at ``side`` pixels along its longer side; smaller ones as they are."""
+    """Resize a frame to ``side`` pixels along its longer side; smaller ones stay as they are."""
     height, width = rgb_hwc.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:

@@ -1,4 +1,4 @@
-"""Optical flow in plain tensor operations: for a GPU, where OpenCV's has no place.
+"""Optical flow in plain tensor operations, for a GPU, where OpenCV's does not run.
 
 B. Lucas, T. Kanade, IJCAI 1981, dense and from coarse to fine: J.-Y. Bouguet, "Pyramidal
 Implementation of the Lucas Kanade Feature Tracker", 2000, with the gradients and normal matrices of
@@ -46,7 +46,7 @@ class LucasKanadeFlow:
 
         Args:
             a_rgb_hwc: uint8 sRGB, (H, W, 3).
-            b_rgb_hwc: of the same shape.
+            b_rgb_hwc: uint8 sRGB of the same shape.
 
         Returns:
             float32 (H, W, 2) in pixels, x before y.
@@ -58,7 +58,7 @@ class LucasKanadeFlow:
         return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
 
     def _pyramid(self, rgb_hwc: UInt8Array) -> list[Tensor]:
-        """The frame's texture at full size, half and so on."""
+        """Return the frame's texture at full size, half and so on."""
         frame = torch.from_numpy(np.require(rgb_hwc, requirements=("C", "W"))).to(self.device)
         levels = [(frame.float() @ torch.tensor(_LUMA, device=self.device))[None, None]]
         while min(levels[-1].shape[2:]) >= 2 * _COARSEST:
@@ -67,14 +67,14 @@ class LucasKanadeFlow:
 
 
 def _texture(gray: Tensor) -> Tensor:
-    """Brightness less its mean around, in units of its deviation: the same in another exposure."""
+    """Return brightness less its local mean, over its local deviation: the same in another exposure."""
     mean = _mean(gray)
     deviation = (_mean(gray * gray) - mean * mean).clamp(min=0).sqrt()
     return (gray - mean) / (deviation + _FAINT)
 
 
 def _refine(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
-    """Bring the flow between two frames of one level nearer, (1, 2, H, W)."""
+    """Refine the flow between two frames of one level, (1, 2, H, W)."""
     dx, dy = _gradients(a)
     xx, xy, yy = (_mean(product) for product in (dx * dx, dx * dy, dy * dy))
     xx, yy = xx + _STIFFNESS, yy + _STIFFNESS
@@ -88,7 +88,7 @@ def _refine(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
 
 
 def _difference(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
-    """By what the second frame along the flow differs from the first; 0 where that is out of view."""
+    """Return the second frame along the flow less the first; 0 where that is out of view."""
     height, width = a.shape[2:]
     rows = torch.arange(height, device=a.device, dtype=a.dtype)
     columns = torch.arange(width, device=a.device, dtype=a.dtype)
@@ -100,7 +100,7 @@ def _difference(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
 
 
 def _gradients(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-    """Along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000."""
+    """Return slopes along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000."""
     smooth, slope = torch.tensor([3.0, 10.0, 3.0]) / 16, torch.tensor([-0.5, 0.0, 0.5])
     return _separable(x_bchw, smooth, slope), _separable(x_bchw, slope, smooth)
 
@@ -116,14 +116,14 @@ def _separable(x_bchw: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 
 def _mean(x_bchw: Tensor) -> Tensor:
-    """Over the window around each pixel, twice, which comes near a Gaussian."""
+    """Average over the window around each pixel, twice, which comes near a Gaussian."""
     for _ in range(2):
         x_bchw = F.avg_pool2d(x_bchw, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
     return x_bchw
 
 
 def _median(flow: Tensor) -> Tensor:
-    """Of each pixel and its eight neighbors: outliers go, edges of motion stay."""
+    """Take the median of each pixel and its eight neighbors: outliers go, edges of motion stay."""
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     height, width = flow.shape[2:]
     shifted = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -131,7 +131,7 @@ def _median(flow: Tensor) -> Tensor:
 
 
 def _enlarge(flow: Tensor, height: int, width: int) -> Tensor:
-    """The same motion at another size."""
+    """Return the same motion at another size."""
     scale = torch.tensor([width / flow.shape[3], height / flow.shape[2]], device=flow.device)
     enlarged = F.interpolate(flow, (height, width), mode="bilinear")
     return enlarged * scale.view(1, 2, 1, 1)

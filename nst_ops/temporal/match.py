@@ -1,6 +1,6 @@
-"""How a frame is found again in another one: where to look, how far to trust it, how its light changed.
+"""Matches between frames: where a pixel is found again, how far to trust it, how its light changed.
 
-All of it is seen on the source, at the small size at which flow is estimated.
+All is estimated on the source, at the reduced size at which flow is estimated.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _CELL, _CELLS_AROUND = 8, 3.0
 
 @dataclass(frozen=True)
 class Step:
-    """From a frame a to its neighbor b.
+    """Motion from a frame a to its neighbor b.
 
     Attributes:
-        flow: from a to b.
+        flow: flow from a to b.
         visible: 1 where a pixel of a is seen in b, else 0.
     """
 
@@ -37,18 +37,18 @@ class Step:
     visible: Map
 
     def then(self, following: Step) -> Step:
-        """This step and one more: visible is what neither loses."""
+        """Return this step and one more; visible is what neither loses."""
         visible = self.visible * warp(following.visible, self.flow)
         return Step(compose(self.flow, following.flow), visible)
 
 
 @dataclass(frozen=True)
 class Match:
-    """What b says of the pixels of a.
+    """The pixels of a frame a in a frame b.
 
     Attributes:
-        flow: from a to b.
-        trust: in [0, 1]: how sure it is that the same thing is seen.
+        flow: flow from a to b.
+        trust: certainty that the same thing is seen, in [0, 1].
         brighter: gray levels by which a is brighter than b, over large areas.
     """
 
@@ -58,7 +58,7 @@ class Match:
 
 
 def both_ways(a_hwc: UInt8Array, b_hwc: UInt8Array, estimate: FlowEstimator) -> tuple[Step, Step]:
-    """The steps from a to b and from b to a."""
+    """Return the steps from a to b and from b to a."""
     forward, backward = estimate(a_hwc, b_hwc), estimate(b_hwc, a_hwc)
     return (
         Step(forward, 1 - occlusion(forward, backward).astype(np.float32)),
@@ -67,7 +67,7 @@ def both_ways(a_hwc: UInt8Array, b_hwc: UInt8Array, estimate: FlowEstimator) -> 
 
 
 def standing_still(height: int, width: int) -> Step:
-    """The step of a picture in which nothing moves."""
+    """Return the step of a frame in which nothing moves."""
     return Step(np.zeros((height, width, 2), np.float32), np.ones((height, width), np.float32))
 
 
@@ -78,8 +78,8 @@ def match(a_hwc: UInt8Array, b_hwc: UInt8Array, step: Step) -> Match:
 
     Args:
         a_hwc: uint8 sRGB, (H, W, 3).
-        b_hwc: of the same shape.
-        step: from a to b, at their size.
+        b_hwc: uint8 sRGB of the same shape.
+        step: step from a to b, at their size.
     """
     difference = a_hwc.astype(np.float32) - warp(b_hwc, step.flow)
     brighter = _local_mean(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), step.visible)
@@ -90,7 +90,7 @@ def match(a_hwc: UInt8Array, b_hwc: UInt8Array, step: Step) -> Match:
 
 
 def _local_mean(values: Map, weights: Map) -> Map:
-    """Mean over large areas, where weights are: as smooth as exposure changes."""
+    """Return the weighted mean over large areas: as smooth as exposure changes."""
     height, width = values.shape
     cells = (max(1, round(width / _CELL)), max(1, round(height / _CELL)))
     total, weight = (

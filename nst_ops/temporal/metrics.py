@@ -1,7 +1,7 @@
-"""How still a stylized video holds, and what that costs.
+"""Temporal metrics: how still a stylized video holds, and what that costs.
 
 Stillness alone rewards blur: read it beside ``psnr`` and ``high_frequency_energy``, and
-beside the distance to the style (``nst_ops.evaluation.temporal``).
+beside the distance to the style (``nst_ops.evaluation.video_metrics``).
 
 Frames are uint8 RGB (T, H, W, 3) of one size; a frame of the source and of each result show
 the same instant. A figure that no pixel or frame can give is nan.
@@ -21,21 +21,18 @@ from nst_ops.temporal.flow import FlowEstimator
 from nst_ops.temporal.warp import Flow, Mask, motion_edges, occlusion, warp
 
 Motion = Callable[[int, int], tuple[Flow, Mask]]
-"""Motion between frames by number: flow (H, W, 2) in pixels, x before y, from the first to where it
-is found in the second; and a mask (H, W), False where it cannot be found there."""
-
-StylizeFrames = Callable[[UInt8Array], UInt8Array]
-"""A stylizer of frames (N, H, W, 3), its style being settled."""
+"""From the numbers of two frames to the motion between them: flow (H, W, 2) in pixels, x before y, from
+the first to the second, and a mask (H, W), False where a pixel of the first is not seen in the second."""
 
 _EROSION_PX = 7
 _DETAIL_SIGMA_PX = 1.5
 
 
 def estimated_motion(source_thwc: UInt8Array, flow: FlowEstimator, cuts: Sequence[int] = ()) -> Motion:
-    """Motion of a real clip, from flow both ways; masked where ``reliable`` is False and across cuts.
+    """Estimate the motion of a real clip, from flow both ways; masked if not ``reliable`` and across cuts.
 
     Args:
-        source_thwc: the photographed frames, which unlike stylized ones have a motion to find.
+        source_thwc: source frames, which unlike stylized ones have a motion to find.
         flow: the estimator.
         cuts: numbers of the frames that begin another scene.
     """
@@ -52,26 +49,26 @@ def estimated_motion(source_thwc: UInt8Array, flow: FlowEstimator, cuts: Sequenc
 
 
 def reliable(forward: Flow, backward: Flow) -> Mask:
-    """Where a flow can be trusted: in view, not occluded, not on a motion edge.
+    """Mask the pixels whose flow can be trusted: in view, not occluded, not on a motion edge.
 
     The tests of N. Sundaram et al., ECCV 2010, as M. Ruder, A. Dosovitskiy, T. Brox, "Artistic
     style transfer for videos", GCPR 2016, take them. With F the flow and B the backward flow where
     F leads: occluded if ``|F + B|^2 > 0.01 (|F|^2 + |B|^2) + 0.5``, a motion edge if
-    ``|grad F|^2 > 0.01 |F|^2 + 0.002``. What is left is eroded by a window of 7 pixels.
+    ``|grad F|^2 > 0.01 |F|^2 + 0.002``. The rest is eroded by a window of 7 pixels.
 
     Args:
         forward: (H, W, 2) in pixels.
-        backward: likewise, from the other frame to this one.
+        backward: (H, W, 2) in pixels, from the other frame to this one.
 
     Returns:
-        (H, W).
+        (H, W) bool.
     """
     trusted = ~(occlusion(forward, backward) | motion_edges(forward))
     return np.asarray(cv2.erode(trusted.astype(np.uint8), np.ones((_EROSION_PX, _EROSION_PX), np.uint8)) > 0)
 
 
 def warping_error(frames_thwc: UInt8Array, motion: Motion, gap: int = 1) -> float:
-    """How much a video changes along its motion: mean squared difference, in [0, 1].
+    """Mean squared change of a video along its motion, in [0, 1].
 
     ``E = mean_t sum_p m |V_t(p) - V_{t-gap}(p + F(p))|^2 / sum_p m``, with F the flow from frame t to
     t - gap, m its mask, V in [0, 1] and the square averaged over the channels: W.-S. Lai et al.,
@@ -80,7 +77,7 @@ def warping_error(frames_thwc: UInt8Array, motion: Motion, gap: int = 1) -> floa
 
     Args:
         frames_thwc: (T, H, W, 3).
-        motion: of the source, exact or estimated.
+        motion: motion of the source, exact or estimated.
         gap: frames between the two that are compared.
 
     Returns:
@@ -90,7 +87,7 @@ def warping_error(frames_thwc: UInt8Array, motion: Motion, gap: int = 1) -> floa
 
 
 def warping_errors(videos: Mapping[str, UInt8Array], motion: Motion, gap: int = 1) -> dict[str, float]:
-    """``warping_error`` of several versions of one clip, for which the motion is found only once."""
+    """Return ``warping_error`` of several versions of one clip, for which motion is found only once."""
     num_frames = len(next(iter(videos.values())))
     errors: dict[str, list[float]] = {name: [] for name in videos}
     for t in range(gap, num_frames):
@@ -116,7 +113,7 @@ def psnr(frames_thwc: UInt8Array, reference_thwc: UInt8Array) -> float:
 
 
 def luminance_flicker(frames_thwc: UInt8Array, source_thwc: UInt8Array, cuts: Sequence[int] = ()) -> float:
-    """How much the brightness of whole frames jumps beyond what the source's own does.
+    """Jumps of the brightness of whole frames beyond those of the source.
 
     With d_t the mean luma of frame t less that of the source:
     ``rms_t (d_t - (d_{t-1} + d_{t+1}) / 2) * sqrt(2/3)``. Differences of three frames pass over
@@ -124,7 +121,7 @@ def luminance_flicker(frames_thwc: UInt8Array, source_thwc: UInt8Array, cuts: Se
 
     Args:
         frames_thwc: (T, H, W, 3).
-        source_thwc: likewise.
+        source_thwc: (T, H, W, 3), the same frames of the source.
         cuts: numbers of the frames that begin another scene; nothing is compared across them.
 
     Returns:
@@ -145,7 +142,7 @@ def high_frequency_energy(frames_thwc: UInt8Array) -> float:
     """Energy of fine texture: mean square of luma less its Gaussian blur of 1.5 px, in [0, 1].
 
     Half of the energy of waves of 8 px passes, nearly all of shorter ones. As a ratio to that of
-    the single frames it says how much texture smoothing has left.
+    the single frames it tells how much texture smoothing has left.
     """
     energies = []
     for frame in frames_thwc:
@@ -155,61 +152,6 @@ def high_frequency_energy(frames_thwc: UInt8Array) -> float:
     return float(np.mean(energies))
 
 
-def noise_gain(paint: StylizeFrames, frames_nhwc: UInt8Array, sigma: float = 2.0, seed: int = 0) -> float:
-    """How much a stylizer magnifies noise: ``|S(x + n) - S(x)| / |n|``, Euclidean norms over all frames.
-
-    Args:
-        paint: the stylizer S.
-        frames_nhwc: frames x, (N, H, W, 3).
-        sigma: standard deviation of the Gaussian noise in gray levels; n is what is left of it in uint8.
-        seed: of the noise.
-
-    Returns:
-        1 for a stylizer that changes nothing; above 1 grain becomes flicker.
-    """
-    noise = np.random.default_rng(seed).normal(0, sigma, frames_nhwc.shape)
-    noisy = (frames_nhwc + noise).round().clip(0, 255).astype(np.uint8)
-    return _distance(paint(noisy), paint(frames_nhwc)) / _distance(noisy, frames_nhwc)
-
-
-def shift_error(
-    paint: StylizeFrames,
-    picture_hwc: UInt8Array,
-    shifts_px: Sequence[tuple[int, int]] = ((1, 0), (0, 1), (2, 2), (3, 5)),
-    margin_px: int = 32,
-) -> float:
-    """Shift-equivariance error: how much the paint depends on where a thing lies in the frame.
-
-    ``rms |S(shift x) - shift S(x)|`` over the pixels that both show, without a margin where the
-    frame's edge has a say. A network with strides moves its strokes in jumps; see R. Zhang,
-    "Making convolutional networks shift-invariant again", ICML 2019.
-
-    Args:
-        paint: the stylizer S.
-        picture_hwc: (H, W, 3); views of it, smaller by the largest shift, are painted.
-        shifts_px: rightwards and downwards.
-        margin_px: left out at each side, at most a quarter of the side.
-
-    Returns:
-        In gray levels, at least 0.
-    """
-    height = picture_hwc.shape[0] - max(down for _, down in shifts_px)
-    width = picture_hwc.shape[1] - max(right for right, _ in shifts_px)
-    painted = paint(picture_hwc[None, :height, :width])[0].astype(np.float32)
-    top, left = min(margin_px, height // 4), min(margin_px, width // 4)
-    squares = []
-    for right, down in shifts_px:
-        shifted = paint(picture_hwc[None, down : down + height, right : right + width])[0]
-        of_whole = painted[top + down : height - top, left + right : width - left]
-        of_shifted = shifted[top : height - top - down, left : width - left - right]
-        squares.append(np.square(of_shifted - of_whole).mean(dtype=np.float64))
-    return math.sqrt(float(np.mean(squares)))
-
-
-def _distance(a: UInt8Array, b: UInt8Array) -> float:
-    return float(np.linalg.norm((a.astype(np.float32) - b).ravel()))
-
-
 def _luma(frame_hwc: UInt8Array) -> npt.NDArray[np.float32]:
-    """(H, W) in gray levels, with the weights of BT.601."""
+    """Return the luma, (H, W) in gray levels, with the weights of BT.601."""
     return np.asarray(frame_hwc @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)

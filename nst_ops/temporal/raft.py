@@ -49,7 +49,7 @@ class RaftFlow:
 
         Args:
             a_rgb_hwc: uint8 sRGB, (H, W, 3), any H and W.
-            b_rgb_hwc: of the same shape.
+            b_rgb_hwc: uint8 sRGB of the same shape.
 
         Returns:
             float32 (H, W, 2) in pixels, x before y.
@@ -59,7 +59,7 @@ class RaftFlow:
         return np.ascontiguousarray(flow[0, :, :height, :width].permute(1, 2, 0).cpu().numpy())
 
     def _to_network(self, rgb_hwc: UInt8Array) -> Tensor:
-        """(1, 3, H, W) in [-1, 1], its last row and column repeated up to a size the network takes."""
+        """Convert to (1, 3, H, W) in [-1, 1], last row and column repeated up to a size the network takes."""
         frame = torch.from_numpy(np.require(rgb_hwc, requirements=("C", "W"))).to(self.device)
         below, right = (max(_SMALLEST, -(-side // _STRIDE) * _STRIDE) - side for side in rgb_hwc.shape[:2])
         x_bchw = frame.permute(2, 0, 1)[None].float().div(127.5).sub(1)

@@ -1,6 +1,6 @@
-"""Where one shot ends and the next begins: a function of two neighboring frames, whatever else is known.
+"""Scene cuts and shots. A cut is a function of two neighboring frames and of nothing else.
 
-So a film has the same cuts in any segment of it.
+So a video has the same cuts in any segment of it.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.source import MediaSource
 
 _THUMBNAIL = (64, 36)
+_KEYFRAME = (128, 72)  # size at which keyframes are read
 _REACH = (10, 6)  # pixels of a thumbnail that a pan may cover between two frames
 _BINS = 8
 _FLAT = 1.0  # gray levels of standard deviation
 
 
 def is_scene_cut(previous_hwc: UInt8Array, next_hwc: UInt8Array, threshold: float = 0.35) -> bool:
-    """Whether a new scene begins between two neighboring frames.
+    """Return whether a new scene begins between two neighboring frames.
 
     Args:
         previous_hwc: uint8 sRGB, (H, W, 3).
-        next_hwc: of the same shape.
-        threshold: of ``scene_distance``; from 1 on nothing is a cut.
+        next_hwc: uint8 sRGB of the same shape.
+        threshold: ``scene_distance`` of a cut; from 1 on nothing is one.
     """
     return threshold < 1 and scene_distance(previous_hwc, next_hwc) > threshold
 
 
 def scene_distance(previous_hwc: UInt8Array, next_hwc: UInt8Array) -> float:
-    """How different two frames look, in [0, 1].
+    """Return how different two frames look, in [0, 1].
 
-    The geometric mean of a difference in color and one in layout: a flash or a fade changes the
+    It is the geometric mean of a difference in color and one in layout: a flash or a fade changes the
     first, a fast pan or a passing thing the second, a cut both.
 
     Args:
         previous_hwc: uint8 sRGB, (H, W, 3).
-        next_hwc: of the same shape.
+        next_hwc: uint8 sRGB of the same shape.
     """
     # Area averages take out noise, and make the cost the same for every size.
     a, b = _thumbnail(previous_hwc), _thumbnail(next_hwc)
@@ -58,7 +59,7 @@ def _thumbnail(rgb_hwc: UInt8Array) -> UInt8Array:
 
 
 def _color_difference(a: UInt8Array, b: UInt8Array) -> float:
-    """Share of the pixels whose color the other frame does not have."""
+    """Return the share of the pixels whose color the other frame does not have."""
     return 1 - float(np.minimum(_colors(a), _colors(b)).sum())
 
 
@@ -69,7 +70,7 @@ def _colors(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:
 
 
 def _layout_difference(a: UInt8Array, b: UInt8Array) -> float:
-    """1 less the correlation of the brightness of two frames, at the shift that suits best."""
+    """Return 1 less the correlation of the brightness of two frames, at the best shift."""
     brightness_a, brightness_b = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (a, b))
     contrasts = float(brightness_a.std()), float(brightness_b.std())
     if min(contrasts) < _FLAT:  # has no layout to correlate
@@ -80,25 +81,22 @@ def _layout_difference(a: UInt8Array, b: UInt8Array) -> float:
     return float(np.clip(1 - correlations.max(), 0, 1))
 
 
-_THUMBNAIL_shots = (128, 72)
-
-
 @dataclass(frozen=True)
 class Shot:
     """Frames between two scene cuts."""
 
     start_pts: int
-    """PTS of its first keyframe, in the film's time base."""
+    """PTS of its first keyframe, in the video's time base."""
     sample_pts: tuple[int, ...]
-    """Of keyframes spread over it."""
+    """PTS of keyframes spread over it."""
 
 
 def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int = 4) -> list[Shot]:
-    """Find the shots of a film; every packet is read, but only keyframes are decoded.
+    """Find the shots of a video; every packet is read, but only keyframes are decoded.
 
     Args:
-        source: of the film.
-        threshold: of ``is_scene_cut``; 1 for one shot.
+        source: the video.
+        threshold: see ``is_scene_cut``; 1 for one shot.
         max_samples: keyframes to name of each shot.
 
     Returns:
@@ -106,7 +104,7 @@ def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int 
         belong to the last.
 
     Raises:
-        UnreadableVideoError: it does not open, or holds no picture stream.
+        UnreadableVideoError: it does not open, or holds no video stream.
     """
     shots: list[list[int]] = []
     before: UInt8Array | None = None
@@ -119,36 +117,36 @@ def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int 
 
 
 def shot_at(shots: Sequence[Shot], pts: int) -> Shot:
-    """The shot that a frame belongs to; frames before the first keyframe belong to the first shot.
+    """Return the shot that a frame belongs to; frames before the first keyframe belong to the first shot.
 
     Args:
         shots: at least one, in order.
-        pts: of the frame.
+        pts: PTS of the frame.
     """
     return shots[max(0, bisect_right(shots, pts, key=lambda shot: shot.start_pts) - 1)]
 
 
 def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None) -> UInt8Array:
-    """The frames that a shot is sampled by, as ``VideoReader`` gives them.
+    """Read the frames that a shot is sampled by, as ``VideoReader`` gives them.
 
     Args:
-        source: of the film.
-        shot: of that film.
-        max_side: longer side of the frames in pixels, as of ``VideoReader``.
+        source: the video.
+        shot: one of its shots.
+        max_side: longer side of the frames in pixels, see ``VideoReader``.
 
     Returns:
         uint8 sRGB, (N, H, W, 3).
 
     Raises:
-        UnreadableVideoError, DamagedVideoError: as of ``VideoReader``.
+        UnreadableVideoError, DamagedVideoError: see ``VideoReader``.
     """
     return np.stack([_read_frame(source, pts, max_side) for pts in shot.sample_pts])
 
 
 def _keyframes(source: MediaSource) -> Iterator[tuple[int, UInt8Array]]:
-    """PTS and thumbnail of every keyframe, as far as the file can be read, with rising PTS."""
+    """Yield PTS and thumbnail of every keyframe, as far as the file can be read, with rising PTS."""
     reformatter = VideoReformatter()
-    width, height = _THUMBNAIL_shots
+    width, height = _KEYFRAME
     last_pts: int | None = None
     for frame in _decode_keyframes(source):
         pts = frame.pts if frame.pts is not None else frame.dts
@@ -181,7 +179,7 @@ def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
 
 
 def _spread(times: Sequence[int], count: int) -> tuple[int, ...]:
-    """At most ``count`` of them, each in the middle of its share."""
+    """Choose at most ``count`` times, each in the middle of its share."""
     count = min(count, len(times))
     return tuple(times[(2 * i + 1) * len(times) // (2 * count)] for i in range(count))
 

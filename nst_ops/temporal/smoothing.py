@@ -1,17 +1,25 @@
-"""The contract of a smoother, and how one is made from the configuration.
+"""Smoothers: stylized frames in, as many out, with less flicker.
 
-To add one: a class with ``push`` and ``flush`` and a line in ``load_smoother``.
+To add one: a class with ``lead``, ``tail``, ``push`` and ``flush``, and a line in ``MODES``.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.flow import load_flow
-from nst_ops.temporal.recursive import RecursiveSmoother
-from nst_ops.temporal.window import WindowSmoother
+from nst_ops.temporal.blend import MAX_GAIN, Blend, restore_detail, to_uint8
+from nst_ops.temporal.flow import FlowEstimator, load_flow, reduced
+from nst_ops.temporal.match import Match, Step, both_ways, match, standing_still
+from nst_ops.temporal.scenes import is_scene_cut
 
 
 class Smoother(Protocol):
@@ -19,7 +27,7 @@ class Smoother(Protocol):
 
     Attributes:
         lead: frames before the first wanted one that its result depends on.
-        tail: frames after the last wanted one, likewise.
+        tail: frames after the last wanted one that its result depends on.
     """
 
     lead: int
@@ -42,28 +50,6 @@ class Smoother(Protocol):
         ...
 
 
-def load_smoother(config: TemporalConfig, device: str = "auto") -> Smoother:
-    """Make the smoother that ``config`` describes, for one clip.
-
-    Args:
-        config: mode and its settings.
-        device: where flow that runs on torch is estimated: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        FileNotFoundError: ``flow_weights`` does not exist.
-        ValueError: there is no such device.
-    """
-    if config.mode == "none":
-        return PassThrough()
-    common = config.detail, config.flow_side, config.scene_threshold
-    if config.mode == "gate":
-        return RecursiveSmoother(None, config.weight, *common)
-    estimate = load_flow(config, device)
-    if config.mode == "ema":
-        return RecursiveSmoother(estimate, config.weight, *common)
-    return WindowSmoother(estimate, config.radius, *common)
-
-
 class PassThrough:
     """Every frame by itself."""
 
@@ -76,3 +62,142 @@ class PassThrough:
     def flush(self) -> list[UInt8Array]:
         """See ``Smoother``."""
         return []
+
+
+class RecursiveSmoother:
+    """An exponential mean: ``config.weight`` of the previous result, the rest of the frame itself.
+
+    Its memory never ends but fades: ``lead`` frames on, less than half a gray level is left of
+    whatever came before, also where ``restore_detail`` enlarges it.
+
+    Args:
+        estimate: optical flow along which the previous result is moved; None takes it from where
+            it was, so that only what stands still is smoothed.
+        config: weight, detail, flow side and scene threshold.
+    """
+
+    tail = 0
+
+    def __init__(self, estimate: FlowEstimator | None, config: TemporalConfig) -> None:
+        weight = config.weight
+        self.lead = math.ceil(math.log(0.5 / (255 * MAX_GAIN)) / math.log(weight)) if weight else 0
+        self._estimate, self._config = estimate, config
+        self._previous: tuple[UInt8Array, npt.NDArray[np.float32]] | None = None
+
+    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
+        """See ``Smoother``."""
+        config = self._config
+        here_hwc = reduced(source_hwc, config.flow_side)
+        blend = Blend(stylized_hwc, here_hwc.shape[:2])
+        if self._previous is not None:
+            there_hwc, result_hwc = self._previous
+            if not is_scene_cut(there_hwc, here_hwc, config.scene_threshold):
+                if self._estimate is None:
+                    step = standing_still(*here_hwc.shape[:2])
+                else:
+                    step, _ = both_ways(here_hwc, there_hwc, self._estimate)
+                found = match(here_hwc, there_hwc, step)
+                blend.add(result_hwc, found, config.weight / (1 - config.weight))
+        mean = blend.mean()
+        self._previous = here_hwc, mean
+        return [to_uint8(restore_detail(mean, stylized_hwc, config.detail))]
+
+    def flush(self) -> list[UInt8Array]:
+        """See ``Smoother``."""
+        return []
+
+
+@dataclass
+class _Frame:
+    """A frame in the window, with the steps to its neighbors: None across a cut and at the ends."""
+
+    source_small_hwc: UInt8Array
+    stylized_hwc: UInt8Array
+    to_previous: Step | None = None
+    to_next: Step | None = None
+
+
+class WindowSmoother:
+    """Mean over the ``config.radius`` frames to each side, each moved along the flow to the frame's place.
+
+    It is a finite filter, so that a result knows no other frames. The weights over time are a
+    parabola: of all weights that sum to one over so many frames, it has the least squared
+    difference from each result to the next.
+
+    Args:
+        estimate: optical flow, asked at the reduced size.
+        config: radius, detail, flow side and scene threshold.
+    """
+
+    def __init__(self, estimate: FlowEstimator, config: TemporalConfig) -> None:
+        self.lead = self.tail = config.radius
+        self._estimate, self._config = estimate, config
+        self._window: deque[_Frame] = deque()
+        self._center = 0  # index in the window of the frame that is finished next
+
+    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
+        """See ``Smoother``."""
+        new = _Frame(reduced(source_hwc, self._config.flow_side), stylized_hwc)
+        if self._window:
+            last = self._window[-1]
+            frames = last.source_small_hwc, new.source_small_hwc
+            if not is_scene_cut(*frames, self._config.scene_threshold):
+                last.to_next, new.to_previous = both_ways(*frames, self._estimate)
+        self._window.append(new)
+        return [self._finish()] if len(self._window) > self._center + self.tail else []
+
+    def flush(self) -> list[UInt8Array]:
+        """See ``Smoother``."""
+        return [self._finish() for _ in range(len(self._window) - self._center)]
+
+    def _finish(self) -> UInt8Array:
+        frame = self._window[self._center]
+        blend = Blend(frame.stylized_hwc, frame.source_small_hwc.shape[:2])
+        for distance, stylized_hwc, found in self._matches(frame):
+            # 1 in the middle, 0 one frame beyond the window
+            blend.add(stylized_hwc, found, 1 - (distance / (self.lead + 1)) ** 2)
+        finished = to_uint8(restore_detail(blend.mean(), frame.stylized_hwc, self._config.detail))
+        if self._center < self.lead:
+            self._center += 1
+        else:
+            self._window.popleft()
+        return finished
+
+    def _matches(self, frame: _Frame) -> Iterator[tuple[int, UInt8Array, Match]]:
+        """Yield distance, stylized frame and match of the frames around, nearest first, up to a cut."""
+        for direction in (-1, 1):
+            path: Step | None = None
+            for distance in range(1, self.lead + 1):
+                index = self._center + direction * distance
+                if not 0 <= index < len(self._window):
+                    break
+                before, there = self._window[index - direction], self._window[index]
+                step = before.to_next if direction > 0 else before.to_previous
+                if step is None:
+                    break
+                path = step if path is None else path.then(step)
+                found = match(frame.source_small_hwc, there.source_small_hwc, path)
+                yield distance, there.stylized_hwc, found
+
+
+MODES: dict[str, Callable[[TemporalConfig, str], Smoother]] = {
+    "none": lambda config, device: PassThrough(),
+    "gate": lambda config, device: RecursiveSmoother(None, config),
+    "ema": lambda config, device: RecursiveSmoother(load_flow(config, device), config),
+    "window": lambda config, device: WindowSmoother(load_flow(config, device), config),
+}
+"""Smoothers by ``temporal.mode``."""
+
+
+def load_smoother(config: TemporalConfig, device: str = "auto") -> Smoother:
+    """Make the smoother that ``config`` describes, for one clip.
+
+    Args:
+        config: mode and its settings.
+        device: device of flow that runs on torch: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        FileNotFoundError: ``flow_weights`` does not exist.
+        ValueError: there is no such device.
+    """
+    return MODES[config.mode](config, device)

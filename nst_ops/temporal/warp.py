@@ -1,4 +1,4 @@
-"""Moving pictures along optical flow, and where that cannot be trusted.
+"""Moving frames along optical flow, and where that cannot be trusted.
 
 A flow from a to b says where each pixel of a is found in b: ``b(x + flow(x)) = a(x)``.
 Flows are float32 (H, W, 2), x before y, in pixels of their own size.
@@ -17,28 +17,28 @@ Mask = npt.NDArray[np.bool_]
 
 
 def warp(frame: npt.NDArray[Any], flow_hw2: Flow, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
-    """Frame b as seen from frame a: ``frame(x + flow(x))``.
+    """Return frame b as seen from frame a: ``frame(x + flow(x))``.
 
     Args:
         frame: (H, W) or (H, W, C), uint8 or float32.
-        flow_hw2: from a to b, at the size of ``frame``.
-        interpolation: OpenCV's: linear is quick, cubic keeps fine texture.
+        flow_hw2: flow from a to b, at the size of ``frame``.
+        interpolation: OpenCV's constant: linear is quick, cubic keeps fine texture.
 
     Returns:
-        As ``frame``; what lies outside repeats the nearest border pixel.
+        Shape and type of ``frame``; what lies outside repeats the nearest border pixel.
     """
     x, y = _positions(flow_hw2)
     return np.asarray(cv2.remap(frame, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
 
 
 def compose(flow_ab: Flow, flow_bc: Flow) -> Flow:
-    """The flow from a to c by way of b."""
+    """Return the flow from a to c by way of b."""
     composed: Flow = flow_ab + warp(flow_bc, flow_ab)
     return composed
 
 
 def occlusion(forward: Flow, backward: Flow) -> Mask:
-    """Where a pixel of a is hidden in b, or out of view.
+    """Mask the pixels of a that are hidden in b, or out of view.
 
     N. Sundaram, T. Brox, K. Keutzer, "Dense point trajectories by GPU-accelerated large
     displacement optical flow", ECCV 2010: there and back again must lead home.
@@ -57,7 +57,7 @@ def occlusion(forward: Flow, backward: Flow) -> Mask:
 
 
 def motion_edges(flow_hw2: Flow) -> Mask:
-    """Where the flow jumps, as at the outline of a moving thing; formula of the same paper.
+    """Mask the pixels where flow jumps, as at the outline of a moving thing; formula of the same paper.
 
     Returns:
         (H, W) bool.
@@ -70,7 +70,7 @@ def motion_edges(flow_hw2: Flow) -> Mask:
 
 
 def resize_flow(flow_hw2: Flow, height: int, width: int) -> Flow:
-    """The same motion for frames of another size, in their pixels."""
+    """Return the same motion for frames of another size, in their pixels."""
     old_height, old_width = flow_hw2.shape[:2]
     if (old_height, old_width) == (height, width):
         return flow_hw2
@@ -93,7 +93,7 @@ def _out_of_view(flow_hw2: Flow) -> Mask:
 
 
 def _positions(flow_hw2: Flow) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Two (H, W): where every pixel lands."""
+    """Return x and y, each (H, W), where every pixel lands."""
     height, width = flow_hw2.shape[:2]
     x = np.arange(width, dtype=np.float32) + flow_hw2[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + flow_hw2[..., 1]

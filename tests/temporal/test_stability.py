@@ -6,16 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.stylizer_metrics import noise_gain, shift_error
 from benchmarks.synthetic_clips import Clip, draw_texture, make_clips
 from nst_ops.temporal.flow import DisFlow
 from nst_ops.temporal.metrics import (
     estimated_motion,
     high_frequency_energy,
     luminance_flicker,
-    noise_gain,
     psnr,
     reliable,
-    shift_error,
     warping_error,
     warping_errors,
 )
