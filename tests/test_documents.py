@@ -12,7 +12,8 @@ from nst_ops.cli import COMMANDS
 from nst_ops.config import parse_config
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("cluster/*.md")])
+FOLDERS = ("", "docs", "cluster", "nst_ops/models/pretrained")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 CONFIGS = sorted(ROOT.glob("configs/*.yaml"))
 CONFIGURATIONS = {name: getattr(config, command.config) for name, command in COMMANDS.items()}
 FILES = {"model.safetensors"}
@@ -38,7 +39,8 @@ def commands(path: Path) -> list[tuple[str, list[str]]]:
     if path.suffix == ".yaml":
         text = "\n".join(line[1:] for line in text.splitlines() if line.startswith("#"))
     else:
-        text = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL))
+        fenced = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+        text = "\n".join([*fenced, *re.findall(r"^    nst-ops (?:.*\\\n)*.*", text, re.MULTILINE)])
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     calls = [shlex.split(line, comments=True) for line in lines if line.strip().startswith("nst-ops ")]
     return [(words[1], words[2:]) for words in calls]
