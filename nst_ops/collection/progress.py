@@ -185,7 +185,7 @@ class RunStats:
         self._minute: deque[Totals] = deque([Totals()])
         self._history = History()
         self._statuses: Counter[str] = Counter()
-        self._num_images = self._num_retries = 0
+        self.num_retries = self._num_images = 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -213,11 +213,6 @@ class RunStats:
         with self._lock:
             self._statuses.update(statuses)
             self._num_images += num_images
-
-    def retry(self, num_units: int) -> None:
-        """Count units that were lost with their worker and are tried again."""
-        with self._lock:
-            self._num_retries += num_units
 
     def measure(self) -> None:
         """Ask the workers, and keep the answer."""
@@ -253,7 +248,7 @@ class RunStats:
                 minute_ago=self._minute[0],
                 statuses=dict(self._statuses),
                 num_images=self._num_images,
-                num_retries=self._num_retries,
+                num_retries=self.num_retries,
                 history=[*self._history.totals, done],
             )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,14 +15,14 @@ import numpy as np
 from nst_ops.collection.manifest import Manifest, Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.config import ConfigError
-from nst_ops.media.errors import OutputCollisionError, UnreadableImageError
+from nst_ops.media.errors import OutputCollisionError, TooLargeError, UnreadableImageError
 from nst_ops.media.formats import likely_output
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
 from nst_ops.pipeline.telemetry import Telemetry
-from nst_ops.storage import Folder, configure_storage
+from nst_ops.storage import Folder, StorageError, configure_storage
 from nst_ops.stylizers import Style, Stylizer
 from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
@@ -29,6 +31,29 @@ _WARM_UP_SIDE = 256
 """Pixels of a frame that only warms the network up."""
 _STYLES_KEPT = 256
 """Decoded style images in memory, about 1 MiB each at style.side 512."""
+
+
+class HasError(Protocol):
+    """An item on its way through the stages."""
+
+    error: Exception | None
+
+
+@contextlib.contextmanager
+def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[None]:
+    """Let an error in here fail these items, and nothing else.
+
+    Raises:
+        StorageError: no item's fault.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except only as error:  # any bad file becomes a row, never the end of the run
+        reason = TooLargeError(str(error)) if isinstance(error, MemoryError) else error
+        for item in items:
+            item.error = item.error or reason
 
 
 class WorkerContext:

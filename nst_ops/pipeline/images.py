@@ -19,14 +19,12 @@ import numpy as np
 from nst_ops.collection.constants import REPORT
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, few_styles_each
-from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.media.shards import Sample, ShardImage
-from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, map_threads, prefetch, timed
 from nst_ops.pipeline.video import stylize_video
-from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style
 
 R = TypeVar("R")
@@ -133,8 +131,10 @@ def decode_tasks(
         task = ImageTask(item, name, first.image, error=first.error, sample=sample, shard_image=shard_image)
         started = time.perf_counter()
         if task.image is not None:
-            with failing(task):  # a bad style image costs its rows, never the run
+            with failing(task):
                 task.style = context.read_style(name)
+            if task.error:
+                task.image = None
         task.timings.decode_s = share_s + time.perf_counter() - started
         yield task
 
@@ -210,20 +210,3 @@ def image_columns(task: ImageTask, data: bytes) -> dict[str, Any]:
         "output_height": task.stylized_hwc.shape[0],
         "num_frames": 1,
     }
-
-
-@contextlib.contextmanager
-def failing(*tasks: ImageTask, only: type[Exception] = Exception) -> Iterator[None]:
-    """Let an error in here fail these images, and nothing else.
-
-    Raises:
-        StorageError: no image's fault.
-    """
-    try:
-        yield
-    except StorageError:
-        raise
-    except only as error:  # any bad file becomes a row, never the end of the run
-        reason = TooLargeError(str(error)) if isinstance(error, MemoryError) else error
-        for task in tasks:
-            task.image, task.error = None, task.error or reason

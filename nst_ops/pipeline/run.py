@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.progress import Planned
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_lock import Heartbeat, refuse_other_run, run_lock, write_run_record
+from nst_ops.collection.run_lock import (
+    Heartbeat,
+    OutputInUseError,
+    refuse_other_run,
+    run_lock,
+    write_run_record,
+)
 from nst_ops.collection.segments import forget_videos, remove_empty_folder
 from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
@@ -169,20 +176,25 @@ def _execute(
         num_workers=executor.num_workers,
         num_gpus=executor.num_gpus,
     )
-    compaction = _Compaction(manifest)
     with (
         heartbeat.work(planned, executor.totals),
         ProgressDisplay(planned.num_rows, planned.num_frames, executor.totals),
+        ThreadPoolExecutor(1, "compaction") as compaction,
     ):
-        try:
-            for outcome in executor.run(spec, units):
-                before = units.num_retries
-                heartbeat.check()
+        compacted: Future[None] | None = None
+        for outcome in executor.run(spec, units):
+            try:
                 heartbeat.count(*units.settle(outcome))
-                heartbeat.retry(units.num_retries - before)
-                compaction.start(units.settled_parts)
-        finally:
-            compaction.finish()
+            except OutputInUseError as error:  # work has begun: no longer a matter of the configuration
+                raise FatalError(str(error)) from error
+            heartbeat.num_retries = units.num_retries
+            if len(units.settled_parts) >= _COMPACT_PARTS and (compacted is None or compacted.done()):
+                if compacted:
+                    compacted.result()
+                settled, units.settled_parts = units.settled_parts, set()
+                compacted = compaction.submit(compact, manifest, keep=partial(_is_not_in, settled))
+        if compacted:
+            compacted.result()
     if units.num_left:
         raise FatalError(
             f"{units.num_left:,} rows are left, the storage was away ({units.away_reason}): "
@@ -192,37 +204,8 @@ def _execute(
     return units, time.perf_counter() - started
 
 
-class _Compaction:
-    """Compacts settled parts of the manifest in a thread beside the work."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
-
-    def start(self, settled: set[str]) -> None:
-        """Compact the parts that are settled, and empty the set, once there are enough of them."""
-        if len(settled) < _COMPACT_PARTS or (self._thread and self._thread.is_alive()):
-            return
-        self.finish()
-        parts = set(settled)
-        settled.clear()
-        self._thread = threading.Thread(target=self._compact, args=(parts,), name="compaction", daemon=True)
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Wait for the compaction that runs, if one does."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        if self._error:
-            raise self._error
-
-    def _compact(self, settled: set[str]) -> None:
-        try:
-            compact(self._manifest, keep=lambda part: part not in settled)
-        except Exception as error:  # raised in the run's own thread
-            self._error = error
+def _is_not_in(names: Set[str], name: str) -> bool:
+    return name not in names
 
 
 def _report(

@@ -20,7 +20,6 @@ import numpy as np
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
-from nst_ops.media.errors import TooLargeError
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video import (
@@ -36,9 +35,8 @@ from nst_ops.media.video import (
 )
 from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.source import MediaSource
-from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
-from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style, Stylizer
 from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
 
@@ -243,24 +241,6 @@ def _write_frame_folder(
         "output_sha256": hashlib.sha256(table).hexdigest(),
         **video_columns(context, reader, writer.notes, num_frames, reader.num_damaged),
     }
-
-
-@contextlib.contextmanager
-def failing(*videos: StyledVideo) -> Iterator[None]:
-    """Let any error in here fail these videos, and nothing else.
-
-    Raises:
-        StorageError: no video's fault.
-    """
-    try:
-        yield
-    except StorageError:
-        raise
-    except Exception as error:  # any bad file becomes a row, never the end of the run
-        if isinstance(error, MemoryError):
-            error = TooLargeError(str(error))
-        for video in videos:
-            video.error = video.error or error
 
 
 def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:

@@ -23,13 +23,12 @@ from nst_ops.media.video import (
     read_index,
 )
 from nst_ops.media.video.source import MediaSource
-from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.video import (
     Reader,
     StyledVideo,
     encode,
-    failing,
     file_columns,
     open_video,
     read_styles,

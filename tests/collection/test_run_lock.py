@@ -67,7 +67,7 @@ def test_totals_and_settled_rows_are_in_the_record(remote):
         with heartbeat.work(planned, lambda: Totals(num_rows=4, num_frames=60, busy_s=0.01)):
             wait_until(lambda: shown(remote).done.num_rows == 4)
             heartbeat.count({"ok": 5, "failed": 2}, num_images=5)
-            heartbeat.retry(1)
+            heartbeat.num_retries += 1
             wait_until(lambda: shown(remote).done.num_rows == 8)
         live = shown(remote)
         assert live.state == "running"
