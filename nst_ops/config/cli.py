@@ -1,7 +1,7 @@
-"""From ``--config FILE`` and ``--a.b value`` overrides to a configuration.
+"""Parsing of ``--config FILE`` and ``--a.b value`` overrides into a configuration.
 
-A key that does not exist, a missing path or a wrong type is one clear line on standard
-error and exit code 2, never a traceback and never a default in silence.
+A key that does not exist, a missing path or a wrong type is one clear line on standard error and exit code 2,
+never a traceback and never a default in silence.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse_config(
 
 
 def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
-    """One line for a person: which key, what is wrong, and what was probably meant."""
+    """Return one line for a person: which key, what is wrong, and what was probably meant."""
     parts = []
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])
@@ -87,18 +87,18 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
 
 
 def _required(config_class: type[BaseModel], key: str) -> list[str]:
-    """``key``, or if it is a section, the keys that must stand in it."""
-    section: Any = config_class
+    """Return ``key``, or if it is a section, the keys that must stand in it."""
+    section: type[BaseModel] | None = config_class
     for name in key.split("."):
-        section = section.model_fields[name].annotation
-    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        section = section_of(section, name) if section else None
+    if section is None:
         return [key]
     return [f"{key}.{name}" for name, field in section.model_fields.items() if field.is_required()]
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, with a suggestion for an option that does not exist."""
+        """Exit with one line, and a suggestion for an option that does not exist."""
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0]
             near = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1, cutoff=0.6)
@@ -108,7 +108,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
-    """Let ``--dry-run`` be ``--dry_run``, and ``--dry_run true`` or ``=false`` mean what they say."""
+    """Spell options as the parser knows them: ``--dry-run=false`` becomes ``--no-dry_run``."""
     switches = {f"--{key}" for key, kind in _keys(config_class) if kind is bool}
     normal: list[str] = []
     for arg in argv:
@@ -128,7 +128,7 @@ def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
 
 
 def _present_name(key: str, config_class: type[BaseModel]) -> str:
-    """The dotted ``key`` with every former name in it replaced."""
+    """Return the dotted ``key`` with every former name in it replaced."""
     names, section = [], config_class
     for name in key.split("."):
         names.append(former_names(section).get(name, name))
@@ -165,7 +165,7 @@ def _read_yaml(path: Path, config_class: type[BaseModel]) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``, section by section."""
+    """Return ``base`` with the values of ``over`` in the place of its own, section by section."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -174,8 +174,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every key of ``model`` with its type, sections included, as ``a.b``."""
+    """Yield every key of ``model`` as ``a.b``, sections included, with its type."""
     for name, info in model.model_fields.items():
-        yield prefix + name, info.annotation
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _keys(info.annotation, f"{prefix}{name}.")
+        yield prefix + (info.alias or name), info.annotation
+        if section := section_of(model, name):
+            yield from _keys(section, f"{prefix}{name}.")
