@@ -127,9 +127,10 @@ def _run_config(output: Folder) -> dict[str, Any]:
 
 def _read_manifest(manifest: Manifest, database: IntegrityDatabase, threads: int, bars: Progress) -> None:
     """Read all rows; a part that cannot be read is a problem of its own."""
-    task = bars.add_task("parts of the manifest", total=len(manifest.parts()))
+    parts = manifest.parts()
+    task = bars.add_task("parts of the manifest", total=len(parts))
     tables: list[pa.Table] = []
-    for part, read in manifest.read_parts(ROW_COLUMNS, streams=threads):
+    for part, read in zip(parts, manifest.read_parts(parts, ROW_COLUMNS, threads), strict=True):
         try:
             tables.append(read())
         except StorageError:  # no fault of the part

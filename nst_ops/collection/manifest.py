@@ -92,20 +92,19 @@ class Manifest:
     def reader(self, columns: Sequence[str] = SCHEMA.names) -> pa.RecordBatchReader:
         """Return a reader of columns of all rows, in no order, which fetches remote parts ahead."""
         schema = pa.schema([SCHEMA.field(name) for name in columns])
-        batches = (batch for _, read in self.read_parts(columns) for batch in read().to_batches())
+        batches = (batch for read in self.read_parts(self.parts(), columns) for batch in read().to_batches())
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def read_parts(
-        self, columns: Sequence[str] = SCHEMA.names, streams: int = 8
-    ) -> Iterator[tuple[str, Callable[[], pa.Table]]]:
-        """Read all parts one after the other, remote ones fetched ahead in several streams.
+        self, parts: Sequence[str], columns: Sequence[str] = SCHEMA.names, streams: int = 8
+    ) -> Iterator[Callable[[], pa.Table]]:
+        """Read parts one after the other, remote ones fetched ahead in several streams.
 
         A part that is compacted meanwhile is read from the part that has replaced it.
 
         Yields:
-            The path of a part below the output, and a function that returns its rows or raises why it cannot.
+            For each part a function that returns its rows or raises why it cannot.
         """
-        parts = self.parts()
         latest = _Compacted([], [], SCHEMA.empty_table())
         for part, fetch in zip(parts, self.output.read_ahead(parts, streams), strict=True):
 
@@ -121,7 +120,7 @@ class Manifest:
                         latest = self._compacted(name, columns)
                     return latest.rows_of(name)
 
-            yield part, read
+            yield read
 
     def parts(self) -> list[str]:
         """Return the paths of all parts below the output; those that are being compacted count once."""

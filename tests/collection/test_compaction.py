@@ -135,7 +135,7 @@ def test_a_reader_keeps_its_rows_while_parts_are_compacted(tmp_path, begin):
             compact(manifest, at_least=1)
         manifest.commit("later", [row("later")])
         rows.add("later")
-    for number, (_, read) in enumerate(manifest.read_parts(["source_uri"])):
+    for number, read in enumerate(manifest.read_parts(manifest.parts(), ["source_uri"])):
         if number == (3 if begin == "before" else 0):
             compact(manifest, at_least=1)
             finish_compaction(manifest)
@@ -146,8 +146,8 @@ def test_a_reader_keeps_its_rows_while_parts_are_compacted(tmp_path, begin):
 def test_a_part_that_is_gone_for_good_is_an_error(tmp_path):
     manifest = Manifest(Folder(str(tmp_path)))
     fill(manifest.output)
-    parts = manifest.read_parts()
+    parts = manifest.read_parts(manifest.parts())
     next(parts)
     manifest.output.remove(MANIFEST)
     with pytest.raises(FileNotFoundError, match="not there any more"):
-        next(parts)[1]()
+        next(parts)()
