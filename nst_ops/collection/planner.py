@@ -33,7 +33,7 @@ from nst_ops.collection.database import Database
 from nst_ops.collection.manifest import Key
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import STYLES_AT_ONCE, Item, WorkUnit, item_id, unit_id, unit_of
-from nst_ops.media.formats import Container, ShardFormat, likely_output
+from nst_ops.media.formats import SHARD_FORMATS, Container, ShardFormat, likely_output
 
 _FETCH = 2_000
 """Units that are read from the database at once."""
@@ -65,7 +65,7 @@ class PlanRules:
     @property
     def packs(self) -> bool:
         """Whether image files are written into shards."""
-        return self.shards in ("webdataset", "parquet")
+        return self.shards in SHARD_FORMATS
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,11 @@ def shard_entry(name: str) -> ShardEntry | None:
     return next(matches, None)
 
 
+def is_table(shard_format: str) -> bool:
+    """Return whether shards of a format are tables; neither tars nor ``files`` are."""
+    return shard_format in SHARD_FORMATS and SHARD_FORMATS[shard_format].is_table
+
+
 def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
     """Return output path and Pillow format of an image; PNG where its own format cannot be written."""
     written = IMAGE_WRITERS.get(os.path.splitext(relpath)[1].lower())

@@ -14,7 +14,7 @@ from typing import Protocol
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, item_id
 from nst_ops.media.errors import MediaError, OutputCollisionError, UnreadableShardError, UnsupportedMediaError
-from nst_ops.media.formats import image_output, media_kind, shard_output
+from nst_ops.media.formats import image_output, is_table, media_kind, shard_output
 from nst_ops.media.shards import (
     Layout,
     Sample,
@@ -56,7 +56,7 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
             shard = open_shard(path, context.config.shards.image_column)
             relpath, form = shard_output(item["relpath"], context.config.shards.format)
             relpaths = {style: context.output_path(item, style, relpath) for style in item["styles"]}
-            layout = shard.layout() if form == "parquet" else None
+            layout = shard.layout() if is_table(form) else None
             tasks = _read(context, item, shard, damage)
             rows = _stylize_into(context, unit, relpaths, form, layout, tasks, timings)
     except StorageError:
@@ -78,7 +78,7 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
 def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
     """Stylize image files into one shard for each style; return a row for each file in each style."""
     config = context.config.shards
-    in_table = config.format == "parquet"
+    in_table = is_table(config.format)
     labels = [
         {**({"source_uri": item["source_uri"]} if in_table else {}), **item.get("extra", {})}
         for item in unit.items
@@ -93,7 +93,7 @@ def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> lis
             read_bytes = partial(context.source.read_bytes, item["relpath"])
             yield from decode_tasks(context, item, read_bytes, sample, sample.image)
 
-    layout = columns if form == "parquet" else None
+    layout = columns if is_table(form) else None
     return _stylize_into(context, unit, relpaths, form, layout, read(), timings)
 
 
