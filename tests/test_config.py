@@ -11,9 +11,11 @@ import pytest
 import nst_ops.config
 from nst_ops.cli import COMMANDS
 from nst_ops.config import (
+    EvaluateConfig,
     JobConfig,
     StylizeConfig,
     TrainJohnsonConfig,
+    TrainVitAdainConfig,
     parse_config,
 )
 from nst_ops.config.base import StrictModel
@@ -306,3 +308,15 @@ def test_the_page_of_the_configuration_is_up_to_date():
     assert page == (ROOT / "docs/configuration.md").read_text(), f"run `python {script.relative_to(ROOT)}`"
     for key in ("video.crf", "loss.gram.weight", "storage.endpoint_url", "page.rank_by", "json"):
         assert f"| `{key}` | " in page
+
+
+def test_keys_and_values_of_version_0_1_are_accepted():
+    old = ["--loss.content.grey", "--loss.gram.grey", "--loss.adversarial.grey", "0.25"]
+    loss = train(*old, "--loss.content.of", "photo", "--loss.adversarial.views", '["colour", "grey"]').loss
+    assert (loss.content.gray, loss.gram.gray, loss.adversarial.gray) == (True, True, 0.25)
+    assert (loss.content.of, loss.adversarial.views) == ("image", ["color", "gray"])
+    arguments = ["--data.content", "p", "--data.style", "s", "--output", "o"]
+    config = parse_config(TrainVitAdainConfig, [*arguments, "--network.normalisation", "imagenet"])
+    assert config.network.normalization == "imagenet"
+    arguments = ["--run", "r", "--style", "s", "--output", "o"]
+    assert parse_config(EvaluateConfig, [*arguments, "--page.pictures", "2"]).page.images == 2
