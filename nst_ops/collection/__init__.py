@@ -1,1 +1,1 @@
-"""What is there, what is done, what is left: Arrow tables in, Arrow tables out."""
+"""A collection: its inputs, the plan, the manifest, the progress of a run, and the integrity of an output."""

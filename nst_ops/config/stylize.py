@@ -275,8 +275,8 @@ class StylizeConfig(JobConfig):
     epilog: ClassVar[str] = _EPILOG
 
     input: str = Field(min_length=1)
-    """What to read, a path or a URI (s3://bucket/prefix): a folder, a file, a pattern ('in/**/*.jpg'), or a
-    list of files (.txt, .csv, .tsv, .jsonl, .parquet). Tars and Parquet files in it are shards of images."""
+    """Input, a path or a URI (s3://bucket/prefix): a folder, a file, a pattern ('in/**/*.jpg'), or a list of
+    files (.txt, .csv, .tsv, .jsonl, .parquet). Tars and Parquet files in it are shards of images."""
     output: str = Field(min_length=1)
     """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
     model: ModelConfig = ModelConfig()
@@ -291,7 +291,7 @@ class StylizeConfig(JobConfig):
     workers: WorkersConfig = WorkersConfig()
     report: ReportConfig = ReportConfig()
     executor: Literal["auto", "local", "ray"] = "auto"
-    """What runs the workers. local: processes on this machine, without Ray; ray: a Ray cluster; auto: Ray
+    """Executor of the workers. local: processes on this machine, without Ray; ray: a Ray cluster; auto: Ray
     where a cluster is at hand (ray_address, RAY_ADDRESS, a running head, ray job submit), else local."""
     ray_address: str = "auto"
     """Address of the Ray cluster. auto: the one at hand, or with executor ray a new one on this machine;
