@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ from nst_ops.media.video import Frame, Selection, VideoReader, VideoWriter
 from nst_ops.media.video.source import MediaSource
 from nst_ops.report.contact_sheet import Strip, read_strips, write_contact_sheet
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
-from nst_ops.report.text import duration, pace
+from nst_ops.report.text import digits, duration, pace
 from nst_ops.storage import Folder
 from nst_ops.stylizers.registry import model_kind
 
@@ -41,6 +41,8 @@ _MOST_BYTES = 50e6
 """Size of a video that the page plays as it is, at most: a report should open at once."""
 _TOP_ERRORS = 20
 _MOST_STEPS = 60
+_LEFT, _RIGHT = 60, 1000
+"""Pixels of the plot between which time runs."""
 _SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
 
 
@@ -144,46 +146,72 @@ def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:
 
 
 def _speed(progress: Progress) -> Iterator[str]:
-    # A single step is but a number, which stands above, and not worth the import of matplotlib.
-    if len(progress.history) >= 3 and progress.history[-1].elapsed_s > 0:
+    if len(progress.history) >= 2 and progress.history[-1].elapsed_s > 0:
         yield "<h2>Speed</h2>"
-        yield image(plot_speed(progress.history, progress.planned.num_workers), "svg+xml")
+        yield image(plot_speed(progress.history, progress.planned.num_workers).encode(), "svg+xml")
 
 
-def plot_speed(history: Sequence[Totals], num_workers: int) -> bytes:
+def plot_speed(history: Sequence[Totals], num_workers: int) -> str:
     """SVG with the speed above, and below how busy the workers' networks were.
 
-    Frames are drawn if there are more of them than rows: both on one axis would hide the smaller.
+    It is written by hand: matplotlib takes 1 to 3 s to import, as long as a small run. Frames are drawn if
+    there are more of them than rows: both on one axis would hide the smaller.
 
     Args:
         history: totals in the order of time, at least two.
         num_workers: of the run.
     """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # a second to import, needed here only
-    from matplotlib.figure import Figure
-
     shown = _spaced(history)
     steps = [rates(earlier, later, num_workers) for earlier, later in itertools.pairwise(shown)]
-    unit, name = (60.0, "min") if shown[-1].elapsed_s < 3 * 3600 else (3600.0, "h")
-    edges = [totals.elapsed_s / unit for totals in shown]
+    unit_s, unit = (1, "s") if shown[-1].elapsed_s < 300 else (60, "min")
+    if shown[-1].elapsed_s >= 3 * 3600:
+        unit_s, unit = 3600, "h"
+    edges = [totals.elapsed_s / unit_s for totals in shown]
     frames, rows = [step.frames_per_s for step in steps], [step.rows_per_s for step in steps]
-    values, label = (frames, "video frames") if sum(frames) > sum(rows) else (rows, "files")
-    plot = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasSVG(plot)
-    speed, share = plot.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    speed.stairs(values, edges, color=_SPEED, fill=True, alpha=0.25)
-    speed.stairs(values, edges, color=_SPEED, label=label)
-    speed.set(ylabel=f"{label} per second", ylim=(0, None))
-    share.stairs([100 * step.busy_share for step in steps], edges, color=_BUSY, label="network busy")
-    share.stairs([100 * step.wait_share for step in steps], edges, color=_WAIT, label="network waits")
-    share.set(ylim=(0, 105), ylabel="% of workers", xlabel=f"{name} since the start", xlim=(0, edges[-1]))
-    for axes in (speed, share):
-        axes.legend(frameon=False, fontsize=8, loc="best")
-        axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=8)
-    buffer = io.BytesIO()
-    plot.savefig(buffer, format="svg")
-    return buffer.getvalue()
+    speeds, name = (frames, "video frames") if sum(frames) > sum(rows) else (rows, "files")
+    busy, wait = [100 * step.busy_share for step in steps], [100 * step.wait_share for step in steps]
+    curves = {"network busy, % of workers": (_BUSY, busy), "network waits, %": (_WAIT, wait)}
+    body = _panel(30, 190, edges, {f"{name} per second": (_SPEED, speeds)}) + _panel(270, 90, edges, curves)
+    body += f"<text x='{_RIGHT}' y='400' text-anchor='end'>{unit} since the start</text>"
+    style = "font: 13px sans-serif; fill: none; stroke-width: 1.5"
+    text = "text { fill: #444 } line { stroke: #ddd; stroke-width: 1 }"
+    size = f"viewBox='0 0 {_RIGHT + 20} 410' width='{_RIGHT + 20}' height='410'"
+    return f"<svg xmlns='http://www.w3.org/2000/svg' {size} style='{style}'><style>{text}</style>{body}</svg>"
+
+
+def _panel(
+    top: int, height: int, edges: Sequence[float], curves: Mapping[str, tuple[str, Sequence[float]]]
+) -> str:
+    """Stairs over ``edges`` with a grid, at ``top`` of the SVG; curves are (color, values) by label."""
+    bottom, highest = top + height, max(max(values) for _, values in curves.values()) or 1.0
+    y_step, x_step = _round_step(highest, 3), _round_step(edges[-1], 8)
+    y_scale, x_scale = height / (y_step * math.ceil(highest / y_step)), (_RIGHT - _LEFT) / edges[-1]
+    parts, label_x = [], _LEFT
+    for number in range(math.ceil(highest / y_step) + 1):
+        y = bottom - number * y_step * y_scale
+        parts.append(f"<line x1='{_LEFT}' x2='{_RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>")
+        parts.append(
+            f"<text x='{_LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{digits(number * y_step)}</text>"
+        )
+    for number in range(int(edges[-1] / x_step) + 1):
+        x = _LEFT + number * x_step * x_scale
+        parts.append(
+            f"<text x='{x:.1f}' y='{bottom + 17}' text-anchor='middle'>{digits(number * x_step)}</text>"
+        )
+    for label, (color, values) in curves.items():
+        points = [f"{_LEFT + edge * x_scale:.1f}" for edge in edges]
+        heights = [f"{bottom - value * y_scale:.1f}" for value in values]
+        stairs = " ".join(f"V{y} H{x}" for x, y in zip(points[1:], heights, strict=True))
+        parts.append(f"<path d='M{points[0]} {heights[0]} {stairs}' stroke='{color}'/>")
+        parts.append(f"<text x='{label_x}' y='{top - 10}' style='fill: {color}'>{label}</text>")
+        label_x += 8 * len(label) + 20
+    return "".join(parts)
+
+
+def _round_step(span: float, count: int) -> float:
+    """Length of about ``count`` equal steps over ``span``: 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(span / count))
+    return power * next(factor for factor in (1, 2, 5, 10) if factor * power >= span / count)
 
 
 def _spaced(history: Sequence[Totals]) -> list[Totals]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import fsspec
 import numpy as np
@@ -20,7 +21,7 @@ from nst_ops.collection.progress import Planned, Progress, Totals
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.video import Selection
-from nst_ops.report.run_report import write_clip, write_report
+from nst_ops.report.run_report import plot_speed, write_clip, write_report
 from nst_ops.storage import Folder
 
 NAME = "<b>bold & 'fine'#%.mp4"
@@ -77,6 +78,14 @@ def test_it_says_what_came_out_and_how_fast(tmp_path):
     assert "40 of 40 rows in 100 s, 0.4 rows/s, 8.0 frames/s" in page
     assert "busy 75% of the time, waiting for input 10%" in page
     assert page.count("data:image/svg+xml") == 1
+
+
+def test_the_speed_is_drawn_to_scale():
+    history = [Totals(10 * n, 0, frames, 0, 10, 2) for n, frames in enumerate((0, 100, 150))]
+    drawn = ElementTree.fromstring(plot_speed(history, 1))
+    speed = next(element.get("d") for element in drawn if element.tag.endswith("path"))
+    # 10, then 5 frames/s over 10 s each; the axes end at 10 and 20.
+    assert speed == "M60.0 30.0 V30.0 H530.0 V125.0 H1000.0"
 
 
 def test_names_are_escaped_and_every_link_leads_somewhere(tmp_path):
