@@ -8,13 +8,14 @@ Shapes: B batch, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_ops.config.losses import AdversarialConfig
 from nst_ops.losses.color import luma
 from nst_ops.losses.structure import gaussian_blur, guided_filter
 from nst_ops.models.discriminator import PatchDiscriminator
@@ -40,47 +41,21 @@ class AdversarialLoss(nn.Module):
     against blurred style images, or lines would not count; after J. Chen et al., "AnimeGAN",
     ISICA 2019, also against gray ones, or colors would not.
 
-        adversarial = AdversarialLoss()
-        optimizer = torch.optim.Adam(adversarial.parameters(), 4e-4, betas=(0.5, 0.99))
-
         adversarial.discriminator_loss(stylized.detach(), style).backward()    # a step of the discriminators
         (weight * adversarial.generator_loss(stylized) + ...).backward()       # a step of the network
 
     Clear the discriminators' gradients before their step: the network's leaves some there.
 
     Args:
-        kind: ``non_saturating`` (Goodfellow, section 3) or ``least_squares`` (X. Mao et al.,
-            "Least Squares Generative Adversarial Networks", ICCV 2017, with 0 and 1).
-        views: names in ``VIEWS``, a discriminator for each.
-        width: channels of the discriminators' first layer.
-        blurred: weight of blurred style images as fakes.
-        gray: weight of gray style images as fakes, in views with color.
-        r1: weight of the gradient penalty ``r1_penalty``; 0 leaves it out. Spectral
+        config: kind of loss, views, width, fakes, gradient penalty and augmentation. Spectral
             normalization is always on.
-        augment: shift and recolor all images at random (see ``augment``): few style images are
-            otherwise known by heart.
-
-    Raises:
-        ValueError: there is no view, or an unknown one.
     """
 
-    def __init__(
-        self,
-        kind: AdversarialKind = "non_saturating",
-        views: Iterable[str] = ("color",),
-        width: int = 32,
-        blurred: float = 0.5,
-        gray: float = 0.5,
-        r1: float = 0.0,
-        augment: bool = True,
-    ) -> None:
+    def __init__(self, config: AdversarialConfig) -> None:
         super().__init__()
-        views = tuple(views)
-        if not views or set(views) - VIEWS.keys():
-            raise ValueError(f"views are {', '.join(VIEWS)}; got {', '.join(views) or 'none'}")
-        self.kind, self.blurred, self.gray, self.r1, self.augment = kind, blurred, gray, r1, augment
+        self.config = config
         self.discriminators = nn.ModuleDict(
-            {view: PatchDiscriminator(1 if view == "gray" else 3, width) for view in views}
+            {view: PatchDiscriminator(1 if view == "gray" else 3, config.width) for view in config.views}
         )
         self.register_load_state_dict_pre_hook(_rename_former_views)  # type: ignore[no-untyped-call]
 
@@ -93,10 +68,7 @@ class AdversarialLoss(nn.Module):
         Returns:
             A scalar in fp32, at least 0.
         """
-        losses = [
-            realness_loss(discriminator(see(self._augmented(stylized), view)), True, self.kind)
-            for view, discriminator in self._by_view()
-        ]
+        losses = [self._realness(view, stylized, True)[0] for view in self.config.views]
         return torch.stack(losses).mean()
 
     def discriminator_loss(self, stylized: Tensor, style: Tensor) -> Tensor:
@@ -113,28 +85,25 @@ class AdversarialLoss(nn.Module):
         """
         stylized, style = stylized.detach().float(), style.detach().float()
         losses = []
-        for view, discriminator in self._by_view():
+        for view in self.config.views:
             fakes = [(1.0, stylized)]
-            if self.blurred:
-                fakes.append((self.blurred, gaussian_blur(style, 1.0)))
-            if self.gray and view != "gray":
-                fakes.append((self.gray, luma(style).expand_as(style)))
+            if self.config.blurred:
+                fakes.append((self.config.blurred, gaussian_blur(style, 1.0)))
+            if self.config.gray and view != "gray":
+                fakes.append((self.config.gray, luma(style).expand_as(style)))
             weights = sum(weight for weight, _ in fakes)
-            real = see(self._augmented(style), view)
-            loss = realness_loss(discriminator(real), True, self.kind)
+            loss, real = self._realness(view, style, True)
             for weight, fake in fakes:
-                logits = discriminator(see(self._augmented(fake), view))
-                loss = loss + weight / weights * realness_loss(logits, False, self.kind)
-            if self.r1:
-                loss = loss + self.r1 * r1_penalty(discriminator, real)
+                loss = loss + weight / weights * self._realness(view, fake, False)[0]
+            if self.config.r1:
+                loss = loss + self.config.r1 * r1_penalty(self.discriminators[view], real)
             losses.append(loss)
         return torch.stack(losses).mean()
 
-    def _by_view(self) -> Iterable[tuple[str, PatchDiscriminator]]:
-        return cast(Iterable[tuple[str, PatchDiscriminator]], self.discriminators.items())
-
-    def _augmented(self, images: Tensor) -> Tensor:
-        return augment(images) if self.augment else images
+    def _realness(self, view: str, images: Tensor, real: bool) -> tuple[Tensor, Tensor]:
+        """Return the loss of a discriminator that should call images real, or fake; and what it saw."""
+        seen = see(augment(images) if self.config.augment else images, view)
+        return realness_loss(self.discriminators[view](seen), real, self.config.kind), seen
 
 
 def _rename_former_views(_: nn.Module, state: dict[str, Any], *others: object) -> None:

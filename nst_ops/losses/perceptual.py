@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,13 +74,8 @@ class Views:
 
     def split(self, stylized: Tensor) -> dict[str, Tensor]:
         """Split the output for ``inputs()`` by view: clean, noisy, moved, own; those that there are."""
-        present = {
-            "clean": True,
-            "noisy": self.noisy is not None,
-            "moved": self.moved is not None,
-            "own": self.in_own_style,
-        }
-        names = [name for name, there in present.items() if there]
+        there = {"noisy": self.noisy is not None, "moved": self.moved is not None, "own": self.in_own_style}
+        names = ["clean", *(name for name in there if there[name])]
         return dict(zip(names, stylized.chunk(len(names)), strict=True))
 
     def _stack(self, images: list[Tensor]) -> Tensor:
@@ -140,21 +135,16 @@ register(
     )
 )
 register(ImageTerm("variation", lambda y, views, config: total_variation(y["clean"], config.units)))
-register(ImageTerm("cel", lambda y, views, config: color_loss(y["clean"], _there(views.drawing))))
+register(ImageTerm("cel", lambda y, views, config: color_loss(y["clean"], cast(Tensor, views.drawing))))
 register(ImageTerm("noise", lambda y, views, config: noise_stability(y["clean"], y["noisy"]), "noisy"))
 register(
     ImageTerm(
         "motion",
-        lambda y, views, config: motion_equivariance(y["clean"], y["moved"], _there(views.theta)),
+        lambda y, views, _: motion_equivariance(y["clean"], y["moved"], cast(Tensor, views.theta)),
         "moved",
     )
 )
 register(ImageTerm("identity", lambda y, views, config: F.l1_loss(y["own"].float(), views.content), "own"))
-
-
-def _there(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, in_channels: int = 3, width: int = 32, spectral: bool = True) -> None:
         super().__init__()
-        self.config = {"in_channels": in_channels, "width": width, "spectral": spectral}
         channels = [in_channels, width, 2 * width, 4 * width, 4 * width, 4 * width]
         layers: list[nn.Module] = []
         for (before, after), stride in zip(pairwise(channels), (1, 2, 1, 2, 1), strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -39,13 +38,6 @@ def to_frames(y_bchw: Tensor) -> UInt8Array:
     y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
     frames: UInt8Array = y_bchw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return frames
-
-
-def run_padded(network: Callable[[Tensor], Tensor], x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
-    """Pad by reflection with ``margin`` at each side and up to the stride, run, and crop again."""
-    height, width = x_bchw.shape[2:]
-    y_bchw = network(pad(x_bchw, stride, margin))
-    return y_bchw[:, :, margin : margin + height, margin : margin + width]
 
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:

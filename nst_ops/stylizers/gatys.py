@@ -49,13 +49,10 @@ def adam(start: Tensor, objective: Objective, steps: int, learning_rate: float) 
     rate falls to 0 along a cosine, so that the last steps settle what the first ones threw about.
 
     Args:
-        start: (B, 3, H, W) in [0, 1].
+        start: (B, 3, H, W) in [0, 1], as the result.
         objective: called ``steps`` times.
         steps: number of steps.
         learning_rate: rate of the first step, in units of the range.
-
-    Returns:
-        (B, 3, H, W) in [0, 1].
     """
     x_bchw = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.Adam([x_bchw], lr=learning_rate)
@@ -76,12 +73,9 @@ def lbfgs(start: Tensor, objective: Objective, steps: int) -> Tensor:
     The line search (strong Wolfe) never takes a step up.
 
     Args:
-        start: (B, 3, H, W) in [0, 1].
+        start: (B, 3, H, W) in [0, 1], as the result.
         objective: called about ``steps`` times; the last line search may take a few more.
         steps: number of steps.
-
-    Returns:
-        (B, 3, H, W) in [0, 1].
     """
     z_bchw = torch.logit(start, _MARGIN).clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS(

@@ -11,15 +11,7 @@ import torch
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.stylizers.device import (
-    choose_device,
-    frames_that_fit,
-    pad,
-    padded,
-    run_padded,
-    to_frames,
-    to_network,
-)
+from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, padded, to_frames, to_network
 from nst_ops.stylizers.style_images import Style
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
@@ -70,11 +62,8 @@ class VitAdainStylizer:
             (torch.cat([mean for mean, _ in level]), torch.cat([std for _, std in level]))
             for level in zip(*per_frame, strict=True)
         ]
-        x_bchw = to_network(frames_nhwc, self.device, self.dtype)
-        y_bchw = run_padded(
-            lambda x_bchw: self.model.stylize(x_bchw, statistics, self.alpha), x_bchw, self.model.stride
-        )
-        return to_frames(y_bchw)
+        x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), self.model.stride)
+        return to_frames(self.model.stylize(x_bchw, statistics, self.alpha)[:, :, :height, :width])
 
     def _statistics_of(self, style: Style) -> Statistics:
         if style not in self._statistics:

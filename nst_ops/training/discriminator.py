@@ -30,15 +30,7 @@ class DiscriminatorTraining:
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)  # alike on every worker
-            discriminators = AdversarialLoss(
-                config.kind,
-                config.views,
-                config.width,
-                config.blurred,
-                config.gray,
-                config.r1,
-                config.augment,
-            )
+            discriminators = AdversarialLoss(config)
         self.discriminators = discriminators.to(precision.device)
         self.precision, self.ranks = precision, ranks
         self.optimizer = AdamW(discriminators.parameters(), config.learning_rate, train.betas, weight_decay=0)
