@@ -135,7 +135,9 @@ class Folder:
             yield source
             return
         with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
-            local = os.path.join(scratch, "file" + "".join(Path(relpath).suffixes[-2:]))  # two of .tar.gz
+            is_tar_gz = relpath.lower().endswith(".tar.gz")
+            extension = ".tar.gz" if is_tar_gz else os.path.splitext(relpath)[1]
+            local = os.path.join(scratch, "file" + extension)
             source.download(local)
             yield local
 

@@ -1,5 +1,7 @@
 """Files on a disk."""
 
+# ruff: noqa: D102, a method without a docstring is described in its base class
+
 from __future__ import annotations
 
 import os
@@ -56,7 +58,6 @@ class LocalTree(Tree):
                 yield self.file(os.path.relpath(os.path.join(folder, name), self.root))
 
     def names(self, relpath: str) -> Iterator[str]:
-        """List the names in one folder."""
         try:
             with os.scandir(self.path(relpath)) as entries:
                 yield from (entry.name for entry in entries)
@@ -64,7 +65,6 @@ class LocalTree(Tree):
             return
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Read a file, or a part of it."""
         with open(self.path(relpath), "rb") as file:
             file.seek(start or 0)
             return file.read() if end is None else file.read(end - (start or 0))

@@ -1,5 +1,7 @@
 """Remote folders by fsspec: which file system a URI means, how it is reached, files read by ranges."""
 
+# ruff: noqa: D102, a method without a docstring is described in its base class
+
 from __future__ import annotations
 
 import io
@@ -127,8 +129,6 @@ class RemoteFile:
 class RangeReader(io.RawIOBase):
     """Turns reads into range requests; ``io.BufferedReader`` turns small reads into blocks."""
 
-    # ruff: noqa: D102, the methods are those of any file
-
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
         self._position = 0
@@ -179,7 +179,6 @@ class RemoteTree(Tree):
             return None
 
     def file(self, relpath: str) -> FileInfo:
-        """Describe one file, by one request."""
         return file_info(relpath, self.fs.info(self.path(relpath)))
 
     def files(self) -> Iterator[FileInfo]:
@@ -191,7 +190,6 @@ class RemoteTree(Tree):
                 yield file_info(f"{folder}/{name}".removeprefix(self.root).lstrip("/"), info)
 
     def names(self, relpath: str) -> Iterator[str]:
-        """List the names in one folder."""
         try:
             paths = self.fs.ls(self.path(relpath).rstrip("/"), detail=False)
         except FileNotFoundError:
@@ -199,9 +197,7 @@ class RemoteTree(Tree):
         yield from (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Read a file, or a part of it, by one request."""
-        data: bytes = self.fs.cat_file(self.path(relpath), start=start, end=end)
-        return data
+        return bytes(self.fs.cat_file(self.path(relpath), start=start, end=end))
 
     def place(self, temporary: Path, relpath: str) -> None:
         """Upload a file, or the files of a folder in the order of their names."""
@@ -227,7 +223,7 @@ class RemoteTree(Tree):
             self.fs.rm(self.path(relpath), recursive=True)
 
     def remove_scratch(self) -> None:
-        """Do nothing: unfinished files lie in the temporary folders of the machines that wrote them."""
+        pass  # unfinished files lie in the temporary folders of the machines that wrote them
 
 
 def file_info(relpath: str, info: dict[str, Any]) -> FileInfo:

@@ -1,5 +1,7 @@
 """Buckets of S3: few requests, tried again, and errors that name the remedy."""
 
+# ruff: noqa: D102, a method without a docstring is described in its base class
+
 from __future__ import annotations
 
 import contextlib
@@ -101,12 +103,10 @@ class S3Tree(RemoteTree):
         return bucket, key
 
     def kind(self, relpath: str) -> str | None:
-        """Return ``file``, ``directory``, or None."""
         with self._errors(relpath, "s3:ListBucket"):
             return super().kind(relpath)
 
     def file(self, relpath: str) -> FileInfo:
-        """Describe one file, by one request."""
         with self._errors(relpath, "s3:GetObject"):
             return super().file(relpath)
 
@@ -167,7 +167,6 @@ class S3Tree(RemoteTree):
             raise StorageUnavailableError(f"{self.uri(relpath)}: {there} of {num_bytes} bytes have arrived")
 
     def rename(self, source: str, target: str) -> None:
-        """Copy the file on the server and delete the old one."""
         with self._errors(target, "s3:GetObject and s3:PutObject"):
             self.fs.cp_file(self.path(source), self.path(target))
         self.remove_many([source])

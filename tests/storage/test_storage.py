@@ -49,6 +49,14 @@ def test_what_is_written_is_there(folder):
     assert Folder(folder.uri("a")).read_bytes("b/c.txt") == b"words"
 
 
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.b.jpg", f"a.{'long' * 40}.png"])
+def test_a_local_copy_keeps_the_extension(name):
+    folder = Folder(f"memory://{uuid.uuid4().hex}")
+    put(folder, name, b"words")
+    with folder.local_copy(name) as path:
+        assert Path(path).name == "file" + name[-7 if name == "a.tar.gz" else -4 :]
+
+
 def test_nothing_is_seen_before_the_end(folder):
     put(folder, "a.txt", b"old")
     with folder.atomic_write("a.txt") as temporary:
