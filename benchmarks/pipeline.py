@@ -235,7 +235,7 @@ def _write_video(path: Path, num_frames: int, size: tuple[int, int], frame_rate:
     path.parent.mkdir()
     width, height = size
     leaves = np.random.default_rng(0).integers(0, 256, (height // 8 + 64, width // 8 + 64, 3), np.uint8)
-    picture = Image.fromarray(leaves).resize((width + 512, height + 512), Image.Resampling.BICUBIC)
+    scene = Image.fromarray(leaves).resize((width + 512, height + 512), Image.Resampling.BICUBIC)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(
             "libx264", rate=frame_rate, options={"preset": "veryfast", "g": str(10 * frame_rate)}
@@ -243,7 +243,7 @@ def _write_video(path: Path, num_frames: int, size: tuple[int, int], frame_rate:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(num_frames):
             offset = index * 3 % 512
-            view = picture.crop((offset, offset, offset + width, offset + height))
+            view = scene.crop((offset, offset, offset + width, offset + height))
             frame = av.VideoFrame.from_ndarray(np.asarray(view), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, frame_rate)
             container.mux(stream.encode(frame))

@@ -25,7 +25,7 @@ _LOBES, _LOBE_DEPTH = 5, 0.25
 
 @dataclass(frozen=True)
 class Layer:
-    """A picture that moves as one piece.
+    """An image that moves as one piece.
 
     Attributes:
         texture_hwc: uint8 RGB; mirrored where the frame looks past its edge.
@@ -38,7 +38,7 @@ class Layer:
     radius_px: float | None = None
 
     def to_texture(self, frame: int, points_hw2: FloatArray) -> FloatArray:
-        """Where points of a frame, from its middle, lie in the texture."""
+        """Map points of a frame, from its middle, to points of the texture."""
         pose = self.poses_t23[frame]
         return np.asarray((points_hw2 - pose[:, 2]) @ np.linalg.inv(pose[:, :2]).T)
 
@@ -48,14 +48,14 @@ class Layer:
         return np.asarray(points_hw2 @ pose[:, :2].T + pose[:, 2])
 
     def covers(self, points_hw2: FloatArray) -> Mask:
-        """Whether the layer is there, at points of the texture."""
+        """Tell where the layer is, at points of the texture: bool (H, W)."""
         if self.radius_px is None:
             return np.ones(points_hw2.shape[:2], bool)
         x, y = points_hw2[..., 0], points_hw2[..., 1]
         rim = self.radius_px * (1 + _LOBE_DEPTH * np.cos(_LOBES * np.arctan2(y, x)))
         return np.asarray(np.hypot(x, y) <= rim)
 
-    def paint(self, points_hw2: FloatArray) -> Float32Array:
+    def colors(self, points_hw2: FloatArray) -> Float32Array:
         """Colors at points of the texture, (H, W, 3) in gray levels."""
         height, width = self.texture_hwc.shape[:2]
         at = (points_hw2 + middle(height, width)).astype(np.float32)
@@ -138,7 +138,7 @@ def points(height: int, width: int) -> FloatArray:
 
 
 def middle(height: int, width: int) -> FloatArray:
-    """(x, y) of the middle of a picture."""
+    """(x, y) of the middle of an image."""
     return np.array([(width - 1) / 2, (height - 1) / 2])
 
 
@@ -150,7 +150,7 @@ _NOISE = 4.0
 
 
 def make_clips(
-    picture_hwc: UInt8Array | None = None,
+    image_hwc: UInt8Array | None = None,
     size: tuple[int, int] = (320, 180),
     num_frames: int = 24,
     seed: int = 0,
@@ -158,46 +158,44 @@ def make_clips(
     """The suite: pan, fast pan, zoom, sprites, exposure, noise and cut, each of another motion.
 
     Args:
-        picture_hwc: uint8 RGB, resized to cover one and a half frames. Default: a texture drawn
+        image_hwc: uint8 RGB, resized to cover one and a half frames. Default: a texture drawn
             from ``seed``.
         size: width and height of the frames in pixels.
         num_frames: of each clip.
         seed: of texture, noise and sprites.
     """
     generator = np.random.default_rng(seed)
-    if picture_hwc is None:
-        picture_hwc = draw_texture((round(_MARGIN * size[0]), round(_MARGIN * size[1])), seed)
-    picture_hwc = _cover(picture_hwc, size)
-    flipped_hwc = np.ascontiguousarray(255 - picture_hwc[::-1, ::-1])
-    steps = (
-        np.arange(num_frames) - (num_frames - 1) / 2
-    )  # the middle of the picture in the middle of the clip
+    if image_hwc is None:
+        image_hwc = draw_texture((round(_MARGIN * size[0]), round(_MARGIN * size[1])), seed)
+    image_hwc = _cover(image_hwc, size)
+    flipped_hwc = np.ascontiguousarray(255 - image_hwc[::-1, ::-1])
+    steps = np.arange(num_frames) - (num_frames - 1) / 2  # the middle of the image in the middle of the clip
 
-    def background(picture: UInt8Array, velocity: tuple[float, float], zoom: float = 1.0) -> Layer:
-        return Layer(picture, _poses(steps[:, None] * velocity, zoom**steps, 0 * steps))
+    def background(image: UInt8Array, velocity: tuple[float, float], zoom: float = 1.0) -> Layer:
+        return Layer(image, _poses(steps[:, None] * velocity, zoom**steps, 0 * steps))
 
-    slow = background(picture_hwc, (0.7, -0.3))
-    still = background(picture_hwc, (0, 0))
+    slow = background(image_hwc, (0.7, -0.3))
+    still = background(image_hwc, (0, 0))
     exposure = 1 - 0.25 * np.sin(2 * np.pi * np.arange(num_frames) / 48)
     return [
-        _film("pan", [[slow]], size),
-        _film("fast pan", [[background(picture_hwc, (-4.6, 1.7))]], size),
-        _film("zoom", [[background(picture_hwc, (0, 0), 1.01)]], size),
-        _film("sprites", [[background(picture_hwc, (-0.4, 0.2)), *_sprites(flipped_hwc, steps, size)]], size),
-        _film("exposure", [[slow]], size, gains=exposure),
-        _film("noise", [[still]], size, noise=generator.normal(0, _NOISE, (num_frames, size[1], size[0], 3))),
-        _film("cut", [[slow], [background(flipped_hwc, (-0.9, 0.4))]], size),
+        _clip("pan", [[slow]], size),
+        _clip("fast pan", [[background(image_hwc, (-4.6, 1.7))]], size),
+        _clip("zoom", [[background(image_hwc, (0, 0), 1.01)]], size),
+        _clip("sprites", [[background(image_hwc, (-0.4, 0.2)), *_sprites(flipped_hwc, steps, size)]], size),
+        _clip("exposure", [[slow]], size, gains=exposure),
+        _clip("noise", [[still]], size, noise=generator.normal(0, _NOISE, (num_frames, size[1], size[0], 3))),
+        _clip("cut", [[slow], [background(flipped_hwc, (-0.9, 0.4))]], size),
     ]
 
 
 def draw_texture(size: tuple[int, int], seed: int = 0) -> UInt8Array:
-    """A picture without a motif, (H, W, 3): clouds of all sizes over discs with hard edges.
+    """An image without a motif, (H, W, 3): clouds of all sizes over discs with hard edges.
 
-    Its spectrum falls about as that of photographs does: amplitude as one over frequency.
+    Its spectrum falls about as a photograph's does: amplitude as one over frequency.
 
     Args:
         size: width and height in pixels.
-        seed: another one, another picture.
+        seed: seed of the drawing.
     """
     width, height = size
     generator = np.random.default_rng(seed)
@@ -206,17 +204,17 @@ def draw_texture(size: tuple[int, int], seed: int = 0) -> UInt8Array:
         center = generator.integers(0, (width, height)).tolist()
         radius = int(generator.uniform(0.02, 0.08) * max(size))
         cv2.circle(discs, center, radius, generator.uniform(40, 216, 3).tolist(), -1, cv2.LINE_AA)
-    picture, cell = discs.astype(np.float32), max(size) / 2
+    image, cell = discs.astype(np.float32), max(size) / 2
     while cell >= 2:
         cells = (round(height / cell) + 2, round(width / cell) + 2)
         coarse = generator.normal(0, 1, (*cells, 1)) + 0.5 * generator.normal(0, 1, (*cells, 3))
         clouds = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
-        picture += 30 * (cell / max(size)) ** 0.5 * clouds
+        image += 30 * (cell / max(size)) ** 0.5 * clouds
         cell /= 2
-    return picture.clip(0, 255).round().astype(np.uint8)
+    return image.clip(0, 255).round().astype(np.uint8)
 
 
-def _sprites(picture_hwc: UInt8Array, steps: FloatArray, size: tuple[int, int]) -> list[Layer]:
+def _sprites(image_hwc: UInt8Array, steps: FloatArray, size: tuple[int, int]) -> list[Layer]:
     """Three rosettes that cross the frame, turn, and pass over each other."""
     width, height = size
     radius = 0.16 * min(size)
@@ -227,13 +225,13 @@ def _sprites(picture_hwc: UInt8Array, steps: FloatArray, size: tuple[int, int]) 
     )
     layers = []
     for number, (start, velocity, turn) in enumerate(motions):
-        texture = np.ascontiguousarray(np.roll(picture_hwc, 61 * number, axis=1))
+        texture = np.ascontiguousarray(np.roll(image_hwc, 61 * number, axis=1))
         poses = _poses(np.add(start, steps[:, None] * velocity), np.ones(len(steps)), turn * steps)
         layers.append(Layer(texture, poses, radius))
     return layers
 
 
-def _film(
+def _clip(
     name: str,
     scenes: Sequence[Sequence[Layer]],
     size: tuple[int, int],
@@ -256,11 +254,11 @@ def _render(layers: Sequence[Layer], frame: int, size: tuple[int, int]) -> Float
     width, height = size
     at_hw2 = points(_SUPERSAMPLING * height, _SUPERSAMPLING * width) / _SUPERSAMPLING
     owner_hw = owner(layers, frame, at_hw2)
-    picture = np.zeros((*owner_hw.shape, 3), np.float32)
+    image = np.zeros((*owner_hw.shape, 3), np.float32)
     for number, layer in enumerate(layers):
         mine = owner_hw == number
-        picture[mine] = layer.paint(layer.to_texture(frame, at_hw2))[mine]
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+        image[mine] = layer.colors(layer.to_texture(frame, at_hw2))[mine]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _poses(centres_t2: FloatArray, zooms_t: FloatArray, degrees_t: FloatArray) -> FloatArray:
@@ -271,10 +269,10 @@ def _poses(centres_t2: FloatArray, zooms_t: FloatArray, degrees_t: FloatArray) -
     return np.concatenate([linear, np.asarray(centres_t2)[:, :, None]], axis=2)
 
 
-def _cover(picture_hwc: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-    """The picture resized to cover the frame and its margin, softened to what sub-pixel shifts keep."""
-    height, width = picture_hwc.shape[:2]
+def _cover(image_hwc: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    """The image resized to cover the frame and its margin, softened to what sub-pixel shifts keep."""
+    height, width = image_hwc.shape[:2]
     scale = _MARGIN * max(size[0] / width, size[1] / height)
     new = (math.ceil(width * scale), math.ceil(height * scale))
-    resized = cv2.resize(picture_hwc, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    resized = cv2.resize(image_hwc, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return np.asarray(cv2.GaussianBlur(resized, (0, 0), 0.5), np.uint8)

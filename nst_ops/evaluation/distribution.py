@@ -85,13 +85,7 @@ class DistributionDistance:
 def distribution_distance(
     outputs: Tensor, sources: Tensor, styles: Tensor, seed: int = 0
 ) -> DistributionDistance:
-    """Compare sets of images by a vector each, such as the channel means of a VGG tap.
-
-    Args:
-        outputs: (N, D), of the stylized images.
-        sources: (N, D), of their sources.
-        styles: (M, D), of the style images.
-        seed: seed of the split into halves.
+    """Compare sets of images by a vector each, (N, D) or (M, D), such as the channel means of a VGG tap.
 
     Raises:
         ValueError: fewer than two images in a set, which have no covariance.

@@ -50,17 +50,10 @@ def color_quantiles(images: Tensor, seed: int = 0) -> Tensor:
 
 
 def palette_distance(images: Tensor, style_quantiles: Tensor, seed: int = 0) -> Tensor:
-    """Sliced Wasserstein distance between the colors of an image and of a style, wherever they are.
+    """Sliced Wasserstein distance between the colors of images and of a style, wherever they are: (B,).
 
-    ``sqrt(3 SW^2)``, so that a palette shifted by a vector d is |d| away.
-
-    Args:
-        images: (B, 3, H, W).
-        style_quantiles: (P, Q), as from ``color_quantiles`` with the same ``seed``.
-        seed: seed of the directions.
-
-    Returns:
-        (B,), in units of Lab, at least 0.
+    ``sqrt(3 SW^2)`` in units of Lab, so that a palette shifted by a vector d is |d| away. The style's
+    quantiles (P, Q) are those of ``color_quantiles`` with the same ``seed``.
     """
     return (3 * squared_distance(color_quantiles(images, seed), style_quantiles)).sqrt()
 
@@ -75,31 +68,19 @@ _EDGE_CONTRAST = 0.05
 
 
 def content_error(features: Tensor, target: Tensor) -> Tensor:
-    """Relative content distance of each image, by ``losses.content_loss``.
+    """Relative content distance of each image's features (B, C, H, W) to its source's: (B,).
 
-    Args:
-        features: (B, C, H, W) of the stylized images.
-        target: (B, C, H, W) of their sources.
-
-    Returns:
-        (B,), at least 0: 0 is the source, 1 an image without features.
+    By ``losses.content_loss``: 0 is the source, 1 an image without features.
     """
     pairs = zip(features, target, strict=True)
     return torch.stack([content_loss(one[None], wanted[None]) for one, wanted in pairs])
 
 
 def ssim(stylized: Tensor, sources: Tensor) -> Tensor:
-    """Structural similarity of the luma: Z. Wang et al., IEEE TIP 2004, with its constants.
+    """Structural similarity of the luma, (B,) in [-1, 1]; 1 is the same image.
 
-    Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, range 1; averaged
-    over the positions where the window fits.
-
-    Args:
-        stylized: (B, 3, H, W), H and W at least 11.
-        sources: (B, 3, H, W).
-
-    Returns:
-        (B,) in [-1, 1]; 1 is the same image.
+    Z. Wang et al., IEEE TIP 2004, with its constants: Gaussian window of 11 x 11 pixels and sigma 1.5,
+    K1 = 0.01, K2 = 0.03, range 1; averaged over the positions where the window fits.
     """
     x, y = luma(stylized.double()), luma(sources.double())  # variances are small differences of squares
     mean_x, mean_y = _window_mean(x), _window_mean(y)
@@ -120,16 +101,10 @@ def _window_mean(x_b1hw: Tensor) -> Tensor:
 
 
 def edges(images: Tensor) -> Tensor:
-    """Thin edges of the luma: J. Canny, PAMI 1986, with one threshold instead of two.
+    """Thin edges of the luma, bool (B, 1, H, W): J. Canny, PAMI 1986, with one threshold instead of two.
 
     Smoothed, the gradient by Sobel's operator, its local maxima across the edge, and of these
     the ones steeper than 0.05 of luma per pixel.
-
-    Args:
-        images: (B, 3, H, W).
-
-    Returns:
-        bool (B, 1, H, W).
     """
     smooth = F.pad(gaussian_blur(luma(images.float()), _EDGE_SIGMA), (1, 1, 1, 1), mode="replicate")
     across = smooth.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).div(8)[None, None]
@@ -150,20 +125,13 @@ def edges(images: Tensor) -> Tensor:
 
 
 def edge_f1(stylized: Tensor, sources: Tensor, tolerance_px: int = 1) -> Tensor:
-    """Agreement of the edges of stylized images with those of their sources.
+    """Agreement of the edges of stylized images with those of their sources, (B,) in [0, 1].
 
     Precision is the share of their edge pixels that have one of the source within
     ``tolerance_px``, recall the share of the source's that are found again; F1 is their
     harmonic mean, after the boundary benchmark of D. Martin et al., PAMI 2004. Two photographs
-    that have nothing to do with each other come to about 0.2, with brush strokes to 0.3.
-
-    Args:
-        stylized: (B, 3, H, W).
-        sources: (B, 3, H, W).
-        tolerance_px: pixels across and down; a diagonal step counts as one.
-
-    Returns:
-        (B,) in [0, 1]; 1 is all edges and no others. For two images without edges it is 1.
+    that have nothing to do with each other come to about 0.2, with brush strokes to 0.3. 1 is all
+    edges and no others; it is 1 also for two images without edges. A diagonal step counts as one.
     """
     found, wanted = edges(stylized).float(), edges(sources).float()
     window = 2 * tolerance_px + 1
@@ -201,16 +169,9 @@ def sample(maps: Tensor, seed: int = 0) -> Tensor:
 
 
 def quantiles(points: Tensor, directions_pc: Tensor, count: int = 256) -> Tensor:
-    """Quantiles of a cloud of points along each direction.
+    """Quantiles of points (B, N, C) along each direction: fp32 (B, P, ``count``), rising.
 
-    Args:
-        points: (B, N, C), any float type, N at least 1.
-        directions_pc: (P, C).
-        count: quantiles kept, at the middles of ``count`` equal shares. With N = ``count``
-            these are all points.
-
-    Returns:
-        (B, P, ``count``) in fp32, rising along the last axis.
+    They lie at the middles of ``count`` equal shares: with N = ``count`` they are all points.
     """
     num_points = points.shape[1]
     ordered: Tensor = (points.float() @ directions_pc.T).transpose(1, 2).sort(dim=2).values
@@ -226,17 +187,10 @@ def pool(quantiles_bpq: Tensor) -> Tensor:
 
 
 def squared_distance(quantiles_bpq: Tensor, target_pq: Tensor) -> Tensor:
-    """Squared 2-Wasserstein distance, averaged over the directions (Heitz et al., eq. 3).
+    """Squared 2-Wasserstein distance, averaged over the directions (Heitz et al., eq. 3): (B,).
 
-    Times C it is ``|d|^2`` for a cloud and the same one shifted by d, if the directions are
-    whole frames.
-
-    Args:
-        quantiles_bpq: (B, P, Q), as from ``quantiles``.
-        target_pq: (P, Q), along the same directions.
-
-    Returns:
-        (B,), in the squared units of the points, at least 0.
+    Both are quantiles along the same directions. Times C it is ``|d|^2`` for a cloud and the same one
+    shifted by d, if the directions are whole frames.
     """
     return (quantiles_bpq - target_pq).square().mean(dim=(1, 2))
 
@@ -284,18 +238,11 @@ def mean_std_error(features: Tensor, style: StyleStatistics) -> Tensor:
 
 
 def sliced_wasserstein(features: Tensor, style: StyleStatistics, seed: int = 0) -> Tensor:
-    """Squared sliced 2-Wasserstein distance of the features over the mean square of the style's.
+    """Squared sliced 2-Wasserstein distance of the features over the mean square of the style's: (B,).
 
     E. Heitz et al., CVPR 2021 (eq. 3), with quantiles for different numbers of positions. It
-    sees the whole distribution of the features where a Gram matrix sees its second moments.
-
-    Args:
-        features: (B, C, H, W), any float type.
-        style: statistics with the same ``seed``.
-        seed: seed of directions and positions.
-
-    Returns:
-        (B,), at least 0.
+    sees the whole distribution of the features where a Gram matrix sees its second moments. The
+    style's statistics are of the same ``seed``.
     """
     distance = squared_distance(feature_quantiles(features, seed), style.quantiles)
     return distance / style.quantiles.square().mean().clamp_min(1e-12)

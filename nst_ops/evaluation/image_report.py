@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from rich.table import Table
 
 from nst_ops.evaluation.metrics import SOURCE, ImageResults, is_detail, metric
 from nst_ops.evaluation.run import Row
-from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
+from nst_ops.report.html import definitions, figure, image, page, table
 from nst_ops.report.text import digits
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ _OUTPUTS, _SOURCES = "#2b6cb0", "#b9b2a6"
 _IN_HISTOGRAMS = ("gram", "mean_std", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
 _BELOW_IMAGES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
 _NUMBERS = ("mean", "median", "5 % ... 95 %", "sources")
-
-Thumbnails = Callable[[Row], Iterable[tuple[str, Image.Image]]]
-"""Of a row its images with their captions: source, stylized, style."""
 
 
 def terminal_tables(results: ImageResults) -> list[Table]:
@@ -133,9 +129,8 @@ def image_page(
     results: ImageResults,
     facts: Mapping[str, str],
     plots: Sequence[bytes],
-    groups: Mapping[str, list[Row]],
+    groups: Mapping[str, list[tuple[Row, str]]],
     by: str,
-    thumbnails: Thumbnails,
 ) -> str:
     """The page as HTML.
 
@@ -143,9 +138,8 @@ def image_page(
         results: what to show.
         facts: what was measured, against what.
         plots: PNG, as from ``histograms`` and ``style_content_plot``.
-        groups: rows whose images are shown, as from ``choose_shown``.
+        groups: rows whose images are shown, as from ``choose_shown``, each with HTML of its thumbnails.
         by: the metric that chose them.
-        thumbnails: asked once for each of these rows.
     """
     title, about = "How good is it?", metric(by)
     direction = f"{about.better} is better" if about.better else "lowest first"
@@ -165,8 +159,15 @@ def image_page(
         f"<h2>Images</h2><p>By {escape(about.label)} ({direction}): {escape(about.meaning)}.</p>",
     ]
     for name, rows in groups.items():
-        shown = "".join(_row(row, by, thumbnails) for row in rows)
-        body.append(f"<h3>{escape(name)}</h3><div class=rows>{shown}</div>")
+        body.append(f"<h3>{escape(name)}</h3><div class=rows>")
+        for row, thumbnails in rows:
+            names = [by] + [n for n in row if n != by and (n in _BELOW_IMAGES or n.startswith("content_"))]
+            numbers = " &middot; ".join(f"{escape(metric(name).label)} {digits(row[name])}" for name in names)
+            body.append(
+                f"<div class=row><h4>{escape(row['name'])}</h4><div class=images>{thumbnails}</div>"
+                f"<p class=small>{numbers}</p></div>"
+            )
+        body.append("</div>")
     if details := [name for name in results.metrics() if is_detail(name)]:
         body.append(f"<h2>Style figures by VGG layer</h2>{_figures(results, details)}")
     return page(title, body, "td:first-child { white-space: nowrap }")
@@ -196,17 +197,4 @@ def _distribution(results: ImageResults) -> Iterator[str]:
         "<p class=small>How far the set is from the set of style images, by the channel means of each image; "
         "lower is better, 0 the same, 1 a set without features. Two halves of the styles, compared in the "
         "same way, show what to expect of so few images.</p>"
-    )
-
-
-def _row(row: Row, by: str, thumbnails: Thumbnails) -> str:
-    names = [by] + [n for n in row if n != by and (n in _BELOW_IMAGES or n.startswith("content_"))]
-    numbers = " &middot; ".join(f"{escape(metric(name).label)} {digits(row[name])}" for name in names)
-    try:
-        shown = "".join(figure(thumbnail(pixels), caption) for caption, pixels in thumbnails(row))
-    except Exception as error:  # an image that has gone since is no reason to lose the page
-        shown = f"<p class=small>cannot be shown: {escape(str(error))}</p>"
-    return (
-        f"<div class=row><h4>{escape(row['name'])}</h4><div class=images>{shown}</div>"
-        f"<p class=small>{numbers}</p></div>"
     )

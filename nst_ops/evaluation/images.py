@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from html import escape
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ from nst_ops.evaluation.image_report import (
 from nst_ops.evaluation.metrics import ImageResults, metric
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress, read_image
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
+from nst_ops.report.html import figure, thumbnail
 from nst_ops.stylizers import Style
 
 METRICS = "metrics.parquet"
@@ -147,13 +149,16 @@ def _write(
     """Write figures, plots and page: the URI of the page."""
     config, style_by_name = run.config, {style.name: style for style in styles}
 
-    def thumbnails(row: Row) -> Iterator[tuple[str, Image.Image]]:
-        source, stylized = _read_both(row, config.max_side)
-        yield "source", source
-        yield "stylized", stylized
+    def thumbnails(row: Row) -> str:
+        """HTML of source, stylized image and style."""
+        try:
+            source, stylized = _read_both(row, config.max_side)
+        except Exception as error:  # an image that has gone since is no reason to lose the page
+            return f"<p class=small>cannot be shown: {escape(str(error))}</p>"
         style = style_by_name[row["nearest_style"]]
-        caption = "its style" if row["style"] else "nearest style image"
-        yield f"{caption}: {style.name}", Image.fromarray(style.pixels_hwc)
+        caption = f"{'its style' if row['style'] else 'nearest style image'}: {style.name}"
+        images = {"source": source, "stylized": stylized, caption: Image.fromarray(style.pixels_hwc)}
+        return "".join(figure(thumbnail(image), caption) for caption, image in images.items())
 
     models = sorted({name for name in run.manifest["model"].to_pylist() if name})
     facts = {
@@ -164,6 +169,7 @@ def _write(
         "figures": f"{METRICS}: a row for each image; {SUMMARY}",
     }
     plots = {"histograms.png": histograms(results), "style_content.png": style_content_plot(results)}
-    shown = choose_shown(results, by, config.page.images)
-    page = image_page(results, facts, list(plots.values()), shown, by, thumbnails)
+    groups = choose_shown(results, by, config.page.images)
+    shown = {title: [(row, thumbnails(row)) for row in rows] for title, rows in groups.items()}
+    page = image_page(results, facts, list(plots.values()), shown, by)
     return run.write(results.rows, METRICS, {**results.summary(), "unreadable": unreadable}, plots, page)

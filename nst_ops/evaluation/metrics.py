@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -72,8 +72,7 @@ def is_detail(name: str) -> bool:
     return kind in STYLE_METRICS and bool(tap)
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """A metric over all images: mean, median, 5 % and 95 % quantile."""
 
     mean: float
@@ -144,9 +143,9 @@ class ImageResults:
         return {
             "images": len(self.rows),
             "styles": self.styles,
-            "metrics": {name: asdict(self.spread(name)) for name in metrics},
+            "metrics": {name: self.spread(name)._asdict() for name in metrics},
             "sources_to_style": {
-                name: asdict(self.spread(SOURCE + name)) for name in metrics if self.has_source(name)
+                name: self.spread(SOURCE + name)._asdict() for name in metrics if self.has_source(name)
             },
             "distribution": {tap: asdict(distance) for tap, distance in self.distribution.items()},
             "not_measured": self.not_measured,

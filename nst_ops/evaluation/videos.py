@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -132,7 +133,7 @@ def _read_excerpt(row: Row, video: VideoConfig, config: EvaluateConfig) -> tuple
         MediaError: one of them cannot be read, or not be measured.
         OSError: one of them is not there.
     """
-    sources, outputs = [], []
+    pairs: list[list[Any]] = []
     selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
     in_folder = row["output_uri"].endswith(".csv")  # a table of images, which lie beside it
     with _local(row["source_uri"]) as source_path, _local(row["output_uri"]) as output_path:
@@ -144,14 +145,19 @@ def _read_excerpt(row: Row, video: VideoConfig, config: EvaluateConfig) -> tuple
             if video.side_by_side:
                 output = output[:, output.shape[1] // 2 :]
             size = fit_size((output.shape[1], output.shape[0]), config.max_side)
-            sources.append(_resized(source, size))
-            outputs.append(_resized(output, size))
-            if len(outputs) == config.excerpt.num_frames:
+            pairs.append(
+                [
+                    cv2.resize(np.ascontiguousarray(frame_hwc), size, interpolation=cv2.INTER_AREA)
+                    for frame_hwc in (source, output)
+                ]
+            )
+            if len(pairs) == config.excerpt.num_frames:
                 break
-    if not outputs:
+    if not pairs:
         raise UnsupportedMediaError(f"it is over before excerpt.start_s, {config.excerpt.start_s:g} s")
     name = row["source_uri"].rsplit("/", 1)[-1]
-    return Excerpt.estimate(name, np.stack(sources)), np.stack(outputs)
+    source_thwc, output_thwc = map(np.stack, zip(*pairs, strict=True))
+    return Excerpt.estimate(name, source_thwc), output_thwc
 
 
 def _frames(
@@ -182,11 +188,6 @@ def _local(uri: str) -> Iterator[str]:
     folder, name = os.path.split(uri)
     with Folder(folder).local_copy(name) as path:
         yield path
-
-
-def _resized(frame_hwc: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-    contiguous = np.ascontiguousarray(frame_hwc)
-    return np.asarray(cv2.resize(contiguous, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) -> str:

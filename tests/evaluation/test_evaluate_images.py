@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``in/``, ``run/`` (by a worker that changes nothing) and ``styles/``."""
     root = tmp_path_factory.mktemp("finished")
     for number in range(5):
-        write_smooth_image(root / "in" / "deep" / f"photo{number}.png", number, (48, 36 + 4 * (number % 2)))
+        write_smooth_image(root / "in" / "deep" / f"image{number}.png", number, (48, 36 + 4 * (number % 2)))
     Image.new("RGBA", (40, 40), (200, 10, 10, 128)).save(root / "in" / "<glass>.png")
     (root / "in" / "broken.jpg").write_bytes(b"no image")
     write_video(root / "in" / "video.mp4", moving_frames(3, 64, 48))
@@ -85,7 +85,7 @@ def printed(finished: Path, vgg_file: Path) -> str:
 
 def test_every_image_that_is_ok_is_measured(finished: Path, printed: str) -> None:
     rows = pq.read_table(finished / "evaluation" / "metrics.parquet").to_pylist()
-    assert {row["name"] for row in rows} == {"<glass>.png", *(f"photo{i}.png" for i in range(5))}
+    assert {row["name"] for row in rows} == {"<glass>.png", *(f"image{i}.png" for i in range(5))}
     for row in rows:
         assert Path(row["source_uri"]).is_file()
         assert row["ssim"] == pytest.approx(1)  # nothing was changed, and PNG loses nothing
@@ -129,11 +129,11 @@ def test_a_worse_copy_gets_worse_figures(finished: Path, tmp_path: Path, vgg_fil
     root = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(root / "run")
     run(root)
-    with Image.open(root / "run/deep/photo3.png") as sharp:
-        sharp.filter(ImageFilter.GaussianBlur(4)).save(root / "run/deep/photo3.png")
+    with Image.open(root / "run/deep/image3.png") as sharp:
+        sharp.filter(ImageFilter.GaussianBlur(4)).save(root / "run/deep/image3.png")
     results = evaluate_images(config(root, vgg_file, taps={"content": ["relu2_1"]})).results
     worst = results.ranked("ssim")[-1]
-    assert worst["name"] == "photo3.png"
+    assert worst["name"] == "image3.png"
     assert worst["edge_f1"] < 0.7
     assert results.ranked("content_relu2_1")[-1] is worst
 
@@ -144,11 +144,11 @@ def test_missing_images_are_reported_and_the_others_measured(
     root = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(root / "run")
     run(root)
-    (root / "in/deep/photo1.png").unlink()
-    (root / "run/deep/photo2.png").write_bytes(b"cut")
+    (root / "in/deep/image1.png").unlink()
+    (root / "run/deep/image2.png").write_bytes(b"cut")
     outcome = evaluate_images(config(root, vgg_file))
     assert outcome.exit_code == 3
-    assert {Path(uri).name for uri in outcome.unreadable} == {"photo1.png", "photo2.png"}
+    assert {Path(uri).name for uri in outcome.unreadable} == {"image1.png", "image2.png"}
     assert len(outcome.results.rows) == 4
     assert any("2 images could not be read" in note for note in outcome.results.notes)
 

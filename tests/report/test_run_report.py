@@ -38,7 +38,7 @@ PROGRESS = Progress(
 
 def video(path: Path, color: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_video(path, [np.roll(picture, color, axis=2) for picture in moving_frames(30, 96, 64)])
+    return write_video(path, [np.roll(frame, color, axis=2) for frame in moving_frames(30, 96, 64)])
 
 
 def rows_of(*pairs: tuple[str, str, str]) -> pa.Table:
