@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -112,6 +113,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return _fail("error", str(error), BAD_CONFIGURATION)
     except FatalError as error:
         return _fail("fatal", str(error), FATAL)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FATAL
     except OSError as error:
         from nst_ops.storage import StorageError
 

@@ -152,6 +152,17 @@ def test_a_job_is_its_command_as_a_file(job):
         assert "Traceback" not in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    command = [sys.executable, "-u", "-m", "nst_ops", "status", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait(60) == 1
+
+
 def test_the_module_is_the_command():
     done = run("verify", "nowhere")
     assert (done.returncode, done.stdout) == (2, "")
