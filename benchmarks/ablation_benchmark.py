@@ -33,7 +33,7 @@ from nst_ops.storage import Folder
 from nst_ops.stylizers import Style
 from nst_ops.training.data import Batches, ImageSet, square, to_tensor
 from nst_ops.training.grid import png_bytes, sheet, stylize, to_pixels
-from nst_ops.training.loop import Speed, train
+from nst_ops.training.loop import Recorder, Speed, train
 from nst_ops.training.progress import ProgressTracker
 from nst_ops.training.setup import read_setup
 from nst_ops.training.step import StepFigures
@@ -219,7 +219,7 @@ def _train(
     return stylized, float(f"{speed.images_per_s:.4g}"), sum(p.numel() for p in step.network.parameters())
 
 
-class _Recorder:
+class _Recorder(Recorder):
     """Recorder of a recipe: reports how far it is, and keeps nothing."""
 
     def __init__(self, progress: ProgressTracker) -> None:
@@ -233,13 +233,6 @@ class _Recorder:
         self._progress.update(
             {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
         )
-
-    def validate(self, number: int) -> float:
-        """Do nothing: recipes are measured after the last step, all alike."""
-        return 0.0
-
-    def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
-        """Do nothing: a recipe is short, there is nothing to go on from."""
 
 
 def _figures(report: ImageResults) -> dict[str, float]:

@@ -177,14 +177,14 @@ _JOHNSON_EPILOG = """\
 Any key may stand in the file or on the command line; the command line wins.
 
 examples:
-  python jobs/train_johnson.py --config configs/train_johnson.yaml \\
+  nst-ops train-johnson --config configs/train_johnson.yaml \\
       --data.content photos --style klimt.jpg --output runs/klimt
   ... --data.content s3://bucket/photos --output s3://bucket/klimt --workers.count 4
   ... --network.start_from starry_night --train.steps 600     (sooner there, from a shipped style)
-  ... --sweep                                                (which weights? an image of the answers)
+  ... --sweep                                          (try weights of the loss: OUTPUT/sweep.png)
 
 Run the same command again after a stop or a crash: training goes on from the last checkpoint.
-OUTPUT/model.safetensors is what jobs/stylize_dataset.py takes as --model.checkpoint.
+OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint.
 exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal.
 """
 
@@ -255,14 +255,14 @@ _VIT_ADAIN_EPILOG = """\
 Any key may stand in the file or on the command line; the command line wins.
 
 examples:
-  python jobs/train_vit_adain.py --config configs/train_vit_adain.yaml \\
+  nst-ops train-vit-adain --config configs/train_vit_adain.yaml \\
       --data.content photos --data.style paintings --output runs/adain
   ... --network.encoder vit_small_patch16_224 --network.encoder_weights vit_small.safetensors
   ... --network.encoder vit_tiny_patch16_224 --network.encoder_weights none --network.frozen false
   ... --workers.count 2 --train.batch_size 16
 
 Run the same command again after a stop or a crash: training goes on from the last checkpoint.
-OUTPUT/model.safetensors is what jobs/stylize_dataset.py takes as --model.checkpoint, with
+OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint, with
 --model.kind vit_adain and --style.images.
 exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal.
 """

@@ -137,12 +137,7 @@ def fingerprint(
 
 
 def _present_fingerprint(kind: type[TrainingConfig], earlier: dict[str, Any]) -> dict[str, Any]:
-    """Give a fingerprint that an older version has written the present keys and values.
-
-    Args:
-        kind: class of the configuration.
-        earlier: the fingerprint.
-    """
+    """Give a fingerprint that an older version has written, of a configuration of ``kind``, today's keys."""
     present = dict(earlier)
     try:
         for section, model in (("train", TrainConfig), ("loss", LossConfig)):
@@ -190,12 +185,7 @@ def _style(config: TrainingConfig) -> str:
 
 
 def claim_output(output: Folder, config: TrainingConfig, shaped_by: dict[str, Any]) -> None:
-    """Refuse an output of another run, or clear it if asked to, and write the record of this run.
-
-    Args:
-        output: where the run writes.
-        config: the run's configuration.
-        shaped_by: the run's ``fingerprint``.
+    """Refuse an output of another run, or clear it if asked to; record this run, with its fingerprint.
 
     Raises:
         OutputInUseError: another run's work lies there; the message names the difference.

@@ -217,14 +217,7 @@ def ingest(config: TrainingConfig, names: list[str], role: Role) -> StoredImages
 
 
 def refuse_too_many(count: int, side: int, role: Role, memory: float, remedy: str) -> None:
-    """Refuse more images than ``memory`` bytes hold.
-
-    Args:
-        count: number of images.
-        side: pixels of their sides.
-        role: what they are for.
-        memory: bytes there are.
-        remedy: end of the message, with places for the memory and for the number of images that fit.
+    """Refuse more images than ``memory`` bytes hold; ``remedy`` has places for that and for how many fit.
 
     Raises:
         ConfigError: they do not fit.
@@ -244,16 +237,10 @@ def show_decoding(decoded: Iterable[Any], role: Role, count: int) -> Iterable[An
 
 
 def decode_squares(batch: dict[str, Any], uri: str, side: int) -> dict[str, Any]:
-    """Decode images of the folder ``uri``.
-
-    Args:
-        batch: ``relpath``, their relative paths.
-        uri: folder they lie in.
-        side: pixels of the squares.
+    """Decode the images ``batch["relpath"]`` of the folder ``uri``.
 
     Returns:
-        ``relpath``; ``error``, empty where there is none; ``pixels``, uint8 (N, side, side, 3), 0 where
-        there is an error.
+        ``relpath``; ``error``, empty where there is none; ``pixels``, uint8 (N, side, side, 3).
     """
     folder = Folder(uri)
     pixels = np.zeros((len(batch["relpath"]), side, side, 3), np.uint8)
@@ -270,13 +257,7 @@ def decode_squares(batch: dict[str, Any], uri: str, side: int) -> dict[str, Any]
 def store(
     config: TrainingConfig, role: Role, blocks: list[Any], outcomes: Sequence[Sequence[tuple[str, str]]]
 ) -> StoredImages:
-    """Split decoded images, and say which files were skipped.
-
-    Args:
-        config: the run's.
-        role: what the images are for.
-        blocks: of pixels, or references to them.
-        outcomes: (relpath, error) of each row of each block.
+    """Split decoded images by ``outcomes``, (relpath, error) of each row of each block; name skipped files.
 
     Raises:
         ConfigError: fewer readable images than a batch needs.
@@ -361,20 +342,8 @@ class Crops:
         return self.images[at].permute(0, 3, 1, 2).float().div_(255.0)  # bytes are a quarter to move
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Crops that a worker takes at a step: of content images, and of style images if there are any."""
-
-    content: Crops
-    styles: Crops | None = None
-
-    def to(self, device: torch.device) -> Batch:
-        """Copy to ``device``."""
-        return Batch(self.content.to(device), self.styles.to(device) if self.styles else None)
-
-    def cut(self) -> tuple[Tensor, Tensor | None]:
-        """Return the crops, as ``Crops.cut`` does."""
-        return self.content.cut(), self.styles.cut() if self.styles else None
+Batch = tuple[Crops, Crops | None]
+"""Crops that a worker takes at a step: of content images, and of style images if there are any."""
 
 
 class Batches:
@@ -414,8 +383,8 @@ class Batches:
         side = max(self.image_size, round(zoom * self.content.side))
         content = self._crops(self.content, step, _CONTENT_STREAM, side)
         if not self.styles:
-            return Batch(content)
-        return Batch(content, self._crops(self.styles, step, _STYLE_STREAM, self.styles.side))
+            return content, None
+        return content, self._crops(self.styles, step, _STYLE_STREAM, self.styles.side)
 
     def _crops(self, images: ImageSet, step: int, stream: int, side: int) -> Crops:
         rng = np.random.default_rng([self.seed, stream + 1, step])
@@ -445,7 +414,8 @@ class Prefetcher:
         self._next: Future[Batch] = self._pool.submit(self._load, first)
 
     def _load(self, step: int) -> Batch:
-        return self.batches(step).to(self.device)
+        content, styles = self.batches(step)
+        return content.to(self.device), styles.to(self.device) if styles else None
 
     def __call__(self) -> Batch:
         """Return the batch of the next step on the device; the wait for it is added to ``wait_s``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from nst_ops.config.training import TrainConfig
 from nst_ops.storage import StorageFullError
@@ -15,24 +15,18 @@ _WARM_UP_STEPS = 3
 """First steps that do not count in the speed: they choose kernels and fill caches."""
 
 
-class Recorder(Protocol):
-    """Keeps and shows what happens in a run; only the first worker has one."""
+class Recorder:
+    """Keeps and shows what happens in a run; only the first worker has one. This one keeps nothing."""
 
     def step(self, number: int, figures: StepFigures, speed: Speed) -> None:
         """Take the figures of a finished step."""
-        ...
 
     def validate(self, number: int) -> float:
         """Validate the network before a checkpoint, and return the total loss."""
-        ...
+        return 0.0
 
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
-        """Write a checkpoint; ``state`` is what ``train`` takes to go on.
-
-        Raises:
-            StorageFullError: it does not fit.
-        """
-        ...
+        """Write a checkpoint with ``state``, which ``train`` takes to go on; may raise StorageFullError."""
 
 
 @dataclass
@@ -105,9 +99,9 @@ def train(
         for number in range(first, config.steps + 1):
             if number == first + _WARM_UP_STEPS:
                 speed, prefetcher.wait_s, started = Speed(), 0.0, time.perf_counter()
-            batch = prefetcher()
-            content, styles = batch.cut()
-            figures = step(content, number, styles, step.drawing(batch.content))
+            content, styles = prefetcher()
+            drawing = step.drawing(content)
+            figures = step(content.cut(), number, styles.cut() if styles else None, drawing)
             speed.images += batches.batch_size
             speed.seconds, speed.data_wait_s = time.perf_counter() - started, prefetcher.wait_s
             if recorder:

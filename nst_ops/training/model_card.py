@@ -52,7 +52,7 @@ def model_card(
         _summary(facts),
         f"![style image; content images and their stylized versions]({grid})" if grid else "",
         _section("Data and terms", _table(facts, own | _DATA)),
-        _section("Training", _recipe(facts.get("recipe", {})), _table(facts, _TRAINING)),
+        _section("Training", _table(facts, _TRAINING)),
         _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
         _section("Speed", _table(facts, _SPEED)),
         _section("Software", _table(facts.get("versions", {}))),
@@ -64,9 +64,9 @@ def model_card(
 
 _USE = {
     "johnson": """\
-    python jobs/stylize_dataset.py --model.checkpoint model.safetensors --input photos --output stylized""",
+    nst-ops stylize --model.checkpoint model.safetensors --input photos --output stylized""",
     "vit_adain": """\
-    python jobs/stylize_dataset.py --model.kind vit_adain --model.checkpoint model.safetensors \\
+    nst-ops stylize --model.kind vit_adain --model.checkpoint model.safetensors \\
         --style.images style.jpg --input photos --output stylized""",
 }
 _NETWORKS = {"johnson": "Johnson", "vit_adain": "ViT-AdaIN"}
@@ -109,23 +109,6 @@ def _losses(facts: Mapping[str, Any]) -> str:
         rows.append((term, *("" if value is None else _text(term, value) for value in values)))
     table = _markdown_table(("term", "weight", "taps", "training, recent mean", "held out"), rows)
     return f"Terms are unweighted; the total is weighted.\n\n{table}" if table else ""
-
-
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    """Say the recipe in a sentence."""
-    train, start = recipe.get("train", {}), recipe.get("network", {}).get("start_from")
-    said = {
-        "batch_size": "batches of {} images",
-        "image_size": "crops of {0}x{0} px",
-        "learning_rate": "peak learning rate {}",
-        "schedule": "{} schedule",
-    }
-    parts = [words.format(train[key]) for key, words in said.items() if train.get(key) is not None]
-    if recipe.get("style_side"):
-        parts.append(f"the style image at {recipe['style_side']} px")
-    parts += [f"from {start}"] if start else ["from fresh weights"] if recipe else []
-    sentence = ", ".join(parts)
-    return sentence[:1].upper() + sentence[1:] + "." if sentence else ""
 
 
 def _configuration(recipe: Mapping[str, Any] | None) -> str:

@@ -18,14 +18,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from nst_ops.config import ConfigError, TrainingConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.ray_cluster import (
-    connected,
-    cores_per_node,
-    num_cpus,
-    num_gpus,
-    num_nodes,
-    pyarrow_filesystem,
-)
+from nst_ops.ray_cluster import connected, cores_per_node, num_cpus, num_gpus, num_nodes, pyarrow_filesystem
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.checkpointing import describe
 from nst_ops.training.data import (
@@ -91,11 +84,7 @@ class Workers:
 
 
 def choose_workers(config: TrainingConfig, complete: bool) -> Workers:
-    """Choose the workers by the resources of the cluster.
-
-    Args:
-        config: the run's.
-        complete: no more nodes can come, so what is not there now will never be.
+    """Choose the workers by the resources of the cluster; where it is ``complete``, no more nodes can come.
 
     Raises:
         ConfigError: what is asked for cannot be had, or the batch cannot be shared out.
@@ -168,7 +157,7 @@ def loaded(stored: StoredImages) -> StoredImages:
 def _fit(job: TrainingJob, workers: Workers) -> dict[str, Any]:
     config = job.config
     output = Folder(config.output)
-    actor: Any = ray.remote(num_cpus=0)(_Latest).remote()
+    actor = _latest_actor()
     settings = {
         "job": dataclasses.replace(job, setup=ray.put(job.setup)),  # type: ignore[arg-type]  # for the way
         "threads": workers.threads,
@@ -224,17 +213,20 @@ def _train_ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return {"fatal": str(error)}
 
 
-class _Latest:
-    """Actor that holds the latest report of the first worker."""
+def _latest_actor() -> Any:
+    """Start an actor that holds the latest report of the first worker."""
 
-    def __init__(self) -> None:
-        self.latest: dict[str, Any] = {}
+    class Latest:  # in a function, so that it travels by value: its process need not import torch
+        def __init__(self) -> None:
+            self.latest: dict[str, Any] = {}
 
-    def put(self, latest: dict[str, Any]) -> None:
-        self.latest = latest
+        def put(self, latest: dict[str, Any]) -> None:
+            self.latest = latest
 
-    def get(self) -> dict[str, Any]:
-        return self.latest
+        def get(self) -> dict[str, Any]:
+            return self.latest
+
+    return ray.remote(num_cpus=0)(Latest).remote()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.storage import Folder, storage_full_errors
 from nst_ops.training.checkpointing import CARD, MODEL, write_state
 from nst_ops.training.grid import ValidationImages, png_bytes, stylize, validation_grid
-from nst_ops.training.loop import Speed
+from nst_ops.training.loop import Recorder, Speed
 from nst_ops.training.model_card import model_card
 from nst_ops.training.step import StepFigures, TrainingStep
 from nst_ops.training.tracking import WANDB_ID, History, Tracking
@@ -31,8 +31,8 @@ _REPORT_EVERY_S = 0.5
 _TRACK_EVERY = 10
 
 
-class RunRecorder:
-    """Records a run in its output folder; for the first worker.
+class RunRecorder(Recorder):
+    """Recorder of a run in its output folder; for the first worker.
 
     Args:
         config: the run's.

@@ -52,8 +52,8 @@ class TrainingSetup:
             ranks: the workers that train together.
             styles: set of style images, where there is one.
         """
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # where several workers see all GPUs of a node
+        if device.index is not None:  # a GPU by number: several workers may see all of a node
+            torch.cuda.set_device(device)
         torch.manual_seed(config.train.seed)
         torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not asked for
         for network in (self.network, self.vgg):
@@ -116,10 +116,7 @@ def build_network(config: TrainingConfig) -> Network:
     weights = config.network.encoder_weights
     file = None if weights in ("timm", "none") else weights
     return ViTAdaIN(
-        **arguments,
-        image_size=config.train.image_size,
-        pretrained=weights == "timm",
-        encoder_weights=file,
+        **arguments, image_size=config.train.image_size, pretrained=weights == "timm", encoder_weights=file
     )
 
 

@@ -49,13 +49,8 @@ class StepFigures:
 
     def flat(self) -> dict[str, float | bool]:
         """Return all figures by name."""
-        return {
-            "total": self.total,
-            **self.terms,
-            "grad_norm": self.grad_norm,
-            "learning_rate": self.learning_rate,
-            "skipped": self.skipped,
-        }
+        measures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate, "skipped": self.skipped}
+        return {"total": self.total, **self.terms, **measures}
 
 
 class TrainingStep:

@@ -11,8 +11,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import absolute, claim_output, fingerprint
 from nst_ops.training.data import Batches, StoredImages, ingest, list_images, to_tensor
 from nst_ops.training.grid import png_bytes, sheet, stylize, to_pixels
-from nst_ops.training.loop import Speed, train
+from nst_ops.training.loop import Recorder, Speed, train
 from nst_ops.training.progress import ProgressTracker
 from nst_ops.training.run import alone_in, local_device, local_threads, uses_ray
 from nst_ops.training.setup import TrainingSetup, read_setup
@@ -72,7 +73,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Name of its folder under ``trials/``."""
-        return trial_name(self.weights)
+        return "_".join(f"{name}_{weight:.12g}" for name, weight in self.weights.items())
 
     @property
     def caption(self) -> str:
@@ -134,13 +135,13 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
     with alone_in(output):
         claim_output(output, config, shaped_by | {"sweep.steps": config.trials.steps})
         finished = _finished(output)
-        pending = [weights for weights in combinations if trial_name(weights) not in finished]
+        pending = [weights for weights in combinations if Trial(weights).name not in finished]
         if len(pending) < len(combinations):
             _log.info("%d of %d trials are done already", len(combinations) - len(pending), len(combinations))
         if pending:
             run = _run_on_ray if on_ray else _run_here
             finished |= {trial.name: trial for trial in run(config, setup, names, pending)}
-        trials = [finished[trial_name(weights)] for weights in combinations]
+        trials = [finished[Trial(weights).name] for weights in combinations]
         image = _conclude(output, config, setup, trials)
         output.remove_scratch()
         return SweepResult(trials, image)
@@ -169,11 +170,6 @@ def weighted(config: TrainJohnsonConfig, **weights: float) -> TrainJohnsonConfig
         for name, weight in weights.items()
     }
     return config.model_copy(update={"loss": config.loss.model_copy(update=terms)})
-
-
-def trial_name(weights: Mapping[str, float]) -> str:
-    """Return the folder of a combination under ``trials/``."""
-    return "_".join(f"{name}_{weight:.12g}" for name, weight in weights.items())
 
 
 def _finished(output: Folder) -> dict[str, Trial]:
@@ -218,11 +214,10 @@ def _run_here(
         with ProgressTracker(len(pending) * steps, config.train.batch_size) as tracker:
             progress = _SweepProgress(tracker)
             for weights in pending:
-                name = trial_name(weights)
+                name = Trial(weights).name
                 fresh = dataclasses.replace(setup, network=copy.deepcopy(setup.network))
-                trials.append(
-                    run_trial(weights, config, fresh, content, device, lambda n: progress.update(name, n))  # noqa: B023
-                )
+                report = partial(progress.update, name)
+                trials.append(run_trial(weights, config, fresh, content, device, report))
                 progress.update(name, steps, done=True)
     return trials
 
@@ -250,6 +245,9 @@ def _run_on_ray(
 
         def __init__(self, progress: _SweepProgress) -> None:
             self.progress = progress
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune writes its callbacks to the storage; a progress bar cannot be written
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -283,17 +281,18 @@ def _run_on_ray(
                     ),
                 )
                 results = tuner.fit()
+            return [_trial(results[index]) for index in range(len(results))]
     except (ray.exceptions.RayError, tune.TuneError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"Ray was lost ({reason}): run the same command again to go on") from error
     finally:
         output.remove(SCRATCH)
-    trials = []
-    for result in (results[index] for index in range(len(results))):
-        weights = (result.config or {})["weights"]
-        row = (result.metrics or {}).get("row")
-        trials.append(Trial(**row) if row else Trial(weights, error=reason_of(result.error)))
-    return trials
+
+
+def _trial(result: Any) -> Trial:
+    """Return the trial of a result of Tune."""
+    row = (result.metrics or {}).get("row")
+    return Trial(**row) if row else Trial(result.config["weights"], error=reason_of(result.error))
 
 
 def _resources(config: TrainJohnsonConfig) -> tuple[dict[str, float], int]:
@@ -331,7 +330,7 @@ def _run_tune_trial(
     tune.report({"step": config.train.steps, "row": asdict(trial)})
 
 
-class _TrialRecorder:
+class _TrialRecorder(Recorder):
     """Recorder of a trial: reports now and then how far it is, and counts skipped steps."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
@@ -346,13 +345,6 @@ class _TrialRecorder:
             self._reported = time.monotonic()
             self._report(number)
 
-    def validate(self, number: int) -> float:
-        """Do nothing: trials are measured after the last step, all alike."""
-        return 0.0
-
-    def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
-        """Do nothing: a trial is short, there is nothing to go on from."""
-
 
 def run_trial(
     weights: dict[str, float],
@@ -362,15 +354,9 @@ def run_trial(
     device: torch.device,
     report: Callable[[int], None],
 ) -> Trial:
-    """Train and measure one combination of weights, and write its images and row into the output.
+    """Train ``setup.network`` with one combination of weights, and write images and row into the output.
 
-    Args:
-        weights: the combination.
-        config: the sweep's.
-        setup: networks and style image; its network is trained.
-        content: content images.
-        device: where to train.
-        report: is told now and then the number of steps done.
+    ``report`` is told now and then the number of steps done.
     """
     output = Folder(config.output)
     try:

@@ -152,17 +152,9 @@ class Tracking:
         self.close(failed=error is not None)
 
     def log(self, step: int, figures: Mapping[str, float | bool]) -> None:
-        """Write the figures of ``step``, as ``loss/<term>`` and ``train/<anything else>``.
-
-        Args:
-            step: number of the step, from 1; must not fall.
-            figures: ``total`` and the terms; ``learning_rate``, ``grad_norm``, ``skipped``,
-                ``images_per_s`` and ``data_wait_share`` are known not to be losses.
-        """
-        self._scalars(
-            step,
-            {f"{'train' if key in _NOT_LOSSES else 'loss'}/{key}": value for key, value in figures.items()},
-        )
+        """Write the figures of ``step``, which must not fall, as ``loss/<term>`` and ``train/<measure>``."""
+        group = {key: "train" if key in _NOT_LOSSES else "loss" for key in figures}
+        self._scalars(step, {f"{group[key]}/{key}": value for key, value in figures.items()})
 
     def validation(self, step: int, losses: Mapping[str, float], grid_hwc: UInt8Array | None = None) -> None:
         """Write ``validation/<term>``, and the grid (uint8 (H, W, 3)) as ``validation/grid``."""

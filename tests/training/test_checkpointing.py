@@ -111,6 +111,6 @@ def test_a_full_disk_is_told_as_such(tmp_path):
         write_state(FullDisk(str(tmp_path)), {**KEPT, "weights": torch.zeros(100_000)})
 
 
-def test_a_run_that_starts_anew_forgets_its_weights_and_biases_run():
+def test_a_run_that_starts_anew_forgets_its_wandb_run():
     """``tracking`` names it in wandb_id.txt; with the old one, new figures are not shown."""
     assert {"wandb_id.txt", "wandb"} <= set(OWN)

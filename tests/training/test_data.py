@@ -33,7 +33,7 @@ def images(count: int, side: int = 12) -> ImageSet:
 def seen(batch: Batch) -> list[tuple[int, int, int, bool]]:
     """Photograph, top, left and whether mirrored of each crop, read from its pixels."""
     found = []
-    for crop in (batch.cut()[0] * 255).round().int():
+    for crop in (batch[0].cut() * 255).round().int():
         number, top, left = crop[:, 0, 0].tolist()
         mirrored = left > int(crop[2, 0, 1])
         found.append((number, top, int(crop[2, 0].min()), mirrored))
@@ -195,7 +195,7 @@ def test_the_prefetcher_leaves_no_thread():
     assert threading.active_count() == before
 
 
-def test_what_fails_while_loading_is_raised_where_the_batch_is_asked_for():
+def test_an_error_while_loading_is_raised_by_the_prefetcher():
     batches = Batches(images(7), 4, 8, seed=1)
     batches.content.blocks[1] = np.zeros((0, 12, 12, 3), np.uint8)
     ahead = Prefetcher(batches, CPU, 1)
@@ -207,15 +207,15 @@ def test_what_fails_while_loading_is_raised_where_the_batch_is_asked_for():
 def test_what_became_of_whole_images_is_cut_where_they_are():
     """At any zoom: a filter of the whole, cut, lies over the crop."""
     for zoom in ((1.0, 1.0), (0.8, 0.8), (1.5, 1.5)):
-        crops = Batches(images(7), 4, 8, seed=1, zoom=zoom)(3).content
+        crops = Batches(images(7), 4, 8, seed=1, zoom=zoom)(3)[0]
         assert crops.side == max(8, round(12 * zoom[0]))
         assert torch.allclose(crops.cut(crops.whole()), crops.cut(), atol=1e-6)
         assert torch.allclose(crops.cut(1 - crops.whole()), 1 - crops.cut(), atol=1e-6)
 
 
 def test_zoom_is_drawn_by_step_and_seed_alone():
-    sides = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).content.side for step in range(1, 30)]
-    again = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step).content.side for step in range(1, 30)]
+    sides = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step)[0].side for step in range(1, 30)]
+    again = [Batches(images(7), 4, 8, seed=1, zoom=(0.7, 2.0))(step)[0].side for step in range(1, 30)]
     assert sides == again
     assert min(sides) >= 8
     assert len(set(sides)) > 5

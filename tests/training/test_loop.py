@@ -79,7 +79,7 @@ def config(steps: int, save_every: int = 250, **changes: Any) -> TrainConfig:
     return TrainConfig(steps=steps, save_every=save_every, batch_size=2, image_size=32, **changes)
 
 
-def test_steps_are_told_and_checkpoints_come_in_time_and_at_the_end():
+def test_steps_are_recorded_and_checkpoints_come_in_time():
     log = Log()
     train(NoStep(), batches(), config(steps=7, save_every=3), log)
     assert log.numbers("step") == [1, 2, 3, 4, 5, 6, 7]

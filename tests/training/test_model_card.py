@@ -50,7 +50,7 @@ def test_no_value_is_lost():
     assert "| gram | 12.0 | relu1_2, relu2_2, relu3_1, relu3_4 | 0.0425 | 0.0525 |" in card
     assert "| total |  |  | 1.25 | 1.5 |" in card
     assert "| torch | 2.15.0 |" in card
-    assert "from starry_night" in card
+    assert "start_from: starry_night" in card
     assert "--model.checkpoint model.safetensors" in card
     assert re.findall(r"\]\((.*?)\)", card) == ["grid.png", "losses.png"]
 

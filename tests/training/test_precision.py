@@ -42,7 +42,7 @@ def test_auto_works_on_this_machine():
     ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
 def test_every_type_trains(name, dtype, new_step):
-    step = new_step(precision=name)
+    step = new_step(precision=name, learning_rate=0.002)
     computed = set()
     step.network.residuals[0].conv1.conv.register_forward_hook(lambda *call: computed.add(call[-1].dtype))
     figures = [step(images(), number) for number in range(1, 6)]

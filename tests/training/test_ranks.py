@@ -52,7 +52,7 @@ def weights(step: TrainingStep) -> Tensor:
 def one_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> dict[str, Any]:
     """Figures and gradient of a first step."""
     step = new_step(vgg, ranks, **train)
-    figures = step(batches(ranks)(1).cut()[0], 1).flat()
+    figures = step(batches(ranks)(1)[0].cut(), 1).flat()
     gradient = torch.cat([parameter.grad.flatten() for parameter in step.network.parameters()])
     return {"figures": figures, "gradient": gradient, "weights": weights(step)}
 
@@ -60,7 +60,7 @@ def one_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> dict[str, Any]:
 def one_broken_image(vgg: VGGFeatures, ranks: Ranks) -> dict[str, Any]:
     """Only the last worker has it; then a good batch."""
     step = new_step(vgg, ranks)
-    images, before = batches(ranks)(1).cut()[0], weights(step)
+    images, before = batches(ranks)(1)[0].cut(), weights(step)
     broken = images.clone()
     if ranks.rank == ranks.world - 1:
         broken[-1] = math.nan

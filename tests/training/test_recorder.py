@@ -177,9 +177,7 @@ def test_the_average_is_judged_on_the_held_out_images(files, tmp_path, new_step)
 
 
 @pytest.mark.parametrize("killed_at", [3, 4])
-def test_a_run_that_is_taken_up_again_leaves_what_an_uninterrupted_one_does(
-    killed_at, files, tmp_path, new_step
-):
+def test_a_resumed_run_leaves_what_an_uninterrupted_one_does(killed_at, files, tmp_path, new_step):
     whole, parts = (Folder(str(tmp_path / name)) for name in ("whole", "parts"))
     Run(configuration(files, whole.root), new_step)
     Run(configuration(files, parts.root), new_step, killed_at=killed_at)
@@ -226,9 +224,7 @@ def test_another_file_system_gets_the_last_curves_too(remote, files, new_step):
     assert {(4, "loss/total"), (4, "validation/total"), (4, "validation/grid")} <= set(shown(Folder(remote)))
 
 
-def test_the_weights_and_biases_run_is_found_again_on_another_file_system(
-    remote, files, new_step, monkeypatch
-):
+def test_the_wandb_run_is_found_again_on_another_file_system(remote, files, new_step, monkeypatch):
     found = []
 
     class NoTracking:

@@ -47,6 +47,7 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunRecorder, "step", interrupted)
 
 
+@pytest.mark.timeout(300)  # it imports torch anew
 def test_one_worker_trains_without_ray(files, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(tiny(files, tmp_path / "out", steps=2).model_dump_json(exclude_none=True))
@@ -56,7 +57,7 @@ def test_one_worker_trains_without_ray(files, tmp_path):
         "sys.exit('ray' in sys.modules)"
     )
     command = [sys.executable, "-c", script, "--config", str(file), "--executor", "local"]
-    subprocess.run(command, check=True, timeout=200)
+    subprocess.run(command, check=True, timeout=280)
     assert (tmp_path / "out/model.safetensors").exists()
 
 

@@ -37,7 +37,7 @@ def test_two_workers_learn_what_one_does(cluster, files, tmp_path):
     alone = read_setup(config).step(config, torch.device("cpu"), styles=images)
     batches = Batches(images, config.train.batch_size, config.train.image_size, 0, styles=images)
     for row in losses(tmp_path / "out"):
-        content, styles = batches(row["step"]).cut()
+        content, styles = (crops.cut() for crops in batches(row["step"]))
         one = alone(content, row["step"], styles).terms
         for term in ("content", "gram", "identity", "adversarial", "discriminator"):
             assert row[term] == pytest.approx(one[term], rel=0.02), (row["step"], term)
@@ -94,7 +94,7 @@ def wait_for(condition, timeout_s: float, job: subprocess.Popen) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_killed_worker_and_a_killed_driver_change_nothing(cluster, files, tmp_path):
     """The curve of a run that was killed twice is, to the last digit, that of one that was not."""
     output = tmp_path / "out"
@@ -107,14 +107,18 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(cluster, files, tmp_
         return len(losses(output)) if (output / "losses.json").exists() else 0
 
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=ENVIRONMENT, stderr=log) as first:
-        wait_for(lambda: saved() >= 20, 240, first)
+        wait_for(lambda: saved() >= 20, 500, first)
         (worker,) = train_workers()
         worker.kill()
         at_kill = saved()
-        wait_for(lambda: saved() > at_kill, 240, first)
+        wait_for(lambda: saved() > at_kill, 500, first)
         os.kill(first.pid, signal.SIGKILL)
     assert saved() < 150, "the kills came too late to show anything"
     assert "a worker was lost: training goes on from step" in (tmp_path / "log").read_text()
+
+    deadline = time.monotonic() + 60
+    while train_workers() and time.monotonic() < deadline:  # Ray ends them with their driver
+        time.sleep(0.2)
 
     # what Ray has begun, this process can end; and it gives the same alone
     here = {"executor": "local"}

@@ -124,7 +124,7 @@ def test_a_batch_may_be_taken_in_parts(parts, new_step):
     assert of_parts.flat() == pytest.approx(figures.flat(), rel=1e-4)
 
 
-def test_a_batch_of_one_image_may_be_taken_in_parts_by_every_term(new_step):
+def test_a_batch_of_one_image_may_be_taken_in_parts(new_step):
     """Of unlike images it may not: relative content is the error of a batch over its energy."""
     whole, taken = (new_step(accumulate=count, clip_norm=1e9) for count in (1, 2))
     batch = images(count=1).expand(4, -1, -1, -1)

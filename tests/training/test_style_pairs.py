@@ -198,12 +198,12 @@ def test_style_images_have_an_order_and_crops_of_their_own():
     alone, paired = Batches(images, 4, 32, seed=1), Batches(images, 4, 32, seed=1, styles=styles)
     seen = []
     for step in range(1, 4):
-        content, style = paired(step).cut()
-        assert torch.equal(content, alone(step).cut()[0])  # style images change nothing of the rest
+        content, style = (crops.cut() for crops in paired(step))
+        assert torch.equal(content, alone(step)[0].cut())  # style images change nothing of the rest
         assert style is not None
         seen += (style[:, 0, 0, 0] * 255).round().int().tolist()
     assert sorted(seen) == sorted([100, 101, 102] * 4)
-    workers = [Batches(images, 4, 32, 1, rank, 2, styles)(2).cut()[1] for rank in range(2)]
+    workers = [Batches(images, 4, 32, 1, rank, 2, styles)(2)[1].cut() for rank in range(2)]
     together = torch.empty(4, 3, 32, 32)
     together[0::2], together[1::2] = workers
-    assert torch.equal(together, paired(2).cut()[1])
+    assert torch.equal(together, paired(2)[1].cut())
