@@ -118,7 +118,9 @@ def model_kind(name: str) -> ModelKind:
         return KINDS[name]
     near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.5)
     meant = f", did you mean '{near[0]}'?" if near else ";"
-    raise ValueError(f"'model.kind': no model of kind '{name}'{meant} known kinds: {', '.join(sorted(KINDS))}")
+    raise ValueError(
+        f"'model.kind': no model of kind '{name}'{meant} known kinds: {', '.join(sorted(KINDS))}"
+    )
 
 
 def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
