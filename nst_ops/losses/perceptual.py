@@ -34,7 +34,7 @@ from nst_ops.models.vgg import VGGFeatures, smallest_side
 Comparisons = dict[tuple[float, str], float]
 """Scale of the image and VGG layer, with the weight that this comparison has in its term."""
 Targets = dict[tuple[str, float, str], Tensor]
-"""What ``FeatureTerm.target`` made of target images, by term, scale and VGG layer."""
+"""Results of ``FeatureTerm.target`` by term, scale and VGG layer."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Views:
     """(B, 3, H, W) in [0, 1], ``cel_shaded`` of the content images; None to have it made from them, which
     needs them whole."""
     in_own_style: bool = False
-    """Whether the content images go through once more, each with itself as style image."""
+    """True to put the content images through once more, each with itself as style image."""
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return the network's inputs, with K views of every content image in one forward.
@@ -95,7 +95,7 @@ class FeatureTerm:
     loss: Callable[[Tensor, Tensor, Any], Tensor]
     """From features of the stylized images, target and ``units`` of the section to a scalar in fp32."""
     of_style: bool = True
-    """Whether the target is the style image; else it is the content image."""
+    """True if the target is the style image, False if it is the content image."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def interpolate_styles(statistics: Statistics, weights: Sequence[float]) -> Stat
     of the features made with each style.
 
     Args:
-        statistics: of K styles, each (K, C).
+        statistics: statistics of K styles, each (K, C).
         weights: K shares with the sum 1.
 
     Returns:

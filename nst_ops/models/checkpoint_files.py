@@ -1,4 +1,4 @@
-"""Where checkpoints lie: shipped with nst-ops, on this machine, or behind a URI. Needs no torch."""
+"""Files of checkpoints: shipped with nst-ops, on this machine, or behind a URI. Needs no torch."""
 
 from __future__ import annotations
 

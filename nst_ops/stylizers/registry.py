@@ -19,7 +19,7 @@ from nst_ops.stylizers.style_images import Style
 
 
 class Stylizer(Protocol):
-    """What a worker calls on every batch of frames."""
+    """Callable that a worker applies to every batch of frames."""
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """Stylize a batch.
@@ -57,22 +57,22 @@ class ModelKind:
     own_section: str = ""
     """Section under ``model`` that no other kind reads: only this one's fingerprint holds it."""
     takes_style_images: bool = False
-    """Whether the style comes with each frame, from ``style.images``."""
+    """True if the style comes with each frame, from ``style.images``."""
     takes_alpha: bool = False
-    """Whether ``style.alpha`` is the strength of the style."""
+    """True if ``style.alpha`` is the strength of the style."""
     strength_key: str = ""
     """Key that sets the strength of the style in the place of ``style.alpha``, for the message."""
     can_freeze: bool = False
-    """Whether the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
+    """True if the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
     uses_device: bool = True
-    """Whether it runs on ``model.device`` and in torch's threads."""
+    """True if it runs on ``model.device`` and in torch's threads."""
     smooths: bool = True
-    """Whether its videos flicker, so that they are smoothed over time."""
+    """True if its videos flicker, so that they are smoothed over time."""
     warms_up: bool = True
-    """Whether a first call on a small frame is worth its time, before anything is measured."""
+    """True if a first call on a small frame is worth its time, before anything is measured."""
     has_losses: bool = False
-    """Whether the stylizer has ``last_losses``, rows of figures of each frame that it was called with
-    last, to be drawn as curves: one image at a time."""
+    """True if the stylizer has ``last_losses``, rows of figures for each frame of its last call, to be drawn
+    as curves: one image at a time."""
     train_command: str | None = None
     """Command of ``nst-ops`` that trains such a model."""
 

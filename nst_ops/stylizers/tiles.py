@@ -97,14 +97,6 @@ class Tile:
     read: Rectangle
     keep: Rectangle
 
-    def around(self, whole: Tensor, scale: int) -> Tensor:
-        """Return the part to read of a map ``scale`` times as large as the deepest."""
-        return _crop(whole, self.read, scale)
-
-    def within(self, whole: Tensor, scale: int) -> Tensor:
-        """Return the part to keep of a map ``scale`` times as large as the deepest."""
-        return _crop(whole, self.keep, scale)
-
     def inner(self, part: Tensor) -> Tensor:
         """Return the part to keep of a map that was computed from what was read."""
         rows, columns = (
@@ -151,14 +143,14 @@ def stylize_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
     tiles = cut(x_bchw.shape[2] // stride, x_bchw.shape[3] // stride, side // stride)
 
     def encode(tile: Tile) -> Tensor:
-        return model.encode(tile.around(x_bchw, stride))[0]
+        return model.encode(_crop(x_bchw, tile.read, stride))[0]
 
     _measure(model.encoder, encode, tiles)
     deep = model.residuals(_join(encode, tiles))
 
     def decode(tile: Tile) -> Tensor:
-        finer = model.encode(tile.around(x_bchw, stride))[1] if model.skips else ()
-        return model.decode(tile.around(deep, 1), finer)
+        finer = model.encode(_crop(x_bchw, tile.read, stride))[1] if model.skips else ()
+        return model.decode(_crop(deep, tile.read, 1), finer)
 
     _measure(model.decoder, decode, tiles)
     return _join(decode, tiles)
@@ -182,10 +174,11 @@ def _join(run: Callable[[Tile], Tensor], tiles: list[Tile]) -> Tensor:
         if tile is tiles[0]:
             size = (*part.shape[:2], bottom * scale, right * scale)
             whole = part.new_empty(size).contiguous(memory_format=torch.channels_last)
-        tile.within(whole, scale).copy_(tile.inner(part))
+        _crop(whole, tile.keep, scale).copy_(tile.inner(part))
     return whole
 
 
 def _crop(x_bchw: Tensor, rectangle: Rectangle, scale: int) -> Tensor:
+    """Return a rectangle of a map ``scale`` times as large as the deepest."""
     rows, columns = (slice(span.start * scale, span.stop * scale) for span in rectangle)
     return x_bchw[:, :, rows, columns]

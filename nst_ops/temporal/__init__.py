@@ -1,1 +1,1 @@
-"""What holds a video still: scene cuts, flow, smoothing, and the measure of it. No Ray."""
+"""Temporal consistency: scene cuts, optical flow, smoothing, and its metrics."""
