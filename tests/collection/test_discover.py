@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.collection.inputs import CATALOG_SCHEMA, Source, discover, item_id, unit_id
+from nst_ops.collection.inputs import CATALOG_SCHEMA, Source, discover
+from nst_ops.collection.units import item_id, unit_id
 from nst_ops.storage import Folder
 
 
@@ -38,7 +39,7 @@ def test_every_file_is_listed_once_by_kind(tmp_path):
     assert catalog["problem"].null_count == len(names)
 
 
-def test_the_same_files_give_the_same_table_however_the_input_is_named(tmp_path, monkeypatch):
+def test_the_name_of_the_input_does_not_change_its_catalog(tmp_path, monkeypatch):
     tree(tmp_path / "in", ["a.jpg", "b.jpg"])
     monkeypatch.chdir(tmp_path)
     tables = [catalog_of(uri) for uri in (str(tmp_path / "in"), "in", "./in/", f"file://{tmp_path}/in")]
@@ -109,7 +110,7 @@ def test_ids_differ_where_uris_or_units_do(uris):
     assert unit_id(ids) != unit_id(ids[:-1])
 
 
-def test_a_pattern_chooses_files_and_the_folders_before_it_are_not_in_their_paths(tmp_path):
+def test_a_pattern_chooses_files_below_its_folder(tmp_path):
     tree(tmp_path, ["in/a.jpg", "in/b.png", "in/x1/c.jpg", "in/x2/d.jpg", "in/x1/y/e.jpg"])
 
     def paths(pattern: str) -> list[str]:

@@ -32,21 +32,21 @@ def stylize(source: Path, output: Path, network: Path, **sections: object) -> di
 def test_every_odd_video_comes_back_whole(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    pictures = moving_frames(8, 48, 32)
+    frames = moving_frames(8, 48, 32)
     uneven = {"pts": [0, 40, 55, 120, 121, 300, 301, 340], "time_base": Fraction(1, 1000)}
     write_video(
-        source / "one pixel.mkv", [picture[:1, :1] for picture in pictures], codec="ffv1", pix_fmt="bgr0"
+        source / "one pixel.mkv", [frame[:1, :1] for frame in frames], codec="ffv1", pix_fmt="bgr0"
     )
     write_video(source / "odd size.mkv", moving_frames(8, 33, 17), codec="ffv1", pix_fmt="bgr0")
-    write_video(source / "one frame.mp4", pictures[:1])
-    write_video(source / "-i.mp4", pictures)
-    write_video(source / "uneven.mkv", pictures, **uneven)
-    write_video(source / "late.ts", pictures, pts=range(50, 58))
-    write_video(source / "long sound.mp4", pictures, sounds=[Sound(duration_s=2.0)])
-    write_video(source / "interlaced.mp4", pictures, options={"flags": "+ildct+ilme", "preset": "ultrafast"})
-    write_video(source / "two scenes.mp4", [*pictures[:4], *(255 - picture for picture in pictures[4:])])
-    frames = [Image.fromarray(picture) for picture in pictures]
-    frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=50)
+    write_video(source / "one frame.mp4", frames[:1])
+    write_video(source / "-i.mp4", frames)
+    write_video(source / "uneven.mkv", frames, **uneven)
+    write_video(source / "late.ts", frames, pts=range(50, 58))
+    write_video(source / "long sound.mp4", frames, sounds=[Sound(duration_s=2.0)])
+    write_video(source / "interlaced.mp4", frames, options={"flags": "+ildct+ilme", "preset": "ultrafast"})
+    write_video(source / "two scenes.mp4", [*frames[:4], *(255 - frame for frame in frames[4:])])
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(source / "moves.gif", save_all=True, append_images=images[1:], duration=50)
     rows = stylize(source, tmp_path / "out", network)
     assert {name: row["error_message"] for name, row in rows.items() if row["status"] != "ok"} == {}
     for name, row in rows.items():
@@ -86,22 +86,22 @@ def test_a_folder_of_frames_holds_what_the_video_would(tmp_path: Path, network: 
     assert "sound" in str(row["note"])
     folder = Path(str(row["output_uri"])).parent
     assert len(list(folder.glob("*.png"))) == row["num_frames"] == 6
-    for picture, frame in zip(
+    for path, frame in zip(
         sorted(folder.glob("*.png")), decoded(tmp_path / "video" / "video.mp4"), strict=True
     ):
         written = frame.to_ndarray(format="rgb24").astype(int)
-        assert np.abs(np.asarray(Image.open(picture), int) - written).mean() < 2
+        assert np.abs(np.asarray(Image.open(path), int) - written).mean() < 2
 
 
 def test_side_by_side_shows_the_source_at_the_left(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    pictures = moving_frames(6, 64, 48)
-    write_video(source / "video.mp4", pictures)
+    frames = moving_frames(6, 64, 48)
+    write_video(source / "video.mp4", frames)
     video = {"crf": 0, "preset": "ultrafast", "pixel_format": "yuv444p", "side_by_side": True}
     (row,) = stylize(source, tmp_path / "out", network, video=video).values()
     assert (row["width"], row["output_width"], row["output_height"]) == (64, 128, 48)
-    for frame, picture in zip(decoded(tmp_path / "out" / "video.mp4"), pictures, strict=True):
+    for frame, original in zip(decoded(tmp_path / "out" / "video.mp4"), frames, strict=True):
         shown = frame.to_ndarray(format="rgb24").astype(int)
-        assert np.abs(shown[:, :64] - picture).mean() < 6
-        assert np.abs(shown[:, 64:] - picture).mean() > 20
+        assert np.abs(shown[:, :64] - original).mean() < 6
+        assert np.abs(shown[:, 64:] - original).mean() > 20

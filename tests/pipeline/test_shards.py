@@ -1,4 +1,4 @@
-"""Shards in a worker, without Ray: what is stylized, what comes along, what is recorded."""
+"""Shards in a worker: what is stylized, what comes along, what is recorded."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ import pytest
 from job_runner import read_manifest, visible_files, write_image
 from media_factory import moving_frames
 from PIL import Image
-from planning import units_of
+from planning import spec_of, units_of
 from shard_factory import (
     image_bytes,
     pixels,
@@ -23,17 +23,14 @@ from shard_factory import (
     write_tar,
 )
 
-from nst_ops.collection.inputs import item_id
-from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.units import item_id
 from nst_ops.config import StylizeConfig
 from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.media.shards import open_shard
-from nst_ops.pipeline import image_task
-from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline import images
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageUnavailableError
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.style_images import StyleImages
 
 Row = dict[str, object]
 
@@ -44,9 +41,7 @@ def make_worker(source: Path, styles: Path | None = None, **sections: object) ->
     output = str(source.parent / "out")
     model = {"kind": "identity"}
     config = StylizeConfig(input=str(source), output=output, **{"model": model, **sections})
-    pictures = StyleImages.open(config.style) if styles else None
-    choice = StyleChoice(pictures.names, "each") if pictures else StyleChoice(("identity",))
-    return Worker(RunSpec(config, "run", "identity", "", "", choice, config.input, pictures))
+    return Worker(spec_of(config))
 
 
 def stylize(worker: Worker, shard: str = "", extra: Sequence[dict[str, object]] = ()) -> dict[str, Row]:
@@ -73,7 +68,7 @@ def check_rows(worker: Worker) -> dict[str, Row]:
     for path in visible_files(output):
         if path.suffix in (".tar", ".parquet") and path.parent.name != "manifest":
             for sample in open_shard(str(path), worker.config.shards.image_column).samples():
-                held.update({(str(path), picture.member): picture.data for picture in sample.images})
+                held.update({(str(path), image.member): image.data for image in sample.images})
     for row in rows:
         assert (row["status"] == "ok") == (row["error_type"] is None)
         if row["status"] == "ok":
@@ -168,7 +163,7 @@ def test_a_shard_is_decoded_once_for_all_styles(source, tmp_path, monkeypatch):
         dark = np.array([1 if style.name == "navy" else 2 for style in styles], np.uint8)
         return frames_nhwc // dark[:, None, None, None]
 
-    monkeypatch.setattr(image_task, "decode_image", counting)
+    monkeypatch.setattr(images, "decode_image", counting)
     worker.stylizer = darken
     rows = stylize(worker)
     assert Counter(row["style"] for row in rows.values()) == {"amber": 4, "navy": 4}
@@ -179,11 +174,11 @@ def test_a_shard_is_decoded_once_for_all_styles(source, tmp_path, monkeypatch):
 
 
 def test_bad_images_are_left_out_with_their_labels(source):
-    frames = [Image.fromarray(picture) for picture in moving_frames(3, 24, 16)]
+    frames = [Image.fromarray(frame) for frame in moving_frames(3, 24, 16)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
     members = [
         *SAMPLES[:3],
-        *[("bad.png", b"no picture"), ("bad.cls", b"9")],
+        *[("bad.png", b"no image"), ("bad.cls", b"9")],
         *[("empty.jpg", b""), ("empty.cls", b"9")],
         *[("half.left.png", image_bytes(7)), ("half.right.png", image_bytes(8)[:99]), ("half.cls", b"8")],
         *[("moves.gif", (source / "moves.gif").read_bytes()), ("video.mp4", b"frames"), ("video.cls", b"9")],
@@ -229,7 +224,7 @@ def test_what_was_read_of_a_damaged_tar_is_kept(source):
 
 def test_shards_without_a_single_image_leave_no_output(source):
     write_tar(source / "text.tar", [("a.txt", b"words")])
-    write_tar(source / "bad.tar", [("a.png", b"no picture")])
+    write_tar(source / "bad.tar", [("a.png", b"no image")])
     (source / "no.tar").write_bytes(b"no tar")
     (source / "empty.tar").touch()
     (source / "no.parquet").write_bytes(b"PAR1 no table")
@@ -250,7 +245,7 @@ def test_shards_without_a_single_image_leave_no_output(source):
 
 
 def test_a_parquet_becomes_a_parquet_with_its_columns(source):
-    images = [image_bytes(1), None, image_bytes(3), b"no picture", image_bytes(5)]
+    images = [image_bytes(1), None, image_bytes(3), b"no image", image_bytes(5)]
     path = write_hf_parquet(source / "train-0.parquet", images, label=[1, 2, 3, 4, 5], text=list("abcde"))
     rows = stylize(make_worker(source))
     assert list(statuses(rows).values()) == ["ok", "failed", "ok", "failed", "ok"]
@@ -277,7 +272,7 @@ def test_another_column_of_images_by_configuration(source):
 
 
 def test_a_tar_becomes_a_parquet(source):
-    write_tar(source / "0.tar", [*SAMPLES, ("bad.png", b"no picture"), ("bad.cls", b"cat")])
+    write_tar(source / "0.tar", [*SAMPLES, ("bad.png", b"no image"), ("bad.cls", b"cat")])
     rows = stylize(make_worker(source, shards={"format": "parquet"}))
     assert rows["a.png"]["output_uri"] == str(source.parent / "out/0.tar.parquet")
     frame = pd.read_parquet(source.parent / "out/0.tar.parquet")
@@ -319,7 +314,7 @@ def test_a_shard_becomes_files_below_a_folder_of_its_name(source):
 def test_image_files_become_a_tar(source):
     for name in ("cats/a.png", "cats/a.v2.png", "cats/a_v2.png", "dogs/b.png"):
         write_image(source / name, seed=len(name))
-    (source / "bad.png").write_bytes(b"no picture")
+    (source / "bad.png").write_bytes(b"no image")
     extra = [{}, *({"label": n, "names": [str(n)]} for n in range(4))]
     rows = stylize(make_worker(source, shards={"format": "webdataset"}), "images-000000-ab12", extra)
     path = source.parent / "out/images-000000-ab12.tar"
@@ -339,7 +334,7 @@ def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
         write_image(tmp_path / "styles" / f"{name}.png")
     write_image(source / "a.png")
     write_image(source / "deep" / "b.jpg")
-    frames = [Image.fromarray(picture) for picture in moving_frames(3, 40, 30)]
+    frames = [Image.fromarray(frame) for frame in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:])
     worker = make_worker(source, tmp_path / "styles", shards={"format": "parquet"})
     worker.stylizer = lambda frames_nhwc, styles=(): frames_nhwc
@@ -356,7 +351,7 @@ def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
 # What is no image's fault.
 
 
-def test_a_storage_that_does_not_answer_blames_no_image(source, monkeypatch):
+def test_a_storage_that_is_away_fails_no_image(source, monkeypatch):
     write_image(source / "a.png")
     write_tar(source / "0.tar", SAMPLES)
     worker = make_worker(source, shards={"format": "webdataset"})

@@ -1,4 +1,4 @@
-"""Whole runs with style images on Ray: every row there, every style where it belongs, on any pool."""
+"""Whole runs with style images: every row there, every style where it belongs, on any pool."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,17 +13,14 @@ from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.pipeline import stylize_collection
 from nst_ops.pipeline.run_spec import fingerprint, new_run_spec
 
-pytestmark = pytest.mark.ray
-
 
 def config_of(
     root: Path, styles: Path, vit_adain: Path, out: str = "out", **sections: object
 ) -> StylizeConfig:
     style = {"images": str(styles), "side": 32, **dict(sections.pop("style", {}))}
     model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
-    return StylizeConfig(
-        input=str(root / "in"), output=str(root / out), **{"model": model, "style": style, **sections}
-    )
+    sections = {"executor": "local", "model": model, "style": style, **sections}
+    return StylizeConfig(input=str(root / "in"), output=str(root / out), **sections)
 
 
 def fill(source: Path) -> None:
@@ -32,11 +29,11 @@ def fill(source: Path) -> None:
             write_image(source / folder / f"{index}.png", 40, 30, seed=index)
 
 
-def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path, vit_adain: Path) -> None:
+def test_three_styles_for_each_input(tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
     write_video(source / "video.mp4", moving_frames(4, 48, 32))
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     (source / "notes.txt").write_text("no medium")
     write_image(source / "x.png")
     (source / "x.png").rename(source / "x.gif")
@@ -44,7 +41,7 @@ def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path,
     config = config_of(tmp_path, styles, vit_adain, style={"mode": "each"}, units={"images": 8})
 
     preflight = stylize_collection(config.model_copy(update={"dry_run": True})).table()
-    assert "3 pictures, " in preflight
+    assert "3 images, " in preflight
     assert "39: 3 styles for each file" in preflight
     assert "images to do     │ 30" in preflight
     assert "~12 frames" in preflight
@@ -73,14 +70,14 @@ def test_three_styles_for_each_input(cluster: str, tmp_path: Path, styles: Path,
         ({"mode": "random"}, "style.mode was 'each', is now 'random'"),
         ({"mode": "each", "alpha": 0.5}, r"style\.alpha was 1\.0, is now 0\.5"),
         ({"mode": "each", "preserve_color": True}, r"style\.preserve_color was False"),
-        ({"images": str(styles / "moss.png")}, r"style\.images was '3 pictures, \w+', is now '1 picture, "),
+        ({"images": str(styles / "moss.png")}, r"style\.images was '3 images, \w+', is now '1 image, "),
     ):
         with pytest.raises(ConfigError, match=difference):
             stylize_collection(config_of(tmp_path, styles, vit_adain, style=other))
 
 
 def test_a_random_style_is_the_same_on_any_number_of_workers(
-    cluster: str, tmp_path: Path, styles: Path, vit_adain: Path
+    tmp_path: Path, styles: Path, vit_adain: Path
 ) -> None:
     fill(tmp_path / "in")
     drawn = []
@@ -106,14 +103,14 @@ def test_a_random_style_is_the_same_on_any_number_of_workers(
     assert len({style for _, style, _ in drawn[0]}) > 1
 
 
-def test_what_does_not_go_together_is_refused_before_any_work(
+def test_what_does_not_go_together_is_refused_at_first(
     tmp_path: Path, styles: Path, vit_adain: Path
 ) -> None:
     fill(tmp_path / "in")
     each, half = {"mode": "each"}, {"mode": "each", "alpha": 0.5}
     identity, johnson, gatys = ({"kind": kind} for kind in ("identity", "johnson", "gatys"))
     for sections, words in (
-        ({"style": {"images": None}}, r"takes its style from pictures: give --style\.images"),
+        ({"style": {"images": None}}, r"takes its style from images: give --style\.images"),
         ({}, r"holds 3 images, and style\.mode is one"),
         ({"model": identity}, r"identity takes no style\.images"),
         ({"model": johnson}, r"johnson takes no style\.images"),
@@ -136,7 +133,7 @@ def test_a_style_whose_folder_the_run_needs_is_refused(tmp_path: Path, vit_adain
         stylize_collection(config)
 
 
-def test_what_others_wrote_before_there_were_styles_is_still_their_run(tmp_path: Path) -> None:
+def test_a_fingerprint_without_styles_has_no_style_keys(tmp_path: Path) -> None:
     fill(tmp_path / "in")
     config = StylizeConfig(input=str(tmp_path / "in"), output="out", model={"kind": "identity"})
     assert not [

@@ -1,5 +1,6 @@
-"""A worker and style images, without Ray: what is stylized in which style, where it lies, its rows."""
+"""A worker and style images: what is stylized in which style, where it lies, its rows."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,22 +8,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
-import torchvision
 from job_runner import check_invariants, visible_files, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image
-from planning import plan_of, units_of
+from planning import plan_of, spec_of, units_of
 
-from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers import Style
-from nst_ops.stylizers.gatys import GatysStylizer
-from nst_ops.stylizers.style_images import StyleImages
 
 
 class MeanColor:
@@ -30,12 +25,12 @@ class MeanColor:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
-        self.pictures: Counter[tuple[str, int]] = Counter()
+        self.seen: Counter[tuple[str, int]] = Counter()
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         assert len(styles) == len(frames_nhwc)
         self.batches.append([style.name for style in styles])
-        self.pictures.update({(style.name, id(style)) for style in styles})
+        self.seen.update({(style.name, id(style)) for style in styles})
         means = np.stack([style.pixels_hwc.mean((0, 1)) for style in styles])[:, None, None]
         moved = frames_nhwc / 8 + means - frames_nhwc.mean((1, 2), keepdims=True) / 8
         stylized: UInt8Array = moved.round().clip(0, 255).astype(np.uint8)
@@ -55,9 +50,7 @@ def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker
     config = StylizeConfig(
         input=str(source), output=str(source.parent / "out"), model={"kind": "identity"}, style=style
     )
-    pictures = StyleImages.open(config.style)
-    choice = StyleChoice(pictures.names, config.style.mode, config.style.seed)
-    worker = Worker(RunSpec(config, "run", "mean_color", "", "", choice, config.input, pictures))
+    worker = Worker(spec_of(config))
     worker.stylizer = MeanColor()
     return worker
 
@@ -84,13 +77,13 @@ def relpaths(folder: Path) -> set[str]:
 
 
 def test_each_style_paints_every_input_which_is_decoded_once(source, styles, monkeypatch):
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     worker = make_worker(source, styles, "each")
     reads: Counter[str] = Counter()
     read_bytes = worker.source.read_bytes
     monkeypatch.setattr(worker.source, "read_bytes", lambda name: (reads.update([name]), read_bytes(name))[1])
     progress = [0, 0]
-    worker.report = lambda rows, frames: progress.__setitem__(0, progress[0] + rows)
+    worker.telemetry.add = lambda rows, frames: progress.__setitem__(0, progress[0] + rows)
     stylize(worker)
     output = source.parent / "out"
     inputs = {"cats/a.png", "cats/b.png", "dogs/a.png"}
@@ -106,7 +99,7 @@ def test_each_style_paints_every_input_which_is_decoded_once(source, styles, mon
     assert reads == dict.fromkeys([*inputs, "bad.jpg"], 1)
     assert progress[0] == 12
     assert max(len(set(batch)) for batch in worker.stylizer.batches) == 3  # styles mix in a batch
-    assert len(worker.stylizer.pictures) == 3  # and each is read once for all
+    assert len(worker.stylizer.seen) == 3  # and each is read once for all
 
 
 def test_one_style_for_all_in_the_tree_of_the_input(source, styles):
@@ -129,14 +122,15 @@ def test_a_random_style_for_each_in_the_tree_of_the_input(source, styles):
     assert {row["style"] for row in table} == {"amber", "moss", "navy"}
     for row in table:
         relpath = Path(row["source_uri"]).relative_to(source).as_posix()
-        assert (row["style"],) == worker.run_spec.choice.of(relpath)
+        digest = hashlib.sha256(f"5\n{relpath}".encode()).digest()
+        assert row["style"] == ("amber", "moss", "navy")[int.from_bytes(digest[:8]) % 3]
         stylized = mean_color(Path(row["output_uri"]))
         np.testing.assert_allclose(stylized, style_color(styles, row["style"]), atol=2)
 
 
 def test_videos_are_painted_once_per_style(source, styles):
     write_video(source / "video.mp4", moving_frames(5, 48, 32))
-    frames = [Image.fromarray(picture) for picture in moving_frames(4, 48, 32)]
+    frames = [Image.fromarray(frame) for frame in moving_frames(4, 48, 32)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:], duration=70)
     worker = make_worker(source, styles, "each")
     stylize(worker)
@@ -146,13 +140,13 @@ def test_videos_are_painted_once_per_style(source, styles):
         video = Path(row["output_uri"])
         assert video.parent == source.parent / "out" / row["style"]
         with av.open(str(video)) as container:
-            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        assert len(pictures) == row["num_frames"] == (5 if video.name == "video.mp4" else 4)
-        for picture in pictures:
-            np.testing.assert_allclose(picture.mean((0, 1)), style_color(styles, row["style"]), atol=6)
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(frames) == row["num_frames"] == (5 if video.name == "video.mp4" else 4)
+        for frame in frames:
+            np.testing.assert_allclose(frame.mean((0, 1)), style_color(styles, row["style"]), atol=6)
 
 
-def test_what_is_missing_of_an_input_is_done_and_nothing_else(source, styles):
+def test_what_is_missing_of_an_input_is_done_and_no_more(source, styles):
     worker = make_worker(source, styles, "each")
     stylize(worker)
     before = {(row["source_uri"], row["style"]): row for row in worker.manifest.table().to_pylist()}
@@ -182,7 +176,7 @@ def test_a_changed_input_is_done_again_in_every_style(source, styles):
     assert [item["relpath"] for item in unit.items] == ["cats/a.png"]
 
 
-def test_a_style_picture_that_breaks_on_the_way_costs_its_own_rows(source, styles, tmp_path):
+def test_a_style_image_that_breaks_fails_its_own_rows(source, styles, tmp_path):
     for name in ("good", "soon_bad"):
         write_image(tmp_path / "styles" / f"{name}.png")
     write_video(source / "video.mp4", moving_frames(3, 48, 32))
@@ -213,7 +207,12 @@ def test_the_colors_of_the_input_can_be_kept(source, styles):
         assert abs(stylized.mean() - luma) < 2
 
 
-def test_an_optimized_picture_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
+def test_an_optimized_image_comes_with_its_loss_curve(source: Path, styles: Path, tmp_path: Path) -> None:
+    import torch  # seconds, which other tests need not wait for
+    import torchvision
+
+    from nst_ops.stylizers.gatys import GatysStylizer
+
     torch.manual_seed(0)
     features = torchvision.models.vgg19().features[:10].state_dict()
     torch.save({f"features.{key}": value for key, value in features.items()}, tmp_path / "vgg19.pth")

@@ -38,14 +38,14 @@ def source(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the frames that are decoded."""
     counter: Counter[str] = Counter()
-    pictures = FrameDecoder.pictures
+    decode = FrameDecoder.frames
 
     def count(self: FrameDecoder) -> Iterator[av.VideoFrame]:
-        for picture in pictures(self):
-            counter["pictures"] += 1
-            yield picture
+        for frame in decode(self):
+            counter["frames"] += 1
+            yield frame
 
-    monkeypatch.setattr(FrameDecoder, "pictures", count)
+    monkeypatch.setattr(FrameDecoder, "frames", count)
     return counter
 
 
@@ -94,7 +94,7 @@ def test_five_styles_of_a_video_are_decoded_twice(
     seconds = 0.0
     for unit in units_of(together):
         seconds += together(unit).timings.decode_s
-    assert decoded["pictures"] == 2 * NUM_FRAMES  # four styles at once, and the one that is left
+    assert decoded["frames"] == 2 * NUM_FRAMES  # four styles at once, and the one that is left
     rows = together.manifest.table().to_pylist()
     assert {row["status"] for row in rows} == {"ok"}
     assert sum(row["decode_s"] for row in rows) == pytest.approx(seconds)
@@ -153,7 +153,7 @@ def test_a_video_in_segments_and_styles_goes_on_after_a_kill(
     assert left == [replace(units[0], items=({**first, "styles": ("moss",)},)), *units[1:]]
     decoded.clear()
     rows = stylize(worker, left)
-    assert decoded["pictures"] < 3 * NUM_FRAMES  # once for three styles, with what leads into each segment
+    assert decoded["frames"] < 3 * NUM_FRAMES  # once for three styles, with what leads into each segment
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len({row["unit_id"] for row in rows.values()}) == 3
     assert not list((source.parent / "parts" / SEGMENTS).glob("*"))

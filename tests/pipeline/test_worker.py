@@ -9,12 +9,11 @@ import pytest
 from job_runner import check_invariants, read_manifest, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
-from planning import units_of
+from planning import spec_of, units_of
 
 from nst_ops.collection.inputs import Source
-from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline.run_spec import RunSpec, new_run_spec
+from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import StorageFullError
 
@@ -29,8 +28,7 @@ def make_worker(source: Path, output: Path, **sections: object) -> Worker:
     config = StylizeConfig(
         input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections}
     )
-    choice = StyleChoice((config.model.kind,))
-    return Worker(RunSpec(config, "run", config.model.kind, "", "", choice, config.input))
+    return Worker(spec_of(config))
 
 
 def stylize(worker: Worker) -> dict[str, dict[str, object]]:
@@ -45,7 +43,7 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_image(source / "a.png")
     write_image(source / "deep" / "b.jpg")
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     (source / "empty.png").touch()
     (source / "text.mp4").write_text("no video")
     write_video(source / "c.mp4", moving_frames(5, 64, 48), sounds=[Sound()])
@@ -67,10 +65,10 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     )
 
 
-def test_an_animation_among_images_becomes_a_video_of_as_many_frames(folders: tuple[Path, Path]) -> None:
+def test_an_animation_among_images_becomes_a_video(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_image(source / "a.png")
-    frames = [Image.fromarray(picture) for picture in moving_frames(7, 40, 30)]
+    frames = [Image.fromarray(frame) for frame in moving_frames(7, 40, 30)]
     frames[0].save(source / "moves.webp", save_all=True, append_images=frames[1:], duration=70)
     rows = stylize(make_worker(source, output))
     assert rows["moves.webp"]["kind"] == "video"
@@ -80,11 +78,11 @@ def test_an_animation_among_images_becomes_a_video_of_as_many_frames(folders: tu
     np.testing.assert_allclose(times, np.arange(7) * 0.07, atol=1e-3)
 
 
-def test_an_output_that_only_opening_the_file_reveals_never_replaces_another(
+def test_an_output_named_on_opening_never_replaces_another(
     folders: tuple[Path, Path],
 ) -> None:
     source, output = folders
-    frames = [Image.fromarray(picture) for picture in moving_frames(3, 40, 30)]
+    frames = [Image.fromarray(frame) for frame in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
     frames[0].save(source / "still.gif")
     for name in ("moves.gif.mp4", "still.gif.mp4"):
@@ -133,7 +131,7 @@ def test_resize_shrinks_images_and_videos_to_the_longer_side(folders: tuple[Path
     assert (rows["tall.mp4"]["output_width"], rows["tall.mp4"]["output_height"]) == (44, 80)  # 4:2:0 is even
 
 
-def test_a_damaged_video_leaves_no_output_and_says_what_to_do(folders: tuple[Path, Path]) -> None:
+def test_a_damaged_video_leaves_no_output_and_a_remedy(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_video(source / "video.mp4", moving_frames(40, 64, 48))
     data = bytearray((source / "video.mp4").read_bytes())
@@ -145,7 +143,7 @@ def test_a_damaged_video_leaves_no_output_and_says_what_to_do(folders: tuple[Pat
     assert "copy it again" in str(row["error_message"])
 
 
-def test_a_picture_beyond_the_memory_is_a_failed_row_with_the_remedy(
+def test_an_image_beyond_the_memory_is_a_row_with_a_remedy(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = folders
@@ -162,7 +160,7 @@ def test_a_picture_beyond_the_memory_is_a_failed_row_with_the_remedy(
     assert rows["small.png"]["status"] == "ok"
 
 
-def test_a_full_disk_is_fatal_and_blames_no_file(
+def test_a_full_disk_is_fatal_and_no_file_is_failed(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = folders
@@ -178,7 +176,7 @@ def test_a_full_disk_is_fatal_and_blames_no_file(
     assert read_manifest(output) == []
 
 
-def test_an_unforeseen_error_of_the_network_is_reported_and_writes_no_row(folders: tuple[Path, Path]) -> None:
+def test_an_unforeseen_error_of_the_network_writes_no_row(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_image(source / "a.png")
     worker = make_worker(source, output)
@@ -213,11 +211,11 @@ def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) ->
     worker = make_worker(source, output)
     seen = [0, 0]
 
-    def report(items: int, frames: int) -> None:
-        seen[0] += items
-        seen[1] += frames
+    def add(num_rows: int, num_frames: int) -> None:
+        seen[0] += num_rows
+        seen[1] += num_frames
 
-    worker.report = report
+    worker.telemetry.add = add
     stylize(worker)
     assert seen == [3, 9]
 
