@@ -23,16 +23,15 @@ ENVIRONMENT = {
 }
 
 
-def job_command(
-    source: Path | str, output: Path | str, *arguments: str, ray_address: str = "local"
-) -> list[str]:
-    """The job as a person runs it, on a Ray of its own or the one at ``ray_address``."""
-    command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--ray_address", ray_address]
+def job_command(source: Path | str, output: Path | str, *arguments: str, ray_address: str = "") -> list[str]:
+    """The job as a person runs it, on this machine or on the Ray at ``ray_address``."""
+    executor = ("ray", "--ray_address", ray_address) if ray_address else ("local",)
+    command = [sys.executable, str(ROOT / "jobs/stylize_dataset.py"), "--executor", *executor]
     return [*command, "--input", str(source), "--output", str(output), *arguments]
 
 
 def run_job(
-    source: Path, output: Path, *arguments: str, ray_address: str = "local"
+    source: Path, output: Path, *arguments: str, ray_address: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the job to its end."""
     command = job_command(source, output, *arguments, ray_address=ray_address)

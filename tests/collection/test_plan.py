@@ -301,7 +301,9 @@ def test_a_segment_in_two_styles_is_split_into_them() -> None:
     assert [[one.keys for one in parts] for parts in split] == [[[key] for key in video.keys]] * 3
     for parts, unit in zip(split, units, strict=True):
         assert [one.part for one in parts] == [one.part for one in in_each_style(unit)]
-        assert [(one.segment, one.video_id, one.attempt) for one in parts] == [(unit.segment, unit.video_id, 2)] * 2
+        assert [(one.segment, one.video_id, one.attempt) for one in parts] == [
+            (unit.segment, unit.video_id, 2)
+        ] * 2
     assert len({one.unit_id for parts in split for one in parts}) == 6
     assert len({one.part for parts in split for one in parts}) == 2
 

@@ -41,10 +41,8 @@ def sound(path: Path) -> list[tuple[int, bytes]]:
         return [(packet.pts, bytes(packet)) for packet in video.demux(audio=0) if packet.size]
 
 
-@pytest.mark.ray
-def test_a_video_of_half_an_hour_killed_three_times_equals_the_uncut_one(
-    cluster: str, tmp_path: Path, network: Path
-) -> None:
+@pytest.mark.slow
+def test_a_long_video_killed_three_times_equals_the_uncut(tmp_path: Path, network: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     write_video(
@@ -57,9 +55,7 @@ def test_a_video_of_half_an_hour_killed_three_times_equals_the_uncut_one(
     model = ("--model.checkpoint", str(network), "--model.device", "cpu", "--model.batch_size", "16")
     arguments = (*model, "--video.crf", "0", "--video.preset", "ultrafast", "--report.pairs", "0")
     cut, uncut = tmp_path / "cut", tmp_path / "uncut"
-    command = job_command(
-        source, cut, *arguments, "--units.segment_s", str(MINUTES * 60 / NUM_SEGMENTS), ray_address=cluster
-    )
+    command = job_command(source, cut, *arguments, "--units.segment_s", str(MINUTES * 60 / NUM_SEGMENTS))
     finished: dict[Path, int] = {}
     for _ in range(KILLS):
         kill_after_a_segment(command, cut)
@@ -69,7 +65,7 @@ def test_a_video_of_half_an_hour_killed_three_times_equals_the_uncut_one(
     assert KILLS <= len(finished) < NUM_SEGMENTS
     last = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
     assert last.returncode == 0, last.stderr
-    whole = run_job(source, uncut, *arguments, "--units.segment_s", "100000", ray_address=cluster)
+    whole = run_job(source, uncut, *arguments, "--units.segment_s", "100000")
     assert whole.returncode == 0, whole.stderr
 
     for output in (cut, uncut):

@@ -16,7 +16,7 @@ from nst_ops.collection.integrity import verify
 from nst_ops.collection.manifest import Manifest
 from nst_ops.storage import Folder
 
-NUM_PICTURES = 80
+NUM_IMAGES = 80
 ARGUMENTS = ("--units.images", "2", "--units.segment_s", "1", "--storage.timeout_s", "5")
 
 
@@ -25,10 +25,11 @@ def upload(folder: Path, target: Folder) -> None:
         target.write_bytes(path.name, path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.s3
 def test_a_dead_node_and_failing_requests_cost_no_file(tmp_path: Path, s3: S3Server, network: Path) -> None:
-    for index in range(NUM_PICTURES):
+    for index in range(NUM_IMAGES):
         write_image(tmp_path / "in" / f"{index}.png", 500, 400, seed=index)
     write_video(tmp_path / "in" / "video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
     bucket = s3.new_bucket()
@@ -47,12 +48,12 @@ def test_a_dead_node_and_failing_requests_cost_no_file(tmp_path: Path, s3: S3Ser
             while job.poll() is None and len(Folder(output).list(MANIFEST)) < 4:
                 time.sleep(0.1)
             cluster.kill(1)
-            assert len(Folder(output).list(MANIFEST)) < NUM_PICTURES / 4, "too late to show anything"
+            assert len(Folder(output).list(MANIFEST)) < NUM_IMAGES / 4, "too late to show anything"
             _, errors = job.communicate(timeout=300)
         assert job.returncode == 0, errors
         assert proxy.faults.total() > 10
-        verdict = verify(Folder(output))
-        assert verdict.is_whole, verdict.examples
+        report = verify(Folder(output))
+        assert report.is_whole, report.examples
         rows = Manifest(Folder(output)).table().to_pylist()
-    assert len(rows) == NUM_PICTURES + 1
+    assert len(rows) == NUM_IMAGES + 1
     assert {(row["status"], row["attempts"]) for row in rows} == {("ok", 1)}

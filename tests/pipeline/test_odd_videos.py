@@ -34,9 +34,7 @@ def test_every_odd_video_comes_back_whole(tmp_path: Path, network: Path) -> None
     source.mkdir()
     frames = moving_frames(8, 48, 32)
     uneven = {"pts": [0, 40, 55, 120, 121, 300, 301, 340], "time_base": Fraction(1, 1000)}
-    write_video(
-        source / "one pixel.mkv", [frame[:1, :1] for frame in frames], codec="ffv1", pix_fmt="bgr0"
-    )
+    write_video(source / "one pixel.mkv", [frame[:1, :1] for frame in frames], codec="ffv1", pix_fmt="bgr0")
     write_video(source / "odd size.mkv", moving_frames(8, 33, 17), codec="ffv1", pix_fmt="bgr0")
     write_video(source / "one frame.mp4", frames[:1])
     write_video(source / "-i.mp4", frames)

@@ -1,6 +1,5 @@
 """The real job, from the command line to the exit code."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import tarfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from job_runner import (
@@ -21,7 +19,6 @@ from job_runner import (
 from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.integrity import verify
-from nst_ops.collection.manifest import SCHEMA
 from nst_ops.collection.run_lock import machine_lock
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
 from nst_ops.pipeline import stylize_collection
@@ -35,54 +32,16 @@ def fill(source: Path) -> None:
 
 
 def config_of(source: Path, output: Path, **sections: object) -> StylizeConfig:
-    return StylizeConfig(input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections})
+    sections = {"model": {"kind": "identity"}, "executor": "local", **sections}
+    return StylizeConfig(input=str(source), output=str(output), **sections)
 
 
-@pytest.mark.ray
-def test_a_collection_from_first_run_to_last(cluster: str, tmp_path: Path) -> None:
-    source, output = tmp_path / "in", tmp_path / "out"
-    fill(source)
-    (source / "bad.jpg").write_bytes(b"no picture")
-    (source / "notes.txt").write_text("no medium")
-
-    first = run_job(source, output, "--model.kind", "identity")  # as a person starts it; then from here
-    assert first.returncode == 3, first.stderr
-    assert "3 ok, 1 failed, 0 crashed, 1 skipped" in first.stdout
-    assert "UnreadableImageError" in first.stdout
-    rows = check_invariants(output)
-    assert set(rows) == {"a.png", "b.jpg", "video with sound.mp4", "bad.jpg", "notes.txt"}
-    assert rows["notes.txt"]["status"] == "skipped"
-    assert (output / "report" / "contact_sheet.png").is_file()
-    record = json.loads((output / "run.json").read_text())
-    assert record["fingerprint"]["style"] == "identity"
-    assert record["versions"]["ray"]
-    assert list(pd.read_parquet(output / "manifest").columns) == SCHEMA.names
-    assert not [path for path in output.rglob("*") if path.name.startswith(".")]
-
-    again = stylize_collection(config_of(source, output))
-    assert again.exit_code == 3
-    assert "(5 by earlier runs)" in again.table()
-    assert check_invariants(output) == rows  # nothing was done twice: the rows are the same to the hour
-
-    with pytest.raises(ConfigError, match=r"video\.crf was 18, is now 30"):
-        stylize_collection(config_of(source, output, video={"crf": 30}))
-
-    write_image(source / "bad.jpg", seed=2)  # mended, and so done again without being asked
-    write_image(source / "deep" / "b.jpg", 64, 64, seed=3)  # changed
-    assert stylize_collection(config_of(source, output)).exit_code == 0
-    last = check_invariants(output)
-    assert last["b.jpg"]["output_sha256"] != rows["b.jpg"]["output_sha256"]
-    assert last["a.png"] == rows["a.png"]
-    assert len(last) == 5
-
-
-@pytest.mark.ray
-def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_path: Path) -> None:
+def test_the_shipped_style_paints_and_overwrite_replaces_it(tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     write_image(source / "a.png", 64, 48)
 
     def run(*arguments: str) -> int:
-        paths = ("--input", str(source), "--output", str(output))
+        paths = ("--input", str(source), "--output", str(output), "--executor", "local")
         return stylize_collection(parse_config(StylizeConfig, [*paths, *arguments])).exit_code
 
     demo = ("--config", str(ROOT / "configs" / "demo.yaml"))
@@ -99,8 +58,7 @@ def test_the_shipped_style_paints_and_overwrite_replaces_it(cluster: str, tmp_pa
     assert not (output / "a.png").exists()  # what a failed row once had is gone
 
 
-@pytest.mark.ray
-def test_a_dry_run_counts_and_writes_nothing(cluster: str, tmp_path: Path) -> None:
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     fill(source)
     write_image(source / "c.bmp")
@@ -139,11 +97,10 @@ def test_a_file_is_not_stylized_over_itself(tmp_path: Path) -> None:
         stylize_collection(config_of(tmp_path / "in" / "a.png", tmp_path / "in"))
 
 
-@pytest.mark.ray
-def test_a_list_names_what_is_done_and_its_columns_travel_into_shards(cluster: str, tmp_path: Path) -> None:
+def test_columns_of_a_list_travel_into_shards(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "unlisted.png"):
-        write_image(tmp_path / "pictures" / name)
-    rows = ("file_name,label", "pictures/a.png,3", "pictures/b.png,4", "pictures/none.png,5")
+        write_image(tmp_path / "images" / name)
+    rows = ("file_name,label", "images/a.png,3", "images/b.png,4", "images/none.png,5")
     (tmp_path / "list.csv").write_text("\n".join(rows))
     config = config_of(tmp_path / "list.csv", tmp_path / "out", shards={"format": "webdataset"})
     summary = stylize_collection(config)
@@ -152,7 +109,7 @@ def test_a_list_names_what_is_done_and_its_columns_travel_into_shards(cluster: s
     with tarfile.open(shard) as members:
         opened = {name: members.extractfile(name) for name in members.getnames() if name.endswith("cls")}
         labels = {name: file.read() for name, file in opened.items() if file}
-    assert labels == {"pictures/a.cls": b"3", "pictures/b.cls": b"4"}
+    assert labels == {"images/a.cls": b"3", "images/b.cls": b"4"}
     assert verify(Folder(str(tmp_path / "out"))).is_whole
 
 

@@ -103,9 +103,7 @@ def test_a_random_style_is_the_same_on_any_number_of_workers(
     assert len({style for _, style, _ in drawn[0]}) > 1
 
 
-def test_what_does_not_go_together_is_refused_at_first(
-    tmp_path: Path, styles: Path, vit_adain: Path
-) -> None:
+def test_what_does_not_go_together_is_refused_at_first(tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     fill(tmp_path / "in")
     each, half = {"mode": "each"}, {"mode": "each", "alpha": 0.5}
     identity, johnson, gatys = ({"kind": kind} for kind in ("identity", "johnson", "gatys"))

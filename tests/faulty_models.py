@@ -1,0 +1,84 @@
+"""A kind of model that fails as its switch says, and the job with it: ``python faulty_models.py OPTIONS``.
+
+The switch is a file, ``model.checkpoint``, which counts in no fingerprint: it holds one of the words below,
+and may change between two runs and while one goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nst_ops.config import ModelConfig
+from nst_ops.media.images import UInt8Array
+from nst_ops.storage import StorageUnavailableError
+from nst_ops.stylizers import Style
+from nst_ops.stylizers.registry import ModelKind, register
+
+RED = (255, 0, 0)
+"""Color of the frames that the stylizer fails on."""
+SLOW_S = 0.2
+"""Seconds that a batch takes if the switch is ``slow``."""
+
+
+@dataclass
+class FaultyStylizer:
+    """Changes nothing, but fails on what is red: ``kill``, ``raise`` or ``away``, the storage."""
+
+    switch: Path
+
+    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+        fault = self.switch.read_text()
+        (self.switch.parent / f"{self.switch.name}.{os.getpid()}").touch()
+        if fault == "slow":
+            time.sleep(SLOW_S)
+        if (frames_nhwc[:, 0, 0] == RED).all(-1).any():
+            if fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "raise":
+                raise RuntimeError("device lost")
+            if fault == "away":
+                raise StorageUnavailableError("no answer")
+        return frames_nhwc
+
+
+def _load(model: ModelConfig, alpha: float) -> FaultyStylizer:
+    switch = Path(model.checkpoint)
+    fault = switch.read_text()
+    if model.device != "cpu":  # in a worker: the driver tries every model on the CPU
+        if fault == "no start":
+            raise ValueError("no such device")
+        if fault == "die at start":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return FaultyStylizer(switch)
+
+
+FAULTY = ModelKind("faulty", _load, uses_device=False, smooths=False, warms_up=False)
+
+
+def write_red_image(path: Path) -> None:
+    """Write an image that the stylizer fails on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((32, 48, 3), RED, np.uint8)).save(path)
+
+
+def workers_of(switch: Path) -> int:
+    """Return how many processes have stylized something."""
+    return len(list(switch.parent.glob(f"{switch.name}.*")))
+
+
+if __name__ == "__main__":
+    import faulty_models  # under a name that workers can import
+
+    from nst_ops.cli import run
+
+    register(faulty_models.FAULTY)
+    raise SystemExit(run("stylize", sys.argv[1:]))
