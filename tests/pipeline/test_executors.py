@@ -18,10 +18,16 @@ from faulty_models import FAULTY, workers_of, write_red_image
 from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, run_job, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
+from planning import units_of
 
-from nst_ops.collection.manifest import SCHEMA
+from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.config import ConfigError, FatalError, StylizeConfig
 from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.executors.local import LocalExecutor
+from nst_ops.pipeline.retry import RunUnits
+from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.pipeline.worker import Worker
+from nst_ops.storage import Folder
 from nst_ops.stylizers.registry import KINDS
 
 STOPPED = "stopped: run the same command again to go on"
@@ -216,6 +222,24 @@ def test_a_worker_that_dies_at_its_start_ends_the_run(runs: Runs) -> None:
     assert read_manifest(runs.output) == []
 
 
+def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:
+    write_image(runs.source / "0.png")
+    spec = new_run_spec(runs.config(), f"{runs.source}/")
+    (unit,) = units_of(Worker(spec))
+    with LocalExecutor(spec.config) as executor:
+        pid = executor.call(os.getpid)
+        assert pid
+        worker = psutil.Process(pid)
+        worker.kill()
+        psutil.wait_procs([worker], timeout=10)
+        time.sleep(1)  # for the pool to notice
+        units = RunUnits(spec, Manifest(Folder(spec.config.output)), iter([unit]))
+        for outcome in executor.run(spec, units):
+            units.settle(outcome)
+    assert units.num_retries == 0
+    assert statuses(runs.output) == {"0.png": "ok"}
+
+
 @ON_BOTH
 def test_rows_wait_for_a_storage_that_is_away(runs: Runs) -> None:
     fill(runs.source)
@@ -301,6 +325,11 @@ import sys
 import nst_ops.ray_cluster
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.executors.local import LocalExecutor
+from nst_ops.pipeline.retry import RunUnits
+from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.pipeline.worker import Worker
+from nst_ops.storage import Folder
 
 nst_ops.ray_cluster._find_cluster = lambda: None  # other tests may have started one
 model = {{"kind": "identity"}}
@@ -320,6 +349,11 @@ def test_a_script_needs_no_guard_around_its_run(runs: Runs) -> None:
 import numpy as np
 from nst_ops.config import StylizeConfig
 from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.executors.local import LocalExecutor
+from nst_ops.pipeline.retry import RunUnits
+from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.pipeline.worker import Worker
+from nst_ops.storage import Folder
 from nst_ops.stylizers.registry import ModelKind, register
 
 class Inverted:

@@ -7,6 +7,7 @@ its place.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -140,9 +141,12 @@ class _WorkerProcess:
 
     def run(self, spec: RunSpec, unit: WorkUnit) -> Future[UnitResult]:
         """Run a unit, after the worker is made if there is none yet."""
-        if self._started is None:
-            self._started = self.submit(_make_worker, spec, *self._arguments)
-        return self.submit(_run_unit, unit)
+        with contextlib.suppress(BrokenProcessPool):  # it may have died idle, which is no unit's fault
+            if self._started is None:
+                self._started = self.submit(_make_worker, spec, *self._arguments)
+            return self.submit(_run_unit, unit)
+        self.kill()
+        return self.run(spec, unit)
 
     def died_at_start(self) -> bool:
         """Return whether the process has died while it made the worker; the next call starts another."""
