@@ -178,8 +178,9 @@ def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
     locked.chmod(0o000)
     code = (
         "import os, sys; from nst_ops.pipeline import stylize_collection\n"
-        "from nst_ops.config import ConfigError, StylizeConfig\n"
-        "config = StylizeConfig(input=sys.argv[1], output='/nowhere', model={'kind': 'identity'})\n"
+        "import nst_ops.pipeline.executors.local\n"  # whose modules the other user may not read
+        "from nst_ops.config import ConfigError, StylizeConfig\nmodel = {'kind': 'identity'}\n"
+        "config = StylizeConfig(input=sys.argv[1], output='/nowhere', executor='local', model=model)\n"
         "os.setuid(65534)\n"
         "try: stylize_collection(config)\n"
         "except ConfigError as error: print(error); sys.exit(2)"

@@ -41,7 +41,7 @@ def test_three_styles_for_each_input(tmp_path: Path, styles: Path, vit_adain: Pa
     config = config_of(tmp_path, styles, vit_adain, style={"mode": "each"}, units={"images": 8})
 
     preflight = stylize_collection(config.model_copy(update={"dry_run": True})).table()
-    assert "3 images, " in preflight
+    assert "3 pictures, " in preflight
     assert "39: 3 styles for each file" in preflight
     assert "images to do     │ 30" in preflight
     assert "~12 frames" in preflight
@@ -70,7 +70,7 @@ def test_three_styles_for_each_input(tmp_path: Path, styles: Path, vit_adain: Pa
         ({"mode": "random"}, "style.mode was 'each', is now 'random'"),
         ({"mode": "each", "alpha": 0.5}, r"style\.alpha was 1\.0, is now 0\.5"),
         ({"mode": "each", "preserve_color": True}, r"style\.preserve_color was False"),
-        ({"images": str(styles / "moss.png")}, r"style\.images was '3 images, \w+', is now '1 image, "),
+        ({"images": str(styles / "moss.png")}, r"style\.images was '3 pictures, \w+', is now '1 picture, "),
     ):
         with pytest.raises(ConfigError, match=difference):
             stylize_collection(config_of(tmp_path, styles, vit_adain, style=other))
