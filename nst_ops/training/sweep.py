@@ -264,7 +264,7 @@ def _run_on_ray(
             each = share_of("GPU" in resources, threads)
             _log.info("%d trials of %d steps, %s each", len(pending), config.train.steps, each)
             trainable = tune.with_parameters(
-                _run_tune_trial, config=config, setup=ray.put(setup), content=content, threads=threads
+                _run_tune_trial, config=config, setup=setup, content=content, threads=threads
             )
             with ProgressTracker(len(pending) * config.train.steps, config.train.batch_size) as tracker:
                 tuner = tune.Tuner(
@@ -312,7 +312,11 @@ def _resources(config: TrainJohnsonConfig) -> tuple[dict[str, float], int]:
 
 
 def _run_tune_trial(
-    space: dict[str, Any], config: TrainJohnsonConfig, setup: Any, content: StoredImages, threads: int
+    space: dict[str, Any],
+    config: TrainJohnsonConfig,
+    setup: TrainingSetup,
+    content: StoredImages,
+    threads: int,
 ) -> None:
     """Run a trial as a worker of Tune, which starts it again only where its process is lost."""
     import ray
@@ -326,7 +330,7 @@ def _run_tune_trial(
     def report(step: int) -> None:
         tune.report({"step": step})
 
-    trial = run_trial(space["weights"], config, ray.get(setup), loaded(content), device, report)
+    trial = run_trial(space["weights"], config, setup, loaded(content), device, report)
     tune.report({"step": config.train.steps, "row": asdict(trial)})
 
 

@@ -107,6 +107,7 @@ def test_a_trial_that_breaks_is_tried_again_the_next_time(files, tmp_path, monke
 def test_trials_on_ray_come_to_the_same(cluster, files, tmp_path, capfd):
     sweep(config(files, tmp_path / "ray", "ray", noise=[0]))
     told = capfd.readouterr()
+    assert [row["error"] for row in rows(tmp_path / "ray").values()] == [None, None]
     assert "Trial status" not in told.out + told.err, "Tune speaks"
     assert sorted(path.name for path in (tmp_path / "ray").iterdir()) == [
         "run.json",
