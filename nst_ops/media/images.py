@@ -74,9 +74,7 @@ def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
     except MediaError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(
-            "not an image that Pillow can read: check the file or convert it to PNG"
-        ) from error
+        raise UnreadableImageError("not an image that Pillow can read: check the file or convert it to PNG") from error
     except Image.DecompressionBombError as error:
         raise UnsupportedMediaError(f"{error}; shrink it before stylizing") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ...

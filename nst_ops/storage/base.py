@@ -22,9 +22,7 @@ class StorageFullError(StorageError):
     @classmethod
     def of(cls, uri: str) -> StorageFullError:
         """Make the error for a folder, with the remedy."""
-        return cls(
-            f"no space left on {uri}: free some and run the same command again, finished files are kept"
-        )
+        return cls(f"no space left on {uri}: free some and run the same command again, finished files are kept")
 
 
 class StorageUnavailableError(StorageError):

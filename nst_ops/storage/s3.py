@@ -56,9 +56,7 @@ _REMEDIES = {
     "301": _ELSEWHERE,
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
-_TRANSIENT = {
-    *("SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest"),
-}
+_TRANSIENT = {*("SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest")}
 """Codes below 500 of errors that tend to go away by themselves."""
 _CUT_OFF = (aiohttp.ClientPayloadError, AioReadTimeoutError, ResponseStreamingError)
 """Errors of an answer that began well and ended too early."""

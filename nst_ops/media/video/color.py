@@ -58,9 +58,7 @@ def sws_matrix(matrix: int, height: int) -> int:
     return SWS_MATRIX.get(matrix, SWS_MATRIX[6])
 
 
-def to_rgb(
-    reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int
-) -> UInt8Array:
+def to_rgb(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int) -> UInt8Array:
     """Convert a decoded frame to uint8 RGB (H, W, 3) of ``size`` (width, height); ``matrix`` is swscale's."""
     rgb = reformatter.reformat(
         frame,

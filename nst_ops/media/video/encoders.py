@@ -78,11 +78,7 @@ def _x264_options() -> dict[str, str]:
 
 
 _HVC1 = "hvc1"  # or Apple's players do not open it
-_NVENC: Any = {
-    "presets": ("p1", "p2", "p3", "p4", "p6", "p7"),
-    "options": {"rc": "vbr", "b": "0"},
-    "crf_key": "cq",
-}
+_NVENC: Any = {"presets": ("p1", "p2", "p3", "p4", "p6", "p7"), "options": {"rc": "vbr", "b": "0"}, "crf_key": "cq"}
 _NVENC_420 = {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}
 _NVENC_444 = {"yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"}
 
@@ -152,9 +148,7 @@ def check_encoder(config: VideoConfig) -> None:
     encoder = encoder_for(config)
     container = VIDEO_CONTAINERS.get(f".{config.container}")
     if container and not container_takes(container, (encoder.codec,)):
-        raise ValueError(
-            f"video.container {config.container} holds no {config.codec}: set it to mp4, mkv or auto"
-        )
+        raise ValueError(f"video.container {config.container} holds no {config.codec}: set it to mp4, mkv or auto")
     if config.pixel_format not in encoder.pixel_formats:
         formats = " or ".join(encoder.pixel_formats)
         raise ValueError(f"video.pixel_format {config.pixel_format}: {encoder.name} takes only {formats}")

@@ -19,12 +19,7 @@ from nst_ops.media.video.stream_copy import Span, StreamCopier
 
 
 def join_segments(
-    paths: Sequence[str],
-    path: str,
-    container: str,
-    info: VideoInfo,
-    source: MediaSource,
-    span_s: Span | None = None,
+    paths: Sequence[str], path: str, container: str, info: VideoInfo, source: MediaSource, span_s: Span | None = None
 ) -> tuple[int, list[str]]:
     """Join the segments of a video as if it had been written in one pass; nothing is encoded again.
 
@@ -111,8 +106,7 @@ def _packets(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
                 packet.time_base = time_base
                 if is_first and latest_pts is not None and packet.pts <= latest_pts:
                     raise UnreadableVideoError(
-                        f"segment {number} begins before the one before it ends: remove the segments and "
-                        "run again"
+                        f"segment {number} begins before the one before it ends: remove the segments and run again"
                     )
                 is_first = False
                 packet.duration = durations[packet.pts]

@@ -14,21 +14,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from nst_ops.media.errors import (
-    EmptyFileError,
-    UnreadableImageError,
-    UnreadableVideoError,
-    UnsupportedMediaError,
-)
+from nst_ops.media.errors import EmptyFileError, UnreadableImageError, UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.video.color import LIMITED, Color, sws_matrix, to_rgb
-from nst_ops.media.video.container import (
-    CLOCK_RESTART_S,
-    Frame,
-    VideoInfo,
-    codec_name,
-    even_size,
-    stream_duration_s,
-)
+from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size, stream_duration_s
 from nst_ops.media.video.decoder import FrameDecoder
 from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource, size_of
@@ -256,9 +244,7 @@ class AnimationReader:
             self._first = int(bool(self._image.info.get("default_image")))
             self._durations_ms = [self._duration_ms(index) for index in range(self._first, num_frames)]
         except Exception as error:
-            raise UnreadableImageError(
-                f"damaged animation: {error}: copy it again from its origin"
-            ) from error
+            raise UnreadableImageError(f"damaged animation: {error}: copy it again from its origin") from error
         total_ms = sum(self._durations_ms)
         self.info = VideoInfo(
             width=self._image.width,

@@ -22,9 +22,7 @@ _BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate
 # Containers that hold every frame's PTS and an index of keyframes.
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Codecs of which every packet shows one frame: VP8 and packed MPEG-4 have packets that show none.
-_ONE_FRAME_A_PACKET = {
-    *("h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd"),
-}
+_ONE_FRAME_A_PACKET = {*("h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd")}
 
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -47,11 +45,7 @@ class Selection:
     def bounds(self, first_pts: int, time_base: Fraction) -> tuple[int, int | None]:
         """Return the PTS from which frames are wanted, and from which they are not any more."""
         start = _exact(self.start_s)
-        end = (
-            None
-            if self.duration_s is None
-            else first_pts + math.ceil((start + _exact(self.duration_s)) / time_base)
-        )
+        end = None if self.duration_s is None else first_pts + math.ceil((start + _exact(self.duration_s)) / time_base)
         return first_pts + math.ceil(start / time_base), end
 
     def bucket(self, pts: int, first_pts: int, time_base: Fraction) -> int:

@@ -38,12 +38,7 @@ class StreamCopier:
     """
 
     def __init__(
-        self,
-        source: MediaSource,
-        output: OutputContainer,
-        video: Stream,
-        notes: list[str],
-        span_s: Span | None = None,
+        self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span_s: Span | None = None
     ) -> None:
         self._source = open_input(source)
         self._output = output

@@ -95,9 +95,7 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its size is that given to the constructor."""
-        encoded = to_yuv(
-            self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range
-        )
+        encoded = to_yuv(self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range)
         encoded.pts = frame.pts - self._shift
         encoded.duration = frame.duration
         encoded.time_base = self._info.time_base
