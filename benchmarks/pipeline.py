@@ -32,7 +32,9 @@ from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import JobConfig, ModelConfig, StylizeConfig, parse_config
 from nst_ops.config.stylize import UnitsConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video import Frame, VideoReader, VideoWriter
+from nst_ops.media.video.container import Frame
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.video_segments import find_segments
 from nst_ops.pipeline.worker import Worker

@@ -39,7 +39,8 @@ from nst_ops.evaluation.video_report import busiest_crop, strip
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
-from nst_ops.media.video import Selection, VideoReader
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Selection
 from nst_ops.models.checkpoint import CheckpointError
 from nst_ops.report.text import console, digits
 from nst_ops.storage import Folder

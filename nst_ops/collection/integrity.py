@@ -34,7 +34,7 @@ from nst_ops.config.errors import ConfigError
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.shards import open_shard
-from nst_ops.media.video import FRAME_TABLE
+from nst_ops.media.video.writer import FRAME_TABLE
 from nst_ops.storage import Folder, StorageError
 
 A = TypeVar("A")

@@ -29,7 +29,8 @@ from nst_ops.evaluation.video_report import (
 )
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, decode_image, fit_size
-from nst_ops.media.video import Selection, VideoReader
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Selection
 from nst_ops.storage import Folder
 
 METRICS, PLOT = "stability.parquet", "stability.png"

@@ -19,7 +19,8 @@ from nst_ops.collection.planner import Plan, Refusal
 from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
-from nst_ops.media.video import Frame, VideoHeader, VideoWriter, even_size, read_header
+from nst_ops.media.video.container import Frame, VideoHeader, even_size, read_header
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.executors import Executor
 from nst_ops.pipeline.executors.pool import wants_gpu

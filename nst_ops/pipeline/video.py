@@ -22,19 +22,12 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video import (
-    FRAME_TABLE,
-    AnimationReader,
-    Frame,
-    FrameFolderWriter,
-    Segment,
-    VideoReader,
-    VideoWriter,
-    container_takes,
-    count_packets,
-)
+from nst_ops.media.video.container import Frame, container_takes, count_packets
 from nst_ops.media.video.encoders import encoder_for
+from nst_ops.media.video.reader import AnimationReader, VideoReader
+from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
+from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
 from nst_ops.stylizers import Style, Stylizer

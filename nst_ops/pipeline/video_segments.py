@@ -12,17 +12,11 @@ from typing import Any
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.segments import SegmentRecord, Segments
 from nst_ops.collection.units import Item, WorkUnit, in_each_style, without
-from nst_ops.media.video import (
-    Frame,
-    Segment,
-    VideoInfo,
-    VideoWriter,
-    cut_segments,
-    join_segments,
-    read_header,
-    read_index,
-)
+from nst_ops.media.video.container import Frame, VideoInfo, read_header
+from nst_ops.media.video.join import join_segments
+from nst_ops.media.video.segments import Segment, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.video import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import WorkUnit
-from nst_ops.media.video import Segment
+from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.images import stylize_images
 from nst_ops.pipeline.prefetch import Timings

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_ops.media.images import UInt8Array, decode_image
-from nst_ops.media.video import AnimationReader, VideoReader
+from nst_ops.media.video.reader import AnimationReader, VideoReader
 from nst_ops.storage import Folder
 
 _CELL = 256

@@ -23,8 +23,11 @@ from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video import Frame, Selection, VideoReader, VideoWriter
+from nst_ops.media.video.container import Frame
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Selection
 from nst_ops.media.video.source import MediaSource
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.report.contact_sheet import Strip, read_strips, write_contact_sheet
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
 from nst_ops.report.text import digits, duration, pace

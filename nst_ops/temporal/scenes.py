@@ -17,8 +17,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video import Segment, VideoReader
 from nst_ops.media.video.container import open_input, video_stream
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
 
 _THUMBNAIL = (64, 36)

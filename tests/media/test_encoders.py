@@ -25,8 +25,10 @@ from media_factory import (
 
 from nst_ops.config import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
-from nst_ops.media.video import Frame, VideoReader, VideoWriter
+from nst_ops.media.video.container import Frame
 from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.writer import VideoWriter
 
 FRAMES = moving_frames(12, 256, 144)
 CODECS = ("h264", "h265", "av1")

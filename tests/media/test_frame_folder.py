@@ -11,7 +11,7 @@ from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 
 from nst_ops.media.formats import likely_output, media_kind, video_output
-from nst_ops.media.video import VideoReader
+from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.writer import FrameFolderWriter
 
 UNEVEN = [0, 40, 55, 120, 121, 300]  # ms

@@ -14,15 +14,11 @@ from media_factory import REAL_DATA, Sound, decoded, moving_frames, packets, wri
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import MediaError, UnreadableVideoError
 from nst_ops.media.formats import video_output
-from nst_ops.media.video import (
-    Selection,
-    VideoReader,
-    VideoWriter,
-    count_packets,
-    cut_segments,
-    join_segments,
-    read_index,
-)
+from nst_ops.media.video.container import count_packets
+from nst_ops.media.video.join import join_segments
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Selection, cut_segments, read_index
+from nst_ops.media.video.writer import VideoWriter
 
 LOSSLESS = VideoConfig(crf=0, preset="ultrafast")
 ALL = Selection()

@@ -14,17 +14,12 @@ from media_factory import Sound, moving_frames, real_files, write_video
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import DamagedVideoError, EmptyFileError, MediaError, UnreadableVideoError
-from nst_ops.media.video import (
-    Selection,
-    VideoReader,
-    VideoWriter,
-    cut_segments,
-    join_segments,
-    read_header,
-    read_index,
-)
-from nst_ops.media.video.container import video_stream
+from nst_ops.media.video.container import read_header, video_stream
+from nst_ops.media.video.join import join_segments
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import Selection, cut_segments, read_index
 from nst_ops.media.video.source import RangeInput
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.storage import RemoteFile
 
 GROUPS = {"g": "25", "bf": "3", "preset": "ultrafast", "qp": "18"}

@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from media_factory import decoded, moving_frames, real_files, write_video
 
 from nst_ops.media.errors import DamagedVideoError, MediaError, UnsupportedMediaError
-from nst_ops.media.video import (
-    Frame,
-    PacketIndex,
-    Selection,
-    VideoReader,
-    cut_segments,
-    read_index,
-)
+from nst_ops.media.video.container import Frame
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import PacketIndex, Selection, cut_segments, read_index
 
 # Arithmetic.
 

@@ -42,16 +42,9 @@ from nst_ops.media.errors import (
     UnreadableVideoError,
 )
 from nst_ops.media.formats import video_output
-from nst_ops.media.video import (
-    AnimationReader,
-    Frame,
-    VideoReader,
-    VideoWriter,
-    container_takes,
-    count_packets,
-    even_size,
-    read_header,
-)
+from nst_ops.media.video.container import Frame, container_takes, count_packets, even_size, read_header
+from nst_ops.media.video.reader import AnimationReader, VideoReader
+from nst_ops.media.video.writer import VideoWriter
 
 FRAMES = moving_frames(12, 96, 64)
 

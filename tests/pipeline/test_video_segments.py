@@ -15,7 +15,7 @@ from planning import units_of
 from nst_ops.collection.constants import SEGMENTS
 from nst_ops.collection.units import WorkUnit, cut_unit
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.media.video import VideoReader
+from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Segment, cut_segments, read_index
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.video_segments import find_segments, unfinished

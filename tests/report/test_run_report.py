@@ -20,7 +20,7 @@ from nst_ops.collection.manifest import SCHEMA
 from nst_ops.collection.progress import Planned, Progress, Totals
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
-from nst_ops.media.video import Selection
+from nst_ops.media.video.segments import Selection
 from nst_ops.report.run_report import plot_speed, write_clip, write_report
 from nst_ops.storage import Folder
 

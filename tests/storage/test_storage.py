@@ -18,7 +18,8 @@ from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.config import VideoConfig
-from nst_ops.media.video import VideoReader, VideoWriter
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.writer import VideoWriter
 from nst_ops.storage import SCRATCH, FileInfo, Folder, StorageFullError
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nst_ops.media.errors import UnreadableVideoError
-from nst_ops.media.video import VideoReader
+from nst_ops.media.video.reader import VideoReader
 from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
 from tests.media_factory import decoded, natural_image, write_video
 

@@ -14,7 +14,7 @@ from ray.util.metrics import Counter, Gauge
 
 from nst_ops.collection.constants import RUN_FILE
 from nst_ops.collection.units import WorkUnit
-from nst_ops.media.video import Segment
+from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.telemetry import Reading, Telemetry
