@@ -73,10 +73,7 @@ def test_exif_is_kept_without_the_orientation(image_format):
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "CMYK", "1"])
 def test_a_tiff_is_written_anew_whatever_its_own_layout_was(mode):
     gray = natural_image("coffee", 64, 48).convert("L")
-    if mode == "I;16":
-        source = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
-    else:
-        source = gray.convert(mode)
+    source = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257) if mode == "I;16" else gray.convert(mode)
     data = saved(source, "TIFF", tiffinfo={ARTIST: "somebody", DESCRIPTION: "a cup"})
     decoded = decode_image(data, 32)
     with Image.open(io.BytesIO(encode_image(decoded.rgb_hwc, None, "TIFF", 95, decoded.exif))) as written:

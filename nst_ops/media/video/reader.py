@@ -137,10 +137,7 @@ class VideoReader:
         end_pts = segment.end_pts if segment and segment.end_pts is not None else self._stop
         if self.span_s or segment:
             self._decoder.wanted = start_pts, end_pts
-        if segment and lead_pts > self._first_pts:
-            frames = self._decoder.frames_from(lead_pts)
-        else:
-            frames = self._from_start
+        frames = self._decoder.frames_from(lead_pts) if segment and lead_pts > self._first_pts else self._from_start
         thinned = self._selection.max_frame_rate is not None
         tail = self._tail
         bucket_before: int | None = None
