@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from job_runner import ROOT, read_manifest, write_picture
+from job_runner import ROOT, read_manifest, write_image
 from PIL import Image
 from s3_server import S3Server, reached_by
 from shard_factory import image_bytes, pixels, write_hf_parquet
@@ -30,7 +30,7 @@ def run_example(name: str, *arguments: object) -> int:
 def source(tmp_path: Path) -> Path:
     """Two images."""
     for number in range(2):
-        write_picture(tmp_path / "in" / f"{number}.png", seed=number)
+        write_image(tmp_path / "in" / f"{number}.png", seed=number)
     return tmp_path / "in"
 
 
@@ -80,7 +80,7 @@ def test_every_input_comes_out_in_every_style(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, name in enumerate(("moss", "waves")):
-        write_picture(tmp_path / "styles" / f"{name}.png", seed=10 + number)
+        write_image(tmp_path / "styles" / f"{name}.png", seed=10 + number)
     torch.manual_seed(0)
     vit = {"embed_dim": 24, "depth": 2, "num_heads": 2}
     sizes = {"image_size": 32, "levels": [0, 1], "stem": 4, "widths": [16, 8, 8, 4]}
