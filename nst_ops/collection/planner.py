@@ -174,10 +174,7 @@ class Plan:
         extensions = self.database.rows(f"SELECT DISTINCT {extension} FROM catalog WHERE {named}")
         endings = {name: self._output_of(f"x{name}").removeprefix(f"x{name}") for (name,) in extensions}
         changed = {name: ending for name, ending in endings.items() if ending}
-        columns = {
-            "extension": pa.array(changed, pa.string()),
-            "ending": pa.array(changed.values(), pa.string()),
-        }
+        columns = {"extension": pa.array(changed, pa.string()), "ending": pa.array(changed.values(), pa.string())}
         self.database.run(
             f"""
             CREATE TABLE renamed_outputs AS SELECT relpath, relpath || ending AS target

@@ -84,10 +84,7 @@ def split_unit(unit: WorkUnit) -> list[WorkUnit]:
         return [replace(one, attempt=unit.attempt + 1) for one in in_each_style(unit)]
     parts = unit.items if len(unit.items) > 1 else one_style_each(unit.items[0])
     shards = [f"{unit.shard}-{number}" if unit.shard else "" for number in range(len(parts))]
-    return [
-        replace(unit_of([part], unit.attempt + 1), shard=shard)
-        for part, shard in zip(parts, shards, strict=True)
-    ]
+    return [replace(unit_of([part], unit.attempt + 1), shard=shard) for part, shard in zip(parts, shards, strict=True)]
 
 
 def cut_unit(video: WorkUnit, segments: Sequence[Segment]) -> list[WorkUnit]:

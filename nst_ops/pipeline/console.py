@@ -13,15 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -73,13 +65,7 @@ class _StandardError:
 
 
 class ProgressDisplay:
-    """Shows the totals of a running job until it is left.
-
-    Args:
-        num_items: items of this run.
-        num_frames: video frames expected, 0 if there are none; an estimate.
-        totals: asked twice a second.
-    """
+    """Shows what ``totals`` says twice a second, of rows and an estimated number of video frames, until it is left."""
 
     def __init__(self, num_items: int, num_frames: int, totals: ReadTotals) -> None:
         self._num_items, self._num_frames, self._totals = num_items, num_frames, totals
@@ -109,9 +95,7 @@ class ProgressDisplay:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
         if kind is None:
@@ -137,9 +121,7 @@ class ProgressDisplay:
     def _show(self, done: Totals) -> None:
         self._bars.update(self._files, completed=min(done.num_rows, self._num_items))
         # Headers may claim too few frames: never show more than all of them.
-        self._bars.update(
-            self._frames, completed=done.num_frames, total=max(self._num_frames, done.num_frames)
-        )
+        self._bars.update(self._frames, completed=done.num_frames, total=max(self._num_frames, done.num_frames))
 
     def _line(self, done: Totals) -> str:
         elapsed = time.monotonic() - self._started

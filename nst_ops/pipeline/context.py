@@ -57,17 +57,9 @@ def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[Non
 
 
 class WorkerContext:
-    """Everything that the units of a worker are done with.
+    """Everything that the units of a worker are done with; ``num_threads`` of the network, None leaves to torch."""
 
-    Args:
-        run_spec: of the run.
-        num_threads: CPU threads of the network; None leaves them to torch.
-        telemetry: counts every step forward.
-    """
-
-    def __init__(
-        self, run_spec: RunSpec, num_threads: int | None = None, telemetry: Telemetry | None = None
-    ) -> None:
+    def __init__(self, run_spec: RunSpec, num_threads: int | None = None, telemetry: Telemetry | None = None) -> None:
         configure_storage(run_spec.config.storage)
         self.run_spec = run_spec
         self.config = run_spec.config

@@ -64,16 +64,11 @@ def estimate_frames(plan: Plan, spec: RunSpec, executor: Executor) -> int:
 def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
     """Return the table that a dry run ends with."""
     num_images, num_videos, num_shards = (plan.left(kind)[0] for kind in ("image", "video", "shard"))
-    image_volume, video_volume = (
-        _volume(plan, spec, executor, "image"),
-        _volume(plan, spec, executor, "video"),
-    )
+    image_volume, video_volume = (_volume(plan, spec, executor, "image"), _volume(plan, spec, executor, "video"))
     image_cost, video_cost = _cost(plan, spec, executor, "image"), _cost(plan, spec, executor, "video")
     workers = executor.num_workers
     seconds = image_volume.num_pixels * image_cost.seconds + video_volume.num_pixels * video_cost.seconds
-    num_bytes = (
-        image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
-    )
+    num_bytes = image_volume.num_pixels * image_cost.num_bytes + video_volume.num_pixels * video_cost.num_bytes
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
     table.add_row("input", spec.config.input)
     table.add_row("output", spec.config.output)
@@ -85,15 +80,11 @@ def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
         table.add_row("outputs", f"{plan.num_files * styles:,}: {styles:,} styles for each file")
     table.add_row("done before", f"{plan.num_done:,}")
     table.add_row("images to do", f"{num_images:,}")
-    table.add_row(
-        "videos to do", f"{num_videos:,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h"
-    )
+    table.add_row("videos to do", f"{num_videos:,}, ~{video_volume.num_frames:,.0f} frames, {video_volume.hours:.2f} h")
     if num_shards:
         shard_bytes = plan.left("shard")[1]
         table.add_row("shards to do", f"{num_shards:,}, {shard_bytes / 1e6:,.1f} MB (not estimated)")
-    skipped, collisions = (
-        plan.count_refused(error) for error in ("UnsupportedMediaError", "OutputCollisionError")
-    )
+    skipped, collisions = (plan.count_refused(error) for error in ("UnsupportedMediaError", "OutputCollisionError"))
     table.add_row("no media", f"{skipped:,} (a row with status skipped)")
     table.add_row("collisions", f"{collisions:,}")
     for refusal in itertools.islice(_collisions(plan), _SHOWN_COLLISIONS):
@@ -103,9 +94,7 @@ def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
     if (num_images and not image_cost.seconds) or (num_videos and not video_cost.seconds):
         table.add_row("estimates", "unknown: none of the samples could be stylized")
     else:
-        table.add_row(
-            "estimated time", f"~{timedelta(seconds=round(seconds / workers))} (measured on samples)"
-        )
+        table.add_row("estimated time", f"~{timedelta(seconds=round(seconds / workers))} (measured on samples)")
         table.add_row("estimated output", f"~{num_bytes / 1e6:,.1f} MB")
     return render(table)
 
@@ -185,9 +174,7 @@ def _measure(spec: RunSpec, items: list[Item], kind: str) -> tuple[float, float]
     for item in items:
         with contextlib.suppress(Exception):
             measured = (_measure_image if kind == "image" else _measure_video)(context, item)
-            seconds, pixels, num_bytes = (
-                a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True)
-            )
+            seconds, pixels, num_bytes = (a + b for a, b in zip((seconds, pixels, num_bytes), measured, strict=True))
     return (seconds / pixels, num_bytes / pixels) if pixels else None
 
 

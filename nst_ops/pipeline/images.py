@@ -139,9 +139,7 @@ def decode_tasks(
         yield task
 
 
-def stylize_tasks(
-    context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings
-) -> Iterator[ImageTask]:
+def stylize_tasks(context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings) -> Iterator[ImageTask]:
     """Stylize neighbors of one size in batches; images are large: no more than a batch is read ahead."""
     batch_size, telemetry = context.config.model.batch_size, context.telemetry
     ahead = prefetch(timed(tasks, timings, "decode_s"), batch_size, timings, telemetry.decode_fill)

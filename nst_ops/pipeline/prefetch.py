@@ -67,12 +67,7 @@ def prefetch(
     """Iterate over ``items`` in a thread of its own, at most ``depth`` ahead.
 
     Close the returned generator (or exhaust it) to stop the thread. An exception of ``items`` is raised here.
-
-    Args:
-        items: run in the thread.
-        depth: items that may wait.
-        timings: where ``wait_s`` counts the waiting for the next item.
-        observe_fill: told how full the queue is before each item is taken.
+    ``timings.wait_s`` counts the waiting for the next item; ``observe_fill`` is told how full the queue was.
     """
     ready: queue.Queue[T | _End] = queue.Queue(depth)
     stop = threading.Event()
@@ -127,14 +122,8 @@ def map_threads(
     """Call ``function`` on every item in threads of its own; yield the results in the order of the items.
 
     An exception of ``function`` is raised here, and ends the calls; one of ``items`` drops what waits.
-
-    Args:
-        function: called in one of the threads; with one thread, in the order of the items.
-        items: taken in the caller's thread.
-        depth: items that may wait beside those at work.
-        timings: where ``wait_s`` counts the waiting for room.
-        observe_fill: told how full the queue is, 0 to 1, before each item is handed over.
-        num_threads: calls at once.
+    Items are taken in the caller's thread; up to ``depth`` of them wait beside those at work.
+    ``timings.wait_s`` counts the waiting for room; ``observe_fill`` is told how full the queue was.
     """
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(num_threads, "map") as pool:
@@ -157,22 +146,13 @@ def map_threads(
 
 
 def fan_out(
-    items: Iterator[tuple[int, T]],
-    consumers: Sequence[Callable[[Iterator[T]], None]],
-    depth: int,
-    timings: Timings,
+    items: Iterator[tuple[int, T]], consumers: Sequence[Callable[[Iterator[T]], None]], depth: int, timings: Timings
 ) -> None:
     """Run consumers in a thread each, on the items that are meant for them.
 
-    Args:
-        items: (number of a consumer, item) pairs; left alone once all consumers have returned.
-        consumers: one that returns early gets no more, and holds up none of the others.
-        depth: items that may wait before each consumer.
-        timings: where ``wait_s`` counts the waiting for room before a consumer.
-
-    Raises:
-        BaseException: the exception of ``items``, which is raised in all consumers as well; else the first
-            one of a consumer.
+    ``items`` are pairs of a consumer's number and an item; they are left alone once all consumers have returned.
+    A consumer that returns early gets no more, and holds up none of the others. An exception of ``items`` is raised
+    in all consumers and here; else the first one of a consumer. ``timings.wait_s`` counts the waiting for room.
     """
     with ThreadPoolExecutor(len(consumers), "fan-out") as pool:
         lanes = [_Lane(pool, consumer, depth) for consumer in consumers]

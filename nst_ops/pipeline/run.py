@@ -14,13 +14,7 @@ from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, fin
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.progress import Planned
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_lock import (
-    Heartbeat,
-    OutputInUseError,
-    refuse_other_run,
-    run_lock,
-    write_run_record,
-)
+from nst_ops.collection.run_lock import Heartbeat, OutputInUseError, refuse_other_run, run_lock, write_run_record
 from nst_ops.collection.segments import forget_videos, remove_empty_folder
 from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
@@ -110,9 +104,7 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     try:
         plan = Plan(discover(source), recorded, rules, source.root)
     except PermissionError as error:
-        raise ConfigError(
-            f"cannot list '{error.filename or config.input}': {error.strerror or error}"
-        ) from error
+        raise ConfigError(f"cannot list '{error.filename or config.input}': {error.strerror or error}") from error
     except ValueError as error:  # a list that breaks off in its middle
         raise ConfigError(str(error)) from error
     if not plan.num_files:
@@ -197,8 +189,7 @@ def _execute(
             compacted.result()
     if units.num_left:
         raise FatalError(
-            f"{units.num_left:,} rows are left, the storage was away ({units.away_reason}): "
-            "run the same command again"
+            f"{units.num_left:,} rows are left, the storage was away ({units.away_reason}): run the same command again"
         )
     forget_videos(manifest.output, keep=units.video_ids)
     return units, time.perf_counter() - started

@@ -119,14 +119,12 @@ def _open_style_images(config: StylizeConfig, kind: ModelKind) -> StyleImages | 
         for key in ("images", "mode", "alpha", "seed"):
             if getattr(style, key) != StyleConfig.model_fields[key].default:
                 raise ConfigError(
-                    f"model.kind {kind.name} takes no style.{key}: leave it out, "
-                    "or take --model.kind vit_adain"
+                    f"model.kind {kind.name} takes no style.{key}: leave it out, or take --model.kind vit_adain"
                 )
         return None
     if not style.images:
         raise ConfigError(
-            f"model.kind {kind.name} takes its style from images: give --style.images, "
-            "one image or a folder of them"
+            f"model.kind {kind.name} takes its style from images: give --style.images, one image or a folder of them"
         )
     if style.alpha != 1 and not kind.takes_alpha:
         instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""

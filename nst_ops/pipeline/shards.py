@@ -28,14 +28,7 @@ from nst_ops.media.shards import (
     open_writer,
 )
 from nst_ops.pipeline.context import WorkerContext
-from nst_ops.pipeline.images import (
-    ImageTask,
-    decode_tasks,
-    encode_task,
-    image_columns,
-    stylize_tasks,
-    write_behind,
-)
+from nst_ops.pipeline.images import ImageTask, decode_tasks, encode_task, image_columns, stylize_tasks, write_behind
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.storage import Folder, StorageError
 
@@ -80,8 +73,7 @@ def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> lis
     config = context.config.shards
     in_table = is_table(config.format)
     labels = [
-        {**({"source_uri": item["source_uri"]} if in_table else {}), **item.get("extra", {})}
-        for item in unit.items
+        {**({"source_uri": item["source_uri"]} if in_table else {}), **item.get("extra", {})} for item in unit.items
     ]
     samples, columns = file_samples([item["relpath"] for item in unit.items], labels, config.image_column)
     relpath, form = shard_output(unit.shard, config.format)
@@ -264,9 +256,7 @@ class FilesSink:
 
     def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
         """Write the files of a sample, all or none."""
-        members = [
-            replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)
-        ]
+        members = [replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)]
         self._names.claim(member.name for member in members)
         relpaths = [f"{self._relpath}/{member.name}" for member in members]
         try:

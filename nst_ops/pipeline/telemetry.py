@@ -48,11 +48,9 @@ Listener = Callable[[Reading], None]
 
 
 class Telemetry:
-    """Counts rows, frames and seconds from any thread of a worker, and tells its listeners.
+    """Counts rows, frames and seconds from any thread of a worker, and tells its listeners every ``every_s`` seconds.
 
-    Args:
-        listeners: told every half second, in a thread of this object's own; without one there is no thread.
-        every_s: seconds between two readings.
+    It does so in a thread of its own; without listeners there is none.
     """
 
     def __init__(self, *listeners: Listener, every_s: float = _EVERY_S) -> None:

@@ -85,25 +85,16 @@ def stylize_frames(
 ) -> None:
     """Take frames through all stages: read, smooth and encode in threads, stylize in this one.
 
-    Args:
-        context: of the worker.
-        open_reader: opens what is to be read.
-        source: the whole video, for its shots; None for an animation.
-        videos: at least one, each with its style; each gets its outcome, or the error that has failed it.
-        write: encodes one style, in a thread of its own.
-        segment: whose frames are written; those around it only serve to smooth it. None writes all.
-
-    Raises:
-        Exception: the error of reading or stylizing; it has failed all videos.
+    Each video gets its outcome from ``write``, or the error that has failed it; an error of reading or stylizing
+    fails all and is raised. ``source`` is the whole video, for its shots; None for an animation. Of a ``segment``
+    only its own frames are written: those around it serve to smooth it.
     """
     reading, telemetry = Timings(), context.telemetry
     queue_frames = context.config.workers.queue_frames
     per_style = max(1, queue_frames // len(videos))
 
     def smooth_and_encode(video: StyledVideo, pairs: Iterator[Pair]) -> None:
-        smoothed = prefetch(
-            _smooth(context, video, segment, pairs), per_style, observe_fill=telemetry.encode_fill
-        )
+        smoothed = prefetch(_smooth(context, video, segment, pairs), per_style, observe_fill=telemetry.encode_fill)
         with failing(video), contextlib.closing(smoothed) as frames:
             video.outcome = write(video, reader, frames)
 
@@ -208,9 +199,7 @@ def _write(
     source, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
     size = written_size(context, reader)
     with context.output.atomic_write(relpath) as temporary:
-        writer = VideoWriter(
-            str(temporary), container, reader.info, size, source, context.config.video, span_s
-        )
+        writer = VideoWriter(str(temporary), container, reader.info, size, source, context.config.video, span_s)
         with writer:
             num_frames = encode(context, video, frames, writer)
         started = time.perf_counter()
@@ -297,11 +286,7 @@ def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: i
         raise OSError(f"{num_frames} frames were stylized, but the output holds {num_written}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "output_uri": context.output.uri(relpath),
-        "output_bytes": path.stat().st_size,
-        "output_sha256": sha256,
-    }
+    return {"output_uri": context.output.uri(relpath), "output_bytes": path.stat().st_size, "output_sha256": sha256}
 
 
 def video_row(context: WorkerContext, video: StyledVideo) -> Row:

@@ -137,16 +137,12 @@ def _stylize(context: WorkerContext, source: MediaSource, videos: list[StyledVid
         stylize_frames(context, open_reader, source, readable, partial(_write, context), segment)
     for video in readable:
         if video.error is None:
-            record = SegmentRecord(
-                **video.outcome, attempts=video.unit.attempt, seconds=asdict(video.timings)
-            )
+            record = SegmentRecord(**video.outcome, attempts=video.unit.attempt, seconds=asdict(video.timings))
             with failing(video):
                 _segments(context, video).commit(segment.number, record)
 
 
-def _write(
-    context: WorkerContext, video: StyledVideo, reader: Reader, frames: Iterator[Frame]
-) -> dict[str, Any]:
+def _write(context: WorkerContext, video: StyledVideo, reader: Reader, frames: Iterator[Frame]) -> dict[str, Any]:
     """Write the frames of the segment; return the fields of its record."""
     segment = _segment(video.unit)
     with _segments(context, video).write(segment.number) as temporary:
@@ -172,15 +168,10 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
     for record in records:
         total.add(Timings(**record.seconds))
     started = time.perf_counter()
-    with (
-        open_video(context, source) as reader,
-        _sound_source(context, video.item, source, reader.info) as whole,
-    ):
+    with open_video(context, source) as reader, _sound_source(context, video.item, source, reader.info) as whole:
         relpath, container = video_place(context, video, reader)
         with segments.local_copies() as paths, context.output.atomic_write(relpath) as temporary:
-            num_frames, notes = join_segments(
-                paths, str(temporary), container, reader.info, whole, reader.span_s
-            )
+            num_frames, notes = join_segments(paths, str(temporary), container, reader.info, whole, reader.span_s)
             if num_frames != sum(record.num_frames for record in records):
                 raise OSError(f"its segments hold {num_frames} frames, not as many as their records say")
             file = file_columns(context, relpath, temporary, num_frames)

@@ -76,12 +76,9 @@ class Executor(Protocol):
         ...
 
     def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
-        """Call a function in a process apart; return None if it killed the process.
+        """Call a function in a process apart; return None if it killed the process, and raise what it raises.
 
-        Args:
-            function: importable by name; what it raises is raised here.
-            args: of the function, pickled.
-            gpu: whether it runs a network, and wants the device of a worker.
+        The function is importable by name; ``gpu`` wants the device of a worker for it.
         """
         ...
 

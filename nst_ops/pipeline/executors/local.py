@@ -208,9 +208,7 @@ def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: in
     def count(reading: Reading) -> None:
         # One process writes here, and a killed one leaves no lock behind.
         seconds = reading.seconds
-        for place, value in enumerate(
-            (reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s)
-        ):
+        for place, value in enumerate((reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s)):
             counters[place] += value
 
     try:

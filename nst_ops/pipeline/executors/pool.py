@@ -31,18 +31,12 @@ class Pool:
         """Return the pool without workers that would have nothing to do; None for no bound."""
         if count is None:
             return self
-        low, first, high = (
-            min(size, max(1, count)) for size in (self.min_size, self.initial_size, self.max_size)
-        )
+        low, first, high = (min(size, max(1, count)) for size in (self.min_size, self.initial_size, self.max_size))
         return replace(self, min_size=low, initial_size=first, max_size=high)
 
 
 def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
     """Size the pool: one worker per GPU, or per node where no GPU is wanted or there, or as configured.
-
-    Args:
-        config: configuration of the run.
-        nodes: this machine, or the nodes of the cluster that are alive.
 
     Raises:
         ConfigError: the nodes cannot hold the pool, and there is no ``workers.max_count`` to wait for more.

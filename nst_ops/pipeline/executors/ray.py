@@ -203,11 +203,7 @@ class _LeaseSource(Datasource):
 
 
 class _Exchange:
-    """An actor between driver and workers: units one way, results the other, and who is at work on what.
-
-    Args:
-        num_leases: workers at most.
-    """
+    """An actor between driver and at most ``num_leases`` workers: units one way, results the other."""
 
     def __init__(self, num_leases: int) -> None:
         self._units: deque[str] = deque()
@@ -333,26 +329,17 @@ def beside_driver() -> Any:
 
 
 def dead_nodes(node_ids: set[str], ping: bool) -> set[str]:
-    """Return which of the nodes have died.
-
-    Args:
-        node_ids: ids of nodes.
-        ping: ask those that Ray takes for alive: one may have died so lately that Ray has not noticed.
-    """
-    if not node_ids:
-        return set()
-    alive = node_ids & {node.node_id for node in nodes()}
-    if not ping:
-        return node_ids - alive
-    pings = {node_id: _ping(node_id) for node_id in alive}
-    if pings:
+    """Return which of the nodes have died; ``ping`` asks those of which Ray may not have noticed yet."""
+    alive = node_ids & {node.node_id for node in nodes()} if node_ids else set()
+    if ping and alive:
+        ping_on: Any = ray.remote(num_cpus=0, max_retries=0)(_nothing)
+        pings = {
+            node_id: ping_on.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote()
+            for node_id in alive
+        }
         ray.wait(list(pings.values()), num_returns=len(pings), timeout=_ANSWER_S)
-    return {node_id for node_id in node_ids if node_id not in alive or not _answered(pings[node_id])}
-
-
-def _ping(node_id: str) -> Any:
-    place: Any = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(_nothing).remote()
+        alive = {node_id for node_id, ping_task in pings.items() if _answered(ping_task)}
+    return node_ids - alive
 
 
 def _nothing() -> None:
