@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -13,24 +12,17 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
-from nst_ops.collection.progress import Planned, ReadTotals, Totals, work_left
+from nst_ops.collection.progress import RunStats
 from nst_ops.collection.results import ErrorGroup
 from nst_ops.pipeline.prefetch import Timings
-from nst_ops.report.text import counted, errors_table, render
+from nst_ops.report.text import counted, duration, errors_table, render
 
 _POLL_S = 0.5
 _LOG_EVERY_S = 5.0
 _SHOWN_ERRORS = 5
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
 
 class _StandardError:
@@ -65,30 +57,27 @@ class _StandardError:
 
 
 class ProgressDisplay:
-    """Shows what ``totals`` says twice a second, of rows and an estimated number of video frames, until it is left."""
+    """Shows the progress of a run until it is left: bars on a terminal, a line every few seconds in a log."""
 
-    def __init__(self, num_items: int, num_frames: int, totals: ReadTotals) -> None:
-        self._num_items, self._num_frames, self._totals = num_items, num_frames, totals
-        self._done = Totals()
+    def __init__(self, stats: RunStats) -> None:
+        self._stats = stats
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._terminal = sys.stderr.isatty()
-        self._started = time.monotonic()
         self._standard_error = _StandardError()
         self._bars = Progress(
             TextColumn("{task.description:>6}"),
             BarColumn(bar_width=32),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            _Rate(),
+            TextColumn("{task.fields[rate]:.1f}/s", style="progress.data.speed"),
             TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
+            TextColumn("ETA {task.fields[eta]}"),
             console=self._standard_error.console,
             redirect_stderr=False,
             disable=not self._terminal,
         )
-        self._files = self._bars.add_task("files", total=num_items)
-        self._frames = self._bars.add_task("frames", total=num_frames, visible=num_frames > 0)
+        self._files = self._bars.add_task("files", total=0, rate=0.0, eta="unknown")
+        self._frames = self._bars.add_task("frames", total=0, rate=0.0, eta="unknown", visible=False)
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -99,39 +88,39 @@ class ProgressDisplay:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            self._show(self._ask())
+            self._show()
         self._bars.stop()
         self._standard_error.close()
-
-    def _ask(self) -> Totals:
-        # A busy or lost cluster has no answer: the run itself will say.
-        with contextlib.suppress(Exception):
-            self._done = self._totals()
-        return self._done
 
     def _watch(self) -> None:
         logged = time.monotonic()
         while not self._stop.wait(_POLL_S):
-            done = self._ask()
-            self._show(done)
+            line = self._show()
             if not self._terminal and time.monotonic() - logged >= _LOG_EVERY_S:
                 logged = time.monotonic()
-                print(self._line(done), file=self._standard_error.stream)
+                print(line, file=self._standard_error.stream)
 
-    def _show(self, done: Totals) -> None:
-        self._bars.update(self._files, completed=min(done.num_rows, self._num_items))
+    def _show(self) -> str:
+        """Draw the bars anew; return the same as a line."""
+        self._stats.measure()
+        progress = self._stats.progress()
+        planned, done, rates = progress.planned, progress.done, progress.last_minute
+        eta = "unknown" if progress.eta_s is None else duration(progress.eta_s)
+        num_rows = min(done.num_rows, planned.num_rows)
         # Headers may claim too few frames: never show more than all of them.
-        self._bars.update(self._frames, completed=done.num_frames, total=max(self._num_frames, done.num_frames))
-
-    def _line(self, done: Totals) -> str:
-        elapsed = time.monotonic() - self._started
-        items, frames = done.num_rows, done.num_frames
-        parts = [f"files {items:,}/{self._num_items:,} ({items / elapsed:.1f}/s)"]
-        if self._num_frames:
-            parts.append(f"frames {frames:,}/~{max(self._num_frames, frames):,} ({frames / elapsed:.1f}/s)")
-        left = work_left(Planned(num_rows=self._num_items, num_frames=self._num_frames), done)
-        eta = f"{elapsed * left / (items + frames):,.0f} s" if items + frames else "unknown"
-        return f"progress: {', '.join(parts)}, {elapsed:,.0f} s elapsed, ETA {eta}"
+        num_frames = max(planned.num_frames, done.num_frames)
+        self._bars.update(self._files, completed=num_rows, total=planned.num_rows, rate=rates.rows_per_s, eta=eta)
+        self._bars.update(
+            self._frames,
+            completed=done.num_frames,
+            total=num_frames,
+            rate=rates.frames_per_s,
+            eta=eta,
+            visible=num_frames > 0,
+        )
+        frames = f", frames {done.num_frames:,}/~{num_frames:,} ({rates.frames_per_s:.1f}/s)" if num_frames else ""
+        files = f"files {num_rows:,}/{planned.num_rows:,} ({rates.rows_per_s:.1f}/s)"
+        return f"progress: {files}{frames}, {done.elapsed_s:,.0f} s elapsed, ETA {eta}"
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ class RunUnits:
     def _finish(self, unit: WorkUnit, result: UnitResult) -> Mapping[str, int]:
         if unit.segment:  # it may still wait to be joined
             self._retry(self._without_rows([unit]), is_loss=False)
-        else:
-            self.settled_parts.add(unit.part)
+        elif unit.attempt == 1 and not self._nodes_lost[unit.unit_id]:
+            self.settled_parts.add(unit.part)  # but for one whose first worker, taken for dead, may yet commit it
         return result.statuses
 
     def _try_again(self, unit: WorkUnit, error: str, storage_is_away: bool = False) -> Mapping[str, int]:

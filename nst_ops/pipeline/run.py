@@ -56,8 +56,8 @@ def stylize_collection(config: StylizeConfig) -> Summary:
                 finish_compaction(manifest)
                 compact(manifest)
                 plan = _plan(source, spec, manifest)
-                _begin(plan, spec, manifest, heartbeat)
-                units, elapsed_s = _execute(plan, spec, manifest, heartbeat, executor)
+                num_refused = _begin(plan, spec, manifest, heartbeat)
+                units, elapsed_s = _execute(plan, num_refused, spec, manifest, heartbeat, executor)
                 summary = _report(plan, spec, manifest, heartbeat, units, elapsed_s)
                 remove_empty_folder(output)
                 return summary
@@ -113,8 +113,8 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     return plan
 
 
-def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> None:
-    """Write ``run.json``, forget what is done again, and record what planning has refused."""
+def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) -> int:
+    """Write ``run.json``, forget what is done again, and record what planning has refused; return its rows."""
     try:
         # Before the new fingerprint stands: killed in between, old rows must not pass for new ones.
         manifest.forget(None if spec.config.overwrite else plan.stale())
@@ -128,6 +128,7 @@ def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) 
         reason = error.strerror or error
         raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
     manifest.output.remove_scratch()
+    num_refused = 0
     for refusals in plan.refusals():
         part = unit_id(refusal.item["item_id"] for refusal in refusals)
         rows = [
@@ -146,10 +147,12 @@ def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) 
         ]
         manifest.commit(part, rows)
         heartbeat.count(Counter(row["status"] for row in rows))
+        num_refused += len(rows)
+    return num_refused
 
 
 def _execute(
-    plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, executor: Executor
+    plan: Plan, num_refused: int, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, executor: Executor
 ) -> tuple[RunUnits, float]:
     """Run the units of the plan, each until it has its rows; return them settled, and the seconds it took.
 
@@ -162,7 +165,7 @@ def _execute(
         return units, 0.0
     started = time.perf_counter()
     planned = Planned(
-        num_rows=plan.num_left,
+        num_rows=plan.num_left + num_refused,
         num_done_before=plan.num_done,
         num_frames=estimate_frames(plan, spec, executor),
         num_workers=executor.num_workers,
@@ -170,7 +173,7 @@ def _execute(
     )
     with (
         heartbeat.work(planned, executor.totals),
-        ProgressDisplay(planned.num_rows, planned.num_frames, executor.totals),
+        ProgressDisplay(heartbeat),
         ThreadPoolExecutor(1, "compaction") as compaction,
     ):
         compacted: Future[None] | None = None
