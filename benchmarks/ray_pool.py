@@ -24,8 +24,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from nst_ops.config import JobConfig, ModelConfig, StylizeConfig, parse_config
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
 from nst_ops.stylizers.registry import ModelKind, Stylizer, register
-from nst_ops.stylizers.style_images import Style
 
 
 class RayPoolConfig(JobConfig):

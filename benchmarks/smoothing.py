@@ -39,14 +39,14 @@ from nst_ops.evaluation.video_report import busiest_crop, strip
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
+from nst_ops.media.style_images import read_styles
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection
 from nst_ops.models.checkpoint import CheckpointError
+from nst_ops.models.device import find_device
 from nst_ops.report.text import console, digits
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
-from nst_ops.stylizers.device import choose_device
-from nst_ops.stylizers.style_images import read_styles
 from nst_ops.temporal.metrics import psnr
 from nst_ops.temporal.smoothing import load_smoother
 
@@ -211,7 +211,7 @@ def compare_modes(
         styles = read_styles(StyleConfig(images=config.style))
         vgg, missing = load_vgg(config.taps, config.vgg.weights)
         stylizer = load_stylizer(config.model)
-        device = choose_device(config.model.device, "fp32")[0]
+        device = find_device(config.model.device)
         output = Folder(config.output)
     except (OSError, ValueError, CheckpointError) as error:
         raise ConfigError(str(error)) from error

@@ -37,7 +37,7 @@ def load_sketch(model: ModelConfig, alpha: float) -> Stylizer:
 def main(arguments: list[str]) -> int:
     """Make the kind known, and run it like any other."""
     source, output = arguments
-    register(ModelKind("sketch", load_sketch, summary="a pencil sketch", uses_device=False))
+    register(ModelKind("sketch", load_sketch, uses_device=False))
     model = ModelConfig(kind="sketch")
     summary = stylize_collection(StylizeConfig(input=source, output=output, model=model, executor="local"))
     print(summary.table())

@@ -7,10 +7,10 @@ from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import WorkUnit
 from nst_ops.config import StylizeConfig
+from nst_ops.media.style_images import StyleImages
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.stylizers.registry import model_kind
-from nst_ops.stylizers.style_images import StyleImages
 
 
 def spec_of(config: StylizeConfig) -> RunSpec:

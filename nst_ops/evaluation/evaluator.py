@@ -19,8 +19,8 @@ from nst_ops.evaluation import image_metrics
 from nst_ops.evaluation.distribution import DistributionDistance, distribution_distance
 from nst_ops.evaluation.image_metrics import StyleStatistics
 from nst_ops.evaluation.metrics import SOURCE, STYLE_METRICS, ImageResults
+from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
-from nst_ops.stylizers import Style
 
 
 def load_vgg(

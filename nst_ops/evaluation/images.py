@@ -26,8 +26,8 @@ from nst_ops.evaluation.image_report import (
 from nst_ops.evaluation.metrics import ImageResults, metric
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress, read_image
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
+from nst_ops.media.style_images import Style
 from nst_ops.report.html import figure, thumbnail
-from nst_ops.stylizers import Style
 
 METRICS = "metrics.parquet"
 _NEEDS_NO_NETWORK = "palette"

@@ -25,11 +25,10 @@ from nst_ops.config.stylize import StyleConfig
 from nst_ops.evaluation.evaluator import load_vgg
 from nst_ops.media.errors import MediaError
 from nst_ops.media.images import decode_image
+from nst_ops.media.style_images import Style, StyleImages
+from nst_ops.models.device import find_device
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.storage import Folder
-from nst_ops.stylizers import Style
-from nst_ops.stylizers.device import choose_device
-from nst_ops.stylizers.style_images import StyleImages
 
 PAGE, SUMMARY = "index.html", "summary.json"
 SMALLEST_STYLE, _LARGEST_STYLE = 32, 512
@@ -91,7 +90,7 @@ class FinishedRun:
             ConfigError: no such run, weights, tap or device.
         """
         try:
-            device = choose_device(config.device, "fp32")[0]
+            device = find_device(config.device)
         except ValueError as error:
             raise ConfigError(f"device: {error}") from error
         try:

@@ -17,8 +17,8 @@ from nst_ops.evaluation.image_metrics import gram_error
 from nst_ops.evaluation.metrics import Metric
 from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.stylizers import Style
 from nst_ops.temporal.flow import DisFlow
 from nst_ops.temporal.metrics import (
     Motion,

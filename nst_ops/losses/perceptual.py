@@ -20,13 +20,7 @@ from torch import Tensor, nn
 from nst_ops.config import LossConfig
 from nst_ops.losses.color import color_loss, luma
 from nst_ops.losses.structure import cel_shaded
-from nst_ops.losses.style import (
-    content_loss,
-    gram_loss,
-    gram_matrix,
-    mean_std_loss,
-    total_variation,
-)
+from nst_ops.losses.style import content_loss, gram_loss, gram_matrix, mean_std_loss, total_variation
 from nst_ops.losses.temporal import add_noise, motion_equivariance, noise_stability, random_motion, warp
 from nst_ops.models.adain import channel_statistics
 from nst_ops.models.vgg import VGGFeatures, smallest_side
@@ -139,9 +133,7 @@ register(ImageTerm("cel", lambda y, views, config: color_loss(y["clean"], cast(T
 register(ImageTerm("noise", lambda y, views, config: noise_stability(y["clean"], y["noisy"]), "noisy"))
 register(
     ImageTerm(
-        "motion",
-        lambda y, views, _: motion_equivariance(y["clean"], y["moved"], cast(Tensor, views.theta)),
-        "moved",
+        "motion", lambda y, views, _: motion_equivariance(y["clean"], y["moved"], cast(Tensor, views.theta)), "moved"
     )
 )
 register(ImageTerm("identity", lambda y, views, config: F.l1_loss(y["own"].float(), views.content), "own"))
@@ -304,9 +296,7 @@ class PerceptualLoss(nn.Module):
         deepest: dict[float, str] = {}
         for scale, tap in (key for term in terms for key in self.comparisons[term]):
             deepest[scale] = max(deepest.get(scale, tap), tap, key=order.index)
-        return {
-            scale: self.vgg(_rescale(images, scale, tap, what), until=tap) for scale, tap in deepest.items()
-        }
+        return {scale: self.vgg(_rescale(images, scale, tap, what), until=tap) for scale, tap in deepest.items()}
 
 
 def _weight(term: Term, section: Any) -> float:

@@ -62,9 +62,7 @@ def gram_matrix(features: Tensor) -> Tensor:
         return f_bnc.transpose(1, 2) @ f_bnc
 
 
-def gram_loss(
-    features: Tensor, target_gram: Tensor, units: Literal["relative", "mean", "sum"] = "relative"
-) -> Tensor:
+def gram_loss(features: Tensor, target_gram: Tensor, units: Literal["relative", "mean", "sum"] = "relative") -> Tensor:
     """Squared error of Gram matrices: the style loss of L. Gatys et al., CVPR 2016 (eq. 4).
 
     - ``relative``: ``mean_b sum((G_b - A_b)^2) / sum(A_b^2)``, a share of the energy of the
@@ -92,10 +90,7 @@ def gram_loss(
 
 
 def mean_std_loss(
-    features: Tensor,
-    target_mean: Tensor,
-    target_std: Tensor,
-    units: Literal["relative", "mean"] = "relative",
+    features: Tensor, target_mean: Tensor, target_std: Tensor, units: Literal["relative", "mean"] = "relative"
 ) -> Tensor:
     """Squared error of channel means and deviations, after X. Huang, S. Belongie, ICCV 2017 (eq. 13).
 

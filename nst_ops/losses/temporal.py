@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def add_noise(
-    images: Tensor, amplitude: float, share: float, generator: torch.Generator | None = None
-) -> Tensor:
+def add_noise(images: Tensor, amplitude: float, share: float, generator: torch.Generator | None = None) -> Tensor:
     """Add fresh noise to some of the pixels, as a sensor would in the next frame.
 
     Every pixel of every image is drawn to be noisy or not. A noisy one changes in all

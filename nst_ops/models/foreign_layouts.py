@@ -110,9 +110,7 @@ def build_seed(path: Path, weights: dict[str, Tensor]) -> tuple[ViTAdaIN, tuple[
     vit = {key.removeprefix(encoder): value for key, value in own.items() if key.startswith(encoder)}
     decoder = {key: value for key, value in own.items() if not key.startswith(encoder)}
     if not encoder or _MARKER not in vit or vit.get("pos_embed", torch.empty(0)).dim() != 3:
-        raise CheckpointError(
-            f"{path}: not a ViT-AdaIN network: a Vision Transformer and no decoder beside it"
-        )
+        raise CheckpointError(f"{path}: not a ViT-AdaIN network: a Vision Transformer and no decoder beside it")
     try:
         model = ViTAdaIN(**SEED | _encoder_arguments(vit) | _decoder_arguments(decoder))
     except ValueError as error:

@@ -152,9 +152,7 @@ class JohnsonNet(nn.Module):
         super().__init__()
         if skips and head != "sigmoid":
             raise ValueError(f"skips need the head sigmoid, not {head}")
-        self.config = dict(
-            width=width, num_blocks=num_blocks, upsampling=upsampling, norm=norm, head=head, skips=skips
-        )
+        self.config = dict(width=width, num_blocks=num_blocks, upsampling=upsampling, norm=norm, head=head, skips=skips)
         self.encoder = nn.Sequential(
             ConvNormReLU(3, width, 9, norm),
             ConvNormReLU(width, 2 * width, 3, norm, stride=2),

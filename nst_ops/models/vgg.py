@@ -74,11 +74,7 @@ class VGGFeatures(nn.Module):
     std: Tensor
 
     def __init__(
-        self,
-        name: VGGName,
-        taps: Iterable[str],
-        weights: str | Path | None = None,
-        padding: Padding = "zeros",
+        self, name: VGGName, taps: Iterable[str], weights: str | Path | None = None, padding: Padding = "zeros"
     ) -> None:
         super().__init__()
         known = tap_indices(name)
@@ -126,9 +122,7 @@ def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None, ta
         raise WeightsError(str(error)) from error
     needed = features.state_dict()
     available = {key.removeprefix("features."): value for key, value in state.items()}
-    lacking = {
-        key for key, value in needed.items() if key not in available or available[key].shape != value.shape
-    }
+    lacking = {key for key, value in needed.items() if key not in available or available[key].shape != value.shape}
     if lacking:
         layer = min(int(key.split(".")[0]) for key in lacking)
         served = [tap for tap, index in tap_indices(name).items() if index < layer]

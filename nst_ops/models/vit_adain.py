@@ -73,11 +73,7 @@ class Encoder(nn.Module):
         info = self.network.feature_info
         self.shapes = [(int(info[i]["num_chs"]), int(info[i]["reduction"])) for i in self.levels]
         trained = self.network.pretrained_cfg
-        mean, std = (
-            (IMAGENET_MEAN, IMAGENET_STD)
-            if normalization == "imagenet"
-            else (trained["mean"], trained["std"])
-        )
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalization == "imagenet" else (trained["mean"], trained["std"])
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
@@ -204,9 +200,7 @@ class TransposedDecoder(nn.Sequential):
         ValueError: the number of widths is another, or levels are at several strides.
     """
 
-    def __init__(
-        self, shapes: Sequence[tuple[int, int]], widths: Sequence[int], kernel: int, affine: bool
-    ) -> None:
+    def __init__(self, shapes: Sequence[tuple[int, int]], widths: Sequence[int], kernel: int, affine: bool) -> None:
         strides = {stride for _, stride in shapes}
         doublings = int(math.log2(max(strides)))
         if strides != {2**doublings}:
@@ -243,9 +237,7 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
 
 
 def _doubling(before: int, after: int, kernel: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(
-        before, after, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
-    )
+    return nn.ConvTranspose2d(before, after, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2)
 
 
 SEED: dict[str, Any] = {
@@ -320,9 +312,7 @@ class ViTAdaIN(nn.Module):
     ) -> None:
         super().__init__()
         options = dict(encoder_options or {})
-        self.encoder = Encoder(
-            encoder, options, image_size, levels, normalization, pretrained, encoder_weights
-        )
+        self.encoder = Encoder(encoder, options, image_size, levels, normalization, pretrained, encoder_weights)
         self.config: dict[str, Any] = {
             "encoder": encoder,
             "encoder_options": options,
@@ -343,9 +333,7 @@ class ViTAdaIN(nn.Module):
         shapes = (self.stem.shapes if self.stem else []) + self.encoder.shapes
         self.stride = max(stride for _, stride in shapes)
         self.decoder = (
-            ResizeDecoder(shapes, widths)
-            if decoder == "resize"
-            else TransposedDecoder(shapes, widths, kernel, affine)
+            ResizeDecoder(shapes, widths) if decoder == "resize" else TransposedDecoder(shapes, widths, kernel, affine)
         )
         self.head = head
         for name, color in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):

@@ -22,10 +22,10 @@ from nst_ops.collection.units import Item, WorkUnit, few_styles_each
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
 from nst_ops.media.shards import Sample, ShardImage
+from nst_ops.media.style_images import Style
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, map_threads, prefetch, timed
 from nst_ops.pipeline.video import stylize_video
-from nst_ops.stylizers import Style
 
 R = TypeVar("R")
 

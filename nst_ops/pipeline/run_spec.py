@@ -15,11 +15,10 @@ from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import StyleConfig
+from nst_ops.media.style_images import StyleImages
 from nst_ops.media.video.encoders import check_encoder, encoder_for
-from nst_ops.models.checkpoint_files import PRETRAINED
 from nst_ops.storage import Folder
-from nst_ops.stylizers.registry import KINDS, ModelKind, model_kind
-from nst_ops.stylizers.style_images import StyleImages
+from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, model_kind
 from nst_ops.temporal.smoothing import load_smoother
 
 
@@ -71,7 +70,7 @@ def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
         raise ConfigError(str(error)) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     # A shipped style keeps its name: every node has its own copy, perhaps in another place.
-    if path and path.parent != PRETRAINED and "://" not in model.checkpoint:
+    if path and not is_shipped(path) and "://" not in model.checkpoint:
         config = config.model_copy(update={"model": kind.with_weights_file(model, path.resolve())})
     choice = StyleChoice((path.stem if path else kind.name,))
     if style_images:

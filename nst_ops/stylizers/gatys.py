@@ -21,9 +21,9 @@ from torch import Tensor
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, smallest_side
 from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
-from nst_ops.stylizers.style_images import Style
 
 Objective = Callable[[Tensor], Tensor]
 """From images, (B, 3, H, W) in [0, 1], to a scalar to minimize."""
@@ -151,9 +151,7 @@ class GatysStylizer:
         at_once = fits if self.config.optimizer == "adam" else 1
         self.last_losses = []
         starts = range(0, len(frames_nhwc), at_once)
-        return np.concatenate(
-            [self._stylize(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts]
-        )
+        return np.concatenate([self._stylize(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts])
 
     def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
         """Stylize frames that the memory holds at once, from coarse to fine."""
@@ -170,9 +168,7 @@ class GatysStylizer:
         steps = []
         for level in levels:
             content_here = _scaled(content, 0.5**level)
-            x_bchw = F.interpolate(x_bchw, content_here.shape[2:], mode="bilinear", antialias=True).clamp(
-                0, 1
-            )
+            x_bchw = F.interpolate(x_bchw, content_here.shape[2:], mode="bilinear", antialias=True).clamp(0, 1)
             grams = [self._style_grams(style, level) for style in styles]
             x_bchw, losses_sbt = self._optimize(x_bchw, content_here, grams, estimate)
             steps.append(losses_sbt)
@@ -210,8 +206,7 @@ class GatysStylizer:
                 for key, weight in self._content_weights.items()
             ]
             of_gram = [
-                weight * gram_loss(seen[key][alone], grams[b][key])
-                for key, weight in self._gram_weights.items()
+                weight * gram_loss(seen[key][alone], grams[b][key]) for key, weight in self._gram_weights.items()
             ]
             variation = total_variation(x_bchw[alone])
             losses.append(torch.stack([torch.stack(of_content).sum(), torch.stack(of_gram).sum(), variation]))
@@ -245,9 +240,7 @@ class GatysStylizer:
         """Add the losses of a batch to ``last_losses``."""
         totals = (losses_sbt @ self._weights).T.tolist()
         if not all(math.isfinite(total) for image in totals for total in image):
-            raise FloatingPointError(
-                "gatys: the losses are no numbers: lower model.gatys.learning_rate or use fp32"
-            )
+            raise FloatingPointError("gatys: the losses are no numbers: lower model.gatys.learning_rate or use fp32")
         for of_image, terms in zip(totals, losses_sbt.transpose(0, 1).tolist(), strict=True):
             self.last_losses.append(
                 [

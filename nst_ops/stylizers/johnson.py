@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.device import (
     choose_device,
@@ -21,14 +22,7 @@ from nst_ops.stylizers.device import (
     to_network,
     too_large,
 )
-from nst_ops.stylizers.style_images import Style
-from nst_ops.stylizers.tiles import (
-    Statistics,
-    frozen_copy,
-    measured_statistics,
-    measuring_copy,
-    stylize_in_tiles,
-)
+from nst_ops.stylizers.tiles import Statistics, frozen_copy, measured_statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
@@ -95,9 +89,7 @@ class JohnsonStylizer:
         return stylizer
 
     @torch.inference_mode()
-    def _stylize(
-        self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None
-    ) -> UInt8Array:
+    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None) -> UInt8Array:
         """Stylize all frames at once, by the network or a copy that measures them."""
         _, height, width, _ = frames_nhwc.shape
         x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), JohnsonNet.stride, _MARGIN)

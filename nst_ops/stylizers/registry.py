@@ -14,8 +14,8 @@ from typing import Protocol
 
 from nst_ops.config import ModelConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.models.checkpoint_files import resolve_checkpoint
-from nst_ops.stylizers.style_images import Style
+from nst_ops.media.style_images import Style
+from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 
 
 class Stylizer(Protocol):
@@ -49,8 +49,6 @@ class ModelKind:
     """Make the stylizer of a ``model`` section and ``style.alpha``. It imports torch inside, if at all:
     runs of other kinds then start without it. Raises FileNotFoundError for weights that do not exist and
     ValueError for anything else that is wrong with the configuration."""
-    summary: str = ""
-    """One line for a person who chooses between the kinds."""
     weights_key: str = ""
     """Key under ``model`` that names the file of the weights: ``checkpoint`` or ``<own_section>.weights``;
     empty where there is none. Weights count in a run's fingerprint by their hash, not by this key."""
@@ -73,8 +71,6 @@ class ModelKind:
     has_losses: bool = False
     """True if the stylizer has ``last_losses``, rows of figures for each frame of its last call, to be drawn
     as curves: one image at a time."""
-    train_command: str | None = None
-    """Command of ``nst-ops`` that trains such a model."""
 
     def weights_file(self, model: ModelConfig) -> Path | None:
         """Return the local file of the weights; None for a kind without them or with downloaded ones.
@@ -118,9 +114,12 @@ def model_kind(name: str) -> ModelKind:
         return KINDS[name]
     near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.5)
     meant = f", did you mean '{near[0]}'?" if near else ";"
-    raise ValueError(
-        f"'model.kind': no model of kind '{name}'{meant} known kinds: {', '.join(sorted(KINDS))}"
-    )
+    raise ValueError(f"'model.kind': no model of kind '{name}'{meant} known kinds: {', '.join(sorted(KINDS))}")
+
+
+def is_shipped(path: Path) -> bool:
+    """Return whether a file of weights comes with nst-ops: every machine has its own copy."""
+    return path.parent == PRETRAINED
 
 
 def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
@@ -170,32 +169,12 @@ def _unchanged(frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Ar
     return frames_nhwc
 
 
-register(
-    ModelKind(
-        "johnson",
-        _load_johnson,
-        summary="a trained network of one style, one forward pass",
-        weights_key="checkpoint",
-        can_freeze=True,
-        train_command="train-johnson",
-    )
-)
-register(
-    ModelKind(
-        "vit_adain",
-        _load_vit_adain,
-        summary="a trained network that takes any style from style.images, one forward pass",
-        weights_key="checkpoint",
-        takes_style_images=True,
-        takes_alpha=True,
-        train_command="train-vit-adain",
-    )
-)
+register(ModelKind("johnson", _load_johnson, weights_key="checkpoint", can_freeze=True))
+register(ModelKind("vit_adain", _load_vit_adain, weights_key="checkpoint", takes_style_images=True, takes_alpha=True))
 register(
     ModelKind(
         "gatys",
         _load_gatys,
-        summary="the slow optimization that needs no training, style from style.images",
         weights_key="gatys.weights",
         own_section="gatys",
         takes_style_images=True,
@@ -204,13 +183,4 @@ register(
         has_losses=True,
     )
 )
-register(
-    ModelKind(
-        "identity",
-        _load_identity,
-        summary="no change, to measure the pipeline alone",
-        uses_device=False,
-        smooths=False,
-        warms_up=False,
-    )
-)
+register(ModelKind("identity", _load_identity, uses_device=False, smooths=False, warms_up=False))

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, padded, to_frames, to_network
-from nst_ops.stylizers.style_images import Style
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
 # measured 3.8 to 5.0 (resize) and 1.0 (transposed, colors from its last layer) at 1024 x 1024.
@@ -32,9 +32,7 @@ class VitAdainStylizer:
         alpha: strength of the style in [0, 1]: 0 reconstructs the frames.
     """
 
-    def __init__(
-        self, model: ViTAdaIN, device: str = "auto", precision: str = "auto", alpha: float = 1.0
-    ) -> None:
+    def __init__(self, model: ViTAdaIN, device: str = "auto", precision: str = "auto", alpha: float = 1.0) -> None:
         self.device, self.dtype = choose_device(device, precision)
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.alpha = alpha

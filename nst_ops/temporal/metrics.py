@@ -127,9 +127,7 @@ def luminance_flicker(frames_thwc: UInt8Array, source_thwc: UInt8Array, cuts: Se
     Returns:
         In gray levels, at least 0; nan for shots of less than three frames.
     """
-    excess = np.array(
-        [_luma(a).mean() - _luma(b).mean() for a, b in zip(frames_thwc, source_thwc, strict=True)]
-    )
+    excess = np.array([_luma(a).mean() - _luma(b).mean() for a, b in zip(frames_thwc, source_thwc, strict=True)])
     jumps = [
         excess[t] - (excess[t - 1] + excess[t + 1]) / 2
         for t in range(1, len(excess) - 1)

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from nst_ops.config.stylize import GatysConfig
 from nst_ops.losses import content_loss, gram_loss, gram_matrix
+from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError
 from nst_ops.report.loss_curve import plot_losses
 from nst_ops.stylizers.gatys import GatysStylizer
-from nst_ops.stylizers.style_images import Style
 
 CONTENT, STYLES = {"relu2_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 1.0}
 

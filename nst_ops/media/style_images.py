@@ -137,9 +137,7 @@ def _names(infos: list[FileInfo]) -> list[str]:
     """Name every image so that a folder can have the name: its path without extension, if no other has it."""
     short = [_safe(os.path.splitext(info.relpath)[0]) for info in infos]
     counts = Counter(short)
-    names = [
-        _safe(info.relpath) if counts[name] > 1 else name for name, info in zip(short, infos, strict=True)
-    ]
+    names = [_safe(info.relpath) if counts[name] > 1 else name for name, info in zip(short, infos, strict=True)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"two style images would be named '{twice[0]}': rename one of them")
     return names
