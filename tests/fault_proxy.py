@@ -43,12 +43,7 @@ class FaultProxy:
     """
 
     def __init__(
-        self,
-        target: str,
-        share: float = 0.0,
-        seed: int = 0,
-        kinds: Sequence[str] = PASSING,
-        rule: Rule | None = None,
+        self, target: str, share: float = 0.0, seed: int = 0, kinds: Sequence[str] = PASSING, rule: Rule | None = None
     ) -> None:
         self.target, self.share, self.kinds, self.rule = target, share, kinds, rule
         self.counts: Counter[str] = Counter()

@@ -30,9 +30,7 @@ def job_command(source: Path | str, output: Path | str, *arguments: str, ray_add
     return [*command, "--input", str(source), "--output", str(output), *arguments]
 
 
-def run_job(
-    source: Path, output: Path, *arguments: str, ray_address: str = ""
-) -> subprocess.CompletedProcess[str]:
+def run_job(source: Path, output: Path, *arguments: str, ray_address: str = "") -> subprocess.CompletedProcess[str]:
     """Run the job to its end."""
     command = job_command(source, output, *arguments, ray_address=ray_address)
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
@@ -72,9 +70,7 @@ def check_invariants(output: Path) -> dict[str, dict[str, object]]:
 def visible_files(folder: Path) -> list[Path]:
     """Files that a user sees: no part of their path starts with a dot."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def write_image(path: Path, width: int = 48, height: int = 32, seed: int = 0) -> None:

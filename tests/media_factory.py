@@ -55,10 +55,7 @@ def moving_frames(num_frames: int, width: int, height: int) -> list[np.ndarray]:
 def colored_clouds(num_frames: int, width: int, height: int) -> list[np.ndarray]:
     """(H, W, 3) uint8 images of strong, soft colors: halved chroma takes nearly nothing from them."""
     coarse = np.random.default_rng(0).integers(0, 256, (num_frames, 3, 5, 3), dtype=np.uint8)
-    return [
-        np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-        for small in coarse
-    ]
+    return [np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)) for small in coarse]
 
 
 def to_yuv(rgb_hwc: np.ndarray, matrix: int, color_range: int) -> np.ndarray:

@@ -64,9 +64,7 @@ def _serve(num_nodes: int, cpus: int, gpus: int) -> None:
     memory = 80_000_000
     head = {"num_cpus": 0, "num_gpus": 0, "object_store_memory": memory, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [
-        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=memory) for _ in range(num_nodes)
-    ]
+    nodes = [cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=memory) for _ in range(num_nodes)]
     cluster.wait_for_nodes()
     print("address", cluster.address, flush=True)
     for line in sys.stdin:

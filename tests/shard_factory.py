@@ -62,7 +62,5 @@ def write_hf_parquet(path: Path, images: Sequence[bytes | None], **columns: Any)
     rows = [{"bytes": data, "path": name} for data, name in zip(images, paths, strict=True)]
     table = pa.table({"image": pa.array(rows, HF_IMAGE), **columns})
     features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps(features)}), path, row_group_size=2
-    )
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(features)}), path, row_group_size=2)
     return path

@@ -83,9 +83,7 @@ def test_a_switch_may_be_given_its_value(arguments, expected):
 
 
 def test_values_keep_their_hyphens():
-    config = parse(
-        "--input=my-in-put", "--output", "s3://a-b/c-d", "--video.keep-damaged", "--ray-address=a-b:1"
-    )
+    config = parse("--input=my-in-put", "--output", "s3://a-b/c-d", "--video.keep-damaged", "--ray-address=a-b:1")
     assert (config.input, config.output) == ("my-in-put", "s3://a-b/c-d")
     assert config.video.keep_damaged
     assert config.ray_address == "a-b:1"
@@ -217,10 +215,7 @@ def test_what_a_section_needs_is_named_in_full(capsys):
 def test_taps_come_from_the_terms_that_have_a_weight():
     loss = train("--loss.mean_std.taps", '{"relu4_1": 1}').loss
     assert loss.taps() == {"relu1_2", "relu2_2", "relu3_1", "relu3_4"}
-    assert (
-        "relu4_1"
-        in train("--loss.mean_std.taps", '{"relu4_1": 1}', "--loss.mean_std.weight", "1").loss.taps()
-    )
+    assert "relu4_1" in train("--loss.mean_std.taps", '{"relu4_1": 1}', "--loss.mean_std.weight", "1").loss.taps()
 
 
 def test_images_are_kept_a_little_larger_than_their_crops():

@@ -115,9 +115,7 @@ def test_a_ray_that_does_not_start_is_tried_once_more(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("error", [ConnectionError("busy"), RuntimeError("busy"), TimeoutError("busy")])
-def test_a_ray_that_never_starts_is_one_line_with_a_remedy(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ray_that_never_starts_is_one_line_with_a_remedy(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_ray(monkeypatch, [error, error])
     with pytest.raises(FatalError, match=r"does not start .*busy.*--executor local"), connected("local"):
         pass

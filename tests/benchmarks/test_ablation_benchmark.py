@@ -20,10 +20,7 @@ TINY = {
         "frozen": False,
         "widths": [8, 8, 8, 8],
     },
-    "loss": {
-        "content": {"taps": {"relu2_1": 1.0}},
-        "gram": {"taps": {"relu1_2": 1.0}, "scales": {1.0: 1.0}},
-    },
+    "loss": {"content": {"taps": {"relu2_1": 1.0}}, "gram": {"taps": {"relu1_2": 1.0}, "scales": {1.0: 1.0}}},
     "train": {"steps": 2, "batch_size": 2, "image_size": 32, "precision": "fp32", "save_every": 2},
 }
 

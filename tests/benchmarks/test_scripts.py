@@ -10,9 +10,7 @@ SCRIPTS = [path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "def m
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_help_names_the_keys(
-    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_names_the_keys(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import runpy
 
     monkeypatch.setattr(sys, "argv", [str(script), "--help"])

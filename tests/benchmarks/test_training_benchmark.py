@@ -13,6 +13,4 @@ def test_every_figure_is_measured(cluster):
     assert set(speeds) == {"bare_loop", "one_worker"}
     assert ratios["one_worker_to_bare_loop"] == speeds["one_worker"] / speeds["bare_loop"]
     assert 0 <= ratios["data_wait_share"] < 1
-    assert figures["whole_training"]["minutes_for_160k_images"] == pytest.approx(
-        160_000 / speeds["one_worker"] / 60
-    )
+    assert figures["whole_training"]["minutes_for_160k_images"] == pytest.approx(160_000 / speeds["one_worker"] / 60)

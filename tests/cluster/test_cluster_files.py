@@ -57,9 +57,7 @@ def test_ray_up_accepts_the_file(name):
     prepared = prepare_config(config)
     validate_config(prepared)
     assert prepared["setup_commands"] == [], "Ray's defaults would install another Ray"
-    workers = [
-        kind for key, kind in prepared["available_node_types"].items() if key != prepared["head_node_type"]
-    ]
+    workers = [kind for key, kind in prepared["available_node_types"].items() if key != prepared["head_node_type"]]
     assert all(kind["resources"]["GPU"] for kind in workers)
     assert prepared["available_node_types"][prepared["head_node_type"]]["resources"] == {"CPU": 0}
 
@@ -111,9 +109,7 @@ def test_ray_gets_the_gpus_and_cores_of_its_pod():
 
 
 def test_all_nodes_run_one_image_and_the_locked_ray():
-    images = {
-        container["image"] for group in groups() for container in group["template"]["spec"]["containers"]
-    }
+    images = {container["image"] for group in groups() for container in group["template"]["spec"]["containers"]}
     images |= {c["image"] for c in ray_job()["submitterPodTemplate"]["spec"]["containers"]}
     images |= {load(name)["docker"]["image"] for name in RAY_UP}
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
@@ -126,9 +122,7 @@ def test_all_nodes_run_one_image_and_the_locked_ray():
 
 def test_no_file_holds_a_secret():
     for path in CLUSTER.iterdir():
-        assert not re.search(
-            r"AKIA[0-9A-Z]{16}|(SECRET_ACCESS_KEY|AUTH_TOKEN)\s*[=:]\s*['\"]?\w{16}", path.read_text()
-        )
+        assert not re.search(r"AKIA[0-9A-Z]{16}|(SECRET_ACCESS_KEY|AUTH_TOKEN)\s*[=:]\s*['\"]?\w{16}", path.read_text())
 
 
 def test_the_image_copies_files_that_exist_and_passes_hadolint():

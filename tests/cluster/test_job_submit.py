@@ -40,10 +40,7 @@ def head() -> Iterator[dict[str, str]]:
     names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short: sockets lie in it
         command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
-        command += [
-            f"--temp-dir={folder}",
-            *(f"--{name}={port}" for name, port in zip(names, ports, strict=True)),
-        ]
+        command += [f"--temp-dir={folder}", *(f"--{name}={port}" for name, port in zip(names, ports, strict=True))]
         log = Path(folder, "head.log")
         with log.open("w") as file, subprocess.Popen(command, env=environment, stdout=file) as process:
             try:

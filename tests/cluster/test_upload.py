@@ -24,23 +24,15 @@ def write(path: Path, size_mb: float) -> None:
 
 def submit(folder: Path | str, runtime_env_json: str | None = None) -> None:
     """Call the hook as Ray does, which hands over more than it needs."""
-    check_submission(
-        working_dir=str(folder), runtime_env=None, runtime_env_json=runtime_env_json, entrypoint=("true",)
-    )
+    check_submission(working_dir=str(folder), runtime_env=None, runtime_env_json=runtime_env_json, entrypoint=("true",))
 
 
 def test_this_repository_uploads_only_code_and_checkpoints():
     files = files_to_upload(ROOT, [])
     relative = {path.relative_to(ROOT) for path in files}
     assert sum(path.stat().st_size for path in files) < 20 * MB
-    assert {path.parts[0] for path in relative}.isdisjoint(
-        {"tests", "docs", "benchmarks", "out", ".git", ".venv"}
-    )
-    needed = [
-        "jobs/stylize_dataset.py",
-        "configs/demo.yaml",
-        "nst_ops/models/pretrained/starry_night.safetensors",
-    ]
+    assert {path.parts[0] for path in relative}.isdisjoint({"tests", "docs", "benchmarks", "out", ".git", ".venv"})
+    needed = ["jobs/stylize_dataset.py", "configs/demo.yaml", "nst_ops/models/pretrained/starry_night.safetensors"]
     assert {Path(name) for name in needed} <= relative
 
 

@@ -86,12 +86,7 @@ def test_a_row_keeps_every_value_through_the_file(manifest):
     manifest.commit("one", [row("a", source_bytes=2**40, frame_rate=29.97, error_message="ü", width=7)])
     (read,) = manifest.table().to_pylist()
     assert set(read) == set(SCHEMA.names)
-    assert (read["source_bytes"], read["frame_rate"], read["error_message"], read["width"]) == (
-        2**40,
-        29.97,
-        "ü",
-        7,
-    )
+    assert (read["source_bytes"], read["frame_rate"], read["error_message"], read["width"]) == (2**40, 29.97, "ü", 7)
     assert read["finished_at"] == datetime(2024, 1, 2, tzinfo=UTC)
     assert read["note"] is None
 

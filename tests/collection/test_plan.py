@@ -76,20 +76,13 @@ def refused(plan: Plan) -> dict[str, tuple[str, str]]:
 
 FOLDERS = st.sampled_from(["", "a/", "manifest/", "report/", ".tmp/", "b/.tmp/"])
 STEMS = st.sampled_from(["x", "y", "run", "x.webm", "x.gif", "é ü", "a.jpg"])
-EXTENSIONS = st.sampled_from(
-    [".jpg", ".png", ".gif", ".webm", ".mkv", ".mp4", ".txt", ".gif.mp4", ".gif.png", ""]
-)
+EXTENSIONS = st.sampled_from([".jpg", ".png", ".gif", ".webm", ".mkv", ".mp4", ".txt", ".gif.mp4", ".gif.png", ""])
 NAMES = st.builds("{}{}{}".format, FOLDERS, STEMS, EXTENSIONS)
 STATUSES = st.sampled_from(["ok", "failed", "skipped", "crashed", "changed", None])
 
 
 CHOICES = st.sampled_from(
-    [
-        ONE,
-        StyleChoice(("x", "y", "z"), "each"),
-        StyleChoice(("x",), "each"),
-        StyleChoice(("x", "y"), "random", 3),
-    ]
+    [ONE, StyleChoice(("x", "y", "z"), "each"), StyleChoice(("x",), "each"), StyleChoice(("x", "y"), "random", 3)]
 )
 
 
@@ -115,17 +108,13 @@ def test_every_item_is_to_do_refused_or_done_in_every_style(statuses, images_per
     units = list(plan.units())
     items = [item for unit in units for item in unit.items]
     found = [key for unit in units for key in unit.keys]
-    found += [
-        (refusal.item["relpath"], name) for refusal in refusals(plan) for name in refusal.item["styles"]
-    ]
+    found += [(refusal.item["relpath"], name) for refusal in refusals(plan) for name in refusal.item["styles"]]
     assert len(found) == len(set(found))
     assert set(found) == left
     assert plan.num_done == len(statuses) * choice.per_item - len(left)
     assert plan.stale() == left & set(row_keys(recorded))
     assert (plan.num_units, plan.num_left) == (len(units), sum(len(unit.keys) for unit in units))
-    outputs = [
-        choice.output(name, likely_output(item["relpath"])) for item in items for name in item["styles"]
-    ]
+    outputs = [choice.output(name, likely_output(item["relpath"])) for item in items for name in item["styles"]]
     assert len(set(outputs)) == len(outputs)
     for unit in units:
         kinds = {item["kind"] for item in unit.items}
@@ -216,14 +205,7 @@ def test_a_row_of_a_file_that_has_gone_does_not_count():
 
 
 def test_two_inputs_that_share_an_output_by_name_are_refused():
-    names = [
-        "a.webm",
-        "a.webm.mkv",
-        "b.gif",
-        "b.gif.png",
-        "e.mp4",
-        "e.MP4",
-    ]
+    names = ["a.webm", "a.webm.mkv", "b.gif", "b.gif.png", "e.mp4", "e.MP4"]
     plan = plan_of(catalog_of(*names), images=100, choice=ONE)
     collision = ("failed", "OutputCollisionError")
     assert refused(plan) == {name: collision for name in ("a.webm", "b.gif")}
@@ -231,14 +213,7 @@ def test_two_inputs_that_share_an_output_by_name_are_refused():
 
 
 def test_names_the_run_needs_for_itself_are_refused():
-    names = [
-        "manifest/a.jpg",
-        "report/a.jpg",
-        ".tmp/a.jpg",
-        "in/manifest/a.jpg",
-        "manifest.jpg",
-        "reports/a.jpg",
-    ]
+    names = ["manifest/a.jpg", "report/a.jpg", ".tmp/a.jpg", "in/manifest/a.jpg", "manifest.jpg", "reports/a.jpg"]
     plan = plan_of(catalog_of(*names), images=100, choice=ONE)
     assert set(refused(plan)) == {"manifest/a.jpg", "report/a.jpg", ".tmp/a.jpg"}
     assert set(refused(plan).values()) == {("failed", "OutputCollisionError")}
@@ -301,9 +276,7 @@ def test_a_segment_in_two_styles_is_split_into_them() -> None:
     assert [[one.keys for one in parts] for parts in split] == [[[key] for key in video.keys]] * 3
     for parts, unit in zip(split, units, strict=True):
         assert [one.part for one in parts] == [one.part for one in in_each_style(unit)]
-        assert [(one.segment, one.video_id, one.attempt) for one in parts] == [
-            (unit.segment, unit.video_id, 2)
-        ] * 2
+        assert [(one.segment, one.video_id, one.attempt) for one in parts] == [(unit.segment, unit.video_id, 2)] * 2
     assert len({one.unit_id for parts in split for one in parts}) == 6
     assert len({one.part for parts in split for one in parts}) == 2
 
@@ -316,11 +289,7 @@ def test_a_shard_is_done_once_its_images_have_rows() -> None:
         own = {"source_member": name, "source_bytes": 7, "kind": "image", "source_version": version}
         return {**row_of(items[shard], status), **own}
 
-    rows = [
-        member("a.tar", "1.jpg"),
-        member("a.tar", "2.jpg", "failed"),
-        member("b.tar", "1.jpg", version="0"),
-    ]
+    rows = [member("a.tar", "1.jpg"), member("a.tar", "2.jpg", "failed"), member("b.tar", "1.jpg", version="0")]
     plan = plan_of(catalog, table_of([*rows, row_of(items["d.tar"], "failed")]))
     assert [[item["relpath"] for item in unit.items] for unit in plan.units()] == [["c.parquet"], ["b.tar"]]
     assert plan.stale() == {("b.tar", "s")}

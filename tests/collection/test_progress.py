@@ -6,14 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst_ops.collection.constants import PROGRESS_FILE
-from nst_ops.collection.progress import (
-    History,
-    Planned,
-    Progress,
-    Totals,
-    rates,
-    read_progress,
-)
+from nst_ops.collection.progress import History, Planned, Progress, Totals, rates, read_progress
 from nst_ops.storage import Folder
 
 

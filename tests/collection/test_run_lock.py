@@ -94,16 +94,11 @@ def test_lost_workers_do_not_end_the_heartbeat(remote):
 
 
 def test_rows_told_twice_are_not_more_than_planned(remote):
-    with (
-        run_lock(remote, "a", BEAT_S) as heartbeat,
-        heartbeat.work(Planned(num_rows=3), lambda: Totals(num_rows=5)),
-    ):
+    with run_lock(remote, "a", BEAT_S) as heartbeat, heartbeat.work(Planned(num_rows=3), lambda: Totals(num_rows=5)):
         wait_until(lambda: shown(remote).done.num_rows == 3)
 
 
-@pytest.mark.parametrize(
-    ("error", "state"), [(ValueError("disk on fire"), "failed"), (KeyboardInterrupt(), "stopped")]
-)
+@pytest.mark.parametrize(("error", "state"), [(ValueError("disk on fire"), "failed"), (KeyboardInterrupt(), "stopped")])
 def test_the_last_heartbeat_says_how_the_run_ended(remote, error, state):
     with pytest.raises(type(error)), run_lock(remote, "a", BEAT_S):
         raise error
@@ -184,6 +179,4 @@ def test_storage_that_takes_no_record_does_not_stop_the_run(remote, monkeypatch,
         monkeypatch.setattr(remote, "write_bytes", refuse)
         time.sleep(3 * BEAT_S)
         heartbeat.count({"ok": 1})
-    assert [record.message for record in caplog.records] == [
-        f"cannot write {remote.uri(PROGRESS_FILE)}: read-only"
-    ]
+    assert [record.message for record in caplog.records] == [f"cannot write {remote.uri(PROGRESS_FILE)}: read-only"]

@@ -23,9 +23,7 @@ def test_another_run_is_refused_by_its_difference(output):
     write_run_record(output, "1", {"key": "value"}, {"model": "a", "crf": 18})
     put(output, "a.jpg")
     refuse_other_run(output, {"model": "a", "crf": 18})
-    with pytest.raises(
-        OutputInUseError, match=r"crf was 18, is now 20; model was 'a', is now 'b'.*--overwrite"
-    ):
+    with pytest.raises(OutputInUseError, match=r"crf was 18, is now 20; model was 'a', is now 'b'.*--overwrite"):
         refuse_other_run(output, {"model": "b", "crf": 20})
     with pytest.raises(OutputInUseError, match="extra was None, is now 1"):
         refuse_other_run(output, {"model": "a", "crf": 18, "extra": 1})
@@ -53,11 +51,7 @@ def test_a_run_file_of_somebody_else_is_refused(output, content):
 
 
 def test_two_runs_do_not_write_into_one_output(output):
-    with (
-        machine_lock(output),
-        pytest.raises(OutputInUseError, match="another run is writing"),
-        machine_lock(output),
-    ):
+    with machine_lock(output), pytest.raises(OutputInUseError, match="another run is writing"), machine_lock(output):
         pass
     with machine_lock(output):
         pass

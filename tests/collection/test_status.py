@@ -94,9 +94,7 @@ def test_a_finished_run_shows_counts_and_top_errors(output, capsys):
     assert output.uri("report/index.html") in text.replace(" ", "")  # long ones are folded
 
 
-@pytest.mark.parametrize(
-    ("state", "text"), [("stopped", "stopped; run"), ("failed", "failed: disk full; run")]
-)
+@pytest.mark.parametrize(("state", "text"), [("stopped", "stopped; run"), ("failed", "failed: disk full; run")])
 def test_an_unfinished_run_says_how_to_go_on(output, capsys, state, text):
     write_record(output, state=state, reason="disk full" if state == "failed" else "")
     assert f"{text} the same command again to go on" in shown(capsys, output)

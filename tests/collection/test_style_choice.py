@@ -63,8 +63,7 @@ def test_every_style_has_its_share():
 
 
 @pytest.mark.parametrize(
-    ("choice", "styles", "per_item"),
-    [(StyleChoice(NAMES, "each"), NAMES, 5), (StyleChoice(("a",)), ("a",), 1)],
+    ("choice", "styles", "per_item"), [(StyleChoice(NAMES, "each"), NAMES, 5), (StyleChoice(("a",)), ("a",), 1)]
 )
 def test_each_gives_all_and_one_gives_one(choice, styles, per_item):
     assert styles_of(choice, ["x.jpg"]) == [styles]

@@ -117,9 +117,7 @@ def test_extra_files_are_found_but_not_the_runs_own(output: Path) -> None:
 
 
 def test_labels_of_a_shard_written_as_files_are_not_extra(output: Path) -> None:
-    name = next(
-        str(row["output_uri"]) for row in read_manifest(output) if str(row["output_uri"]).endswith("/a.png")
-    )
+    name = next(str(row["output_uri"]) for row in read_manifest(output) if str(row["output_uri"]).endswith("/a.png"))
     moved = name.replace("/a.png", "/000.tar.files/a.png")
     (output / "000.tar.files").mkdir()
     (output / "a.png").rename(output / "000.tar.files" / "a.png")
@@ -255,9 +253,7 @@ def write_shard(path: Path, images: dict[str, bytes]) -> None:
     """A shard of images, each of a tar with a label."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".tar":
-        write_tar(
-            path, [pair for name, data in images.items() for pair in ((name, data), (f"{name[0]}.cls", b"1"))]
-        )
+        write_tar(path, [pair for name, data in images.items() for pair in ((name, data), (f"{name[0]}.cls", b"1"))])
     else:
         rows = [{"image": {"bytes": data, "path": name}, "label": 1} for name, data in images.items()]
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -304,9 +300,7 @@ def test_a_shard_holds_exactly_the_images_that_rows_name(shard: tuple[Path, dict
 def test_shards_that_a_worker_has_written_are_whole(tmp_path: Path, form: str) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    members = [
-        (f"{n}.{end}", data) for n in range(3) for end, data in (("png", image_bytes(n)), ("cls", b"7"))
-    ]
+    members = [(f"{n}.{end}", data) for n in range(3) for end, data in (("png", image_bytes(n)), ("cls", b"7"))]
     write_tar(source / "000.tar", [*members, ("3.png", b"no picture"), ("4.json", b"{}")])
     write_hf_parquet(source / "001.parquet", [image_bytes(n) for n in range(3)], label=[1, 2, 3])
     stylize(source, output, shards={"format": form})
@@ -355,10 +349,7 @@ def test_the_command_names_problems_and_remedies(output: Path, capsys: pytest.Ca
     assert main(["verify", str(output), "--json", "--show", "0"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert found["whole"] is False
-    assert {kind: found["problems"][kind]["count"] for kind in found["problems"]} == {
-        "missing": 1,
-        "extra": 3,
-    }
+    assert {kind: found["problems"][kind]["count"] for kind in found["problems"]} == {"missing": 1, "extra": 3}
     with pytest.raises(SystemExit, match="2"):
         main(["verify", str(output), "--threads", "0"])
     with pytest.raises(SystemExit, match="0"):

@@ -138,9 +138,7 @@ def test_a_worse_copy_gets_worse_figures(finished: Path, tmp_path: Path, vgg_fil
     assert results.ranked("content_relu2_1")[-1] is worst
 
 
-def test_missing_images_are_reported_and_the_others_measured(
-    finished: Path, tmp_path: Path, vgg_file: Path
-) -> None:
+def test_missing_images_are_reported_and_the_others_measured(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(root / "run")
     run(root)

@@ -104,9 +104,7 @@ def test_every_video_that_can_be_read_is_measured(finished: Path, evaluated: tup
     assert "warping error, 1 apart" in evaluated[1]
 
 
-def test_page_and_summary_hold_everything_and_what_is_missing(
-    finished: Path, evaluated: tuple[int, str]
-) -> None:
+def test_page_and_summary_hold_everything_and_what_is_missing(finished: Path, evaluated: tuple[int, str]) -> None:
     page = (finished / "evaluation/index.html").read_text()
     assert "&lt;calm&gt;.mp4" in page
     assert "<calm>" not in page

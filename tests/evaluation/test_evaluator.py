@@ -18,9 +18,7 @@ TAPS = TapsConfig(style=("relu1_1", "relu2_1"), content=("relu2_1",), distributi
 RED, BLUE = (220, 40, 30), (20, 60, 200)
 
 
-def evaluate(
-    pairs: Iterable[Pair], styles: list[Style], vgg: VGGFeatures | None, **keys: int
-) -> ImageResults:
+def evaluate(pairs: Iterable[Pair], styles: list[Style], vgg: VGGFeatures | None, **keys: int) -> ImageResults:
     return Evaluator(styles, vgg, TAPS, **keys)(pairs)
 
 
@@ -81,8 +79,7 @@ def test_an_unchanged_image_keeps_all_content_and_gains_no_style(vgg: VGGFeature
 def test_more_of_the_style_is_better_style_and_worse_structure(vgg: VGGFeatures) -> None:
     sources, stylized = sources_of(4), tensor(*(stripes(RED, 50 + seed) for seed in range(4)))
     figures = [
-        evaluate(make_pairs(sources, torch.lerp(sources, stylized, alpha)), styles(), vgg)
-        for alpha in (0.2, 0.5, 0.9)
+        evaluate(make_pairs(sources, torch.lerp(sources, stylized, alpha)), styles(), vgg) for alpha in (0.2, 0.5, 0.9)
     ]
     for name, better in (("gram", "less"), ("swd", "less"), ("ssim", "less"), ("color_difference", "more")):
         means = [results.spread(name).mean for results in figures]
@@ -92,11 +89,7 @@ def test_more_of_the_style_is_better_style_and_worse_structure(vgg: VGGFeatures)
 def test_an_image_is_compared_with_its_own_style_if_it_names_one(vgg: VGGFeatures) -> None:
     both = styles(RED, 1) + styles(BLUE, 1, "blue")
     source, stylized = sources_of(1)[0], tensor(stripes(BLUE, 77))[0]
-    pairs = [
-        Pair("own", source, stylized, "blue0"),
-        Pair("set", source, stylized),
-        Pair("no", source, stylized, "x"),
-    ]
+    pairs = [Pair("own", source, stylized, "blue0"), Pair("set", source, stylized), Pair("no", source, stylized, "x")]
     own, of_set, unknown = evaluate(pairs, both, vgg).rows
     assert own["gram"] < 0.5 * of_set["gram"]
     assert own["palette"] < 0.5 * of_set["palette"]

@@ -117,9 +117,7 @@ def test_clouds_may_differ_in_their_number_of_points() -> None:
 
 
 def test_pooled_quantiles_are_those_of_all_points_together() -> None:
-    clouds = (
-        torch.randn(3, 256, 2, generator=torch.Generator().manual_seed(0)) + torch.arange(3)[:, None, None]
-    )
+    clouds = torch.randn(3, 256, 2, generator=torch.Generator().manual_seed(0)) + torch.arange(3)[:, None, None]
     along = directions(2, 4)
     together = quantiles(clouds.reshape(1, -1, 2), along)[0]
     torch.testing.assert_close(pool(quantiles(clouds, along)), together)
@@ -152,9 +150,7 @@ def test_style_errors_ignore_feature_scale_and_map_size() -> None:
         once = float(error(a, image_metrics.style_statistics(b)))
         assert once > 0.05
         assert float(error(100 * a, image_metrics.style_statistics(100 * b))) == pytest.approx(once, rel=1e-2)
-        assert float(error(a.repeat(1, 1, 2, 3), image_metrics.style_statistics(b))) == pytest.approx(
-            once, rel=1e-2
-        )
+        assert float(error(a.repeat(1, 1, 2, 3), image_metrics.style_statistics(b))) == pytest.approx(once, rel=1e-2)
 
 
 def test_sliced_wasserstein_sees_what_a_gram_matrix_cannot() -> None:
@@ -169,9 +165,7 @@ def test_sliced_wasserstein_sees_what_a_gram_matrix_cannot() -> None:
 
 def test_the_average_style_lies_between_its_members() -> None:
     generator = torch.Generator().manual_seed(0)
-    one, other = torch.rand(2, 1, 4, 16, 16, generator=generator) * torch.tensor([1.0, 2.0]).view(
-        2, 1, 1, 1, 1
-    )
+    one, other = torch.rand(2, 1, 4, 16, 16, generator=generator) * torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1)
     known = [image_metrics.style_statistics(features) for features in (one, other)]
     both = image_metrics.average(known)
     torch.testing.assert_close(both.gram, (known[0].gram + known[1].gram) / 2)
@@ -185,9 +179,7 @@ def test_the_average_style_lies_between_its_members() -> None:
 def test_ssim_is_that_of_scikit_image() -> None:
     source = image(0)
     for changed in (image(1), blurred(source), 1 - source, (source + 0.1 * image(2)).clamp(0, 1), source / 2):
-        gray = [
-            np.dot(x[0].permute(1, 2, 0).double().numpy(), (0.299, 0.587, 0.114)) for x in (changed, source)
-        ]
+        gray = [np.dot(x[0].permute(1, 2, 0).double().numpy(), (0.299, 0.587, 0.114)) for x in (changed, source)]
         expected = skimage.metrics.structural_similarity(
             *gray, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
@@ -265,9 +257,9 @@ def test_palette_distance_ignores_places_and_is_in_lab_units() -> None:
     known = image_metrics.color_quantiles(a)[0]
     assert float(image_metrics.palette_distance(a.flip(2), known)) == 0
     black, white = torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 30, 10)
-    assert float(
-        image_metrics.palette_distance(white, image_metrics.color_quantiles(black)[0])
-    ) == pytest.approx(100, rel=1e-3)
+    assert float(image_metrics.palette_distance(white, image_metrics.color_quantiles(black)[0])) == pytest.approx(
+        100, rel=1e-3
+    )
 
 
 def test_every_metric_has_a_meaning_and_an_unknown_one_has_none() -> None:

@@ -76,9 +76,7 @@ def test_a_bucket_is_stylized_into_a_bucket(s3: S3Server, source: Path) -> None:
             assert (pixels(output.read_bytes(path.name)) == pixels(path.read_bytes())).all()
 
 
-def test_every_input_comes_out_in_every_style(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_input_comes_out_in_every_style(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, name in enumerate(("moss", "waves")):
         write_image(tmp_path / "styles" / f"{name}.png", seed=10 + number)
     torch.manual_seed(0)
@@ -93,9 +91,7 @@ def test_every_input_comes_out_in_every_style(
     assert "moss: 2 ok\nwaves: 2 ok" in capsys.readouterr().out
 
 
-def test_ones_own_stylizer_runs_like_any_other(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ones_own_stylizer_runs_like_any_other(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nst_ops.stylizers.registry.KINDS", dict(KINDS))
     assert run_example("own_stylizer.py", source, tmp_path / "out") == 0
     for path in source.iterdir():

@@ -6,9 +6,7 @@ import torch
 
 from nst_ops.losses.color import brighten, color_loss, luma, rgb_to_yuv, yuv_to_rgb
 
-BT601 = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float64
-)
+BT601 = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float64)
 
 
 @pytest.fixture

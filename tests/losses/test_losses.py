@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nst_ops.losses import (
-    channel_statistics,
-    content_loss,
-    gram_loss,
-    gram_matrix,
-    mean_std_loss,
-    total_variation,
-)
+from nst_ops.losses import channel_statistics, content_loss, gram_loss, gram_matrix, mean_std_loss, total_variation
 
 
 @pytest.fixture
@@ -39,9 +32,7 @@ def test_content_loss(rng, units):
         "mean": squares / (2 * 5 * 7 * 6),
         "absolute": np.abs(got - target).sum() / np.abs(target).sum(),
     }[units]
-    assert content_loss(torch.tensor(got), torch.tensor(target), units).item() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert content_loss(torch.tensor(got), torch.tensor(target), units).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("units", ["relative", "absolute"])
@@ -155,9 +146,7 @@ def test_gradients_are_finite_at_flat_targets(value):
     statistics = channel_statistics(frozen)
     for units in ("relative", "mean"):
         loss = content_loss(flat, frozen, units) + gram_loss(flat, gram_matrix(frozen), units)
-        loss = (
-            loss + mean_std_loss(flat, *statistics, units) + mean_std_loss(flat, *(2 * s for s in statistics))
-        )
+        loss = loss + mean_std_loss(flat, *statistics, units) + mean_std_loss(flat, *(2 * s for s in statistics))
         (loss + total_variation(flat)).backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()

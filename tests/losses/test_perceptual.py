@@ -86,9 +86,7 @@ def test_units_weigh_taps_and_scales(vgg, units):
     found = PerceptualLoss(vgg, style, LossConfig.model_validate(config)).score(got, images)
 
     def at(image: Tensor, scale: float) -> dict[str, Tensor]:
-        return vgg(
-            image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
-        )
+        return vgg(image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True))
 
     kept, seen = vgg(images), vgg(got)
     whole = {"content": 4.0, "gram": 16.0, "mean_std": 32.0} if units == "relative" else {}
@@ -138,9 +136,7 @@ def test_one_forward_for_all_views_gives_what_separate_ones_give(vgg):
     found = loss(network(*views.inputs()), views)
     clean = network(content)
     torch.testing.assert_close(found.terms["noise"], noise_stability(clean, network(views.noisy)))
-    torch.testing.assert_close(
-        found.terms["motion"], motion_equivariance(clean, network(views.moved), views.theta)
-    )
+    torch.testing.assert_close(found.terms["motion"], motion_equivariance(clean, network(views.moved), views.theta))
     scored = loss.score(clean, content)
     assert list(scored.terms) == ["content", "gram", "mean_std", "variation"]
     for name, term in scored.terms.items():
@@ -158,9 +154,7 @@ def test_a_term_without_weight_is_absent_and_costs_nothing(vgg, monkeypatch):
     assert torch.equal(batch, content)
     assert views.noisy is views.moved is views.theta is None
     passes = []
-    monkeypatch.setattr(
-        vgg, "forward", lambda x, until: passes.append(until) or VGGFeatures.forward(vgg, x, until)
-    )
+    monkeypatch.setattr(vgg, "forward", lambda x, until: passes.append(until) or VGGFeatures.forward(vgg, x, until))
     assert list(loss(torch.rand(2, 3, 24, 24), views).terms) == ["gram"]
     assert passes == ["relu2_1"]
 
@@ -183,9 +177,7 @@ def test_each_pass_goes_no_deeper_than_it_must(vgg, monkeypatch):
         "mean_std": {"weight": 1.0, "taps": {"relu2_1": 1.0}},
     }
     passes = []
-    monkeypatch.setattr(
-        vgg, "forward", lambda x, until: passes.append(until) or VGGFeatures.forward(vgg, x, until)
-    )
+    monkeypatch.setattr(vgg, "forward", lambda x, until: passes.append(until) or VGGFeatures.forward(vgg, x, until))
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig.model_validate(config))
     assert passes == ["relu2_1"] * 2  # the style image: once per scale, for both terms
     loss.score(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 24, 24))
@@ -303,9 +295,7 @@ def test_an_image_too_small_is_refused_with_a_remedy(vgg):
         PerceptualLoss(vgg, torch.rand(1, 3, 15, 40), config)
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 16, 40), config)
     loss.score(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
-    with pytest.raises(
-        ValueError, match=r"the stylized image of 12 x 12 pixels .* raise image_size or drop the scale"
-    ):
+    with pytest.raises(ValueError, match=r"the stylized image of 12 x 12 pixels .* raise image_size or drop the scale"):
         loss.score(torch.rand(1, 3, 12, 12), torch.rand(1, 3, 12, 12))
 
 

@@ -68,9 +68,7 @@ def test_affine_motion_says_where_a_point_was():
     theta = affine_motion(torch.tensor([[0.1, -0.2]]), torch.tensor([1.25]))[0].double()
     for x, y in [(0.0, 0.0), (0.3, -0.7)]:
         moved = torch.tensor([1.25 * x + 0.2, 1.25 * y - 0.4, 1.0], dtype=torch.float64)
-        torch.testing.assert_close(
-            theta @ moved, torch.tensor([x, y], dtype=torch.float64), atol=1e-6, rtol=0
-        )
+        torch.testing.assert_close(theta @ moved, torch.tensor([x, y], dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_random_motion_keeps_to_its_bounds():
@@ -106,9 +104,7 @@ def test_whole_pixel_shifts_are_exact(memory_format):
     np.testing.assert_array_equal(inside_mask(theta, (12, 20)), expected)
 
 
-def reference_warp(
-    image: np.ndarray, shift: tuple[float, float], zoom: float
-) -> tuple[np.ndarray, np.ndarray]:
+def reference_warp(image: np.ndarray, shift: tuple[float, float], zoom: float) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W) magnified about its middle and shifted, bilinear; and where its source is in view."""
     height, width = image.shape
     moved, inside = np.zeros((height, width)), np.zeros((height, width), dtype=bool)

@@ -125,9 +125,7 @@ def test_uneven_times_survive_every_codec_in_every_container(tmp_path, codec, co
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize(
-    "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 10**7)]
-)
+@pytest.mark.parametrize("time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 10**7)])
 def test_a_segment_keeps_exact_times_in_any_time_base(tmp_path, codec, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
     pts = [(5000 + number) * step + 1 for number in range(8)]
@@ -314,9 +312,7 @@ def test_a_part_begins_at_zero_with_its_sound_and_chapters(tmp_path, name, span_
             [packet.pts_s - begin_s for packet in kept], abs=0.0011
         )
     with av.open(str(tmp_path / "b")) as written:
-        chapters = [
-            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in written.chapters()
-        ]
+        chapters = [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in written.chapters()]
     whole = [(0.0, 0.4), (0.4, 2.0), (2.0, 3.0)]
     cut = [(max(a, begin_s) - begin_s, min(b, end_s) - begin_s) for a, b in whole]
     assert chapters == [pytest.approx(chapter) for chapter in cut if chapter[0] < chapter[1]]

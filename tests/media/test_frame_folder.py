@@ -55,9 +55,7 @@ def test_written_frames_are_upright(tmp_path, rotation):
 
 
 def test_losses_of_a_frame_folder_are_noted(tmp_path):
-    source = write_video(
-        tmp_path / "a.mp4", moving_frames(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3)
-    )
+    source = write_video(tmp_path / "a.mp4", moving_frames(3, 48, 32), sounds=[Sound()], aspect=Fraction(4, 3))
     assert write(source, tmp_path / "out")[1] == [
         "its sound is left out: images hold none",
         "its pixels are 4/3 times as wide as high",

@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 from media_factory import natural_image, psnr, real_files
 from PIL import Image, ImageCms, ImageOps
 
-from nst_ops.media.errors import (
-    EmptyFileError,
-    MediaError,
-    UnreadableImageError,
-    UnsupportedMediaError,
-)
+from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
 from nst_ops.media.formats import image_output, likely_output, media_kind, video_output
 from nst_ops.media.images import decode_image, encode_image, fit_size, is_animated
 
@@ -92,9 +87,7 @@ def test_exif_too_long_for_a_jpeg_is_dropped():
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_broken_exif_block_is_passed_over():
-    data = saved(
-        natural_image("coffee", 40, 30), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(40))
-    )
+    data = saved(natural_image("coffee", 40, 30), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(40)))
     decoded = decode_image(data)
     assert decoded.rgb_hwc.shape == (30, 40, 3)
     encode_image(decoded.rgb_hwc, None, "JPEG", 95, decoded.exif)
@@ -281,9 +274,7 @@ def test_images_are_never_enlarged_and_keep_their_aspect(width, height, max_side
         assert abs(min(new_width, new_height) - exact) <= Fraction(1, 2) or min(new_width, new_height) == 1
 
 
-@pytest.mark.parametrize(
-    ("size", "max_side"), [((800, 600), 64), ((600, 800), 64), ((50, 40), 64), ((64, 9), 64)]
-)
+@pytest.mark.parametrize(("size", "max_side"), [((800, 600), 64), ((600, 800), 64), ((50, 40), 64), ((64, 9), 64)])
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 def test_max_side_is_the_longer_side_of_the_result(size, max_side, image_format):
     source = natural_image("rocket", *size)
@@ -312,8 +303,7 @@ def test_one_pixel_is_an_image(image_format):
 
 
 @pytest.mark.parametrize(
-    ("image_format", "bound"),
-    [("JPEG", 33), ("PNG", 200), ("WEBP", 28), ("TIFF", 200), ("BMP", 200), ("AVIF", 30)],
+    ("image_format", "bound"), [("JPEG", 33), ("PNG", 200), ("WEBP", 28), ("TIFF", 200), ("BMP", 200), ("AVIF", 30)]
 )
 @pytest.mark.parametrize("has_alpha", [False, True])
 def test_what_is_written_can_be_read_again(image_format, bound, has_alpha):
@@ -359,9 +349,7 @@ def test_a_truncated_file_is_refused(image_format):
             decode_image(whole[: int(len(whole) * keep)])
 
 
-@pytest.mark.parametrize(
-    "data", [b"just words, named .jpg\n" * 10, bytes(1000), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
-)
+@pytest.mark.parametrize("data", [b"just words, named .jpg\n" * 10, bytes(1000), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_image_is_refused(data):
     with pytest.raises(UnreadableImageError):
         decode_image(data)
@@ -405,9 +393,7 @@ def test_asking_whether_a_bad_file_is_animated_does_no_harm(data):
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20))
 def test_outputs_of_different_sources_differ(stem):
-    names = [
-        stem + extension for extension in (".jpg", ".JPG", ".gif", ".webm", ".mkv", ".mp4", ".avi", ".png")
-    ]
+    names = [stem + extension for extension in (".jpg", ".JPG", ".gif", ".webm", ".mkv", ".mp4", ".avi", ".png")]
     outputs = [likely_output(name) for name in names]
     assert len(set(outputs)) == len(names)
     assert all(output.startswith(name) for output, name in zip(outputs, names, strict=True))

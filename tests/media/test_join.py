@@ -173,9 +173,7 @@ def test_frames_that_an_edit_list_hides_stay_hidden(tmp_path):
     assert_equal(joined, one_pass(source))
 
 
-@pytest.mark.parametrize(
-    "selection", [Selection(0.48, 1.3), Selection(0.48, 1.3, 9), Selection(max_frame_rate=9)]
-)
+@pytest.mark.parametrize("selection", [Selection(0.48, 1.3), Selection(0.48, 1.3, 9), Selection(max_frame_rate=9)])
 def test_a_selection_is_joined_with_its_sound(tmp_path, selection):
     source = video(tmp_path / "a.mp4", sounds=[Sound(duration_s=3.0)])
     joined = segmented(source, 0.4, selection=selection)

@@ -30,12 +30,7 @@ def indices(draw: st.DrawFn) -> PacketIndex:
     return PacketIndex(time_base, pts, np.array(sorted(keys | {0})))
 
 
-selections = st.builds(
-    Selection,
-    st.floats(0, 30),
-    st.none() | st.floats(0.01, 60),
-    st.none() | st.floats(0.1, 120),
-)
+selections = st.builds(Selection, st.floats(0, 30), st.none() | st.floats(0.01, 60), st.none() | st.floats(0.1, 120))
 targets_s = st.floats(0.01, 100) | st.just(math.inf)
 
 
@@ -48,10 +43,7 @@ def test_every_kept_frame_is_in_one_segment_in_order(index, target_s, lead, sele
     assert sum(segment.num_frames for segment in segments) == len(kept)
     if not len(kept):
         return
-    parts = [
-        kept[(kept >= s.start_pts) & (kept < (math.inf if s.end_pts is None else s.end_pts))]
-        for s in segments
-    ]
+    parts = [kept[(kept >= s.start_pts) & (kept < (math.inf if s.end_pts is None else s.end_pts))] for s in segments]
     assert np.array_equal(np.concatenate(parts), kept)
     assert [len(part) for part in parts] == [segment.num_frames for segment in segments]
     assert all(one.end_pts == next_.start_pts for one, next_ in itertools.pairwise(segments))
@@ -80,10 +72,7 @@ def test_segments_begin_at_keyframes_and_none_is_tiny(index, target_s, selection
 def test_a_problem_or_an_endless_target_gives_one_segment(index, lead, selection):
     kept = selection.kept(index.pts, index.time_base)
     troubled = PacketIndex(index.time_base, index.pts, index.keyframes, "its clock begins anew")
-    for segments in (
-        cut_segments(troubled, 0.1, lead, selection),
-        cut_segments(index, math.inf, lead, selection),
-    ):
+    for segments in (cut_segments(troubled, 0.1, lead, selection), cut_segments(index, math.inf, lead, selection)):
         assert [(s.count, s.num_frames, s.end_pts) for s in segments] == [(1, len(kept), None)]
 
 
@@ -224,9 +213,7 @@ def same(one: list[Frame], other: list[Frame]) -> bool:
     )
 
 
-def assert_segments_read_as_one(
-    path: Path, target_s: float, lead: int = 3, tail: int = 2, **options: object
-) -> None:
+def assert_segments_read_as_one(path: Path, target_s: float, lead: int = 3, tail: int = 2, **options: object) -> None:
     """Each segment holds what a reader of the whole shows, from its lead to its tail."""
     selection = options.get("selection", Selection())
     whole = frames(path, **options)
@@ -241,15 +228,9 @@ def assert_segments_read_as_one(
 
 CODED = {
     "b_frames": ("libx264", {"preset": "medium", "crf": "20", "g": "12", "bf": "3", "b_strategy": "0"}),
-    "open_gop": (
-        "libx264",
-        {"preset": "medium", "crf": "20", "x264-params": "keyint=12:bframes=3:open-gop=1"},
-    ),
+    "open_gop": ("libx264", {"preset": "medium", "crf": "20", "x264-params": "keyint=12:bframes=3:open-gop=1"}),
     "refresh": ("libx264", {"preset": "medium", "crf": "20", "x264-params": "keyint=12:intra-refresh=1"}),
-    "hevc": (
-        "libx265",
-        {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:open-gop=1:log-level=none"},
-    ),
+    "hevc": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:open-gop=1:log-level=none"}),
     "vp9": ("libvpx-vp9", {"g": "12", "deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "1"}),
     "av1": ("libsvtav1", {"g": "12", "preset": "13"}),
     "mpeg2": ("mpeg2video", {"g": "12", "bf": "2"}),
@@ -285,13 +266,7 @@ def test_frames_that_an_edit_list_hides_are_in_no_segment(tmp_path):
 
 @pytest.mark.parametrize(
     "selection",
-    [
-        Selection(0.5),
-        Selection(0.3, 1.5),
-        Selection(max_frame_rate=7),
-        Selection(0.2, 1.9, 11),
-        Selection(0, 1.0),
-    ],
+    [Selection(0.5), Selection(0.3, 1.5), Selection(max_frame_rate=7), Selection(0.2, 1.9, 11), Selection(0, 1.0)],
 )
 def test_a_selection_is_the_same_by_segment_seek_or_start(tmp_path, selection):
     video(tmp_path / "a.mp4")
@@ -302,9 +277,7 @@ def test_a_selection_is_the_same_by_segment_seek_or_start(tmp_path, selection):
     assert_segments_read_as_one(tmp_path / "a.mp4", 0.4, selection=selection)
     video(tmp_path / "a.ts")  # which is read from its start
     searched = frames(tmp_path / "a.ts", selection=selection)
-    assert [(f.pts - searched[0].pts) / 90000 for f in searched] == [
-        (f.pts - kept[0]) / 12800 for f in chosen
-    ]
+    assert [(f.pts - searched[0].pts) / 90000 for f in searched] == [(f.pts - kept[0]) / 12800 for f in chosen]
     assert all(np.array_equal(a.rgb_hwc, b.rgb_hwc) for a, b in zip(chosen, searched, strict=True))
 
 
@@ -367,9 +340,7 @@ def test_a_damaged_video_is_the_same_in_segments(tmp_path):
     parts, damaged, refused = [], 0, []
     for segment in cut_segments(read_index(str(path)), 0.4, 2, Selection()):
         with VideoReader(str(path), keep_damaged=True, segment=segment, tail=2) as reader:
-            inside = [
-                f for f in reader.frames() if segment.start_pts <= f.pts < (segment.end_pts or math.inf)
-            ]
+            inside = [f for f in reader.frames() if segment.start_pts <= f.pts < (segment.end_pts or math.inf)]
             parts += inside
             damaged += reader.num_damaged
         try:

@@ -13,14 +13,7 @@ from nst_ops.config.stylize import ShardsConfig
 from nst_ops.media.errors import UnreadableShardError
 from nst_ops.media.formats import SHARD_FORMATS, ShardEntry, media_kind, shard_output
 from nst_ops.media.shards import StylizedImage, TakenNames, open_shard, open_writer
-from nst_ops.media.shards.sample import (
-    FilesSample,
-    Member,
-    ShardImage,
-    label_layout,
-    safe_name,
-    split_name,
-)
+from nst_ops.media.shards.sample import FilesSample, Member, ShardImage, label_layout, safe_name, split_name
 
 
 class ZipReader:
@@ -62,9 +55,7 @@ class ZipWriter:
 
 @pytest.fixture
 def _with_zip(monkeypatch) -> None:
-    entry = ShardEntry(
-        "zip", extension=".zip", reader=f"{__name__}:ZipReader", writer=f"{__name__}:ZipWriter"
-    )
+    entry = ShardEntry("zip", extension=".zip", reader=f"{__name__}:ZipReader", writer=f"{__name__}:ZipWriter")
     monkeypatch.setitem(SHARD_FORMATS, "zip", entry)
 
 

@@ -40,13 +40,7 @@ def copy(shard: ShardReader, path: Path, layout: object = None) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        ("a.tar", "shard"),
-        ("a.TGZ", "shard"),
-        ("a.tar.gz", "shard"),
-        ("b.parquet", "shard"),
-        ("b.gz", "other"),
-    ],
+    [("a.tar", "shard"), ("a.TGZ", "shard"), ("a.tar.gz", "shard"), ("b.parquet", "shard"), ("b.gz", "other")],
 )
 def test_shards_are_known_by_their_extension(name, kind):
     assert media_kind(name) == kind
@@ -95,13 +89,7 @@ def test_the_first_dot_of_the_base_name_ends_the_key():
 
 
 def test_neighbors_with_one_key_are_a_sample(tmp_path: Path) -> None:
-    members = [
-        ("a.cls", b"1"),
-        ("a.left.png", RED),
-        ("a.right.png", BLUE),
-        ("b.png", RED),
-        ("notes", b"text"),
-    ]
+    members = [("a.cls", b"1"), ("a.left.png", RED), ("a.right.png", BLUE), ("b.png", RED), ("notes", b"text")]
     samples = list(open_shard(str(write_tar(tmp_path / "s.tar", members))).samples())
     assert [[image.member for image in sample.images] for sample in samples] == [
         ["a.left.png", "a.right.png"],
@@ -112,12 +100,7 @@ def test_neighbors_with_one_key_are_a_sample(tmp_path: Path) -> None:
 
 
 def test_a_tar_is_written_as_it_came_but_for_owner_and_time(tmp_path: Path) -> None:
-    members = [
-        ("./x/a.json", b"{}"),
-        ("./x/a.png", RED),
-        ("x/" + "long" * 60 + ".png", BLUE),
-        ("._junk.png", b"\0"),
-    ]
+    members = [("./x/a.json", b"{}"), ("./x/a.png", RED), ("x/" + "long" * 60 + ".png", BLUE), ("._junk.png", b"\0")]
     source = write_tar(tmp_path / "s.tgz", members, "w:gz")
     copied = copy(open_shard(str(source)), tmp_path / "copy.tar")
     assert list(read_tar(copied).items()) == members
@@ -128,9 +111,7 @@ def test_a_tar_is_written_as_it_came_but_for_owner_and_time(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
 def test_a_tar_that_is_cut_off_gives_whole_samples_and_says_so(tmp_path: Path, share: float) -> None:
-    members = [
-        (f"{index}.{kind}", data) for index in range(8) for kind, data in (("png", RED), ("cls", b"7"))
-    ]
+    members = [(f"{index}.{kind}", data) for index in range(8) for kind, data in (("png", RED), ("cls", b"7"))]
     path = write_tar(tmp_path / "s.tar", members)
     end = 8 * (TAR_BYTES + 1024)  # images and labels with their headers; after it nothing but padding
     path.write_bytes(path.read_bytes()[: int(end * share)])
@@ -233,10 +214,7 @@ def test_a_parquet_is_written_with_all_its_columns(tmp_path: Path) -> None:
     assert after.schema_arrow.equals(before.schema_arrow, check_metadata=True)
     assert after.read().equals(before.read())
     assert [after.metadata.row_group(group).num_rows for group in range(2)] == [2, 1]
-    assert (
-        copy(open_shard(str(source)), tmp_path / "again.parquet", shard.layout()).read_bytes()
-        == copied.read_bytes()
-    )
+    assert copy(open_shard(str(source)), tmp_path / "again.parquet", shard.layout()).read_bytes() == copied.read_bytes()
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
@@ -295,20 +273,8 @@ def test_a_damaged_parquet_gives_the_rows_before_the_damage(tmp_path: Path) -> N
 
 def test_labels_of_a_tar_become_columns(tmp_path: Path) -> None:
     members = [
-        *[
-            ("a.png", RED),
-            ("a.cls", b"3"),
-            ("a.txt", "ü".encode()),
-            ("a.npy", b"\x93NUMPY"),
-            ("a.json", b'{"n": 1}'),
-        ],
-        *[
-            ("b.left.png", RED),
-            ("b.right.png", BLUE),
-            ("b.cls", b" 4\n"),
-            ("b.txt", b"two"),
-            ("b.image", b"no"),
-        ],
+        *[("a.png", RED), ("a.cls", b"3"), ("a.txt", "ü".encode()), ("a.npy", b"\x93NUMPY"), ("a.json", b'{"n": 1}')],
+        *[("b.left.png", RED), ("b.right.png", BLUE), ("b.cls", b" 4\n"), ("b.txt", b"two"), ("b.image", b"no")],
         ("README", b"text"),
     ]
     shard = open_shard(str(write_tar(tmp_path / "s.tar", members)))

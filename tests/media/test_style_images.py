@@ -42,9 +42,7 @@ def test_one_image_by_its_own_name_on_any_file_system(tmp_path: Path) -> None:
     np.testing.assert_array_equal(local.pixels_hwc, remote.pixels_hwc)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"), [((300, 200), (96, 64)), ((20, 40), (64, 128)), ((1000, 10), (256, 3))]
-)
+@pytest.mark.parametrize(("size", "expected"), [((300, 200), (96, 64)), ((20, 40), (64, 128)), ((1000, 10), (256, 3))])
 def test_the_shorter_side_is_what_was_asked_for(tmp_path, size, expected):
     write_image(tmp_path / "a.png", *size)
     (style,) = read_styles(config_of(tmp_path, side=64))

@@ -60,11 +60,7 @@ def rewrite(
 ) -> SimpleNamespace:
     """Write what ``source`` holds beside it, as the worker does, and say what was seen on the way."""
     animated = source.suffix in (".gif", ".webp", ".png", ".avif")
-    reader = (
-        AnimationReader(str(source), max_side)
-        if animated
-        else VideoReader(str(source), max_side, keep_damaged)
-    )
+    reader = AnimationReader(str(source), max_side) if animated else VideoReader(str(source), max_side, keep_damaged)
     with reader:
         name, container = video_output(source.name, has_sound=not animated)
         if not container_takes(container, reader.info.audio_codecs):
@@ -193,9 +189,7 @@ def test_uneven_frame_times_are_kept(tmp_path, name, start):
     assert worst_ms(times(after.path), before) == 0
 
 
-@pytest.mark.parametrize(
-    "time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 600)]
-)
+@pytest.mark.parametrize("time_base", [Fraction(1001, 30000), Fraction(1, 90000), Fraction(1, 7), Fraction(1, 600)])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_odd_time_bases_are_kept(tmp_path, name, time_base):
     step = max(1, round(Fraction(1, 30) / time_base))
@@ -228,10 +222,7 @@ def test_formats_with_poor_clocks_keep_every_frame(tmp_path, name):
 
 
 def test_a_clock_that_begins_anew_goes_on(tmp_path):
-    parts = [
-        write_video(tmp_path / f"{n}.ts", moving_frames(50, 96, 64), sounds=[Sound(duration_s=2)])
-        for n in "ab"
-    ]
+    parts = [write_video(tmp_path / f"{n}.ts", moving_frames(50, 96, 64), sounds=[Sound(duration_s=2)]) for n in "ab"]
     both = tmp_path / "both.ts"
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
     after = rewrite(both)
@@ -342,9 +333,7 @@ def test_sound_is_copied_packet_by_packet(tmp_path, name, codecs):
     for one, other in zip(before, copied, strict=True):
         assert len(one) > 10
         assert [packet.data for packet in one] == [packet.data for packet in other]
-        assert [packet.pts_s for packet in one] == pytest.approx(
-            [packet.pts_s for packet in other], abs=0.001
-        )
+        assert [packet.pts_s for packet in one] == pytest.approx([packet.pts_s for packet in other], abs=0.001)
     assert times(after.path) == times(source)
 
 
@@ -363,10 +352,7 @@ def test_subtitles_chapters_titles_and_languages_are_kept(tmp_path, name):
     assert after.notes == []
     assert packets(after.path, "subtitle") == packets(source, "subtitle")
     with av.open(str(after.path)) as container:
-        seconds = [
-            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]))
-            for c in container.chapters()
-        ]
+        seconds = [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in container.chapters()]
         assert seconds == [(0, 0.4), (0.4, 1)]
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first", "second"]
         found = {key.lower(): value for key, value in container.metadata.items()}
@@ -428,11 +414,7 @@ def test_fonts_of_subtitles_are_kept(tmp_path):
         output.mux(stream.encode(None))
     with av.open(str(rewrite(source).path)) as container:
         (font,) = container.streams.attachments
-        assert (font.name, font.mimetype, bytes(font.data)) == (
-            "a.ttf",
-            "application/x-truetype-font",
-            b"letters",
-        )
+        assert (font.name, font.mimetype, bytes(font.data)) == ("a.ttf", "application/x-truetype-font", b"letters")
 
 
 def test_losses_are_noted(tmp_path):
@@ -505,9 +487,7 @@ def test_the_container_falls_back_to_matroska_where_it_must(tmp_path, name, code
     images = moving_frames(25, 48, 32)
     # FFmpeg writes no FLAC into a .mov, yet reads what somebody else has put there.
     written = tmp_path / name.replace(".mov", ".mp4")
-    source = write_video(written, images, codec=codec, options={}, sounds=[Sound(sound)]).rename(
-        tmp_path / name
-    )
+    source = write_video(written, images, codec=codec, options={}, sounds=[Sound(sound)]).rename(tmp_path / name)
     after = rewrite(source)
     assert after.path.name == expected
     assert len(times(after.path)) == len(after.times) == len(images)
@@ -562,9 +542,7 @@ def test_an_empty_file_is_refused(tmp_path):
         VideoReader(str(tmp_path / "a.mp4"))
 
 
-@pytest.mark.parametrize(
-    "content", [b"just some words\n" * 99, bytes(5000), b"\x00\x00\x00\x18ftypmp42" + bytes(64)]
-)
+@pytest.mark.parametrize("content", [b"just some words\n" * 99, bytes(5000), b"\x00\x00\x00\x18ftypmp42" + bytes(64)])
 def test_a_file_that_is_no_video_is_refused(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(UnreadableVideoError, match=r"does not open|no video stream"):
@@ -730,9 +708,7 @@ def test_a_damaged_animation_is_refused(tmp_path, extension):
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    source = write_video(
-        tmp_path / "a.mp4", moving_frames(120, 320, 180), options={"preset": "ultrafast", "crf": "30"}
-    )
+    source = write_video(tmp_path / "a.mp4", moving_frames(120, 320, 180), options={"preset": "ultrafast", "crf": "30"})
     tracemalloc.start()
     try:
         rewrite(source, crf=30)
@@ -759,9 +735,7 @@ def test_real_videos_keep_their_frames_and_times(tmp_path, source):
     assert worst_ms(times(after.path), after.times) <= 1
     before = [] if source.suffix == ".gif" else packets(source, "audio")
     if source.suffix != ".ts":  # there it stands in frames of its own
-        assert [[p.data for p in s] for s in packets(after.path, "audio")] == [
-            [p.data for p in s] for s in before
-        ]
+        assert [[p.data for p in s] for s in packets(after.path, "audio")] == [[p.data for p in s] for s in before]
     with av.open(str(after.path)) as container:
         assert max(container.streams.video[0].width, container.streams.video[0].height) <= 160
     assert count_packets(str(after.path)) == len(after.times)

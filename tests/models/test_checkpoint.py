@@ -30,9 +30,7 @@ WIDTH, BLOCKS = 4, 5
 class Padded(nn.Module):
     """Both foreign layouts hold a padded convolution under ``conv2d``."""
 
-    def __init__(
-        self, channels_in: int, channels: int, kernel: int, stride: int = 1, upsample: int = 1
-    ) -> None:
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, upsample: int = 1) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(channels_in, channels, kernel, stride)
         self.margin, self.upsample = kernel // 2, upsample
@@ -299,8 +297,7 @@ class SeedNet(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         c, s = self.encode(content), self.encode(style)
         (cm, cs), (sm, ss) = (
-            (f.mean((2, 3), keepdim=True), (f.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt())
-            for f in (c, s)
+            (f.mean((2, 3), keepdim=True), (f.var((2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()) for f in (c, s)
         )
         stylized = self.decoder((c - cm) / cs * ss + sm)
         return stylized * torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) + self.imagenet_mean
@@ -322,11 +319,7 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "names",
-    [
-        {},
-        {"vit.": "encoder.model.", "decoder.": "net_g.layers.", "loss_vgg.": "criterion.vgg.slice1."},
-        {"": "model."},
-    ],
+    [{}, {"vit.": "encoder.model.", "decoder.": "net_g.layers.", "loss_vgg.": "criterion.vgg.slice1."}, {"": "model."}],
 )
 def test_seed_layout(seed, names, tmp_path):
     net = randomize(SEEDS[seed])
@@ -334,9 +327,7 @@ def test_seed_layout(seed, names, tmp_path):
     torch.save({"epoch": 50, "model_state_dict": state, "optimizer_state_dict": {}}, tmp_path / "seed.pth")
     loaded = load_checkpoint(tmp_path / "seed.pth")
     assert loaded.layout == "seed"
-    assert {key.split(".")[0] for key in loaded.dropped} >= {
-        names.get("loss_vgg.", "loss_vgg.").split(".")[0]
-    }
+    assert {key.split(".")[0] for key in loaded.dropped} >= {names.get("loss_vgg.", "loss_vgg.").split(".")[0]}
     assert not any("decoder" in key or "net_g" in key or "blocks" in key for key in loaded.dropped)
     content, styles = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32).square()
     with torch.no_grad():
@@ -347,10 +338,7 @@ def test_seed_layout(seed, names, tmp_path):
 
 def test_running_statistics_of_the_seeds_norms_are_ignored(tmp_path):
     net = randomize(SEEDS["plain"])
-    state = net.state_dict() | {
-        "decoder.1.running_mean": torch.rand(12),
-        "decoder.1.running_var": torch.rand(12),
-    }
+    state = net.state_dict() | {"decoder.1.running_mean": torch.rand(12), "decoder.1.running_var": torch.rand(12)}
     torch.save(state, tmp_path / "seed.pth")
     loaded = load_checkpoint(tmp_path / "seed.pth")
     assert {"decoder.1.running_mean", "decoder.1.running_var"} <= set(loaded.dropped)
@@ -389,9 +377,7 @@ def test_a_vit_alone_is_no_style_network(prefix, tmp_path):
 def test_vit_adain_round_trip(tmp_path):
     options = {"embed_dim": 24, "depth": 3, "num_heads": 2}
     torch.manual_seed(0)
-    net = ViTAdaIN(
-        "vit_tiny_patch16_224", options, image_size=32, levels=[0, -2], stem=4, widths=[8, 8, 8, 8]
-    ).eval()
+    net = ViTAdaIN("vit_tiny_patch16_224", options, image_size=32, levels=[0, -2], stem=4, widths=[8, 8, 8, 8]).eval()
     path = tmp_path / "own.safetensors"
     save_checkpoint(path, net, {"steps": 3})
     loaded = load_checkpoint(path)
@@ -408,9 +394,7 @@ def test_vit_adain_round_trip(tmp_path):
 def test_a_file_with_former_names_of_arguments_still_loads(tmp_path):
     """Up to version 0.1 the metadata of a ViT-AdaIN spelled ``normalisation``."""
     options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
-    net = ViTAdaIN(
-        "vit_tiny_patch16_224", options, image_size=32, normalization="imagenet", widths=[8, 8, 8, 8]
-    )
+    net = ViTAdaIN("vit_tiny_patch16_224", options, image_size=32, normalization="imagenet", widths=[8, 8, 8, 8])
     path = tmp_path / "former.safetensors"
     save_checkpoint(path, net, {})
     with safe_open(str(path), "pt") as file:

@@ -41,9 +41,7 @@ def test_spectral_normalization_bounds_every_convolution(spectral):
     optimizer = torch.optim.SGD(network.parameters(), lr=3.0)
     for _ in range(30):
         optimizer.zero_grad()
-        (
-            network(torch.rand(2, 3, 32, 32)) - network(torch.zeros(2, 3, 32, 32))
-        ).tanh().mean().neg().backward()
+        (network(torch.rand(2, 3, 32, 32)) - network(torch.zeros(2, 3, 32, 32))).tanh().mean().neg().backward()
         optimizer.step()
     weights = [layer.weight.detach() for layer in network.eval().layers if hasattr(layer, "weight")]
     assert len(weights) == 6

@@ -40,8 +40,7 @@ def test_channels_last_changes_layout_only(norm):
 
 
 @pytest.mark.parametrize(
-    ("own", "reference"),
-    [(InstanceNorm(6), nn.InstanceNorm2d(6, affine=True)), (LayerNorm(6), nn.GroupNorm(1, 6))],
+    ("own", "reference"), [(InstanceNorm(6), nn.InstanceNorm2d(6, affine=True)), (LayerNorm(6), nn.GroupNorm(1, 6))]
 )
 def test_norms_equal_torch(own, reference):
     torch.manual_seed(0)

@@ -103,8 +103,7 @@ def test_content_decides_where_the_strokes_go(stylize):
     """Light stays light, by and large: the image is repainted, not papered over."""
     images = torch.cat([content(seed) for seed in range(4)])
     before, after = (
-        torch.nn.functional.avg_pool2d(x.mean(dim=1, keepdim=True), 8).flatten(1)
-        for x in (images, stylize(images))
+        torch.nn.functional.avg_pool2d(x.mean(dim=1, keepdim=True), 8).flatten(1) for x in (images, stylize(images))
     )
     similar = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(before, after, strict=True)]
     assert sum(similar) / len(similar) > 0.35
@@ -179,13 +178,9 @@ def test_a_face_becomes_flat_and_inked_and_stays_itself(anime, side):
     assert after.isfinite().all()
     coarse = [torch.nn.functional.avg_pool2d(luma(x), 8).flatten() for x in (before, after)]
     assert torch.corrcoef(torch.stack(coarse))[0, 1] > 0.85
-    across, down = (
-        slice(round(side * low), round(side * high)) for low, high in ((0.31, 0.38), (0.55, 0.64))
-    )
+    across, down = (slice(round(side * low), round(side * high)) for low, high in ((0.31, 0.38), (0.55, 0.64)))
     cheek = (slice(None), slice(None), down, across)
-    texture = [
-        (luma(x) - torch.nn.functional.avg_pool2d(luma(x), 5, 1, 2))[cheek].std() for x in (before, after)
-    ]
+    texture = [(luma(x) - torch.nn.functional.avg_pool2d(luma(x), 5, 1, 2))[cheek].std() for x in (before, after)]
     assert texture[1] < texture[0]
     assert luma(after)[cheek].mean() > luma(before)[cheek].mean()
     ink = [  # much darker than what is around, the dark suit left out

@@ -113,10 +113,7 @@ def test_any_size_and_alpha(recipe: str) -> None:
 
 def test_a_style_for_each_image_equals_one_by_one() -> None:
     net = network(levels=[0, 2], stem=4)
-    content, styles = (
-        images(3, 3, 32, 32),
-        images(3, 3, 48, 32, seed=1) ** torch.arange(1, 4).view(3, 1, 1, 1),
-    )
+    content, styles = (images(3, 3, 32, 32), images(3, 3, 48, 32, seed=1) ** torch.arange(1, 4).view(3, 1, 1, 1))
     with torch.no_grad():
         alone = torch.cat([net(content[i : i + 1], styles[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(net(content, styles), alone, atol=1e-5, rtol=1e-4)
@@ -130,10 +127,7 @@ def test_interpolation_is_the_weighted_sum_of_the_features() -> None:
         statistics = net.style_statistics(images(3, 3, 48, 32, seed=1))
         between = interpolate_styles(statistics, weights)
         for features, (means, stds), (mean, std) in zip(content, statistics, between, strict=True):
-            each = [
-                weight * adain(features, means[k : k + 1], stds[k : k + 1])
-                for k, weight in enumerate(weights)
-            ]
+            each = [weight * adain(features, means[k : k + 1], stds[k : k + 1]) for k, weight in enumerate(weights)]
             torch.testing.assert_close(adain(features, mean, std), torch.stack(each).sum(0))
     for wrong in ([0.5, 0.5], [0.5, 0.5, 0.5]):
         with pytest.raises(ValueError, match="3 styles"):
@@ -204,9 +198,7 @@ def test_blocks_behind_the_last_level_are_not_kept() -> None:
 def test_encoder_weights_from_a_local_file(suffix: str, tmp_path: Path) -> None:
     """A classifier at 64 px fills an encoder at 32 px; its position embedding is interpolated."""
     torch.manual_seed(1)
-    classifier = timm.create_model(
-        TINY["encoder"], img_size=64, num_classes=7, **TINY["encoder_options"]
-    ).eval()
+    classifier = timm.create_model(TINY["encoder"], img_size=64, num_classes=7, **TINY["encoder_options"]).eval()
     path = tmp_path / f"vit{suffix}"
     save_file(classifier.state_dict(), path) if suffix == ".safetensors" else torch.save(
         {"state_dict": {f"module.{key}": value for key, value in classifier.state_dict().items()}}, path

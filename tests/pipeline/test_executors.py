@@ -66,19 +66,13 @@ class Runs:
         self.switch.write_text(fault)
         paths = ["--input", str(self.source), "--output", str(self.output)]
         model = ["--model.kind", "faulty", "--model.checkpoint", str(self.switch)]
-        executor = [
-            "--executor",
-            self.executor,
-            *(["--ray_address", self.ray_address] * bool(self.ray_address)),
-        ]
+        executor = ["--executor", self.executor, *(["--ray_address", self.ray_address] * bool(self.ray_address))]
         script = str(Path(__file__).parents[1] / "faulty_models.py")
         return [sys.executable, script, *paths, *model, *executor, *arguments]
 
     def run(self, fault: str = "", *arguments: str) -> subprocess.CompletedProcess[str]:
         command = self.command(fault, *arguments)
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT)
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes of this run that live."""
@@ -114,12 +108,7 @@ def working(runs: Runs, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start a slow job of many units, in a process group as of a terminal; its first rows are there."""
     command = runs.command("slow", "--units.images", "2", *arguments)
     with subprocess.Popen(
-        command,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as job:
         while job.poll() is None and not read_manifest(runs.output):
             time.sleep(0.05)

@@ -11,15 +11,7 @@ from pathlib import Path
 import av
 import psutil
 import pytest
-from job_runner import (
-    ENVIRONMENT,
-    check_invariants,
-    job_command,
-    read_manifest,
-    run_job,
-    visible_files,
-    write_image,
-)
+from job_runner import ENVIRONMENT, check_invariants, job_command, read_manifest, run_job, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 
@@ -67,9 +59,7 @@ def kill_when_working(command: list[str], output: Path, delay_s: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("executor", "kills"), [("local", 10), pytest.param("ray", 3, marks=pytest.mark.ray)]
-)
+@pytest.mark.parametrize(("executor", "kills"), [("local", 10), pytest.param("ray", 3, marks=pytest.mark.ray)])
 def test_a_job_killed_many_times_ends_whole(
     executor: str, kills: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

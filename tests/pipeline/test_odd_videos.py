@@ -84,9 +84,7 @@ def test_a_folder_of_frames_holds_what_the_video_would(tmp_path: Path, network: 
     assert "sound" in str(row["note"])
     folder = Path(str(row["output_uri"])).parent
     assert len(list(folder.glob("*.png"))) == row["num_frames"] == 6
-    for path, frame in zip(
-        sorted(folder.glob("*.png")), decoded(tmp_path / "video" / "video.mp4"), strict=True
-    ):
+    for path, frame in zip(sorted(folder.glob("*.png")), decoded(tmp_path / "video" / "video.mp4"), strict=True):
         written = frame.to_ndarray(format="rgb24").astype(int)
         assert np.abs(np.asarray(Image.open(path), int) - written).mean() < 2
 

@@ -70,8 +70,7 @@ def test_a_cluster_that_grows_begins_with_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "workers",
-    [{"count": 2, "max_count": 4}, {"min_count": 2}, {"min_count": 3, "max_count": 2}, {"gpus": 1.5}],
+    "workers", [{"count": 2, "max_count": 4}, {"min_count": 2}, {"min_count": 3, "max_count": 2}, {"gpus": 1.5}]
 )
 def test_sizes_that_contradict_each_other_are_refused(workers: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"count|whole number"):

@@ -190,9 +190,7 @@ def test_the_seconds_are_booked_where_they_were_spent():
 def test_each_consumer_gets_its_own_items_in_order(items, depth):
     taken: list[list[int]] = [[] for _ in range(CONSUMERS)]
     fan_out(iter(items), [mine.extend for mine in taken], depth, Timings())
-    assert taken == [
-        [value for number, value in items if number == consumer] for consumer in range(CONSUMERS)
-    ]
+    assert taken == [[value for number, value in items if number == consumer] for consumer in range(CONSUMERS)]
 
 
 def test_a_consumer_that_returns_early_holds_up_nobody():

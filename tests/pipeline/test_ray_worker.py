@@ -16,9 +16,7 @@ from nst_ops.storage import Folder
 def spec(tmp_path: Path) -> RunSpec:
     """A run whose driver has written ``run.json``."""
     write_image(tmp_path / "in/1.png")
-    config = StylizeConfig(
-        input=str(tmp_path / "in"), output=str(tmp_path / "out"), model={"kind": "identity"}
-    )
+    config = StylizeConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model={"kind": "identity"})
     spec = new_run_spec(config, config.input)
     write_run_record(Folder(spec.config.output), spec.run_id, {}, {})
     return spec

@@ -89,9 +89,7 @@ def test_the_culprit_is_hunted_down_to_one_style(tmp_path: Path, styles: Path, v
     assert sizes == [6, 3, 3, 1, 1, 1]
     rows = check_invariants(tmp_path / "out")
     assert len(rows) == 6
-    assert {name: row["status"] for name, row in rows.items() if row["status"] != "ok"} == {
-        "moss/a.png": "crashed"
-    }
+    assert {name: row["status"] for name, row in rows.items() if row["status"] != "ok"} == {"moss/a.png": "crashed"}
     assert rows["moss/a.png"]["attempts"] == 3
     assert units.num_retries == 5
 

@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_runner import (
-    ROOT,
-    check_invariants,
-    read_manifest,
-    run_job,
-    write_image,
-)
+from job_runner import ROOT, check_invariants, read_manifest, run_job, write_image
 from media_factory import Sound, moving_frames, write_video
 
 from nst_ops.collection.integrity import verify
@@ -168,9 +162,7 @@ def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out") == []
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights"
-)
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights")
 def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     locked = tmp_path / "in" / "locked"

@@ -14,14 +14,7 @@ from job_runner import read_manifest, visible_files, write_image
 from media_factory import moving_frames
 from PIL import Image
 from planning import spec_of, units_of
-from shard_factory import (
-    image_bytes,
-    pixels,
-    read_tar,
-    read_webdataset,
-    write_hf_parquet,
-    write_tar,
-)
+from shard_factory import image_bytes, pixels, read_tar, read_webdataset, write_hf_parquet, write_tar
 
 from nst_ops.collection.units import item_id
 from nst_ops.config import StylizeConfig
@@ -78,8 +71,7 @@ def check_rows(worker: Worker) -> dict[str, Row]:
             assert hashlib.sha256(data).hexdigest() == row["output_sha256"]
     assert held == {}
     return {
-        (f"{row['style']}/" if several else "")
-        + str(row["source_member"] or Path(str(row["source_uri"])).name): row
+        (f"{row['style']}/" if several else "") + str(row["source_member"] or Path(str(row["source_uri"])).name): row
         for row in rows
     }
 
@@ -117,11 +109,7 @@ def test_a_tar_becomes_a_tar_with_its_labels(source):
         np.testing.assert_array_equal(pixels(after[name]), pixels(before[name]))
     np.testing.assert_array_equal(pixels(after["c.png"]), pixels(before["c.gif"]))
     samples = read_webdataset(path)
-    assert [(sample["__key__"], sample["cls"]) for sample in samples] == [
-        ("a", b"3"),
-        ("b", b"4"),
-        ("c", b"5"),
-    ]
+    assert [(sample["__key__"], sample["cls"]) for sample in samples] == [("a", b"3"), ("b", b"4"), ("c", b"5")]
     uri = str(source / "train/000.tar")
     assert (
         rows["c.gif"]
@@ -203,17 +191,11 @@ def test_bad_images_are_left_out_with_their_labels(source):
 
 
 def test_what_was_read_of_a_damaged_tar_is_kept(source):
-    path = write_tar(
-        source / "0.tar", [(f"{n}.{kind}", image_bytes(n)) for n in range(6) for kind in ("png", "cls")]
-    )
+    path = write_tar(source / "0.tar", [(f"{n}.{kind}", image_bytes(n)) for n in range(6) for kind in ("png", "cls")])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     rows = stylize(make_worker(source))
     broken = rows.pop("0.tar")
-    assert (broken["status"], broken["kind"], broken["error_type"]) == (
-        "failed",
-        "shard",
-        "UnreadableShardError",
-    )
+    assert (broken["status"], broken["kind"], broken["error_type"]) == ("failed", "shard", "UnreadableShardError")
     assert "copy or make it again" in str(broken["error_message"])
     assert set(statuses(rows).values()) == {"ok"}
     assert 0 < len(rows) < 6
@@ -290,11 +272,7 @@ def test_a_parquet_becomes_a_tar(source):
 
 
 def test_a_shard_becomes_files_below_a_folder_of_its_name(source):
-    evil = [
-        ("../../evil.png", image_bytes(9)),
-        ("x/./a.png", image_bytes(8)),
-        ("a.png/b.png", image_bytes(7)),
-    ]
+    evil = [("../../evil.png", image_bytes(9)), ("x/./a.png", image_bytes(8)), ("a.png/b.png", image_bytes(7))]
     long = [("y" * 252 + ".c", b"1"), ("y" * 252 + ".png", image_bytes(6))]
     write_tar(source / "0.tar", [*SAMPLES, *evil, *long])
     rows = stylize(make_worker(source, shards={"format": "files"}))
@@ -323,9 +301,7 @@ def test_image_files_become_a_tar(source):
     assert [sample["cls"] for sample in samples.values()] == [b"0", b"1", b"2", b"3"]
     assert list(samples)[:2] == ["cats/a", "cats/a_v2"]
     assert list(samples)[2].startswith("cats/a_v2-")
-    np.testing.assert_array_equal(
-        pixels(samples["dogs/b"]["png"]), np.asarray(Image.open(source / "dogs/b.png"))
-    )
+    np.testing.assert_array_equal(pixels(samples["dogs/b"]["png"]), np.asarray(Image.open(source / "dogs/b.png")))
     assert samples["dogs/b"]["json"] == b'{"names": ["3"]}'
 
 

@@ -14,9 +14,7 @@ from nst_ops.pipeline import stylize_collection
 from nst_ops.pipeline.run_spec import fingerprint, new_run_spec
 
 
-def config_of(
-    root: Path, styles: Path, vit_adain: Path, out: str = "out", **sections: object
-) -> StylizeConfig:
+def config_of(root: Path, styles: Path, vit_adain: Path, out: str = "out", **sections: object) -> StylizeConfig:
     style = {"images": str(styles), "side": 32, **dict(sections.pop("style", {}))}
     model = {"kind": "vit_adain", "checkpoint": str(vit_adain), "device": "cpu"}
     sections = {"executor": "local", "model": model, "style": style, **sections}
@@ -76,9 +74,7 @@ def test_three_styles_for_each_input(tmp_path: Path, styles: Path, vit_adain: Pa
             stylize_collection(config_of(tmp_path, styles, vit_adain, style=other))
 
 
-def test_a_random_style_is_the_same_on_any_number_of_workers(
-    tmp_path: Path, styles: Path, vit_adain: Path
-) -> None:
+def test_a_random_style_is_the_same_on_any_number_of_workers(tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     fill(tmp_path / "in")
     drawn = []
     for count in (1, 2):
@@ -135,7 +131,5 @@ def test_a_fingerprint_without_styles_has_no_style_keys(tmp_path: Path) -> None:
     fill(tmp_path / "in")
     config = StylizeConfig(input=str(tmp_path / "in"), output="out", model={"kind": "identity"})
     assert not [
-        key
-        for key in fingerprint(new_run_spec(config, config.input))
-        if key.startswith("style.") or "gatys" in key
+        key for key in fingerprint(new_run_spec(config, config.input)) if key.startswith("style.") or "gatys" in key
     ]

@@ -184,10 +184,7 @@ def test_a_style_image_that_breaks_fails_its_own_rows(source, styles, tmp_path):
     (tmp_path / "styles" / "soon_bad.png").write_bytes(b"overwritten since the run began")
     stylize(worker)
     table = worker.manifest.table().to_pylist()
-    assert Counter((row["style"], row["status"]) for row in table) == {
-        ("good", "ok"): 4,
-        ("soon_bad", "failed"): 4,
-    }
+    assert Counter((row["style"], row["status"]) for row in table) == {("good", "ok"): 4, ("soon_bad", "failed"): 4}
     messages = {row["error_message"] for row in table if row["status"] == "failed"}
     assert len(messages) == 1
     assert "soon_bad.png' cannot be read" in messages.pop()
@@ -199,9 +196,7 @@ def test_the_colors_of_the_input_can_be_kept(source, styles):
     worker = make_worker(source, styles, "each", preserve_color=True)
     rows = stylize(worker)
     for style in ("amber", "navy"):
-        stylized = np.asarray(Image.open(str(rows[f"{style}/gray.png"]["output_uri"])).convert("RGB")).astype(
-            int
-        )
+        stylized = np.asarray(Image.open(str(rows[f"{style}/gray.png"]["output_uri"])).convert("RGB")).astype(int)
         assert np.ptp(stylized, axis=2).max() == 0  # gray as its source, however colorful the style
         luma = style_color(styles, style) @ np.array([0.299, 0.587, 0.114])
         assert abs(stylized.mean() - luma) < 2

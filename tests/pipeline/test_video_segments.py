@@ -38,9 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 def make_worker(source: Path, output: Path, network: Path, **sections: object) -> Worker:
     model = {"checkpoint": str(network), "device": "cpu", "batch_size": 4}
-    config = StylizeConfig(
-        input=str(source), output=str(output), **{"model": model, "video": LOSSLESS, **sections}
-    )
+    config = StylizeConfig(input=str(source), output=str(output), **{"model": model, "video": LOSSLESS, **sections})
     return Worker(new_run_spec(config, config.input))
 
 
@@ -89,9 +87,7 @@ def contents(path: Path) -> tuple[np.ndarray, list[tuple[float, float]], list[tu
     """Pictures, their times and durations, and the packets of the sound."""
     with av.open(str(path)) as video:
         frames = list(video.decode(video=0))
-        times = [
-            (float(frame.pts * frame.time_base), float(frame.duration * frame.time_base)) for frame in frames
-        ]
+        times = [(float(frame.pts * frame.time_base), float(frame.duration * frame.time_base)) for frame in frames]
         stacked = np.stack([frame.to_ndarray() for frame in frames])
     with av.open(str(path)) as video:
         packets = [packet for packet in video.demux(audio=0) if packet.size] if video.streams.audio else []
@@ -282,9 +278,7 @@ def test_a_preview_in_segments_equals_one_pass(source: Path, tmp_path: Path, net
     assert np.array_equal(frames, joined)
 
 
-def test_a_retried_segment_keeps_its_part_and_counts_its_tries(
-    source: Path, tmp_path: Path, network: Path
-) -> None:
+def test_a_retried_segment_keeps_its_part_and_counts_its_tries(source: Path, tmp_path: Path, network: Path) -> None:
     worker = make_worker(source, tmp_path / "out", network)
     units = [replace(unit, attempt=2) for unit in cut(worker, 1.0)]
     stylize(worker, units)

@@ -107,9 +107,7 @@ def test_five_styles_of_a_video_are_decoded_twice(
         assert row["output_sha256"] == hashes[name]
 
 
-def test_a_bad_output_fails_its_style_and_damage_fails_all(
-    source: Path, styles: Path, vit_adain: Path
-) -> None:
+def test_a_bad_output_fails_its_style_and_damage_fails_all(source: Path, styles: Path, vit_adain: Path) -> None:
     worker = make_worker(source, "out", styles, vit_adain)
     worker.output.write_bytes("moss", b"a file where the folder of the style would be")
     (unit,) = units_of(worker)

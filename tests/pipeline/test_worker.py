@@ -25,9 +25,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def make_worker(source: Path, output: Path, **sections: object) -> Worker:
-    config = StylizeConfig(
-        input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections}
-    )
+    config = StylizeConfig(input=str(source), output=str(output), **{"model": {"kind": "identity"}, **sections})
     return Worker(spec_of(config))
 
 
@@ -60,9 +58,7 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     assert rows["c.mp4"]["num_frames"] == 5
     assert rows["c.mp4"]["audio_codec"] == "aac"
     assert (output / "deep" / "b.jpg").is_file()
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(output / "a.png")), np.asarray(Image.open(source / "a.png"))
-    )
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "a.png")), np.asarray(Image.open(source / "a.png")))
 
 
 def test_an_animation_among_images_becomes_a_video(folders: tuple[Path, Path]) -> None:
@@ -78,9 +74,7 @@ def test_an_animation_among_images_becomes_a_video(folders: tuple[Path, Path]) -
     np.testing.assert_allclose(times, np.arange(7) * 0.07, atol=1e-3)
 
 
-def test_an_output_named_on_opening_never_replaces_another(
-    folders: tuple[Path, Path],
-) -> None:
+def test_an_output_named_on_opening_never_replaces_another(folders: tuple[Path, Path]) -> None:
     source, output = folders
     frames = [Image.fromarray(frame) for frame in moving_frames(3, 40, 30)]
     frames[0].save(source / "moves.gif", save_all=True, append_images=frames[1:])
@@ -149,9 +143,7 @@ def test_an_image_beyond_the_memory_is_a_row_with_a_remedy(
     source, output = folders
     write_image(source / "big.png", 400, 400)
     write_image(source / "small.png", 16, 16)
-    worker = make_worker(
-        source, output, model={"kind": "johnson", "checkpoint": "starry_night", "device": "cpu"}
-    )
+    worker = make_worker(source, output, model={"kind": "johnson", "checkpoint": "starry_night", "device": "cpu"})
     # 400 x 400 at full width wants 117 MiB of feature maps; pretend that 50 MiB are free.
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 50 * 2**20})())
     rows = stylize(worker)
@@ -220,14 +212,10 @@ def test_progress_counts_each_item_and_frame_once(folders: tuple[Path, Path]) ->
     assert seen == [3, 9]
 
 
-def test_workers_that_stand_elsewhere_find_relative_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_stand_elsewhere_find_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "in" / "a.png")
     monkeypatch.chdir(tmp_path)
-    spec = new_run_spec(
-        StylizeConfig(input="in", output="out", model={"kind": "identity"}), Source.open("in").root
-    )
+    spec = new_run_spec(StylizeConfig(input="in", output="out", model={"kind": "identity"}), Source.open("in").root)
     monkeypatch.chdir("/")
     assert spec.config.input == str(tmp_path / "in")
     assert stylize(Worker(spec))["a.png"]["status"] == "ok"

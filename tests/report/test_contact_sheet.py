@@ -136,10 +136,7 @@ def styled(rows: list[tuple[str, str]], kind: str = "image") -> pa.Table:
 
 @given(st.integers(0, 60), st.integers(0, 20))
 def test_a_choice_is_spread_over_the_collection(length, count):
-    chosen = [
-        int(row["source_uri"])
-        for row in choose_rows(styled([(f"{n:02}", "s") for n in range(length)]), count)
-    ]
+    chosen = [int(row["source_uri"]) for row in choose_rows(styled([(f"{n:02}", "s") for n in range(length)]), count)]
     assert len(chosen) == min(length, count)
     assert chosen == sorted(set(chosen))
     if 0 < count < length:
@@ -166,10 +163,7 @@ def test_a_sheet_shows_as_many_inputs_and_styles_as_it_has_room_for(num_files, n
     assert len({style for _, style in keys}) == min(count, num_styles)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.booleans()), min_size=1, unique=True),
-    st.randoms(),
-)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.booleans()), min_size=1, unique=True), st.randoms())
 def test_every_style_is_shown_whatever_the_order_of_the_rows(items, random):
     """Also where each file has a style of its own, or lacks some, and some styles have no video."""
     tables = [

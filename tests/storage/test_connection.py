@@ -48,9 +48,7 @@ def test_names_that_only_look_like_credentials_are_taken(tmp_path):
 
 
 def test_the_configuration_reaches_the_client():
-    configure_storage(
-        StorageConfig(endpoint_url="http://127.0.0.1:9", region="eu-north-1", attempts=3, timeout_s=7.0)
-    )
+    configure_storage(StorageConfig(endpoint_url="http://127.0.0.1:9", region="eu-north-1", attempts=3, timeout_s=7.0))
     client = Folder("s3://bucket/a").fs.connect()
     assert client.meta.endpoint_url == "http://127.0.0.1:9"
     assert client.meta.region_name == "eu-north-1"

@@ -198,9 +198,7 @@ def test_any_name_that_the_disk_takes_is_listed_again(name):
 def test_local_paths_are_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert (
-        Folder("a/../b/").root == Folder("~/b").root == Folder(f"file://{tmp_path}/b").root == f"{tmp_path}/b"
-    )
+    assert Folder("a/../b/").root == Folder("~/b").root == Folder(f"file://{tmp_path}/b").root == f"{tmp_path}/b"
 
 
 def test_an_unknown_file_system_is_a_value_error():
@@ -223,13 +221,7 @@ def test_links_pipes_and_links_to_folders_are_not_regular(tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
     found = {name: info.regular for name, info in listing(Folder(str(tmp_path))).items()}
-    assert found == {
-        "real/a.jpg": True,
-        "linked.jpg": True,
-        "broken.jpg": False,
-        "circle": False,
-        "pipe.jpg": False,
-    }
+    assert found == {"real/a.jpg": True, "linked.jpg": True, "broken.jpg": False, "circle": False, "pipe.jpg": False}
 
 
 def test_names_that_are_no_utf8_are_listed(tmp_path):

@@ -143,9 +143,7 @@ def test_images_stay_in_range_while_they_are_stylized(gatys: Any, optimizer: str
     """A cut at the end would hide pixels that ran away, whose losses are not those of what is written."""
     stylize = gatys(optimizer=optimizer, steps=15, learning_rate=0.5)
     ranges: list[float] = []
-    stylize.vgg.register_forward_pre_hook(
-        lambda _, args: ranges.extend([args[0].min().item(), args[0].max().item()])
-    )
+    stylize.vgg.register_forward_pre_hook(lambda _, args: ranges.extend([args[0].min().item(), args[0].max().item()]))
     black_and_white = np.repeat(np.where(np.indices((32, 32)).sum(0) // 8 % 2, 255, 0)[None, ..., None], 3, 3)
     stylize(black_and_white.astype(np.uint8), [stripes(4)])
     assert 0 <= min(ranges) < max(ranges) <= 1
@@ -169,11 +167,7 @@ def test_coarse_levels_go_on_into_fine_ones(gatys: Any) -> None:
     assert [row["step"] for row in stylize.last_losses[0]] == list(range(1, 41))
     coarse = [x_bchw for x_bchw in inputs if x_bchw.shape[2:] == (32, 40)]
     fine = [x_bchw for x_bchw in inputs if x_bchw.shape[2:] == (64, 80)]
-    content_bchw, first, last = (
-        fine[0],
-        fine[1],
-        coarse[-1],
-    )  # content features come before the first step
+    content_bchw, first, last = (fine[0], fine[1], coarse[-1])  # content features come before the first step
     enlarged = torch.nn.functional.interpolate(last, (64, 80), mode="bilinear")
     assert (first - enlarged).abs().max() < 0.02  # a last small step of Adam lies between
     assert (first - content_bchw).abs().mean() > 0.05
@@ -230,9 +224,7 @@ def test_fp16_is_refused_and_bf16_works(vgg_file: Path) -> None:
 def test_the_curve_is_an_image(gatys: Any, tmp_path: Path) -> None:
     stylize = gatys(steps=6)
     stylize(soft(0, 32, 40)[None], [stripes(4)])
-    plot_losses(
-        tmp_path / "curve.png", ["content", "gram", "variation"], stylize.last_losses[0], smooth=False
-    )
+    plot_losses(tmp_path / "curve.png", ["content", "gram", "variation"], stylize.last_losses[0], smooth=False)
     with Image.open(tmp_path / "curve.png") as image:
         image.load()
         assert image.format == "PNG"

@@ -13,9 +13,7 @@ from nst_ops.stylizers.tiles import cut, stylize_in_tiles
 from tests.media_factory import natural_image
 
 NETWORKS = list(
-    itertools.product(
-        ("nearest", "bilinear", "transposed"), ("instance", "layer", "batch", "none"), (False, True)
-    )
+    itertools.product(("nearest", "bilinear", "transposed"), ("instance", "layer", "batch", "none"), (False, True))
 )
 
 
@@ -34,9 +32,7 @@ def give_memory(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=available))
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "side"), [(1, 1, 64), (33, 45, 10), (64, 65, 64), (270, 480, 64)]
-)
+@pytest.mark.parametrize(("height", "width", "side"), [(1, 1, 64), (33, 45, 10), (64, 65, 64), (270, 480, 64)])
 def test_tiles_cover_every_position_once(height: int, width: int, side: int) -> None:
     count = np.zeros((height, width), int)
     for tile in cut(height, width, side):
@@ -65,9 +61,7 @@ def test_a_shipped_style_shows_no_seam_but_rounding() -> None:
     assert (difference > 0).mean() < 1e-3
 
 
-def test_frames_beyond_memory_are_tiled_then_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_frames_beyond_memory_are_tiled_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stylizer = JohnsonStylizer(network(), "cpu")
     frames = image(1200, 1000)
     one_map = 8 * 4 * (1200 + 24) * (1000 + 24)
@@ -88,9 +82,7 @@ def test_frames_beyond_memory_are_tiled_then_refused(
         stylizer(frames)
 
 
-def test_the_largest_tile_that_fits_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     for asked, expected in ((None, None), (1200, None), (700, 700), (256, 256)):
         give_memory(monkeypatch, 2**40)

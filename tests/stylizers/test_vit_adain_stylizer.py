@@ -100,9 +100,7 @@ def test_each_frame_takes_a_style() -> None:
         VitAdainStylizer(network(), "cpu")(images(2, 16, 16), [style(1)])
 
 
-def test_frames_beyond_memory_go_one_by_one_then_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_frames_beyond_memory_go_one_by_one_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stylizer = VitAdainStylizer(network(), "cpu")
     frames, styles = images(3, 60, 64), [style(i) for i in range(3)]
     whole = stylizer(frames, styles)

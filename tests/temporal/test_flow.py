@@ -29,9 +29,7 @@ def test_dis_finds_a_pan_at_full_and_at_reduced_size(side):
 
 def test_auto_is_dis_on_the_cpu():
     a, b = panned(160, 90, 2, 1)
-    auto, dis = (
-        load_flow(TemporalConfig.model_validate({"flow": flow}), "cpu")(a, b) for flow in ("auto", "dis")
-    )
+    auto, dis = (load_flow(TemporalConfig.model_validate({"flow": flow}), "cpu")(a, b) for flow in ("auto", "dis"))
     np.testing.assert_array_equal(auto, dis)
 
 

@@ -15,10 +15,7 @@ from tests.media_factory import natural_image
 
 WIDTH, HEIGHT = 320, 180
 PAN_SLOWLY, PAN_FAST = ([[1, 0, 2.6], [0, 1, -1.3]], [[1, 0, 11.5], [0, 1, -4.2]])
-ZOOM, TURN = (
-    [[1.04, 0, 0], [0, 1.04, 0]],
-    [[np.cos(0.03), -np.sin(0.03), 0], [np.sin(0.03), np.cos(0.03), 0]],
-)
+ZOOM, TURN = ([[1.04, 0, 0], [0, 1.04, 0]], [[np.cos(0.03), -np.sin(0.03), 0], [np.sin(0.03), np.cos(0.03), 0]])
 MOTIONS = {"pan slowly": PAN_SLOWLY, "pan fast": PAN_FAST, "zoom": ZOOM, "turn": TURN}
 
 

@@ -6,9 +6,7 @@ import pytest
 from nst_ops.temporal.scenes import is_scene_cut, scene_distance
 from tests.media_factory import moving_frames, natural_image
 
-ASTRONAUT, COFFEE, CAT = (
-    np.asarray(natural_image(name, 160, 90)) for name in ("astronaut", "coffee", "chelsea")
-)
+ASTRONAUT, COFFEE, CAT = (np.asarray(natural_image(name, 160, 90)) for name in ("astronaut", "coffee", "chelsea"))
 
 
 @pytest.mark.parametrize(("a", "b"), [(ASTRONAUT, COFFEE), (COFFEE, CAT), (CAT, ASTRONAUT)])

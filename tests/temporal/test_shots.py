@@ -81,9 +81,7 @@ def test_a_stream_without_an_index_has_shots_too(tmp_path: Path) -> None:
 
 def test_a_video_of_keyframes_only_is_cut_at_the_frame(tmp_path: Path) -> None:
     frames = pan("astronaut", 5) + pan("coffee", 4)
-    path = write_video(
-        tmp_path / "video.avi", frames, codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25)
-    )
+    path = write_video(tmp_path / "video.avi", frames, codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25))
     shots = survey_shots(str(path))
     times = [frame.pts if frame.pts is not None else frame.dts for frame in decoded(path)]
     assert [shot.start_pts for shot in shots] == [times[0], times[5]]

@@ -84,8 +84,7 @@ def test_the_warm_up_lets_the_worst_memory_fade(mode):
     lead = load_smoother(TemporalConfig.model_validate(settings), "cpu").lead
     after = flickering(source[: lead + 3])
     black, white = (
-        smooth(source[: lead + 3], [np.full_like(source[0], level), *after[1:]], **settings)
-        for level in (0, 255)
+        smooth(source[: lead + 3], [np.full_like(source[0], level), *after[1:]], **settings) for level in (0, 255)
     )
     assert np.abs(black[2].astype(int) - white[2]).max() > 10
     assert np.abs(np.array(black[lead:], int) - white[lead:]).max() <= 1

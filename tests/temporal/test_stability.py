@@ -189,9 +189,7 @@ def test_waves_of_8_pixels_keep_about_half_their_energy() -> None:
 def test_noise_gain_is_the_factor_of_a_stylizer_that_magnifies() -> None:
     frames = noise(10.0, num_frames=2) // 2 + 64
     assert noise_gain(lambda x: x, frames) == 1
-    magnified = noise_gain(
-        lambda x: (x.astype(np.int64) * 3 - 256).clip(0, 255).astype(np.uint8), frames, 1.0
-    )
+    magnified = noise_gain(lambda x: (x.astype(np.int64) * 3 - 256).clip(0, 255).astype(np.uint8), frames, 1.0)
     assert magnified == pytest.approx(3)
     assert noise_gain(lambda x: np.zeros_like(x), frames) == 0
 

@@ -46,9 +46,7 @@ def vgg(files: Path) -> VGGFeatures:
 def new_step(vgg: VGGFeatures) -> Callable[..., TrainingStep]:
     """``new_step(loss={...}, wrap=..., ranks=..., **train)``: a tiny network, the same every time."""
 
-    def build(
-        loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any
-    ) -> TrainingStep:
+    def build(loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any) -> TrainingStep:
         torch.manual_seed(0)
         perceptual = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
         return TrainingStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks)

@@ -81,9 +81,7 @@ def test_of_fewer_than_ten_images_none_is_spared(count):
     assert hold_out(places, 4) == (places, places[:4])
 
 
-@pytest.mark.parametrize(
-    ("count", "asked", "given"), [(10, 4, 1), (39, 4, 3), (40, 4, 4), (2000, 4, 4), (101, 50, 10)]
-)
+@pytest.mark.parametrize(("count", "asked", "given"), [(10, 4, 1), (39, 4, 3), (40, 4, 4), (2000, 4, 4), (101, 50, 10)])
 def test_at_most_a_tenth_is_held_out_and_not_trained_on(count, asked, given):
     places = [(row // 64, row % 64) for row in range(count)]
     trained, held_out = hold_out(places, asked)
@@ -147,9 +145,7 @@ def test_images_may_be_as_small_as_the_crops():
 
 def test_cutting_is_slicing():
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), dtype=np.uint8))
-    crops = Crops(
-        pixels, torch.tensor([0, 2, 4]), torch.tensor([4, 0, 3]), torch.tensor([0, 1, 0]) > 0, 8, 12
-    )
+    crops = Crops(pixels, torch.tensor([0, 2, 4]), torch.tensor([4, 0, 3]), torch.tensor([0, 1, 0]) > 0, 8, 12)
     cut = crops.cut()
     expected = torch.stack([pixels[0, 0:8, 4:12], pixels[1, 2:10, 0:8].flip(1), pixels[2, 4:12, 3:11]])
     assert torch.equal(cut, expected.permute(0, 3, 1, 2) / 255)

@@ -29,9 +29,7 @@ def boxes(pixels: np.ndarray) -> dict[str, tuple[int, int, int, int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "times"), [(32, 32, 4), (48, 64, 3), (128, 160, 1), (640, 512, 1)]
-)
+@pytest.mark.parametrize(("height", "width", "times"), [(32, 32, 4), (48, 64, 3), (128, 160, 1), (640, 512, 1)])
 @pytest.mark.parametrize("count", [1, 3])
 def test_everything_is_in_its_place(height, width, times, count):
     shown = ValidationImages(flat(GREEN, count, height, width), flat(RED, 1, 50, 100))

@@ -9,14 +9,7 @@ from PIL import Image
 
 from nst_ops.training.tracking import History
 
-FIGURES = {
-    "total": 3.0,
-    "content": 1.0,
-    "gram": 0.2,
-    "grad_norm": 0.5,
-    "learning_rate": 1e-3,
-    "skipped": False,
-}
+FIGURES = {"total": 3.0, "content": 1.0, "gram": 0.2, "grad_norm": 0.5, "learning_rate": 1e-3, "skipped": False}
 
 
 def history(steps: int, **changes: float | bool) -> History:

@@ -62,9 +62,7 @@ class NoStep:
         self.ranks = ranks or Ranks()
         self.restored: dict[str, Any] | None = None
 
-    def __call__(
-        self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
-    ) -> StepFigures:
+    def __call__(self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None) -> StepFigures:
         assert images.shape == (2, 3, 32, 32)
         return StepFigures(1.0, {}, 1.0, 0.1, False)
 
@@ -154,11 +152,7 @@ def test_taken_up_again_it_goes_on_as_if_never_stopped(new_step):
     assert after.figures == whole.figures[3:]
     for now, then in zip(taken_up.averaged.parameters(), uninterrupted.averaged.parameters(), strict=True):
         assert torch.equal(now, then)
-    assert {key: after.states[-1][key] for key in ("done", "best", "waited")} == {
-        "done": 8,
-        "best": -8.0,
-        "waited": 0,
-    }
+    assert {key: after.states[-1][key] for key in ("done", "best", "waited")} == {"done": 8, "best": -8.0, "waited": 0}
 
 
 @pytest.mark.parametrize("where", ["validate", "save"])
@@ -181,9 +175,7 @@ def test_other_workers_do_as_the_first(validations, done):
     taken = []
 
     class Second(NoStep):
-        def __call__(
-            self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
-        ) -> StepFigures:
+        def __call__(self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None) -> StepFigures:
             taken.append(number)
             return super().__call__(images, number)
 
@@ -215,9 +207,7 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
     monkeypatch.setattr(loop, "time", clock)
 
     class Timed(NoStep):
-        def __call__(
-            self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None
-        ) -> StepFigures:
+        def __call__(self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None) -> StepFigures:
             clock.now += 50 if number <= 3 else 0.5
             return super().__call__(images, number)
 

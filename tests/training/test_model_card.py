@@ -39,9 +39,7 @@ SAID |= {"data": r"my own photographs \| CC0"}
 
 def test_no_value_is_lost():
     card = model_card("klimt", FACTS)
-    assert card.startswith(
-        "# klimt\n\nA Johnson network (1,679,235 parameters, 3.4 MB in fp16) that stylizes"
-    )
+    assert card.startswith("# klimt\n\nA Johnson network (1,679,235 parameters, 3.4 MB in fp16) that stylizes")
     assert "in the manner of The Kiss (Gustav Klimt)." in card
     for key, value in FACTS.items():
         if isinstance(value, dict):
@@ -84,8 +82,6 @@ def test_nothing_known_makes_a_card_without_empty_sections():
 
 
 def test_facts_of_older_checkpoints_are_shown():
-    card = model_card(
-        "old", {"recipe": {"loss": {"content_tap": "relu3_1"}, "steps": 420}, "stages": [{"a": 1}]}
-    )
+    card = model_card("old", {"recipe": {"loss": {"content_tap": "relu3_1"}, "steps": 420}, "stages": [{"a": 1}]})
     assert "content_tap: relu3_1" in card
     assert "{'a': 1}" in card

@@ -28,9 +28,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(amx, avx512_bf16, name, monk
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize(("native", "name"), [(True, "bf16"), (False, "fp16")])
 def test_auto_takes_fp16_on_older_gpus(native, name, monkeypatch):
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation
-    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
     assert Precision("auto", torch.device("cuda")).name == name
 
 

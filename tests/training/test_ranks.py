@@ -40,9 +40,7 @@ def new_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> TrainingStep:
     torch.manual_seed(0)
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), GRAM_ONLY)
     config = TrainConfig(**{"steps": 4, "precision": "fp32", "warmup": 0, "clip_norm": 1e9} | train)
-    return TrainingStep(
-        JohnsonNet(4, 1), loss, config, DistributedDataParallel if ranks.world > 1 else None, ranks
-    )
+    return TrainingStep(JohnsonNet(4, 1), loss, config, DistributedDataParallel if ranks.world > 1 else None, ranks)
 
 
 def weights(step: TrainingStep) -> Tensor:

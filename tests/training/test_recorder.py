@@ -132,16 +132,9 @@ def test_everything_is_there_at_the_end(files, tmp_path, new_step):
     assert saved.facts == facts == json.loads(read_state(output)["facts"])
     for now, then in zip(saved.model.parameters(), run.step.averaged.parameters(), strict=True):
         torch.testing.assert_close(now, then.detach().half().float(), rtol=0, atol=0)
-    assert (facts["steps"], facts["content_images"], facts["content_images_skipped"], facts["workers"]) == (
-        4,
-        5,
-        1,
-        1,
-    )
+    assert (facts["steps"], facts["content_images"], facts["content_images_skipped"], facts["workers"]) == (4, 5, 1, 1)
     assert (facts["painter"], facts["precision"]) == ("Nobody", "fp32")
-    assert (
-        facts["losses"].keys() == facts["validation"].keys() - {"total"} == {"content", "gram", "variation"}
-    )
+    assert facts["losses"].keys() == facts["validation"].keys() - {"total"} == {"content", "gram", "variation"}
     assert output.read_bytes("model_card.md").startswith(b"# klimt\n")
 
     kept = losses(output)

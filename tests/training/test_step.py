@@ -81,9 +81,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(value, new_step):
     assert not math.isfinite(figures.total)
     assert_same(kept(step), before)
     assert not step(images(), 3).skipped
-    assert not torch.equal(
-        step.network.state_dict()["decoder.2.conv.weight"], before["model"]["decoder.2.conv.weight"]
-    )
+    assert not torch.equal(step.network.state_dict()["decoder.2.conv.weight"], before["model"]["decoder.2.conv.weight"])
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(new_step):
@@ -168,8 +166,7 @@ def test_without_averaging_the_network_itself_is_judged(new_step):
 
 def test_noise_and_motion_follow_from_seed_and_step(new_step):
     first, same, later, other = (
-        new_step(TEMPORAL, seed=seed)(images(), number).terms
-        for seed, number in [(0, 1), (0, 1), (0, 2), (1, 1)]
+        new_step(TEMPORAL, seed=seed)(images(), number).terms for seed, number in [(0, 1), (0, 1), (0, 2), (1, 1)]
     )
     assert first == same
     for term in ("noise", "motion"):

@@ -35,9 +35,7 @@ def test_a_tiny_one_is_refused_with_its_size_and_the_remedy(size, margin, tmp_pa
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "CMYK", "I;16"])
 def test_every_kind_of_image_is_taken(mode, tmp_path):
     name = "klimt.tif" if mode == "CMYK" else "klimt.png"
-    assert read_style_image(
-        saved(tmp_path, (80, 90), mode, 0 if mode != "LA" else (0, 255), name), 80
-    ).shape == (
+    assert read_style_image(saved(tmp_path, (80, 90), mode, 0 if mode != "LA" else (0, 255), name), 80).shape == (
         90,
         80,
         3,

@@ -116,9 +116,7 @@ def test_trials_on_ray_come_to_the_same(cluster, files, tmp_path, capfd):
         "trials",
     ]
     sweep(config(files, tmp_path / "here", noise=[0]))
-    on_ray, here = (
-        {key: row["metrics"] for key, row in rows(tmp_path / name).items()} for name in ("ray", "here")
-    )
+    on_ray, here = ({key: row["metrics"] for key, row in rows(tmp_path / name).items()} for name in ("ray", "here"))
     assert on_ray == here
 
 

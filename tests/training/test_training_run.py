@@ -209,10 +209,7 @@ def test_divergence_ends_with_the_remedy(files, tmp_path, monkeypatch, caplog):
     ("changes", "words"),
     [
         ({"train": {"batch_size": 8, "image_size": 32}}, r"3 readable images are fewer than.*batch_size 3"),
-        (
-            {"data": {"content": "content", "resize": 600_000}},
-            r"4 content images of 600000 px .*--data.limit 0",
-        ),
+        ({"data": {"content": "content", "resize": 600_000}}, r"4 content images of 600000 px .*--data.limit 0"),
         ({"data": {"content": "nowhere"}}, r"data\.content: there is no folder '.*nowhere'"),
         ({"executor": "local", "workers": {"count": 2}}, "2 workers need Ray.*--executor auto"),
     ],
@@ -256,15 +253,11 @@ def test_a_run_that_came_to_nothing_holds_no_claim(files, tmp_path):
 def test_ray_is_used_where_it_is_needed(executor, cluster, gpus, workers, expected, monkeypatch):
     monkeypatch.setattr(run, "cluster_at_hand", lambda address: cluster)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    config = TrainJohnsonConfig(
-        data={"content": "c"}, style="s", output="o", executor=executor, workers=workers
-    )
+    config = TrainJohnsonConfig(data={"content": "c"}, style="s", output="o", executor=executor, workers=workers)
     assert uses_ray(config) is expected
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "devices", "workers"), [(2, 1, 1), (8, 4, 4), (2, 4, 2), (6, 4, 3), (5, 4, 1)]
-)
+@pytest.mark.parametrize(("batch_size", "devices", "workers"), [(2, 1, 1), (8, 4, 4), (2, 4, 2), (6, 4, 3), (5, 4, 1)])
 def test_as_many_workers_as_share_a_batch(batch_size, devices, workers):
     assert most_workers(batch_size, devices) == workers
 
