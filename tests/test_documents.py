@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from nst_ops import config
 from nst_ops.cli import COMMANDS
+from nst_ops.collection.manifest import SCHEMA
 from nst_ops.config import parse_config
 
 ROOT = Path(__file__).parents[1]
@@ -99,3 +100,8 @@ def test_the_way_of_a_file_is_short(title, most):
     assert steps[0] == "nst_ops/collection/inputs.py"
     assert steps[-1] == "nst_ops/collection/manifest.py"
     assert len(steps) <= most
+
+
+def test_the_page_of_the_manifest_explains_every_column():
+    page = (ROOT / "docs/manifest.md").read_text()
+    assert [name for name in SCHEMA.names if f"`{name}`" not in page] == []
