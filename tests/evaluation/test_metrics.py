@@ -123,7 +123,7 @@ def test_pooled_quantiles_are_those_of_all_points_together() -> None:
     torch.testing.assert_close(pool(quantiles(clouds, along)), together)
 
 
-def test_of_large_maps_the_same_points_are_drawn_for_the_same_seed() -> None:
+def test_the_same_seed_draws_the_same_points_of_large_maps() -> None:
     large = torch.rand(2, 3, 200, 200)
     assert sample(large, 1).shape == (2, MAX_POINTS, 3)
     assert torch.equal(sample(large, 1), sample(large, 1))

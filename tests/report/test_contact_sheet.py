@@ -155,7 +155,7 @@ def test_videos_and_images_share_the_sheet(num_videos, num_images, count):
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 12), st.sampled_from(["image", "video"]))
-def test_a_sheet_shows_as_many_inputs_and_styles_as_it_has_room_for(num_files, num_styles, count, kind):
+def test_a_sheet_shows_as_many_inputs_and_styles_as_fit(num_files, num_styles, count, kind):
     rows = [(f"{file:02}", f"s{style}") for file in range(num_files) for style in range(num_styles)]
     keys = {(row["source_uri"], row["style"]) for row in choose_rows(styled(rows, kind), count)}
     assert len(keys) == min(count, len(rows))
