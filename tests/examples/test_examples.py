@@ -34,6 +34,17 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.fixture
+def inverter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inverter in the place of the network, whose start takes seconds."""
+
+    def load(model: ModelConfig, alpha: float) -> Stylizer:
+        return lambda frames_nhwc, styles=(): 255 - frames_nhwc
+
+    monkeypatch.setitem(KINDS, "johnson", ModelKind("johnson", load, uses_device=False))
+
+
+@pytest.mark.usefixtures("inverter")
 def test_a_folder_is_stylized_and_failures_are_listed(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,15 +55,15 @@ def test_a_folder_is_stylized_and_failures_are_listed(
     assert "broken.jpg: failed, " in capsys.readouterr().out
 
 
-def load_inverter(model: ModelConfig, alpha: float) -> Stylizer:
-    return lambda frames_nhwc, styles=(): 255 - frames_nhwc
+@pytest.mark.slow
+def test_a_folder_is_stylized_by_the_network(source: Path, tmp_path: Path) -> None:
+    assert run_example("stylize_folder.py", source, tmp_path / "out") == 0
+    for path in source.iterdir():
+        assert (pixels((tmp_path / "out" / path.name).read_bytes()) != pixels(path.read_bytes())).any()
 
 
-def test_a_parquet_keeps_its_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # The real network is in the test above; its start takes seconds.
-    monkeypatch.setitem(KINDS, "johnson", ModelKind("johnson", load_inverter, uses_device=False))
+@pytest.mark.usefixtures("inverter")
+def test_a_parquet_keeps_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = [image_bytes(seed) for seed in range(3)]
     write_hf_parquet(tmp_path / "in" / "train.parquet", images, label=pa.array([4, 5, 6]))
     assert run_example("hugging_face_parquet.py", tmp_path / "in", tmp_path / "out") == 0
