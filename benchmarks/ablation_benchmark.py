@@ -75,11 +75,7 @@ class AblationConfig(JobConfig):
 
     def runs(self) -> dict[str, TrainVitAdainConfig]:
         """Return the configuration of each recipe by its name."""
-        common = {
-            "data": self.data.model_dump(),
-            "loss": {"weights": self.vgg_weights},
-            "output": self.output,
-        }
+        common = {"data": self.data.model_dump(), "loss": {"weights": self.vgg_weights}, "output": self.output}
         recipe, runs = merged(self.base, common), {}
         for name, changes in self.recipes.items():
             recipe = merged(recipe, changes)
@@ -173,9 +169,7 @@ def ablate(config: AblationConfig) -> str:
         stylized, speed, parameters = _train(run, content, styles, tested, shown_styles, device)
         results.append(Result(name, figures(stylized), speed, parameters))
         rows[name] = stylized[:_SHOWN]
-        output.write_bytes(
-            PICTURE, png_bytes(sheet({name: to_pixels(images) for name, images in rows.items()}))
-        )
+        output.write_bytes(PICTURE, png_bytes(sheet({name: to_pixels(images) for name, images in rows.items()})))
         output.write_bytes(FIGURES, json.dumps([vars(result) for result in results], indent=2).encode())
         output.write_bytes(TABLE, table(results).encode())
     return table(results)
@@ -230,9 +224,7 @@ class _Recorder(Recorder):
         """Report a finished step."""
         self._history.append(number, figures.flat())
         losses = {term: self._history.recent(term) for term in figures.terms}
-        self._progress.update(
-            {"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
-        )
+        self._progress.update({"since": 0, "step": number, "losses": losses, "images_per_s": speed.images_per_s})
 
 
 def _figures(report: ImageResults) -> dict[str, float]:

@@ -21,10 +21,6 @@ def show_figures(figures: Mapping[str, Mapping[str, float]], output: str = "") -
             table.add_row(name, f"{value:,.3g}" if value < 10 else f"{value:,.1f}")
         Console().print(table)
     if output:
-        machine = {
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        }
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
         record = {"command": " ".join(["python", *sys.argv]), **machine, **figures}
         Path(output).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

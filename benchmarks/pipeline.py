@@ -114,9 +114,7 @@ def benchmark(
     """
     unchanged, identity = {"kind": "unchanged"}, {"kind": "identity"}
     with tempfile.TemporaryDirectory() as scratch:
-        short, minute, long, few, many = (
-            Path(scratch, name) for name in ("short", "minute", "long", "few", "many")
-        )
+        short, minute, long, few, many = (Path(scratch, name) for name in ("short", "minute", "long", "few", "many"))
         _write_video(short / "video.mp4", num_frames, size, frame_rate)
         _write_video(minute / "video.mp4", 60 * frame_rate, _SMALL, frame_rate)
         _write_video(long / "video.mp4", 60 * frame_rate * minutes, _SMALL, frame_rate)

@@ -57,11 +57,7 @@ def measure(config: RayPoolConfig) -> dict[str, float]:
         for number in range(num_units):
             Image.fromarray(pixels).save(source / f"{number:06d}.png")
         ray.init(
-            num_cpus=4,
-            num_gpus=config.num_workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=40,
+            num_cpus=4, num_gpus=config.num_workers, include_dashboard=False, log_to_driver=False, logging_level=40
         )
         register(ModelKind("sleep", _sleeper(config.unit_s), uses_device=True, smooths=False, warms_up=False))
         sections = {
@@ -75,12 +71,7 @@ def measure(config: RayPoolConfig) -> dict[str, float]:
         columns = ["worker", "finished_at", "decode_s", "stylize_s", "encode_s"]
         rows = pyarrow.dataset.dataset(output / "manifest").to_table(columns).to_pandas()
         ray.shutdown()
-    return {
-        "workers": config.num_workers,
-        "units": num_units,
-        "unit_s": config.unit_s,
-        **_idle(rows, config.unit_s),
-    }
+    return {"workers": config.num_workers, "units": num_units, "unit_s": config.unit_s, **_idle(rows, config.unit_s)}
 
 
 def _idle(rows: pd.DataFrame, unit_s: float) -> dict[str, float]:

@@ -195,9 +195,7 @@ _NOTHING = (0.5 / 255) ** 2
 """Warping error of single frames that already hold still: a share of it would be one of rounding."""
 
 
-def compare_modes(
-    config: SmoothingBenchmarkConfig, progress: Callable[[str], None] = lambda _: None
-) -> Comparison:
+def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], None] = lambda _: None) -> Comparison:
     """Smooth clips in every mode, measure them, and write what came out to ``config.output``.
 
     Args:
@@ -340,9 +338,7 @@ def _image(config: SmoothingBenchmarkConfig) -> UInt8Array | None:
         raise ConfigError(f"image '{config.image}' cannot be read: {error}") from error
 
 
-def _measure(
-    evaluator: VideoEvaluator, excerpt: Excerpt, versions: dict[str, UInt8Array]
-) -> dict[str, Figures]:
+def _measure(evaluator: VideoEvaluator, excerpt: Excerpt, versions: dict[str, UInt8Array]) -> dict[str, Figures]:
     """Measure each version, also as shares of the single frames' figures."""
     measured = evaluator(excerpt, versions)
     own = measured.pop(SOURCE)
@@ -353,9 +349,7 @@ def _measure(
             flickers = single[key] > _NOTHING
             figures[f"warping_share_{gap}"] = ratio(figures[key], single[key]) if flickers else math.nan
             figures[f"source_{key}"] = own[key]
-        figures["high_frequency_share"] = ratio(
-            figures["high_frequency_energy"], single["high_frequency_energy"]
-        )
+        figures["high_frequency_share"] = ratio(figures["high_frequency_energy"], single["high_frequency_energy"])
         figures["gram_share"] = ratio(figures["gram"], single["gram"])
         figures["psnr"] = psnr(versions[name], versions[PER_FRAME])
     return measured
@@ -449,16 +443,12 @@ def _panel(axes: Axes, comparison: Comparison, key: str) -> None:
         own = clip[comparison.default]
         axes.plot(own[key], own["warping_share_1"], ".", color=_COLORS["window"], alpha=0.3, markersize=5)
     best = means[comparison.default]
-    axes.plot(
-        best[key], best["warping_share_1"], "o", markersize=15, fillstyle="none", color="black", zorder=4
-    )
+    axes.plot(best[key], best["warping_share_1"], "o", markersize=15, fillstyle="none", color="black", zorder=4)
 
 
 def _good_corner(axes: Axes, threshold: float, edge: float) -> None:
     axes.add_patch(Rectangle((threshold, 0), edge - threshold, STEADY, color=_GOOD, zorder=0))
-    axes.annotate(
-        "goal", (threshold, STEADY), (5, -12), textcoords="offset points", fontsize=9, color="#4b7a46"
-    )
+    axes.annotate("goal", (threshold, STEADY), (5, -12), textcoords="offset points", fontsize=9, color="#4b7a46")
     far = axes.get_xlim()[0]
     margin = 0.2 * (edge - threshold)  # the corner's end is in view, however good all points are
     axes.set_xlim(min(far, threshold - margin) if edge > threshold else max(far, threshold - margin), edge)

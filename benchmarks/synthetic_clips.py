@@ -60,9 +60,7 @@ class Layer:
         height, width = self.texture_hwc.shape[:2]
         at = (points_hw2 + middle(height, width)).astype(np.float32)
         texture = self.texture_hwc.astype(np.float32)
-        colors = cv2.remap(
-            texture, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
+        colors = cv2.remap(texture, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         return np.asarray(colors, np.float32)
 
 
@@ -150,10 +148,7 @@ _NOISE = 4.0
 
 
 def make_clips(
-    image_hwc: UInt8Array | None = None,
-    size: tuple[int, int] = (320, 180),
-    num_frames: int = 24,
-    seed: int = 0,
+    image_hwc: UInt8Array | None = None, size: tuple[int, int] = (320, 180), num_frames: int = 24, seed: int = 0
 ) -> list[Clip]:
     """The suite: pan, fast pan, zoom, sprites, exposure, noise and cut, each of another motion.
 

@@ -123,9 +123,7 @@ def _make_files(folder: Path) -> Path:
     deepest = max(tap_indices(loss.network)[tap] for tap in loss.taps())
     torch.manual_seed(0)
     layers = vgg.make_layers(vgg.cfgs["E"])[: deepest + 1]  # E: VGG-19 in the table of its paper
-    save_file(
-        {f"features.{key}": value for key, value in layers.state_dict().items()}, folder / "vgg.safetensors"
-    )
+    save_file({f"features.{key}": value for key, value in layers.state_dict().items()}, folder / "vgg.safetensors")
     return folder
 
 
@@ -138,12 +136,7 @@ def _config(
             "style": str(files / "style.jpg"),
             "output": str(folder / "out"),
             "loss": {"weights": str(files / "vgg.safetensors")},
-            "train": {
-                "image_size": image_size,
-                "batch_size": batch_size,
-                "steps": steps,
-                "save_every": steps,
-            },
+            "train": {"image_size": image_size, "batch_size": batch_size, "steps": steps, "save_every": steps},
             "workers": {"threads": threads},
             "executor": "ray",
         }
@@ -171,9 +164,7 @@ def _apart(config: TrainJohnsonConfig, device: str) -> Figures:
 
 def _bare_loop(config: TrainJohnsonConfig, device: str) -> Figures:
     torch.set_num_threads(config.workers.threads or torch.get_num_threads())
-    pixels = np.random.default_rng(0).integers(
-        0, 256, (_NUM_IMAGES, config.resize, config.resize, 3), np.uint8
-    )
+    pixels = np.random.default_rng(0).integers(0, 256, (_NUM_IMAGES, config.resize, config.resize, 3), np.uint8)
     images = ImageSet([pixels], [(0, row) for row in range(_NUM_IMAGES)])
     batches = Batches(images, config.train.batch_size, config.train.image_size, config.train.seed)
     speed = train(read_setup(config).step(config, torch.device(device)), batches, config.train)

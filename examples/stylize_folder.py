@@ -17,10 +17,7 @@ def main(arguments: list[str]) -> int:
     """Stylize with one of the networks that come with the package."""
     source, output = arguments
     config = StylizeConfig(
-        input=source,
-        output=output,
-        model=ModelConfig(kind="johnson", checkpoint="starry_night"),
-        executor="local",
+        input=source, output=output, model=ModelConfig(kind="johnson", checkpoint="starry_night"), executor="local"
     )
     summary = stylize_collection(config)
     print(summary.table())

@@ -82,9 +82,7 @@ class DistributionDistance:
     warnings: list[str] = field(default_factory=list)
 
 
-def distribution_distance(
-    outputs: Tensor, sources: Tensor, styles: Tensor, seed: int = 0
-) -> DistributionDistance:
+def distribution_distance(outputs: Tensor, sources: Tensor, styles: Tensor, seed: int = 0) -> DistributionDistance:
     """Compare sets of images by a vector each, (N, D) or (M, D), such as the channel means of a VGG tap.
 
     Raises:

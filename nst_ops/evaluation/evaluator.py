@@ -23,9 +23,7 @@ from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
 
 
-def load_vgg(
-    taps: Iterable[str], weights: str | Path | None = None
-) -> tuple[VGGFeatures | None, dict[str, str]]:
+def load_vgg(taps: Iterable[str], weights: str | Path | None = None) -> tuple[VGGFeatures | None, dict[str, str]]:
     """Load VGG19 with those of ``taps`` that its weights serve.
 
     Args:
@@ -244,9 +242,7 @@ class Evaluator:
                     features_after = self._vgg(after) if self._vgg else {}
                     rows += self._measure(batch, before, after, features_before, features_after)
                     for tap, vectors in means.items():
-                        vectors.append(
-                            (_channel_means(features_before[tap]), _channel_means(features_after[tap]))
-                        )
+                        vectors.append((_channel_means(features_before[tap]), _channel_means(features_after[tap])))
         distances, not_measured = self._compare_sets(means, {row["style"] for row in rows})
         names = [style.name for style in self._styles.styles]
         return ImageResults(rows, distances, self._not_measured | not_measured, names)
@@ -315,9 +311,7 @@ class Evaluator:
         chosen = [i for i, style in enumerate(self._styles.styles) if "" in used or style.name in used]
         distances, reasons = {}, {}
         for tap, vectors in means.items():
-            sources, outputs = (
-                map(torch.cat, zip(*vectors, strict=True)) if vectors else (torch.empty(0),) * 2
-            )
+            sources, outputs = map(torch.cat, zip(*vectors, strict=True)) if vectors else (torch.empty(0),) * 2
             try:
                 styles = self._styles.means[tap][chosen]
                 distances[tap] = distribution_distance(outputs, sources, styles, self._seed)

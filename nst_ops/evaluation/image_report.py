@@ -46,12 +46,7 @@ def _numbers(results: ImageResults, name: str) -> tuple[str, ...]:
     """Cells of the columns ``_NUMBERS``."""
     spread = results.spread(name)
     sources = digits(results.spread(SOURCE + name).mean) if results.has_source(name) else ""
-    return (
-        digits(spread.mean),
-        digits(spread.median),
-        f"{digits(spread.p5)} ... {digits(spread.p95)}",
-        sources,
-    )
+    return (digits(spread.mean), digits(spread.median), f"{digits(spread.p5)} ... {digits(spread.p95)}", sources)
 
 
 def histograms(results: ImageResults) -> bytes:
@@ -117,11 +112,7 @@ def choose_shown(results: ImageResults, by: str, count: int) -> dict[str, list[R
     count = min(count, -(-len(ranked) // 3))
     last = max(count, len(ranked) - count)
     start = count + max(0, (last - 2 * count) // 2)
-    groups = {
-        "best": ranked[:count],
-        "median": ranked[start : min(start + count, last)],
-        "worst": ranked[last:][::-1],
-    }
+    groups = {"best": ranked[:count], "median": ranked[start : min(start + count, last)], "worst": ranked[last:][::-1]}
     return {title: rows for title, rows in groups.items() if rows}
 
 
@@ -150,8 +141,7 @@ def image_page(
     body = [
         f"<h1>{title}</h1>{definitions(facts.items())}<h2>Figures</h2>",
         _figures(results, [name for name in results.metrics() if not is_detail(name)]),
-        "<p class=small>sources: the same distance to the style measured of the sources, so how far "
-        "it was to go.</p>",
+        "<p class=small>sources: the same distance to the style measured of the sources, so how far it was to go.</p>",
         *_distribution(results),
         f"<h2>Not measured, and notes</h2>{definitions(remarks)}" if (remarks := results.remarks()) else "",
         "<h2>Spread</h2>",

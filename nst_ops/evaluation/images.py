@@ -16,13 +16,7 @@ from torch import Tensor
 from nst_ops.config import ConfigError, EvaluateConfig
 from nst_ops.evaluation.evaluator import Evaluator, Pair
 from nst_ops.evaluation.image_metrics import SMALLEST
-from nst_ops.evaluation.image_report import (
-    choose_shown,
-    histograms,
-    image_page,
-    style_content_plot,
-    terminal_tables,
-)
+from nst_ops.evaluation.image_report import choose_shown, histograms, image_page, style_content_plot, terminal_tables
 from nst_ops.evaluation.metrics import ImageResults, metric
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress, read_image
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
@@ -69,9 +63,7 @@ def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
         results.notes.append(f"{by} was not measured, so {_NEEDS_NO_NETWORK} says which images are the best")
         by = _NEEDS_NO_NETWORK
     results.notes.extend(_notes(run, results, len(rows), unreadable))
-    return Outcome(
-        results, terminal_tables(results), _write(run, results, styles, by, unreadable), unreadable
-    )
+    return Outcome(results, terminal_tables(results), _write(run, results, styles, by, unreadable), unreadable)
 
 
 def _read_pairs(rows: list[Row], config: EvaluateConfig, unreadable: dict[str, str]) -> Iterator[Pair]:
@@ -96,9 +88,7 @@ def _read_pairs(rows: list[Row], config: EvaluateConfig, unreadable: dict[str, s
 def _read_pair(row: Row, max_side: int) -> Pair:
     source, stylized = _read_both(row, max_side)
     if min(stylized.size) < SMALLEST:
-        raise UnsupportedMediaError(
-            f"{stylized.width}x{stylized.height} px: sides below {SMALLEST} cannot be measured"
-        )
+        raise UnsupportedMediaError(f"{stylized.width}x{stylized.height} px: sides below {SMALLEST} cannot be measured")
     name = row["source_uri"].rsplit("/", 1)[-1]
     uris = row["source_uri"], row["output_uri"]
     return Pair(name, _to_tensor(source), _to_tensor(stylized), row["style"] or "", *uris)
@@ -121,9 +111,7 @@ def _to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def _notes(
-    run: FinishedRun, results: ImageResults, num_chosen: int, unreadable: dict[str, str]
-) -> Iterator[str]:
+def _notes(run: FinishedRun, results: ImageResults, num_chosen: int, unreadable: dict[str, str]) -> Iterator[str]:
     ok = run.manifest.filter(pc.equal(run.manifest["status"], "ok"))
     num_images = ok.filter(pc.equal(ok["kind"], "image")).num_rows
     if num_videos := ok.num_rows - num_images:
@@ -143,9 +131,7 @@ def _notes(
         yield f"{len(unreadable):,} images could not be read (all in {SUMMARY}), such as {source}: {reason}"
 
 
-def _write(
-    run: FinishedRun, results: ImageResults, styles: list[Style], by: str, unreadable: dict[str, str]
-) -> str:
+def _write(run: FinishedRun, results: ImageResults, styles: list[Style], by: str, unreadable: dict[str, str]) -> str:
     """Write figures, plots and page: the URI of the page."""
     config, style_by_name = run.config, {style.name: style for style in styles}
 

@@ -31,17 +31,13 @@ _METRICS = {
         "mean/std error", "feature means and deviations against the style's: 0 the same, 1 none", "lower"
     ),
     "swd": Metric(
-        "sliced Wasserstein",
-        "whole distribution of features against the style's: 0 the same, 1 none",
-        "lower",
+        "sliced Wasserstein", "whole distribution of features against the style's: 0 the same, 1 none", "lower"
     ),
     "palette": Metric("palette distance", "colors against the style's, in Lab units", "lower"),
     "content": Metric("content error", "features against the source's: 0 the same, 1 none", "lower"),
     "ssim": Metric("SSIM", "luma against the source's: 1 the same", "higher"),
     "edge_f1": Metric("edge F1", "edges of the source kept, and no others drawn: 1 is all", "higher"),
-    "color_difference": Metric(
-        "color difference", "mean change of a pixel from the source, in Lab units", ""
-    ),
+    "color_difference": Metric("color difference", "mean change of a pixel from the source, in Lab units", ""),
 }
 
 STYLE_METRICS = ("gram", "mean_std", "swd")

@@ -95,9 +95,7 @@ class FinishedRun:
             raise ConfigError(f"device: {error}") from error
         try:
             folder, output = Folder(config.run), Folder(config.output)
-            return cls(
-                config, folder, Manifest(folder).table(), output, device, *load_vgg(taps, config.vgg.weights)
-            )
+            return cls(config, folder, Manifest(folder).table(), output, device, *load_vgg(taps, config.vgg.weights))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise ConfigError(str(error)) from error
 
@@ -130,9 +128,7 @@ class FinishedRun:
             images = StyleImages.open(StyleConfig(images=config.style, mode="random", side=SMALLEST_STYLE))
         except ConfigError as error:
             raise ConfigError(str(error).replace("style.images", "style")) from error
-        names = spread(
-            [name for name in images.names if name in used] or list(images.names), config.style_limit
-        )
+        names = spread([name for name in images.names if name in used] or list(images.names), config.style_limit)
         styles = []
         for name in progress(names, "styles"):
             uri = f"{images.folder_uri}/{images.relpaths[name]}"
@@ -151,12 +147,7 @@ class FinishedRun:
         return styles
 
     def write(
-        self,
-        rows: Sequence[Row],
-        table: str,
-        summary: Mapping[str, Any],
-        plots: Mapping[str, bytes],
-        page: str,
+        self, rows: Sequence[Row], table: str, summary: Mapping[str, Any], plots: Mapping[str, bytes], page: str
     ) -> str:
         """Write the rows as the Parquet file ``table``, summary, plots by name, and the page: its URI."""
         buffer = io.BytesIO()

@@ -20,13 +20,7 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.temporal.flow import DisFlow
-from nst_ops.temporal.metrics import (
-    Motion,
-    estimated_motion,
-    high_frequency_energy,
-    luminance_flicker,
-    warping_errors,
-)
+from nst_ops.temporal.metrics import Motion, estimated_motion, high_frequency_energy, luminance_flicker, warping_errors
 from nst_ops.temporal.scenes import is_scene_cut
 
 SOURCE = "source"
@@ -50,9 +44,7 @@ FIGURES = {
         for gap in GAPS
     },
     "luminance_flicker": Metric(
-        "luminance flicker",
-        "how much whole frames jump in brightness beyond the source, in gray levels",
-        "lower",
+        "luminance flicker", "how much whole frames jump in brightness beyond the source, in gray levels", "lower"
     ),
     "high_frequency_energy": Metric("high-frequency energy", "fine texture, luma squared in [0, 1]", ""),
     "gram": Metric("Gram error", "feature correlations against the style's: 0 the same, 1 none", "lower"),
@@ -107,11 +99,7 @@ class VideoEvaluator:
     """
 
     def __init__(
-        self,
-        styles: Iterable[Style],
-        vgg: VGGFeatures | None,
-        taps: Sequence[str],
-        device: torch.device | str = "cpu",
+        self, styles: Iterable[Style], vgg: VGGFeatures | None, taps: Sequence[str], device: torch.device | str = "cpu"
     ) -> None:
         self._vgg, self._taps, self._device = vgg, list(taps) if vgg else [], device
         with torch.inference_mode():

@@ -72,9 +72,7 @@ def evaluate_videos(config: EvaluateConfig) -> Outcome[VideoResults]:
     results = VideoResults(list(_measure(run, rows, evaluator, unreadable)))
     if not results.rows:
         source, reason = next(iter(unreadable.items()))
-        raise ConfigError(
-            f"run: none of its {len(rows)} videos can be measured, such as '{source}': {reason}"
-        )
+        raise ConfigError(f"run: none of its {len(rows)} videos can be measured, such as '{source}': {reason}")
     for reason in sorted(set(run.missing.values())):
         missing = ", ".join(sorted(tap for tap, why in run.missing.items() if why == reason))
         results.notes.append(f"Gram error at {missing} is not measured: {reason}")
@@ -85,9 +83,7 @@ def evaluate_videos(config: EvaluateConfig) -> Outcome[VideoResults]:
     return Outcome(results, tables, _write(run, results, unreadable), unreadable)
 
 
-def _measure(
-    run: FinishedRun, rows: list[Row], evaluator: VideoEvaluator, unreadable: dict[str, str]
-) -> Iterator[Row]:
+def _measure(run: FinishedRun, rows: list[Row], evaluator: VideoEvaluator, unreadable: dict[str, str]) -> Iterator[Row]:
     """Measure each video and write its strip; ``unreadable`` is filled with the others."""
     video = _video_settings(run.folder)
     for number, row in enumerate(progress(rows, "videos")):

@@ -70,9 +70,7 @@ def choose_rows(manifest: pa.Table, count: int) -> list[dict[str, str]]:
     num_images = sum(row["kind"] == "image" for row in rows)
     num_videos = min(len(rows) - num_images, max(math.ceil(count / 2), count - num_images))
     wanted = {"video": num_videos, "image": count - num_videos}
-    sources = {
-        kind: dict.fromkeys(row["source_uri"] for row in rows if row["kind"] == kind) for kind in wanted
-    }
+    sources = {kind: dict.fromkeys(row["source_uri"] for row in rows if row["kind"] == kind) for kind in wanted}
     ranks = {kind: {uri: rank for rank, uri in enumerate(uris)} for kind, uris in sources.items()}
     kinds, styles, uses = Counter[str](), Counter[str | None](), Counter[str]()
 

@@ -19,11 +19,7 @@ _PALE, _DARK, _WARM, _RED = "#b8c4e0", "#1f3a93", "#e08214", "#c0392b"
 
 
 def plot_losses(
-    path: Path,
-    terms: Iterable[str],
-    rows: Sequence[Row],
-    validations: Sequence[Row] = (),
-    smooth: bool = True,
+    path: Path, terms: Iterable[str], rows: Sequence[Row], validations: Sequence[Row] = (), smooth: bool = True
 ) -> None:
     """Draw a panel per loss over the steps, and a strip with the learning rate below if there is one.
 
@@ -66,9 +62,7 @@ def plot_losses(
             _curve(panel, steps, values, color=_DARK, linewidth=1.2, label="a step")
         if np.isfinite(validated).any():
             at = _column(validations, "step")
-            panel.plot(
-                at, validated, "o", color=_WARM, markersize=5, markeredgecolor="white", label="held out"
-            )
+            panel.plot(at, validated, "o", color=_WARM, markersize=5, markeredgecolor="white", label="held out")
         _axes(panel, key.replace("_", " "), np.concatenate([values, validated]))
 
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -81,9 +75,7 @@ def plot_losses(
     if len(skipped):
         for panel in figure.axes:
             marks = panel.plot(skipped, np.zeros(len(skipped)), "|", color=_RED, markersize=9, clip_on=False)
-            marks[0].set_transform(
-                panel.get_xaxis_transform()
-            )  # at the foot of the panel, whatever its scale
+            marks[0].set_transform(panel.get_xaxis_transform())  # at the foot of the panel, whatever its scale
         handles, labels = [*handles, marks[0]], [*labels, f"skipped ({len(skipped)})"]
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(path, dpi=100)

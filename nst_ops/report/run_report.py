@@ -135,10 +135,7 @@ def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:
     if not errors:
         return
     yield "<h2>Errors</h2>"
-    lines = [
-        (f"{error.num_rows:,}", error.error_type, error.message, error.example)
-        for error in errors[:_TOP_ERRORS]
-    ]
+    lines = [(f"{error.num_rows:,}", error.error_type, error.message, error.example) for error in errors[:_TOP_ERRORS]]
     yield table(("rows", "error", "message", "for example"), lines)
     more = f"{len(errors) - _TOP_ERRORS:,} more kinds, and each" if len(errors) > _TOP_ERRORS else "Each"
     link = f"<a href='../{quote(MANIFEST)}/'>{MANIFEST}/</a>" if output.is_local else f"{MANIFEST}/"
@@ -182,9 +179,7 @@ def plot_speed(history: Sequence[Totals], num_workers: int) -> str:
     return f"<svg xmlns='http://www.w3.org/2000/svg' {size} style='{style}'><style>{text}</style>{body}</svg>"
 
 
-def _panel(
-    top: int, height: int, edges: Sequence[float], curves: Mapping[str, tuple[str, Sequence[float]]]
-) -> str:
+def _panel(top: int, height: int, edges: Sequence[float], curves: Mapping[str, tuple[str, Sequence[float]]]) -> str:
     """Stairs over ``edges`` with a grid, at ``top`` of the SVG; curves are (color, values) by label."""
     bottom, highest = top + height, max(max(values) for _, values in curves.values()) or 1.0
     y_step, x_step = _round_step(highest, 3), _round_step(edges[-1], 8)
@@ -193,14 +188,10 @@ def _panel(
     for number in range(math.ceil(highest / y_step) + 1):
         y = bottom - number * y_step * y_scale
         parts.append(f"<line x1='{_LEFT}' x2='{_RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>")
-        parts.append(
-            f"<text x='{_LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{digits(number * y_step)}</text>"
-        )
+        parts.append(f"<text x='{_LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{digits(number * y_step)}</text>")
     for number in range(int(edges[-1] / x_step) + 1):
         x = _LEFT + number * x_step * x_scale
-        parts.append(
-            f"<text x='{x:.1f}' y='{bottom + 17}' text-anchor='middle'>{digits(number * x_step)}</text>"
-        )
+        parts.append(f"<text x='{x:.1f}' y='{bottom + 17}' text-anchor='middle'>{digits(number * x_step)}</text>")
     for label, (color, values) in curves.items():
         points = [f"{_LEFT + edge * x_scale:.1f}" for edge in edges]
         heights = [f"{bottom - value * y_scale:.1f}" for value in values]
