@@ -17,6 +17,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
     **os.environ,
+    # Workers of a cluster import the models of the tests.
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]),
     "RAY_worker_niceness": "0",  # a loaded machine would starve niced workers
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(16),  # jobs may join the Ray of the tests, and nobody else
