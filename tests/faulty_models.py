@@ -27,6 +27,8 @@ RED = (255, 0, 0)
 """Color of the frames that the stylizer fails on."""
 SLOW_S = 0.2
 """Seconds that a batch takes if the switch is ``slow``."""
+PARTNER_S = 60.0
+"""Seconds that a worker waits for the first batch of another one if the switch is ``two``."""
 
 
 @dataclass
@@ -40,6 +42,9 @@ class FaultyStylizer:
         (self.switch.parent / f"{self.switch.name}.{os.getpid()}").touch()
         if fault == "slow":
             time.sleep(SLOW_S)
+        until = time.monotonic() + PARTNER_S
+        while fault == "two" and workers_of(self.switch) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
         if (frames_nhwc[:, 0, 0] == RED).all(-1).any():
             if fault == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -277,7 +277,7 @@ def test_two_workers_share_the_segments_of_a_video(runs: Runs) -> None:
     runs.source.mkdir()
     write_video(runs.source / "video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
     workers = {"count": 2, "cpus": 1} if runs.executor == "ray" else {"count": 2}
-    summary = stylize_collection(runs.config("slow", units={"segment_s": 0.4}, workers=workers))
+    summary = stylize_collection(runs.config("two", units={"segment_s": 1.0}, workers=workers))
     assert summary.counts == {"ok": 1}
     assert check_invariants(runs.output)["video.mp4"]["num_frames"] == 100
     assert workers_of(runs.switch) == 2
