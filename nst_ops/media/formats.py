@@ -1,15 +1,10 @@
 """Which files are media, and what is written for each.
 
-An output keeps its source's whole name. Where the format has to change, the new extension is appended
-(``clip.webm`` becomes ``clip.webm.mkv``), so that ``clip.webm`` and ``clip.avi`` never meet in one file.
-A folder of frames is named likewise, ``clip.mp4.frames``, and so are the files that a shard becomes,
-``000.tar.files``.
+An output keeps its source's whole name. Where the format has to change, the new extension is appended (``clip.webm``
+becomes ``clip.webm.mkv``, a folder of frames ``clip.webm.frames``), so that ``clip.webm`` and ``clip.avi`` never meet.
 
-To add a format:
-    an image that Pillow knows: a line in ``IMAGE_WRITERS``, or in ``_IMAGE_READ_ONLY``;
-    a container that FFmpeg knows: a line in ``VIDEO_CONTAINERS``, or in ``_VIDEO_READ_ONLY``;
-    a codec: an entry in ``media/video/encoders.py``;
-    a shard: an entry in ``SHARD_FORMATS`` and the module that it names, as ``ShardEntry`` says.
+To add a format: a line in ``IMAGE_WRITERS`` or ``_IMAGE_READ_ONLY`` if Pillow knows it, in ``VIDEO_CONTAINERS`` or
+``_VIDEO_READ_ONLY`` if FFmpeg does; of shards an entry in ``SHARD_FORMATS``, and the module that it names.
 """
 
 from __future__ import annotations
@@ -33,13 +28,8 @@ IMAGE_WRITERS = {
 }
 _IMAGE_READ_ONLY = {".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".heic", ".heif"}
 
-VIDEO_CONTAINERS = {
-    # source extension: container that is written under the same name
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-}
+# source extension: container that is written under the same name
+VIDEO_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # The result with copied audio does not fit into these: they become Matroska, which takes nearly any codec.
 _VIDEO_READ_ONLY = {
     *(".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
@@ -51,43 +41,25 @@ _VIDEO_READ_ONLY = {
 class ShardEntry:
     """A format of shards: files that hold many images, with their labels.
 
-    The classes are named, not imported: a run without shards does not load their libraries. A reader is
-    made from ``(path, image_column)``, a writer from ``(path, layout)``; what they do is written down in
-    ``shards/sample.py`` as ``ShardReader`` and ``ShardWriter``. A format that ``--shards.format`` may ask
-    for is also listed there, in ``ShardsConfig``.
+    The classes are named, not imported: a run without shards does not load their libraries. A format that
+    ``--shards.format`` may ask for is also listed in ``ShardsConfig``.
     """
 
     name: str
-    extension: str
-    """Extension of what is written; read, too."""
-    reader: str
-    """``module:class`` of a ``ShardReader``."""
-    writer: str
-    """``module:class`` of a ``ShardWriter``."""
-    read_only: tuple[str, ...] = ()
-    """Other extensions that are read, and written under ``extension``."""
-    is_table: bool = False
-    """Whether its writer needs a ``Layout``, the columns of all samples, before the first of them."""
+    extension: str  # of what is written; read, too
+    reader: str  # ``module:class`` of a ``ShardReader`` in ``shards/sample.py``, made from ``(path, image_column)``
+    writer: str  # ``module:class`` of a ``ShardWriter``, made from ``(path, layout)``
+    read_only: tuple[str, ...] = ()  # other extensions that are read, and written under ``extension``
+    is_table: bool = False  # whether its writer needs a ``Layout``, the columns of all samples, before the first
 
 
+_TAR, _PARQUET = "nst_ops.media.shards.tar", "nst_ops.media.shards.parquet"
+_COMPRESSED = (".tgz", ".tar.gz")  # not written, as images are compressed already
 SHARD_FORMATS = {
-    entry.name: entry
-    for entry in (
-        ShardEntry(
-            "webdataset",
-            extension=".tar",
-            read_only=(".tgz", ".tar.gz"),  # images are compressed already
-            reader="nst_ops.media.shards.tar:TarReader",
-            writer="nst_ops.media.shards.tar:TarWriter",
-        ),
-        ShardEntry(
-            "parquet",
-            extension=".parquet",
-            reader="nst_ops.media.shards.parquet:ParquetReader",
-            writer="nst_ops.media.shards.parquet:ParquetWriter",
-            is_table=True,
-        ),
-    )
+    "webdataset": ShardEntry("webdataset", ".tar", f"{_TAR}:TarReader", f"{_TAR}:TarWriter", _COMPRESSED),
+    "parquet": ShardEntry(
+        "parquet", ".parquet", f"{_PARQUET}:ParquetReader", f"{_PARQUET}:ParquetWriter", is_table=True
+    ),
 }
 
 
@@ -103,9 +75,7 @@ def media_kind(name: str) -> Kind:
 
 def shard_entry(name: str) -> ShardEntry | None:
     """Return the format of a shard by its extension; None for what is none."""
-    name = name.lower()
-    matches = (e for e in SHARD_FORMATS.values() if name.endswith((e.extension, *e.read_only)))
-    return next(matches, None)
+    return next((e for e in SHARD_FORMATS.values() if name.lower().endswith((e.extension, *e.read_only))), None)
 
 
 def is_table(shard_format: str) -> bool:
@@ -124,17 +94,10 @@ def image_output(relpath: str, *, has_alpha: bool = False) -> tuple[str, str]:
 def video_output(
     relpath: str, *, fits: bool = True, has_sound: bool = True, container: Container = "auto"
 ) -> tuple[str, str]:
-    """Return output path and container of a video or an animated image.
+    """Return output path and container of a video or an animated image, which has no sound and becomes MP4.
 
-    A container that is asked for is written whatever the source: the name is kept where its
-    extension says so, and the extension appended where not. ``frames`` makes a folder, of which
-    the name always ends in ``.frames``.
-
-    Args:
-        relpath: source path.
-        fits: whether the source's own container takes all codecs of the output.
-        has_sound: animated images have none and become MP4.
-        container: as in ``VideoConfig``.
+    ``fits`` says whether the source's own container takes all codecs of the output. A ``container`` that is asked
+    for is written whatever the source; ``frames`` makes a folder.
     """
     if container == "frames":
         return relpath + FRAMES_SUFFIX, "frames"
@@ -148,12 +111,7 @@ def video_output(
 
 
 def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
-    """Return output path and format of a shard; the path of ``files`` is a folder.
-
-    Args:
-        relpath: source path.
-        wanted: as in ``ShardsConfig``; auto writes what the source is, and a compressed tar as a tar.
-    """
+    """Return output path and format of a shard; auto writes what the source is, ``files`` a folder."""
     if wanted == "files":
         return relpath + FILES_SUFFIX, "files"
     source = shard_entry(relpath)
@@ -165,11 +123,7 @@ def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
 
 
 def likely_output(relpath: str, container: Container = "auto", shards: ShardFormat = "auto") -> str:
-    """Return the output path that planning reserves, before the file is opened.
-
-    A video's folder of frames and a shard's folder of files take all paths below them, too: planning
-    must refuse an input whose output would lie in one.
-    """
+    """Return the output path that planning reserves, before the file is opened; a folder takes all below it, too."""
     kind = media_kind(relpath)
     if kind == "video":
         return video_output(relpath, container=container)[0]

@@ -1,8 +1,7 @@
 """Images to uint8 arrays and back, with Pillow.
 
-In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, grayscale and
-palette images reduced to 8-bit RGB, transparency kept apart.
-Out: the format of the source, with its EXIF but for the orientation that is now applied.
+In: orientation applied, embedded profile converted to sRGB, 16-bit, CMYK, grayscale and palette images reduced to
+8-bit RGB, transparency kept apart. Out: the source's format, with its EXIF but for the orientation, which is applied.
 """
 
 from __future__ import annotations
@@ -35,14 +34,10 @@ _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 class DecodedImage:
     """An image ready for a stylizer, and what its output needs to look like it."""
 
-    rgb_hwc: UInt8Array
-    """(H, W, 3) sRGB, upright, at the working size."""
-    alpha_hw: UInt8Array | None
-    """(H, W), or None where the source is opaque by format."""
-    source_size: tuple[int, int]
-    """Width and height of the upright source in pixels."""
-    exif: bytes
-    """EXIF block without the orientation; empty where there is none."""
+    rgb_hwc: UInt8Array  # sRGB, upright, at the working size
+    alpha_hw: UInt8Array | None  # None where the source is opaque by format
+    source_size: tuple[int, int]  # width and height of the upright source in pixels
+    exif: bytes  # without the orientation; empty where there is none
 
 
 def is_animated(data: bytes) -> bool:
@@ -55,16 +50,10 @@ def is_animated(data: bytes) -> bool:
 
 
 def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
-    """Decode a file's bytes to 8-bit sRGB.
+    """Decode a file's bytes to 8-bit sRGB, shrunk to a longer side of at most ``max_side`` pixels.
 
-    Args:
-        data: the file.
-        max_side: shrink so that the longer side has at most this many pixels.
-
-    Raises:
-        EmptyFileError: ``data`` is empty.
-        UnreadableImageError: damaged, truncated or not an image.
-        UnsupportedMediaError: a multi-page document, or floats outside [0, 1].
+    Raises EmptyFileError; UnreadableImageError if it is damaged, truncated or no image; UnsupportedMediaError for a
+    multi-page document or floats outside [0, 1].
     """
     if not data:
         raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
@@ -84,11 +73,7 @@ def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
 def encode_image(
     rgb_hwc: UInt8Array, alpha_hw: UInt8Array | None, image_format: str, quality: int, exif: bytes = b""
 ) -> bytes:
-    """Encode uint8 sRGB (H, W, 3), with an optional alpha (H, W), as ``image_format``.
-
-    Raises:
-        ValueError: JPEG with alpha, which it cannot hold.
-    """
+    """Encode sRGB, with an optional alpha, in a format of Pillow; ValueError for a JPEG with alpha."""
     image = Image.fromarray(rgb_hwc, "RGB")
     if alpha_hw is not None:
         if image_format == "JPEG":
@@ -108,10 +93,8 @@ def encode_image(
 
 
 def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
-    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-        raise UnsupportedMediaError(
-            f"a TIFF of {getattr(image, 'n_frames', 1)} pages: split it into one file per page first"
-        )
+    if image.format == "TIFF" and (num_pages := getattr(image, "n_frames", 1)) > 1:
+        raise UnsupportedMediaError(f"a TIFF of {num_pages} pages: split it into one file per page first")
     exif = image.getexif()
     # Pillow turns a TIFF itself, and its size on opening is the upright one.
     turned = exif.get(_ORIENTATION, 1) >= 5 and image.format != "TIFF"
@@ -119,12 +102,10 @@ def _decode(image: Image.Image, max_side: int | None) -> DecodedImage:
     if max_side:
         image.draft(None, (max_side, max_side))  # a JPEG decodes at 1/2, 1/4 or 1/8 for next to nothing
     exif_block, icc_profile = _exif_block(exif), image.info.get("icc_profile")
-    rgb = _to_8_bit(ImageOps.exif_transpose(image))
-    if icc_profile:
-        rgb = _to_srgb(rgb, icc_profile)
+    rgb = _to_srgb(_to_8_bit(ImageOps.exif_transpose(image)), icc_profile)
     rgb = rgb.convert("RGBA" if rgb.mode in _WITH_ALPHA else "RGB")
-    if max_side and max(rgb.size) > max_side:
-        rgb = rgb.resize(fit_size(rgb.size, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if (size := fit_size(rgb.size, max_side)) != rgb.size:
+        rgb = rgb.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     array = np.asarray(rgb)
     alpha_hw = np.ascontiguousarray(array[..., 3]) if rgb.mode == "RGBA" else None
     return DecodedImage(np.ascontiguousarray(array[..., :3]), alpha_hw, source_size, exif_block)
@@ -172,8 +153,10 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode in ("P", "1", "YCbCr", "LAB", "HSV") else image
 
 
-def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    """Convert to sRGB; a profile that is broken or of another color model is passed over."""
+def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Convert to sRGB; no profile, and one that is broken or of another color model, is passed over."""
+    if not icc_profile:
+        return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
@@ -183,8 +166,6 @@ def _to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
         converted = ImageCms.profileToProfile(opaque, profile, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
-    if converted is None:
-        return image
-    if alpha is not None:
+    if converted is not None and alpha is not None:
         converted.putalpha(alpha)
-    return converted
+    return image if converted is None else converted

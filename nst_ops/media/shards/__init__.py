@@ -1,7 +1,7 @@
 """Shards: many images in one file, with their labels, as WebDataset tars, as Parquet, or otherwise.
 
-Whatever a shard is read from, its samples can be written as any other: a sample gives both the files
-that a tar holds of it and the rows of a table. The formats are listed in ``media/formats.py``.
+Whatever a shard is read from, its samples can be written as any other: a sample gives both the files that a tar holds
+of it and the rows of a table. The formats are listed in ``media/formats.py``.
 """
 
 from __future__ import annotations
@@ -40,23 +40,16 @@ __all__ = [
 
 
 def open_shard(path: str, image_column: str = "image") -> ShardReader:
-    """Open the local shard ``path`` for reading, by its extension.
+    """Open the local shard ``path`` for reading, by its extension; a tar is only opened when it is read.
 
-    Raises:
-        UnreadableShardError: it is not what its extension says, or holds no images. A tar is only opened
-            when it is read.
+    Raises UnreadableShardError if it is not what its extension says, or holds no images.
     """
     reader: ShardReader = pkgutil.resolve_name(_entry(path).reader)(path, image_column)
     return reader
 
 
 def open_writer(path: str, layout: Layout | None) -> ShardWriter:
-    """Open the local shard ``path`` for writing, by its extension.
-
-    Args:
-        path: file that does not exist yet.
-        layout: columns of a table; not used by formats that are none.
-    """
+    """Open a new local shard for writing, by its extension; ``layout`` is that of a table."""
     writer: ShardWriter = pkgutil.resolve_name(_entry(path).writer)(path, layout)
     return writer
 

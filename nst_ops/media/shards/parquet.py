@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,23 +25,16 @@ from nst_ops.media.shards.sample import (
     is_bytes,
 )
 
-_ROWS_READ = 16
-"""Rows in memory while a shard is read: images are large."""
+_ROWS_READ = 16  # in memory while a shard is read: images are large
 _BUFFER_BYTES = 2**20
+# Bytes of images after which a row group is written, however many rows the source's hold: each style has one open.
 _GROUP_BYTES = 32 * 2**20
-"""Bytes of images after which a row group is written, however many rows the source's hold: each style has
-one open."""
 
 
 class ParquetReader:
-    """Reads a local Parquet file.
+    """Reads a local Parquet file; UnreadableShardError if it is none or has no column of images.
 
-    Args:
-        path: local file.
-        image_column: column of the images; if there is none of that name, the only one that can hold them.
-
-    Raises:
-        UnreadableShardError: no Parquet, or no column of images.
+    Without an ``image_column`` of that name it takes the only one that can hold images.
     """
 
     def __init__(self, path: str, image_column: str) -> None:
@@ -57,11 +51,7 @@ class ParquetReader:
         return self._layout
 
     def samples(self) -> Iterator[RowSample]:
-        """Yield the rows in their order.
-
-        Raises:
-            UnreadableShardError: at the damage, where there is one.
-        """
+        """Yield the rows in their order; UnreadableShardError at the damage, where there is one."""
         names, keys, num_rows = RowNames(), SampleKeys(), 0
         try:
             for batch in self._file.iter_batches(_ROWS_READ, use_threads=False):
@@ -75,8 +65,8 @@ class ParquetReader:
             ) from error
 
 
-class ParquetWriter:
-    """Writes a Parquet shard, a row group at a time. A context manager."""
+class ParquetWriter(AbstractContextManager["ParquetWriter"]):
+    """Writes a Parquet shard, a row group at a time."""
 
     def __init__(self, path: str, layout: Layout) -> None:
         self._layout, self._names = layout, RowNames()
@@ -86,9 +76,6 @@ class ParquetWriter:
         self._images: list[Any] = []
         self._others: list[pa.RecordBatch] = []
         self._num_bytes = 0
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._writer:
@@ -112,17 +99,14 @@ class ParquetWriter:
         images = pa.array(self._images, schema.field(image).type)
         others = pa.Table.from_batches(self._others, self._layout.others)
         columns = [images if name == image else others[name] for name in schema.names]
-        table = pa.Table.from_arrays(columns, schema=schema)
-        self._writer.write_table(table, row_group_size=len(table))
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=len(images))
         self._images, self._others, self._num_bytes = [], [], 0
 
 
 def _image_column(schema: pa.Schema, wanted: str) -> str:
     columns = [field.name for field in schema if _holds_images(field.type)]
-    if wanted in columns:
-        return wanted
-    if len(columns) == 1:
-        return str(columns[0])
+    if wanted in columns or len(columns) == 1:
+        return wanted if wanted in columns else str(columns[0])
     found = f"there are {', '.join(columns)}" if columns else f"its columns are {', '.join(schema.names)}"
     raise UnreadableShardError(
         f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column"
@@ -130,9 +114,8 @@ def _image_column(schema: pa.Schema, wanted: str) -> str:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and is_bytes(field.type) for field in kind)
-    return is_bytes(kind)
+    types = [field.type for field in kind if field.name == "bytes"] if pa.types.is_struct(kind) else [kind]
+    return any(map(is_bytes, types))
 
 
 def _sample(value: Any, others: pa.RecordBatch, names: RowNames, keys: SampleKeys) -> RowSample:

@@ -1,8 +1,7 @@
 """Samples of a shard: an image or several, their labels, and the names of all.
 
-A sample is either files with a common key, as a tar holds them, or a row of a table; each can be written
-as the other. Stylized images are given to it by ``ShardImage.member``; an image that is not among them
-has failed and is left out.
+A sample is either files with a common key, as a tar holds them, or a row of a table; each can be written as the other.
+Stylized images are given to it by ``ShardImage.member``; an image that is not among them has failed and is left out.
 """
 
 from __future__ import annotations
@@ -15,18 +14,17 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from nst_ops.media.errors import MediaError, OutputCollisionError
 from nst_ops.media.formats import media_kind
 
-IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""Type of an image's column in the datasets of Hugging Face."""
-ROWS_PER_GROUP = 100
-"""Rows of a row group, for shards that come from no Parquet: what Hugging Face writes for images."""
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of a column in Hugging Face's datasets
+ROWS_PER_GROUP = 100  # for shards that come from no Parquet: what Hugging Face writes for images
 _LABELS = ("label", "cls", "class")
 _FIRST_TYPES = {
     # last extension of a label's file: type of its column, if its content allows
@@ -40,22 +38,17 @@ _INT64 = range(-(2**63), 2**63)
 class ShardImage:
     """An image of a shard, as it came."""
 
-    member: str
-    """Its name in the shard, unique there and valid UTF-8."""
-    name: str
-    """The name that it is written under, but for the extension of another format."""
-    data: bytes
-    """The encoded image."""
-    error: MediaError | None = None
-    """Why it is not stylized, if that is clear before a look into it."""
+    member: str  # its name in the shard, unique there and valid UTF-8
+    name: str  # that it is written under, but for the extension of another format
+    data: bytes  # the encoded image
+    error: MediaError | None = None  # why it is not stylized, if that is clear before a look into it
 
 
 @dataclass(frozen=True)
 class StylizedImage:
     """A stylized image, encoded."""
 
-    name: str
-    """``ShardImage.name``, with the extension of the format that is written."""
+    name: str  # ``ShardImage.name``, with the extension of the format that is written
     data: bytes
 
 
@@ -65,8 +58,7 @@ class Member:
 
     name: str
     data: bytes
-    image: ShardImage | None = None
-    """The source image, if the file is an image."""
+    image: ShardImage | None = None  # the source image, if the file is an image
 
 
 @dataclass(frozen=True)
@@ -74,11 +66,9 @@ class TableRow:
     """A row of a table."""
 
     image: ShardImage
-    path: str | None
-    """The name of the image that the row itself gives, if any."""
+    path: str | None  # the name of the image that the row itself gives, if any
     data: bytes
-    others: pa.RecordBatch
-    """The other columns, of one row."""
+    others: pa.RecordBatch  # the other columns, of one row
 
 
 @dataclass(frozen=True)
@@ -86,8 +76,7 @@ class Layout:
     """The columns of a table of images."""
 
     schema: pa.Schema
-    image: str
-    """Column of the images: bytes, or a struct of bytes and path."""
+    image: str  # column of the images: bytes, or a struct of bytes and path
     rows_per_group: int
 
     @property
@@ -103,11 +92,7 @@ class TakenNames:
         self._taken: set[str] = set()
 
     def claim(self, names: Iterable[str]) -> None:
-        """Take all of ``names``.
-
-        Raises:
-            OutputCollisionError: one of them is taken; then none is.
-        """
+        """Take all of ``names``; OutputCollisionError, and none is taken, if one of them is taken already."""
         claimed: set[str] = set()
         for name in names:
             if name in self._taken or name in claimed:
@@ -125,8 +110,7 @@ class RowNames:
 
     def next(self, path: str | None) -> str:
         """Name the next row; the same paths in the same order give the same names."""
-        name = printable(path or "")
-        if not name or name in self._taken:
+        if not (name := printable(path or "")) or name in self._taken:
             name = f"row-{self._num_rows:07d}"
         while name in self._taken:
             name += "-"
@@ -157,10 +141,7 @@ def printable(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    r"""Return a relative path that leads nowhere but down: ``name`` itself if it does.
-
-    Names come out of foreign archives: no absolute paths, no ``..``, no backslashes, no control characters.
-    """
+    r"""Make a relative path of a foreign name: no absolute path, no ``..``, no backslashes, no control characters."""
     letters = ["_" if unicodedata.category(c) in ("Cc", "Cs") or c == "\\" else c for c in name]
     parts = [part for part in "".join(letters).split("/") if part != ".."]
     return "/".join(parts).lstrip("/") or "_"
@@ -179,8 +160,7 @@ class FilesSample:
 
     key: str
     parts: tuple[Member, ...]
-    image_column: str
-    """Name of the column of images in a table, which no label may have."""
+    image_column: str  # of a table, which no label may have
 
     @property
     def images(self) -> tuple[ShardImage, ...]:
@@ -209,21 +189,16 @@ class FilesSample:
 
     def labels(self) -> dict[str, bytes]:
         """Return the files that are no images, by the columns that they become."""
-        labels = {}
-        for part in self.parts:
-            if part.image is None:
-                column = split_name(part.name)[1]
-                taken = column in (self.image_column, "__key__")
-                labels[column + "_" if taken else column] = part.data
-        return labels
+        columns = [(split_name(part.name)[1], part.data) for part in self.parts if part.image is None]
+        taken = (self.image_column, "__key__")
+        return {column + "_" if column in taken else column: data for column, data in columns}
 
 
 @dataclass(frozen=True)
 class RowSample:
     """A row with an image: of a table, or of an image file and its labels."""
 
-    key: str
-    """Name of its files in a tar, without extension."""
+    key: str  # name of its files in a tar, without extension
     image: ShardImage
     path: str | None
     others: pa.RecordBatch
@@ -236,9 +211,8 @@ class RowSample:
     def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
         """Return the image and its labels as files of one key."""
         image = stylized[self.image.member]
-        extension = posixpath.splitext(image.name)[1]
         labels = [Member(f"{self.key}.{field}", data) for field, data in _label_files(self.others)]
-        return [Member(self.key + extension, image.data, self.image), *labels]
+        return [Member(self.key + posixpath.splitext(image.name)[1], image.data, self.image), *labels]
 
     def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
         """Return the row with the stylized image."""
@@ -260,39 +234,26 @@ class ShardReader(Protocol):
         """Return the columns of a table of all samples."""
 
 
-class ShardWriter(Protocol):
-    """A local shard that is written; made from ``(path, layout)``. A context manager."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *raised: Any) -> None: ...
+class ShardWriter(AbstractContextManager["ShardWriter"], Protocol):
+    """A local shard that is written; made from ``(path, layout)``."""
 
     def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
         """Add a sample; return the name that each image of it got, by ``ShardImage.member``.
 
-        Raises:
-            OutputCollisionError: a name is taken; then nothing of the sample is written.
+        Raises OutputCollisionError if a name is taken; then nothing of the sample is written.
         """
 
 
 def file_samples(
     relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
 ) -> tuple[list[RowSample], Layout]:
-    """Make samples of image files, yet without bytes, and the columns of a table of them.
-
-    Args:
-        relpaths: paths of the files, which also name them.
-        labels: values by column for each file.
-        image_column: name of the column of images.
-    """
+    """Make samples of image files, yet without bytes, with their ``labels`` by column, and the columns of a table."""
     columns = {name: None for row in labels for name in row if name != image_column}
     arrays = {name: _label_column([row.get(name) for row in labels]) for name in columns}
     schema = pa.schema([(name, array.type) for name, array in arrays.items()])
-    keys = SampleKeys()
-    samples = []
+    keys, samples = SampleKeys(), []
     for index, relpath in enumerate(relpaths):
-        values = [array.slice(index, 1) for array in arrays.values()]
-        others = pa.RecordBatch.from_arrays(values, schema=schema)
+        others = pa.RecordBatch.from_arrays([array.slice(index, 1) for array in arrays.values()], schema=schema)
         samples.append(RowSample(keys.next(relpath), ShardImage(relpath, relpath, b""), relpath, others))
     return samples, image_layout(image_column, schema)
 
@@ -308,8 +269,7 @@ def label_layout(image_column: str, labels: Iterable[Mapping[str, bytes]]) -> La
     """Lay out the table that samples of files become; a label's column has a type that all of them fit."""
     types: dict[str, pa.DataType] = {}
     for column, data in itertools.chain.from_iterable(each.items() for each in labels):
-        first = _FIRST_TYPES.get(column.rsplit(".", 1)[-1].lower(), pa.binary())
-        wanted = types.get(column, first)
+        wanted = types.get(column, _FIRST_TYPES.get(column.rsplit(".", 1)[-1].lower(), pa.binary()))
         while not _fits(data, wanted):
             wanted = pa.string() if pa.types.is_integer(wanted) else pa.binary()
         types[column] = wanted
@@ -318,8 +278,7 @@ def label_layout(image_column: str, labels: Iterable[Mapping[str, bytes]]) -> La
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds bytes."""
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _parse_label(data: bytes, wanted: pa.DataType) -> Any:
@@ -338,12 +297,8 @@ def _fits(data: bytes, wanted: pa.DataType) -> bool:
 
 
 def _label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
-    """Yield the columns of one row as (extension, content) of files.
-
-    Bytes get a file of their own, an integer label a ``cls``, and all the rest a ``json``.
-    """
-    taken = {"json"}
-    rest = {}
+    """Yield one row as (extension, content) of files: of its bytes, an integer label's ``cls``, the rest's ``json``."""
+    taken, rest = {"json"}, {}
     for name, kind in zip(row.schema.names, row.schema.types, strict=True):
         value = row[name][0].as_py()
         if is_bytes(kind):

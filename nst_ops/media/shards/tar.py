@@ -7,8 +7,9 @@ import itertools
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from io import BytesIO
-from typing import Any, Self
+from typing import Any
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
@@ -28,22 +29,15 @@ from nst_ops.media.shards.sample import (
 
 
 class TarReader:
-    """Reads a local tar, compressed or not.
-
-    Args:
-        path: local file.
-        image_column: name of the column of images, if the shard becomes a table.
-    """
+    """Reads a local tar, compressed or not; ``image_column`` is that of a table that it may become."""
 
     def __init__(self, path: str, image_column: str) -> None:
         self._path, self._image_column = path, image_column
 
     def samples(self) -> Iterator[FilesSample]:
-        """Yield the samples in their order.
+        """Yield the samples in their order; UnreadableShardError at the damage, where there is one.
 
-        Raises:
-            UnreadableShardError: at the damage, where there is one. The sample before it is not given:
-                some of its files may be lost.
+        The sample before the damage is not given: some of its files may be lost.
         """
         for key, group in itertools.groupby(self._members(), lambda member: split_name(member.name)[0]):
             yield FilesSample(key, tuple(group), self._image_column)
@@ -78,16 +72,13 @@ class TarReader:
             ) from error
 
 
-class TarWriter:
-    """Writes a tar: the same samples give the same bytes. A context manager."""
+class TarWriter(AbstractContextManager["TarWriter"]):
+    """Writes a tar: the same samples give the same bytes."""
 
     def __init__(self, path: str, layout: Layout | None = None) -> None:
         del layout  # a tar has no columns
         self._tar = tarfile.open(path, "w")  # noqa: SIM115, closed on leaving
         self._names = TakenNames()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *raised: Any) -> None:
         self._tar.__exit__(*raised)

@@ -12,11 +12,10 @@ from nst_ops.media.images import UInt8Array
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
-# Matrix coefficients to what swscale calls them.
-SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix coefficients to what swscale calls them
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-# Measured on a 4:2:0 frame and back: Lanczos up and area down lose the least chroma (53 dB in
-# RGB against 49 dB for bicubic both ways, 45 dB without the exact flags).
+# Measured on a 4:2:0 frame and back: Lanczos up and area down lose the least chroma (53 dB in RGB against 49 dB for
+# bicubic both ways, 45 dB without the exact flags).
 _TO_RGB = Interpolation.LANCZOS | _EXACT
 _TO_YUV = Interpolation.AREA | _EXACT
 
@@ -40,10 +39,9 @@ class Color:
         return cls(matrix, int(frame.color_range or 0), transfer, primaries)
 
     def written(self, height: int, output_height: int) -> Color:
-        """Return the tags of the output.
+        """Return the tags of the output; constant luminance (10) is decoded like 9 and so must be written as 9.
 
-        An untagged source stays untagged, unless shrinking it would change what a player guesses from its
-        size. Constant luminance (10) is decoded like 9 and so must be written as 9.
+        An untagged source stays untagged, unless shrinking it would change what a player guesses from its size.
         """
         matrix = sws_matrix(self.matrix, height)
         if self.matrix == UNSPECIFIED and sws_matrix(UNSPECIFIED, output_height) != matrix:

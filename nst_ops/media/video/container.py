@@ -34,33 +34,26 @@ _FORMATS = (
 class Frame:
     """One frame at its time."""
 
-    pts: int
-    """Presentation time in units of the video's ``time_base``."""
-    duration: int
-    """In the same unit; 0 if unknown."""
-    rgb_hwc: UInt8Array
-    """(H, W, 3) as stored, not turned by ``rotation``."""
+    pts: int  # presentation time in units of the video's ``time_base``
+    duration: int  # in the same unit; 0 if unknown
+    rgb_hwc: UInt8Array  # as stored, not turned by ``rotation``
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """Properties of a video that its stylized video shares."""
 
-    width: int
+    width: int  # stored size in pixels, before rotation
     height: int
-    """Stored size in pixels, before rotation."""
     time_base: Fraction
-    frame_rate: Fraction
-    """Average, in frames per second; the truth is in the PTS."""
+    frame_rate: Fraction  # average, in frames per second; the truth is in the PTS
     duration_s: float
-    rotation: int
-    """Degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``."""
+    rotation: int  # degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``
     sample_aspect_ratio: Fraction | None
     color: Color
     video_codec: str
     audio_codecs: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    """Properties that have no place in the output, in words."""
+    notes: tuple[str, ...] = ()  # properties that have no place in the output, in words
 
 
 @dataclass(frozen=True)
@@ -74,11 +67,7 @@ class VideoHeader:
 
 
 def read_header(source: MediaSource) -> VideoHeader:
-    """Read size and length of a video from its header.
-
-    Raises:
-        UnreadableVideoError: it does not open, or holds no video stream.
-    """
+    """Read size and length from a header; UnreadableVideoError if the file does not open or holds no video."""
     with open_input(source) as container:
         stream = video_stream(container)
         duration_s = stream_duration_s(container, stream)
@@ -87,7 +76,7 @@ def read_header(source: MediaSource) -> VideoHeader:
 
 
 def stream_duration_s(container: InputContainer, stream: Any) -> float:
-    """Return the length of a stream in seconds; that of the file where the stream does not say."""
+    """Return the length of a stream; that of the file where the stream does not say."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / av.time_base
@@ -96,9 +85,8 @@ def stream_duration_s(container: InputContainer, stream: Any) -> float:
 def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> InputContainer:
     """Open a video for reading; nothing in it can make FFmpeg open another file or a URL.
 
-    Raises:
-        UnreadableVideoError: not a video that FFmpeg knows. What a remote file raises comes as it is, from
-            here as from the methods of the container.
+    Raises UnreadableVideoError if FFmpeg does not know it. What a remote file raises comes as it is, from here as from
+    the methods of the container.
     """
     file = f"file:{source}" if isinstance(source, str) else source
     if not isinstance(file, str | RangeInput):
@@ -107,20 +95,15 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
     try:
         return av.open(file, "r", options=options, metadata_errors="replace")
     except FFmpegError as error:
-        raise UnreadableVideoError(
-            f"does not open as a video ({error.strerror}): check that it is one and copy it again"
-        ) from error
+        reason = f"does not open as a video ({error.strerror}): check that it is one and copy it again"
+        raise UnreadableVideoError(reason) from error
 
 
 def video_stream(container: InputContainer, alone: bool = False) -> Any:
     """Return the first stream that moves: not cover art, and not FFmpeg's "best", which is the largest.
 
-    Args:
-        container: open file.
-        alone: from here on do not even read the bytes of other streams.
-
-    Raises:
-        UnreadableVideoError: there is none, or its codec is unknown.
+    With ``alone`` the bytes of other streams are not even read from here on. Raises UnreadableVideoError if there is
+    none, or its codec is unknown.
     """
     stream = next((each for each in container.streams.video if not each.disposition & STILL), None)
     if stream is None:
@@ -157,12 +140,10 @@ def codecs_for(output: OutputContainer) -> set[str]:
 
 
 def muxer_options(container: str, time_base: Fraction | None = None) -> dict[str, str]:
-    """Return the options with which FFmpeg writes a container.
+    """Return the options with which FFmpeg writes an ``mp4``, ``mov`` or ``matroska``.
 
-    Args:
-        container: ``mp4``, ``mov`` or ``matroska``.
-        time_base: time base of the video, if it is alone in the file. An MP4 then holds its PTS exactly,
-            whatever they start at; so are segments written, to be joined later.
+    With the ``time_base`` of a video that is alone in it, an MP4 holds its PTS exactly, whatever they start at: so are
+    segments written, to be joined later.
     """
     if container == "matroska":
         return {"fflags": "+bitexact"}  # no random number in the file: the same frames, the same bytes

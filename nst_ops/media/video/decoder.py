@@ -12,35 +12,24 @@ from nst_ops.media.errors import DamagedVideoError
 from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.source import MediaSource, promised_bytes, size_of
 
-# Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding
-# from there did not show it whole (a gradual refresh, a container whose index is off).
+# Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding from there did
+# not show it whole (a gradual refresh, a container whose index is off).
 _STEPS_BACK_S = (0, 2, 20)
 
 
 class FrameDecoder:
     """Frames of the first video stream, in the order in which they are shown.
 
-    Args:
-        source: the video.
-        keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
-
-    Raises:
-        UnreadableVideoError: on opening.
-        DamagedVideoError: on opening a cut-off file, or while iterating.
+    With ``keep_damaged`` it goes on after packets that do not decode, counting them in ``num_damaged``. Raises
+    UnreadableVideoError on opening; DamagedVideoError on opening a cut-off file, or while iterating.
     """
 
     def __init__(self, source: MediaSource, keep_damaged: bool) -> None:
         self._source = source
         self.keep_damaged = keep_damaged
+        # PTS from and up to which damage counts, the end left out: what lies around only warms up. None: everywhere.
         self.wanted: tuple[int, int | None] | None = None
-        """PTS from and up to which damage counts, the end left out: what lies around is read only to
-        warm up. None: everywhere."""
         self._open()
-        try:
-            self._refuse_cut_off()
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Release the file."""
@@ -71,7 +60,7 @@ class FrameDecoder:
             for frame in frames:
                 if frame.is_corrupt and whole:
                     self._damage(None, frame.pts)  # the decoder has concealed a hole
-                whole = whole or not frame.is_corrupt
+                whole |= not frame.is_corrupt
                 self.num_decoded += 1
                 yield frame
 
@@ -99,6 +88,7 @@ class FrameDecoder:
         self.container = open_input(self._source)
         try:
             self.stream = video_stream(self.container, alone=True)
+            self._refuse_cut_off()
         except BaseException:
             self.close()
             raise
@@ -110,11 +100,10 @@ class FrameDecoder:
         if self.keep_damaged:
             return
         promised = promised_bytes(self._source, self.container.format.name, self.stream)
-        size = size_of(self._source)
-        if promised > size:
+        if promised > (size := size_of(self._source)):
             raise DamagedVideoError(
-                f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it "
-                "again, or set video.keep_damaged to write what decodes"
+                f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it again, or set "
+                "video.keep_damaged to write what decodes"
             )
 
     def _damage(self, error: FFmpegError | None, pts: int | None) -> None:

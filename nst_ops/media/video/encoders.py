@@ -1,10 +1,8 @@
-"""Encoders: which one writes a video, and its options.
+"""Encoders: which one writes a video, and its options. A new codec is an entry here, and its name in ``VideoConfig``.
 
-To add a codec: an entry in ``ENCODERS``, and its name in ``VideoConfig``.
-
-The same frames give the same bytes on any machine, whatever its cores: x264 and x265 get a
-fixed number of threads, and SVT-AV1 a single one where it aims at a bitrate, by which it would
-otherwise write another file at every run. NVIDIA's encoders promise nothing of the kind.
+The same frames give the same bytes on any machine, whatever its cores: x264 and x265 get a fixed number of threads,
+and SVT-AV1 a single one where it aims at a bitrate, by which it would otherwise write another file at every run.
+NVIDIA's encoders promise nothing of the kind.
 """
 
 from __future__ import annotations
@@ -38,29 +36,20 @@ class Encoder:
     """An encoder of FFmpeg in the terms of ``VideoConfig``."""
 
     name: str
-    codec: str
-    """FFmpeg's name of the codec, as containers are asked for it."""
+    codec: str  # FFmpeg's name of the codec, as containers are asked for it
     default_crf: int
-    pixel_formats: Mapping[str, str]
-    """Keys: formats of ``VideoConfig`` that it takes; values: its own name for them."""
-    presets: tuple[str, ...] = _EFFORTS
-    """Its own names of the presets of ``VideoConfig``, from ultrafast to veryslow."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Options in any case."""
+    pixel_formats: Mapping[str, str]  # keys: formats of ``VideoConfig`` that it takes; values: its own name for them
+    presets: tuple[str, ...] = _EFFORTS  # its own names of the presets of ``VideoConfig``, from ultrafast to veryslow
+    options: Mapping[str, str] = field(default_factory=dict)  # in any case
     crf_key: str = "crf"
-    bitrate_options: Mapping[str, str] = field(default_factory=dict)
-    """Options where it aims at a bitrate."""
-    max_frame_rate: Fraction = Fraction(1000)
-    """Highest rate that it takes; the rate is a hint, the truth is in the PTS."""
-    num_threads: int = 0
-    """0 leaves it to the encoder, where they do not change what it writes."""
-    mp4_tag: str = ""
-    """Tag of the codec in MP4 and MOV; empty for FFmpeg's own."""
-    loses_aspect_in: tuple[str, ...] = ()
-    """Containers in which the sample aspect ratio is lost: the others say it in their own stream."""
+    bitrate_options: Mapping[str, str] = field(default_factory=dict)  # where it aims at a bitrate
+    max_frame_rate: Fraction = Fraction(1000)  # that it takes; the rate is a hint, the truth is in the PTS
+    num_threads: int = 0  # 0 leaves it to the encoder, where they do not change what it writes
+    mp4_tag: str = ""  # of the codec in MP4 and MOV; empty for FFmpeg's own
+    loses_aspect_in: tuple[str, ...] = ()  # containers that do not keep the sample aspect ratio in their own stream
 
     def options_for(self, config: VideoConfig, frame_rate: Fraction) -> dict[str, str]:
-        """Return options by FFmpeg's names, for a video of ``frame_rate`` frames per second on average."""
+        """Return options by FFmpeg's names, for a video of this average frame rate."""
         options = {**self.options, "preset": self.presets[_EFFORTS.index(config.preset)]}
         if config.bitrate_kbps:
             options |= {"b": f"{config.bitrate_kbps}k", **self.bitrate_options}
@@ -77,6 +66,14 @@ def _x264_options() -> dict[str, str]:
     return {"x264-params": "asm=avx2"} if cpu.exists() and "avx512" in cpu.read_text() else {}
 
 
+# Closed groups can be cut anywhere; the info would name the processor in the file.
+_X265 = {"x265-params": "log-level=error:open-gop=0:info=0"}
+_SVT: Any = {
+    "presets": ("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
+    "options": {"g": "250"},
+    "bitrate_options": {"svtav1-params": "lp=1"},
+    "max_frame_rate": Fraction(240),
+}
 _HVC1 = "hvc1"  # or Apple's players do not open it
 _NVENC: Any = {"presets": ("p1", "p2", "p3", "p4", "p6", "p7"), "options": {"rc": "vbr", "b": "0"}, "crf_key": "cq"}
 _NVENC_420 = {"yuv420p": "yuv420p", "yuv420p10le": "p010le"}
@@ -85,27 +82,8 @@ _NVENC_444 = {"yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"}
 ENCODERS = {
     # (video.encoder, video.codec): encoder
     ("software", "h264"): Encoder("libx264", "h264", 18, _ALL, options=_x264_options(), num_threads=4),
-    ("software", "h265"): Encoder(
-        "libx265",
-        "hevc",
-        default_crf=20,
-        pixel_formats=_ALL,
-        # Closed groups can be cut anywhere; the info would name the processor in the file.
-        options={"x265-params": "log-level=error:open-gop=0:info=0"},
-        num_threads=4,
-        mp4_tag=_HVC1,
-    ),
-    ("software", "av1"): Encoder(
-        "libsvtav1",
-        "av1",
-        default_crf=24,
-        pixel_formats=_420,
-        presets=("9", "8", "7", "6", "4", "2"),  # faster ones show artifacts, it warns itself
-        options={"g": "250"},
-        bitrate_options={"svtav1-params": "lp=1"},
-        max_frame_rate=Fraction(240),
-        loses_aspect_in=("matroska",),
-    ),
+    ("software", "h265"): Encoder("libx265", "hevc", 20, _ALL, options=_X265, num_threads=4, mp4_tag=_HVC1),
+    ("software", "av1"): Encoder("libsvtav1", "av1", 24, _420, loses_aspect_in=("matroska",), **_SVT),
     ("nvenc", "h264"): Encoder("h264_nvenc", "h264", 18, {n: n for n in ("yuv420p", "yuv444p")}, **_NVENC),
     ("nvenc", "h265"): Encoder("hevc_nvenc", "hevc", 20, _NVENC_420 | _NVENC_444, mp4_tag=_HVC1, **_NVENC),
     ("nvenc", "av1"): Encoder("av1_nvenc", "av1", 24, _NVENC_420, loses_aspect_in=("matroska",), **_NVENC),
@@ -118,11 +96,7 @@ def encoder_for(config: VideoConfig) -> Encoder:
 
 
 def choose_encoder(config: VideoConfig) -> Encoder:
-    """Return the encoder that ``config`` asks for.
-
-    Raises:
-        ValueError: it does not start on this machine.
-    """
+    """Return the encoder that ``config`` asks for; ValueError if it does not start on this machine."""
     encoder = encoder_for(config)
     options = tuple(encoder.options_for(config, Fraction(25)).items())
     if problem := _try(encoder.name, encoder.pixel_formats[config.pixel_format], options):
@@ -134,12 +108,9 @@ def choose_encoder(config: VideoConfig) -> Encoder:
 
 
 def check_encoder(config: VideoConfig) -> None:
-    """See before any work that the video keys go together, and that the encoder starts.
+    """Raise ValueError before any work if the video keys do not go together, or the encoder does not start.
 
     Whether a GPU's encoder starts is seen on the workers' machines: this one may have no GPU.
-
-    Raises:
-        ValueError: they do not, or it does not; the message names the key to change.
     """
     if config.container == "frames":
         return

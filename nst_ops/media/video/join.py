@@ -17,6 +17,8 @@ from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
+_START_AGAIN = "remove the segments and run again"
+
 
 def join_segments(
     paths: Sequence[str], path: str, container: str, info: VideoInfo, source: MediaSource, span_s: Span | None = None
@@ -24,20 +26,16 @@ def join_segments(
     """Join the segments of a video as if it had been written in one pass; nothing is encoded again.
 
     Args:
-        paths: segments in order, each written by ``VideoWriter`` as an MP4 without a source, all with
-            the same configuration. An empty file stands for a segment of which nothing decodes.
+        paths: segments in order, each written by ``VideoWriter`` as an MP4 without a source, all with the same
+            configuration. An empty file stands for a segment of which nothing decodes.
         path: local file to write; if an error is raised the caller removes it.
         container: ``mp4``, ``mov`` or ``matroska``.
         info: the source, as the reader of any of its segments described it.
         source: video whose sound, subtitles, chapters and metadata are copied.
-        span_s: part of the source that the segments cover, as ``VideoReader.span_s``; the output starts
-            at 0.
+        span_s: part of the source that the segments cover, as ``VideoReader.span_s``; the output starts at 0.
 
-    Returns:
-        Number of frames in the output, and what of the source has no place in it.
-
-    Raises:
-        UnreadableVideoError: a segment is damaged, or does not belong to the others.
+    Returns the number of frames in the output, and what of the source has no place in it. Raises UnreadableVideoError
+    if a segment is damaged, or does not belong to the others.
     """
     first_path = next((part for part in paths if os.path.getsize(part)), None)
     if first_path is None:
@@ -45,22 +43,19 @@ def join_segments(
     notes = list(info.notes)
     shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
     output = av.open(f"file:{path}", "w", format=container, options=muxer_options(container))
-    copier: StreamCopier | None = None
     num_frames = 0
     try:
         stream = _add_stream(output, first_path, info)
-        copier = StreamCopier(source, output, stream, notes, span_s)
-        for packet in _packets(paths, info.time_base):
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            copier.copy_beside(packet)
-            packet.stream = stream
-            output.mux(packet)
-            num_frames += 1
-        copier.copy_until(None)
-        output.close()
+        with contextlib.closing(StreamCopier(source, output, stream, notes, span_s)) as copier:
+            for packet in _packets(paths, info.time_base):
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                copier.copy_beside(packet)
+                packet.stream = stream
+                output.mux(packet)
+                num_frames += 1
+            copier.copy_until(None)
+            output.close()
     finally:
-        if copier:
-            copier.close()
         with contextlib.suppress(FFmpegError):  # what went wrong first is on its way already
             output.close()
     return num_frames, notes
@@ -93,28 +88,22 @@ def _packets(paths: Sequence[str], time_base: Fraction) -> Iterator[Any]:
             settings = settings or own
             if own != settings:
                 raise UnreadableVideoError(
-                    f"segment {number} was encoded with other settings than the first: remove the segments "
-                    "and run again"
+                    f"segment {number} was encoded with other settings than the first: {_START_AGAIN}"
                 )
             is_first, durations = True, _durations(path, time_base)
             for packet in segment.demux(stream):
                 if not packet.size:
                     continue
-                packet.pts, packet.dts = (
-                    round(time * packet.time_base / time_base) for time in (packet.pts, packet.dts)
-                )
+                ticks = packet.time_base / time_base
+                packet.pts, packet.dts = round(packet.pts * ticks), round(packet.dts * ticks)
                 packet.time_base = time_base
                 if is_first and latest_pts is not None and packet.pts <= latest_pts:
-                    raise UnreadableVideoError(
-                        f"segment {number} begins before the one before it ends: remove the segments and run again"
-                    )
+                    raise UnreadableVideoError(f"segment {number} begins before the one before it ends: {_START_AGAIN}")
                 is_first = False
                 packet.duration = durations[packet.pts]
-                # The encoder reorders frames ahead of their time. All segments by as much: a DTS raised
-                # above that of the segment before still is no later than its frame.
-                if last_dts is not None:
-                    packet.dts = max(packet.dts, last_dts + 1)
-                last_dts = packet.dts
+                # The encoder reorders frames ahead of their time. All segments by as much: a DTS raised above that of
+                # the segment before still is no later than its frame.
+                last_dts = packet.dts = packet.dts if last_dts is None else max(packet.dts, last_dts + 1)
                 latest_pts = packet.pts if latest_pts is None else max(latest_pts, packet.pts)
                 yield packet
 

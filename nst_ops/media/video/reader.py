@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
-from typing import Self
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -25,25 +25,22 @@ ALL_FRAMES = Selection()
 _NO_FRAMES = "no frame of it is selected: it ends before video.start_s"
 _DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
 
-TimedFrame = tuple[int, int, VideoFrame]
-"""(PTS, duration, decoded frame)."""
+TimedFrame = tuple[int, int, VideoFrame]  # PTS, duration, decoded frame
 
 
-class VideoReader:
-    """Frames of the first video stream, front to back.
+class VideoReader(AbstractContextManager["VideoReader"]):
+    """Frames of the first video stream, front to back; of a segment of a remote file only its share is fetched.
 
     Args:
-        source: local path, or a remote file: of a segment only its share is fetched.
+        source: the video.
         max_side: shrink frames to this longer side in pixels (both sides then even).
         keep_damaged: go on after packets that do not decode, counting them in ``num_damaged``.
         selection: frames of the video that are wanted.
         segment: part of the selection that is read, from its ``lead_pts`` on; None: all of it.
         tail: wanted frames to read after the segment, as far as there are any.
 
-    Raises:
-        EmptyFileError, UnreadableVideoError: on opening.
-        UnsupportedMediaError: on opening or while iterating, if the selection lies after the video's end.
-        DamagedVideoError: on opening a cut-off file, or while iterating.
+    Raises EmptyFileError or UnreadableVideoError on opening, UnsupportedMediaError if the selection lies after the
+    video's end, DamagedVideoError on opening a cut-off file, or while iterating.
     """
 
     def __init__(
@@ -55,9 +52,7 @@ class VideoReader:
         segment: Segment | None = None,
         tail: int = 0,
     ) -> None:
-        self._source = source
-        self._selection = selection
-        self._tail = tail
+        self._source, self._selection, self._tail = source, selection, tail
         self._reformatter = VideoReformatter()
         if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
@@ -74,18 +69,11 @@ class VideoReader:
             self._begin, self._stop = selection.bounds(self._first_pts, self.info.time_base)
             self._segment = self._find_segment(segment)
         except BaseException:
-            self.close()
+            self._decoder.close()
             raise
         self.output_size = even_size((self.info.width, self.info.height), max_side)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file."""
         self._decoder.close()
 
     @property
@@ -95,10 +83,7 @@ class VideoReader:
 
     @property
     def span_s(self) -> tuple[float, float | None] | None:
-        """Start and end of the selection in seconds on the file's clock; None if it is the whole video.
-
-        The start is a whole number of ticks.
-        """
+        """Start, a whole number of ticks, and end of the selection on the file's clock; None if all is selected."""
         if self._selection.start_s == 0 and self._selection.duration_s is None:
             return None
         time_base = self.info.time_base
@@ -110,24 +95,22 @@ class VideoReader:
         if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
             width, height = self.output_size
         matrix = sws_matrix(self.info.color.matrix, self.info.height)
-        is_empty = True
+        decoded = None
         for pts, duration, decoded in self._kept():
-            is_empty = False
             yield Frame(pts, duration, to_rgb(self._reformatter, decoded, (width, height), matrix))
-        if is_empty and (self._segment is None or self._segment.count == 1):
+        if decoded is None and (self._segment is None or self._segment.count == 1):
             raise UnsupportedMediaError(_NO_FRAMES)
 
     def _find_segment(self, segment: Segment | None) -> Segment | None:
         """Return what to seek to; None to read from the start of the video."""
-        if (segment is None or segment.count == 1) and self._begin > self._first_pts:
-            index = read_index(self._source)
-            if index.problem:
-                return None
-            (segment,) = cut_segments(index, math.inf, 0, self._selection)
-            if segment.num_frames == 0:
-                raise UnsupportedMediaError(_NO_FRAMES)
+        if segment is not None and segment.count > 1:
             return segment
-        return segment if segment is not None and segment.count > 1 else None
+        if self._begin <= self._first_pts or (index := read_index(self._source)).problem:
+            return None
+        (segment,) = cut_segments(index, math.inf, 0, self._selection)
+        if segment.num_frames == 0:
+            raise UnsupportedMediaError(_NO_FRAMES)
+        return segment
 
     def _kept(self) -> Iterator[TimedFrame]:
         """Yield the frames that are wanted, with the segment's lead and tail."""
@@ -188,7 +171,7 @@ class VideoReader:
             yield pts, frame.duration or step, frame
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
-        """Describe the whole video, by its header and its first frame."""
+        """Describe the whole video by its header and its first frame."""
         stream, container = self._decoder.stream, self._decoder.container
         notes = []
         if first.interlaced_frame:
@@ -222,13 +205,10 @@ class VideoReader:
         return replace(whole, frame_rate=rate, duration_s=duration_s)
 
 
-class AnimationReader:
-    """Frames of an animated GIF, WebP, PNG or AVIF, composed by Pillow over white.
+class AnimationReader(AbstractContextManager["AnimationReader"]):
+    """Frames of an animated GIF, WebP, PNG or AVIF, composed by Pillow over white, with the interface of VideoReader.
 
-    The same interface as ``VideoReader``; the time base is a millisecond.
-
-    Raises:
-        UnreadableImageError: on opening, or while iterating over damaged frames.
+    The time base is a millisecond. Raises UnreadableImageError on opening, or while iterating over damaged frames.
     """
 
     num_damaged = 0
@@ -257,14 +237,7 @@ class AnimationReader:
         )
         self.output_size = even_size(self._image.size, max_side)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file."""
         self._image.close()
 
     def frames(self) -> Iterator[Frame]:

@@ -1,10 +1,8 @@
-"""Segments of a long video: when its frames are shown, which are wanted, and where it can be cut.
-
-Only the index of the file is read; the rest is arithmetic on presentation times.
-"""
+"""Segments of a long video, by its index alone: when frames are shown, which are wanted, and where it can be cut."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,15 +30,13 @@ BoolArray = NDArray[np.bool_]
 class Selection:
     """Which frames of a video are wanted, by its own clock, which starts at its first frame.
 
-    Every frame has a bucket, the number of whole frames of ``max_frame_rate`` since the first. A frame
-    is kept if its bucket is not that of the frame before it.
+    Every frame has a bucket, the number of whole frames of ``max_frame_rate`` since the first. A frame is kept if its
+    bucket is not that of the frame before it.
     """
 
     start_s: float = 0.0
-    duration_s: float | None = None
-    """Seconds from ``start_s`` on; None: to the end."""
-    max_frame_rate: float | None = None
-    """Frames per second; None: every frame."""
+    duration_s: float | None = None  # from ``start_s`` on; None: to the end
+    max_frame_rate: float | None = None  # frames per second; None: every frame
 
     def bounds(self, first_pts: int, time_base: Fraction) -> tuple[int, int | None]:
         """Return the PTS from which frames are wanted, and from which they are not any more."""
@@ -58,8 +54,7 @@ class Selection:
         """Return the PTS of the frames that are kept, of the ascending PTS of a whole video."""
         if not len(pts):
             return pts
-        first_pts = int(pts[0])
-        begin, end = self.bounds(first_pts, time_base)
+        begin, end = self.bounds(first_pts := int(pts[0]), time_base)
         wanted = pts[(pts >= begin) & (pts < end)] if end is not None else pts[pts >= begin]
         if self.max_frame_rate is None:
             return wanted
@@ -71,17 +66,12 @@ class Selection:
 class Segment:
     """A part of a video that is stylized and encoded by itself."""
 
-    number: int
-    """From 0 on."""
-    count: int
-    """Number of segments of the video; with 1 it is done in one pass."""
-    lead_pts: int
-    """The frame to read from: what lies before ``start_pts`` only warms up the smoothing."""
+    number: int  # from 0 on
+    count: int  # of segments of the video; with 1 it is done in one pass
+    lead_pts: int  # the frame to read from: what lies before ``start_pts`` only warms up the smoothing
     start_pts: int
-    end_pts: int | None
-    """PTS of the next segment's first frame; None: to the end of the selection."""
-    num_frames: int
-    """Frames from ``start_pts`` on, by the packet index."""
+    end_pts: int | None  # of the next segment's first frame; None: to the end of the selection
+    num_frames: int  # from ``start_pts`` on, by the packet index
 
     def holds(self, pts: int) -> bool:
         """Return whether a frame belongs to it, and not to what is read around it."""
@@ -93,22 +83,16 @@ class PacketIndex:
     """When each frame of a video is shown, and where decoding can begin."""
 
     time_base: Fraction
-    pts: Int64Array
-    """(N,) of the frames that are shown, ascending."""
-    keyframes: Int64Array
-    """(K,) positions in ``pts``."""
-    problem: str = ""
-    """Why the video cannot be cut; empty if it can."""
+    pts: Int64Array  # (N,) of the frames that are shown, ascending
+    keyframes: Int64Array  # (K,) positions in ``pts``
+    problem: str = ""  # why the video cannot be cut; empty if it can
 
 
 def read_index(source: MediaSource) -> PacketIndex:
     """Read the packet index of the video stream that ``VideoReader`` reads.
 
-    A video is only said to be cuttable if nothing speaks against it; the others are done in one pass.
-    Of an MP4 or MOV only the sample table is read, of a fragmented one and of Matroska every byte.
-
-    Raises:
-        UnreadableVideoError: it does not open, or holds no video stream.
+    A video is only said to be cuttable if nothing speaks against it; the others are done in one pass. Of an MP4 or MOV
+    only the sample table is read, of a fragmented one and of Matroska every byte. Raises UnreadableVideoError.
     """
     table = SampleTable(source)
     # Without parsing, which would find no keyframes among zeros: a whole table needs no correction.
@@ -122,11 +106,8 @@ def read_index(source: MediaSource) -> PacketIndex:
             problem = f"{container.format.name} cannot be searched exactly"
         elif codec_name(stream) not in _ONE_FRAME_A_PACKET:
             problem = f"packets of {codec_name(stream)} may show no frame"
-        if problem:
-            none = np.empty(0, np.int64)
-            return PacketIndex(time_base, none, none, problem)
         try:
-            for packet in container.demux(stream):
+            for packet in () if problem else container.demux(stream):
                 if packet.size and packet.pts is None:
                     problem = "some of its frames have no time"
                 elif packet.size:
@@ -160,32 +141,22 @@ def _problem(pts: Int64Array, is_key: BoolArray, is_shown: BoolArray) -> str:
 def cut_segments(index: PacketIndex, target_s: float, lead: int, selection: Selection) -> tuple[Segment, ...]:
     """Cut the frames of a selection at keyframes, near the multiples of a length.
 
-    Near a multiple, a keyframe that came early is taken before others: encoders set one where the
-    scene changes. No segment is shorter than half of the length.
-
-    Args:
-        index: packet index of the video; one that cannot be cut gives one segment.
-        target_s: length of a segment in seconds.
-        lead: frames to read before each segment.
-        selection: frames that are wanted.
+    Near a multiple, a keyframe that came early is taken before others: encoders set one where the scene changes. No
+    segment is shorter than half of the length. A video that cannot be cut gives one segment. ``lead`` frames are read
+    before each.
     """
     kept = selection.kept(index.pts, index.time_base)
     if index.problem or len(kept) == 0:
         start = int(kept[0]) if len(kept) else 0
         return (Segment(0, 1, start, start, None, len(kept)),)
-    target = _exact(target_s) / index.time_base if math.isfinite(target_s) else None
-    cuts = [0] if target is None else [0, *_cuts(index, kept, float(target))]
-    return tuple(
-        Segment(
-            number=number,
-            count=len(cuts),
-            lead_pts=int(kept[max(0, cut - lead)]),
-            start_pts=int(kept[cut]),
-            end_pts=int(kept[end]) if end < len(kept) else None,
-            num_frames=end - cut,
-        )
-        for number, (cut, end) in enumerate(zip(cuts, [*cuts[1:], len(kept)], strict=True))
-    )
+    cuts = [0]
+    if math.isfinite(target_s):
+        cuts += _cuts(index, kept, float(_exact(target_s) / index.time_base))
+    segments = []
+    for number, (cut, end) in enumerate(itertools.pairwise([*cuts, len(kept)])):
+        lead_pts, end_pts = int(kept[max(0, cut - lead)]), int(kept[end]) if end < len(kept) else None
+        segments.append(Segment(number, len(cuts), lead_pts, int(kept[cut]), end_pts, end - cut))
+    return tuple(segments)
 
 
 def _cuts(index: PacketIndex, kept: Int64Array, target: float) -> Iterator[int]:

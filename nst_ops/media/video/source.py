@@ -1,5 +1,7 @@
 """Where the bytes of a video come from: a local path, or a remote file of which only ranges are fetched."""
 
+# ruff: noqa: D102, methods without a docstring do what those of any file do
+
 from __future__ import annotations
 
 import os
@@ -8,33 +10,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-_FIRST_BYTES = 2**16
-_MOST_BYTES = 2**22
-"""Bytes of a request: the first one somewhere in a file, and after enough of them one after the other."""
-_BLOCKS_KEPT = 4
-"""Blocks in memory: header, sound and video may lie far from each other."""
+_FIRST_BYTES, _MOST_BYTES = 2**16, 2**22  # of a request: the first one somewhere in a file, after enough that follow
+_BLOCKS_KEPT = 4  # in memory: header, sound and video may lie far from each other
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _EBML_HEADER, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class MediaFile(Protocol):
-    """A file on remote storage, as far as readers of videos need to know it."""
+    """A file on remote storage: its base name tells the format of a raw stream."""
 
     @property
-    def name(self) -> str:
-        """Base name, which tells the format of a raw stream."""
-
+    def name(self) -> str: ...
     @property
-    def num_bytes(self) -> int:
-        """Size of the file."""
-
+    def num_bytes(self) -> int: ...
     @property
-    def read_range(self) -> Callable[[int, int], bytes]:
-        """Function that reads the bytes from a start to before an end, in one request."""
+    def read_range(self) -> Callable[[int, int], bytes]: ...  # from a start to before an end, in one request
 
 
-MediaSource = str | MediaFile
-"""A local path, or a remote file."""
+MediaSource = str | MediaFile  # a local path, or a remote file
 
 
 def size_of(source: MediaSource) -> int:
@@ -45,9 +38,8 @@ def size_of(source: MediaSource) -> int:
 class RangeInput:
     """A source as libavformat reads it through Python, in blocks that grow by half while it reads on.
 
-    So a header costs little, and a long stretch few requests and little more than its own bytes.
-    libavformat goes on reading after an error: PyAV raises the first one as it is, and from there on the
-    file is at its end.
+    So a header costs little, and a long stretch few requests and little more than its own bytes. libavformat goes on
+    reading after an error: PyAV raises the first one as it is, and from there on the file is at its end.
     """
 
     def __init__(self, source: MediaSource) -> None:
@@ -59,23 +51,19 @@ class RangeInput:
         self._has_failed = False
 
     def read(self, num_bytes: int) -> bytes:
-        """Read so many bytes, fewer only at the end."""
         pieces = []
         while num_bytes > 0 and self._position < self.num_bytes and not self._has_failed:
-            piece = self._piece(self._position, num_bytes)
-            self._position += len(piece)
-            num_bytes -= len(piece)
-            pieces.append(piece)
+            pieces.append(self._piece(self._position, num_bytes))
+            self._position += len(pieces[-1])
+            num_bytes -= len(pieces[-1])
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.num_bytes}[whence]
         self._position = base + offset
         return self._position
 
     def tell(self) -> int:
-        """Return the position."""
         return self._position
 
     def _piece(self, start: int, num_bytes: int) -> bytes:
@@ -83,10 +71,7 @@ class RangeInput:
         for first, data in self._blocks:
             if first <= start < first + len(data):
                 return data[start - first : start - first + num_bytes]
-        return self._fetch(start)[:num_bytes]
-
-    def _fetch(self, start: int) -> bytes:
-        """Fetch the block from a position on, longer than one that ends there or a little before."""
+        # A new block is longer than one that ends where it begins, or a little before.
         gaps = [(start - first - len(data), len(data)) for first, data in self._blocks]
         before = max((length for gap, length in gaps if 0 <= gap < _FIRST_BYTES), default=0)
         end = min(start + min(max(_FIRST_BYTES, before * 3 // 2), _MOST_BYTES), self.num_bytes)
@@ -98,14 +83,14 @@ class RangeInput:
             self._has_failed = True
             raise
         self._blocks.append((start, data))
-        return data
+        return data[:num_bytes]
 
 
 class SampleTable(RangeInput):
     """An MP4 file of which the media data read as zeros and cost nothing; all other boxes are true.
 
-    Of an hour of video that is a megabyte or two, at the front or at the end. ``is_whole`` says whether
-    it tells of every packet: of other containers and of fragmented files it does not.
+    Of an hour of video that is a megabyte or two, at the front or at the end. ``is_whole`` says whether it tells of
+    every packet: of other containers and of fragmented files it does not.
     """
 
     def __init__(self, source: MediaSource) -> None:
@@ -142,17 +127,10 @@ class SampleTable(RangeInput):
 
 
 def promised_bytes(source: MediaSource, container: str, stream: Any) -> int:
-    """Return where a file should end by its own account; 0 if it does not say.
-
-    Args:
-        source: the file.
-        container: FFmpeg's name of its format.
-        stream: PyAV's video stream of it.
-    """
+    """Return where a file says that it ends, given FFmpeg's name of its format and its video stream; 0 if nowhere."""
     if "mp4" in container:
         entries = stream.index_entries
-        ends = [entries[i].pos + entries[i].size for i in ((0, len(entries) - 1) if len(entries) else ())]
-        return max(ends, default=0)
+        return max((entry.pos + entry.size for entry in (entries[0], entries[-1])), default=0) if entries else 0
     file = RangeInput(source)
     if "matroska" in container:
         return _matroska_end(file)

@@ -19,38 +19,25 @@ _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands
 _STREAM_TAGS = ("language", "title")
 _OUT_OF_STEP_S = 10  # how far the streams of a file may lie apart in it
 
-Span = tuple[float, float | None]
-"""Begin and end of a part of a source, in seconds on its container's clock; None: to its end."""
+Span = tuple[float, float | None]  # begin and end of a part of a source, on its container's clock; None: to its end
 
 
 class StreamCopier:
     """Copies all streams but the video from a source to an output, in step with the video.
 
-    With ``span_s``, packets that begin outside it are left out, chapters are cut to it, and all
-    times are moved so that its begin is 0.
-
-    Args:
-        source: file to copy from.
-        output: container to copy to, which has its video stream already.
-        video: that stream; it gets the source's language and title.
-        notes: list that takes, in words, what of the source has no place in the output.
-        span_s: part of the source to copy; None: all.
+    With ``span_s``, packets that begin outside it are left out, chapters are cut to it, and all times are moved so
+    that its begin is 0. The output's ``video`` stream gets the source's language and title. ``notes`` takes, in words,
+    what of the source has no place in the output.
     """
 
     def __init__(
         self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span_s: Span | None = None
     ) -> None:
-        self._source = open_input(source)
-        self._output = output
-        self._span_s = span_s
+        self._source, self._output, self._span_s = open_input(source), output, span_s
         self._streams: dict[int, Stream] = {}  # of the output, by index in the source
         self._transcoders: dict[int, _Transcoder] = {}
-        tags = {k: v for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS}
-        output.metadata.update(tags)
-        chapters = self._source.chapters()
-        if span_s:
-            chapters = [part for chapter in chapters if (part := _cut(chapter, span_s))]
-        if chapters:
+        output.metadata.update((k, v) for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS)
+        if chapters := [part for chapter in self._source.chapters() if (part := _cut(chapter, span_s))]:
             output.set_chapters(chapters)
         self._add_streams(video, notes)
         copied = [self._source.streams[index] for index in self._streams]
@@ -58,8 +45,7 @@ class StreamCopier:
         self._last_dts: dict[int, int] = {}
         self._shifts: dict[int, int] = {}  # by stream, as the video's where a clock begins anew
         self._pending = self._read()
-        self._next: Any = None
-        self._at_end = False
+        self._next = next(self._pending, None)
 
     def close(self) -> None:
         """Release the source."""
@@ -72,22 +58,19 @@ class StreamCopier:
 
     def copy_until(self, time_s: float | None) -> None:
         """Copy packets up to a time in seconds, or all that are left."""
-        while not self._at_end:
-            packet = self._next = next(self._pending, None) if self._next is None else self._next
-            if packet is None:
-                self._at_end = True
-                for transcoder in self._transcoders.values():
-                    self._output.mux(transcoder.finish())
-                return
+        while (packet := self._next) is not None:
             if time_s is not None and float(packet.dts * packet.time_base) > time_s:
                 return
-            self._next = None
             index = packet.stream.index
             if index in self._transcoders:
                 self._output.mux(self._transcoders[index].convert(packet))
             else:
                 packet.stream = self._streams[index]
                 self._output.mux(packet)
+            self._next = next(self._pending, None)
+        for transcoder in self._transcoders.values():
+            self._output.mux(transcoder.finish())
+        self._transcoders = {}
 
     def _read(self) -> Iterator[Any]:
         """Yield the packets of the span that have a time; the demuxer ends each stream with an empty one."""
@@ -108,9 +91,7 @@ class StreamCopier:
                 if end_s is not None and time_s > end_s + _OUT_OF_STEP_S:
                     return
                 if begin_s <= time_s and (end_s is None or time_s < end_s):
-                    back = round(begin_s / packet.time_base)
-                    packet.dts -= back
-                    packet.pts = None if packet.pts is None else packet.pts - back
+                    _shift(packet, -round(begin_s / packet.time_base))
                     yield packet
         except FFmpegError:  # the reader of the video has reported the damage already
             return
@@ -118,9 +99,7 @@ class StreamCopier:
     def _mend_clock(self, packet: Any) -> None:
         """Let the clock of a stream rise where it slips or begins anew, as the video's does."""
         index, is_text = packet.stream.index, packet.stream.type == "subtitle"
-        packet.dts += self._shifts.get(index, 0)
-        if packet.pts is not None:
-            packet.pts += self._shifts.get(index, 0)
+        _shift(packet, self._shifts.get(index, 0))
         earliest = self._last_dts[index] + (not is_text) if index in self._last_dts else packet.dts
         back = earliest - packet.dts
         if back <= 0:
@@ -128,8 +107,9 @@ class StreamCopier:
         if back * packet.time_base > CLOCK_RESTART_S and not is_text:  # lines may overlap
             back += packet.duration or 0
             self._shifts[index] = self._shifts.get(index, 0) + back
-            packet.pts = None if packet.pts is None else packet.pts + back
-        packet.dts += back
+            _shift(packet, back)
+        else:
+            packet.dts += back
         if packet.pts is not None:
             packet.pts = max(packet.pts, packet.dts)
 
@@ -168,8 +148,7 @@ class StreamCopier:
             self._transcoders[stream.index] = _Transcoder(copy)
             notes.append(f"its sound ({name}) fits into no container and is converted to AAC")
         else:
-            container = self._output.format.name
-            notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {container}")
+            notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}")
             return
         copy.metadata.update(stream.metadata | _stream_tags(stream))
         copy.disposition = stream.disposition
@@ -199,8 +178,15 @@ class _Transcoder:
         return [out for piece in pieces for out in self._output.encode(piece)]
 
 
-def _cut(chapter: Any, span_s: Span) -> Any:
+def _shift(packet: Any, ticks: int) -> None:
+    packet.dts += ticks
+    packet.pts = None if packet.pts is None else packet.pts + ticks
+
+
+def _cut(chapter: Any, span_s: Span | None) -> Any:
     """Return the part of a chapter inside a span, on the clock that is 0 at its begin; None: nothing."""
+    if span_s is None:
+        return chapter
     time_base = chapter["time_base"]
     begin = round(span_s[0] / time_base)
     start, end = max(chapter["start"], begin), chapter["end"]

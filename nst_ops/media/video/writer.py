@@ -6,9 +6,10 @@ import contextlib
 import csv
 import hashlib
 import io
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
@@ -24,31 +25,26 @@ from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nomin
 from nst_ops.media.video.encoders import choose_encoder
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
-FRAME_TABLE = "frames.csv"
-"""Columns: ``name`` and ``sha256`` of the image, ``pts_s`` and ``duration_s`` on the source's clock."""
+FRAME_TABLE = "frames.csv"  # ``name`` and ``sha256`` of images, ``pts_s`` and ``duration_s`` on the source's clock
 
 
-class VideoWriter:
+class VideoWriter(AbstractContextManager["VideoWriter"]):
     """Writes frames beside the copied sound, subtitles, chapters and metadata of a source.
 
-    Use as a context manager: leaving it without an error finishes the file, leaving it with
-    one abandons it (the caller removes it).
+    Leaving it without an error finishes the file, leaving it with one abandons it (the caller removes it).
 
     Args:
         path: local file to write.
         container: ``mp4``, ``mov`` or ``matroska``.
         info: the source, as its reader described it.
         size: width and height of the frames that will come.
-        source_path: file whose other streams are copied; None for animations and for segments of a
-            video, of which ``mp4`` keeps the PTS exactly, in any time base.
+        source_path: file whose other streams are copied; None for animations and for segments of a video, of which
+            ``mp4`` keeps the PTS exactly, in any time base.
         config: codec, quality, pixel format.
-        span_s: begin and end (None: the end of the source) of what is written, in seconds on the
-            source's clock. The output begins at 0: the PTS of frames are moved by the begin, what is
-            copied is cut to the span and moved alike.
+        span_s: part of the source that is written. The output begins at 0: the PTS of frames are moved by its begin,
+            what is copied is cut to it and moved alike.
 
-    Raises:
-        UnsupportedMediaError: the encoder takes no frames of that size.
-        ValueError: the encoder that is asked for is not on this machine.
+    Raises UnsupportedMediaError if the encoder takes no frames of that size, ValueError if it is not on this machine.
     """
 
     def __init__(
@@ -77,9 +73,6 @@ class VideoWriter:
             StreamCopier(source_path, self._output, self._stream, self.notes, span_s) if source_path else None
         )
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
@@ -94,7 +87,7 @@ class VideoWriter:
                 self._output.close()
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame; its size is that given to the constructor."""
+        """Encode one frame, of the size given to the constructor."""
         encoded = to_yuv(self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range)
         encoded.pts = frame.pts - self._shift
         encoded.duration = frame.duration
@@ -143,14 +136,10 @@ class VideoWriter:
         return stream
 
 
-class FrameFolderWriter:
-    """Writes frames as ``000000.png``, ``000001.png``, ..., upright, and ``frames.csv`` beside them.
+class FrameFolderWriter(AbstractContextManager["FrameFolderWriter"]):
+    """Writes frames into an empty folder, upright, as ``000000.png``, ``000001.png``, ..., beside ``frames.csv``.
 
     The same interface as ``VideoWriter``. Frames have their own size, odd ones included.
-
-    Args:
-        folder: an empty folder.
-        info: the source, as its reader described it.
     """
 
     def __init__(self, folder: str, info: VideoInfo) -> None:
@@ -159,15 +148,10 @@ class FrameFolderWriter:
             self.notes.append("its sound is left out: images hold none")
         if info.sample_aspect_ratio not in (None, 1):
             self.notes.append(f"its pixels are {info.sample_aspect_ratio} times as wide as high")
-        self._folder = Path(folder)
-        self._info = info
-        self._num_frames = 0
+        self._folder, self._info, self._num_frames = Path(folder), info, 0
         self._file = (self._folder / FRAME_TABLE).open("w", encoding="utf-8", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(["name", "sha256", "pts_s", "duration_s"])
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
@@ -180,7 +164,6 @@ class FrameFolderWriter:
         encoded = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(upright_hwc)).save(encoded, format="PNG", compress_level=1)
         (self._folder / name).write_bytes(encoded.getbuffer())
-        sha256 = hashlib.sha256(encoded.getbuffer()).hexdigest()
         times = (float(time * self._info.time_base) for time in (frame.pts, frame.duration))
-        self._table.writerow([name, sha256, *times])
+        self._table.writerow([name, hashlib.sha256(encoded.getbuffer()).hexdigest(), *times])
         self._num_frames += 1
