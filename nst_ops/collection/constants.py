@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nst_ops.storage import SCRATCH
+from nst_ops.storage.local import SCRATCH
 
 RUN_FILE = "run.json"
 MANIFEST = "manifest"

@@ -4,19 +4,8 @@
 Local files keep their plain absolute path as their URI; everything else has its scheme.
 """
 
-from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError, storage_full_errors
+from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.folder import Folder
-from nst_ops.storage.local import SCRATCH
-from nst_ops.storage.remote import RemoteFile, configure_storage
+from nst_ops.storage.remote import configure_storage
 
-__all__ = [
-    "SCRATCH",
-    "FileInfo",
-    "Folder",
-    "RemoteFile",
-    "StorageError",
-    "StorageFullError",
-    "StorageUnavailableError",
-    "configure_storage",
-    "storage_full_errors",
-]
+__all__ = ["FileInfo", "Folder", "StorageError", "StorageFullError", "StorageUnavailableError", "configure_storage"]

@@ -1,5 +1,7 @@
 """The protocol of a tree of files, and the errors of a whole storage."""
 
+# ruff: noqa: D102, what the methods of a tree do is described in ``Folder``, or beside them
+
 from __future__ import annotations
 
 import contextlib
@@ -46,67 +48,43 @@ class FileInfo:
 
     relpath: str
     num_bytes: int
-    version: str
-    """Changes when the content does: the ETag, or the modification time in nanoseconds."""
-    regular: bool
-    """False for what must not be opened: pipes, sockets, links to nothing, links to folders."""
+    version: str  # changes when the content does: the ETag, or the modification time in nanoseconds
+    regular: bool  # False for what must not be opened: pipes, sockets, links to nothing, links to folders
 
 
 class Tree(ABC):
     """Files below a root, by relative path. One subclass for each way to reach files."""
 
-    scratch: str | None
-    """Folder for unfinished files; None: the temporary folder of this machine."""
+    scratch: str | None  # folder for unfinished files; None: the temporary folder of this machine
 
     def __init__(self, fs: fsspec.AbstractFileSystem, root: str) -> None:
         self.fs = fs
         self.root = root
 
     def path(self, relpath: str) -> str:
-        """Return ``relpath`` as the file system knows it."""
         return f"{self.root.rstrip('/')}/{relpath}" if self.root else relpath
 
-    @abstractmethod
-    def uri(self, relpath: str) -> str:
-        """Return ``relpath`` as a person or another program would open it."""
-
-    @abstractmethod
-    def kind(self, relpath: str) -> str | None:
-        """Return ``file`` or ``directory``; None if there is neither."""
-
-    @abstractmethod
-    def file(self, relpath: str) -> FileInfo:
-        """Describe one file, as ``files`` lists it."""
-
-    @abstractmethod
-    def files(self) -> Iterator[FileInfo]:
-        """List every file, in any order; no more than a page of them in memory."""
-
-    @abstractmethod
-    def names(self, relpath: str) -> Iterator[str]:
-        """List the names in one folder; none if there is no such folder."""
-
-    @abstractmethod
-    def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Read a file, or its bytes from ``start`` to before ``end``."""
-
-    @abstractmethod
-    def place(self, temporary: Path, relpath: str) -> None:
-        """Give a finished local file or folder its name in the tree."""
-
-    @abstractmethod
-    def rename(self, source: str, target: str) -> None:
-        """Give a file of the tree another name."""
-
-    @abstractmethod
-    def remove(self, relpath: str) -> None:
-        """Delete a file or folder if it is there."""
-
     def remove_many(self, relpaths: Iterable[str]) -> None:
-        """Delete files if they are there."""
         for relpath in relpaths:
             self.remove(relpath)
 
     @abstractmethod
-    def remove_scratch(self) -> None:
-        """Delete what killed writers left unfinished."""
+    def uri(self, relpath: str) -> str: ...
+    @abstractmethod
+    def kind(self, relpath: str) -> str | None: ...  # ``file`` or ``directory``; None if there is neither
+    @abstractmethod
+    def file(self, relpath: str) -> FileInfo: ...
+    @abstractmethod
+    def files(self) -> Iterator[FileInfo]: ...
+    @abstractmethod
+    def names(self, relpath: str) -> Iterator[str]: ...  # in one folder, in any order
+    @abstractmethod
+    def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes: ...
+    @abstractmethod
+    def place(self, temporary: Path, relpath: str) -> None: ...  # a finished local file or folder under its name
+    @abstractmethod
+    def rename(self, source: str, target: str) -> None: ...
+    @abstractmethod
+    def remove(self, relpath: str) -> None: ...
+    @abstractmethod
+    def remove_scratch(self) -> None: ...

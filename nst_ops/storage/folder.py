@@ -1,4 +1,4 @@
-"""Folders on any file system: list, read, and write all or nothing."""
+"""Folders on any file system, whichever tree they work on."""
 
 from __future__ import annotations
 
@@ -23,19 +23,15 @@ from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTr
 class Folder:
     """A folder by URI. Cheap to make: workers build their own from the URI.
 
-    On S3 every method raises ``StorageUnavailableError`` if the storage does not answer after all tries or
-    refuses the credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that cannot be had.
-
-    Raises:
-        ValueError: the URI names a file system that fsspec does not know.
-        ConfigError: the URI holds credentials.
+    On S3 every method raises ``StorageUnavailableError`` if the storage does not answer after all tries or refuses the
+    credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that cannot be had. Raises ValueError if
+    fsspec does not know the URI's file system, ConfigError if the URI holds credentials.
     """
 
     def __init__(self, uri: str) -> None:
         self.is_local = "://" not in uri or uri.startswith("file://")
         self._tree = LocalTree(uri.removeprefix("file://")) if self.is_local else _remote_tree(uri)
-        self.fs = self._tree.fs
-        self.root = self._tree.root
+        self.fs, self.root = self._tree.fs, self._tree.root
 
     def path(self, relpath: str) -> str:
         """Return ``relpath`` as the file system knows it."""
@@ -62,7 +58,7 @@ class Folder:
         return self._tree.kind("") == "file"
 
     def parent_and_name(self) -> tuple[Folder, str]:
-        """Split the URI of a file into the folder that it lies in, and its name there."""
+        """Split the URI of a file into its folder, and its name there."""
         name = os.path.basename(self.root)
         return Folder(self.uri().removesuffix(name)), name
 
@@ -73,8 +69,7 @@ class Folder:
     def files(self) -> Iterator[FileInfo]:
         """List every file below the folder, in any order; no more than a page of them in memory.
 
-        Raises:
-            PermissionError: a folder may not be listed; nothing is skipped in silence.
+        Raises PermissionError if a folder may not be listed; nothing is skipped in silence.
         """
         return self._tree.files()
 
@@ -87,14 +82,10 @@ class Folder:
         return self._tree.read(relpath)
 
     def read_ahead(self, relpaths: Iterable[str], streams: int = 8) -> Iterator[Callable[[], bytes]]:
-        """Read whole files in order, remote ones in several streams.
+        """Yield for each file, in order, a function that returns its bytes or raises what ``read_bytes`` raises.
 
-        Args:
-            relpaths: files; no more than ``streams`` of them are read before they are asked for.
-            streams: requests at once: most of the time of a small file is the way there and back.
-
-        Yields:
-            For each file a function that returns its bytes, or raises what ``read_bytes`` raises.
+        Of remote files up to ``streams`` are read at once, before they are asked for: most of the time of a small one
+        is the way there and back.
         """
         if self.is_local:
             yield from (partial(self.read_bytes, relpath) for relpath in relpaths)
@@ -118,9 +109,7 @@ class Folder:
     def open(self, relpath: str, block_bytes: int = 2**20) -> BinaryIO:
         """Open a file for reading and seeking; of a remote one nothing is requested before the first read.
 
-        Args:
-            relpath: the file.
-            block_bytes: bytes of a request at least: large to read on and on, small to read here and there.
+        A request has at least ``block_bytes``: many to read on and on, few to read here and there.
         """
         source = self.media_source(relpath)
         if isinstance(source, str):
@@ -135,35 +124,28 @@ class Folder:
             yield source
             return
         with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
-            is_tar_gz = relpath.lower().endswith(".tar.gz")
-            extension = ".tar.gz" if is_tar_gz else os.path.splitext(relpath)[1]
-            local = os.path.join(scratch, "file" + extension)
-            source.download(local)
+            extension = ".tar.gz" if relpath.lower().endswith(".tar.gz") else os.path.splitext(relpath)[1]
+            source.download(local := os.path.join(scratch, "file" + extension))
             yield local
 
     def atomic_write(self, relpath: str) -> contextlib.AbstractContextManager[Path]:
         """Give a local path to write to; the file appears under its name complete, or not at all.
 
-        Raises:
-            StorageFullError: there is no space left, here or in the quota.
+        Raises StorageFullError if there is no space left, here or in the quota.
         """
         return self._write_and_place(relpath, is_folder=False)
 
     def atomic_write_folder(self, relpath: str) -> contextlib.AbstractContextManager[Path]:
         """Give an empty local folder; it appears under its name whole, in place of an older one.
 
-        On remote storage its files appear one by one, the last by name at the end.
-
-        Raises:
-            StorageFullError: there is no space left, here or in the quota.
+        On remote storage its files appear one by one, the last by name at the end. Raises as ``atomic_write`` does.
         """
         return self._write_and_place(relpath, is_folder=True)
 
     @contextlib.contextmanager
     def _write_and_place(self, relpath: str, is_folder: bool) -> Iterator[Path]:
         with storage_full_errors(self.uri()), contextlib.ExitStack() as cleanup:
-            scratch = self._tree.scratch
-            if scratch is None:
+            if (scratch := self._tree.scratch) is None:
                 scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nst-ops-"))
             os.makedirs(scratch, exist_ok=True)
             temporary = Path(scratch, uuid.uuid4().hex + ("" if is_folder else os.path.splitext(relpath)[1]))
@@ -181,10 +163,7 @@ class Folder:
             temporary.write_bytes(data)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a finished file of the folder another name, in place of an older file.
-
-        Local: at once. Remote: the new name appears whole, then the old one goes.
-        """
+        """Rename a file in place of an older one, at once; a remote one appears whole, then its old name goes."""
         self._tree.rename(source, target)
 
     def remove(self, relpath: str) -> None:
@@ -201,9 +180,8 @@ class Folder:
 
 
 def _remote_tree(uri: str) -> Tree:
-    fs, root = connect(uri)
-    if uri.startswith(tuple(f"{scheme}://" for scheme in S3_SCHEMES)):
+    if uri.partition("://")[0] in S3_SCHEMES:
         from nst_ops.storage.s3 import S3Tree  # its client takes a second to load
 
-        return S3Tree(fs, root)
-    return RemoteTree(fs, root)
+        return S3Tree(*connect(uri))
+    return RemoteTree(*connect(uri))

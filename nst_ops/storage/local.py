@@ -1,6 +1,6 @@
 """Files on a disk."""
 
-# ruff: noqa: D102, a method without a docstring is described in its base class
+# ruff: noqa: D102, a method without a docstring is described in ``Folder``
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from nst_ops.storage.base import FileInfo, Tree
 
-SCRATCH = ".tmp"
-"""Folder under an output that holds unfinished local writes; on the same disk, so a rename is atomic."""
+SCRATCH = ".tmp"  # folder under an output that holds unfinished local writes; on the same disk: a rename is atomic
 
 
 class LocalTree(Tree):
@@ -26,18 +25,16 @@ class LocalTree(Tree):
         self.scratch: str | None = self.path(SCRATCH)
 
     def uri(self, relpath: str) -> str:
-        """Return the plain absolute path."""
         return self.path(relpath).rstrip("/") or "/"
 
     def kind(self, relpath: str) -> str | None:
         """Return ``file``, ``directory``, ``other`` for pipes and the like, or None."""
-        path = self.path(relpath).rstrip("/") or "/"  # "file/" is nothing
+        path = self.uri(relpath)  # without a slash at the end: "file/" is nothing
         if os.path.isdir(path):
             return "directory"
         return "file" if os.path.isfile(path) else "other" if os.path.exists(path) else None
 
     def file(self, relpath: str) -> FileInfo:
-        """Describe one file, without opening it."""
         path = self.path(relpath)
         try:
             stat = os.stat(path)
@@ -46,8 +43,6 @@ class LocalTree(Tree):
         return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
 
     def files(self) -> Iterator[FileInfo]:
-        """List every file; a folder that may not be listed is an error."""
-
         def refuse(error: OSError) -> None:
             raise error
 
@@ -70,14 +65,12 @@ class LocalTree(Tree):
             return file.read() if end is None else file.read(end - (start or 0))
 
     def place(self, temporary: Path, relpath: str) -> None:
-        """Rename a file or folder of the scratch folder to its name."""
         if temporary.is_dir():
             self.remove(relpath)
         os.makedirs(os.path.dirname(self.path(relpath)), exist_ok=True)
         os.replace(temporary, self.path(relpath))
 
     def rename(self, source: str, target: str) -> None:
-        """Rename a file at once."""
         self.place(Path(self.path(source)), target)
 
     def remove(self, relpath: str) -> None:
@@ -89,5 +82,4 @@ class LocalTree(Tree):
             os.remove(path)
 
     def remove_scratch(self) -> None:
-        """Delete the scratch folder."""
         shutil.rmtree(self.path(SCRATCH), ignore_errors=True)

@@ -1,6 +1,6 @@
 """Remote folders by fsspec: which file system a URI means, how it is reached, files read by ranges."""
 
-# ruff: noqa: D102, a method without a docstring is described in its base class
+# ruff: noqa: D102, a method without a docstring is described in ``Folder``, or in ``io.RawIOBase``
 
 from __future__ import annotations
 
@@ -21,26 +21,19 @@ from nst_ops.config.storage import StorageConfig
 from nst_ops.storage.base import FileInfo, Tree
 
 S3_SCHEMES = ("s3", "s3a")
-_ANONYMOUS: dict[str, dict[str, Any]] = {
-    "s3": {"anon": True},
-    "s3a": {"anon": True},
-    "gs": {"token": "anon"},
-    "gcs": {"token": "anon"},
-}
+_ANONYMOUS: Any = {"s3": {"anon": True}, "s3a": {"anon": True}, "gs": {"token": "anon"}, "gcs": {"token": "anon"}}
+# Parameters that make a URL a key to what it names.
 _SIGNED = {"x-amz-signature", "x-amz-security-token", "x-goog-signature", "awsaccesskeyid", "sig"}
-"""Parameters that make a URL a key to what it names."""
 _DOWNLOAD_BLOCK_BYTES = 16 * 2**20
-_DOWNLOAD_STREAMS = 4
-"""One stream of S3 carries some 50 to 90 MB/s."""
+_DOWNLOAD_STREAMS = 4  # one stream of S3 carries some 50 to 90 MB/s
 
 _config = StorageConfig()
 
 
 def configure_storage(config: StorageConfig) -> None:
-    """Set how this process reaches remote folders from now on; each process of a cluster is told once.
+    """Set how this process reaches remote folders from now on; ConfigError if the server's address holds credentials.
 
-    Raises:
-        ConfigError: the address of the server holds credentials.
+    Each process of a cluster is told once.
     """
     global _config
     if config.endpoint_url is not None:
@@ -51,9 +44,7 @@ def configure_storage(config: StorageConfig) -> None:
 def connect(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the file system of a remote URI, and the path that it knows the URI by.
 
-    Raises:
-        ConfigError: the URI holds credentials.
-        ValueError: no file system is known by that name.
+    Raises ConfigError if the URI holds credentials, ValueError if no file system is known by that name.
     """
     _refuse_credentials(uri)
     scheme, _, path = uri.partition("://")
@@ -72,26 +63,19 @@ def connect(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _s3_options() -> dict[str, Any]:
+    retries = {"mode": "standard", "total_max_attempts": _config.attempts}
+    timeouts = {"connect_timeout": min(_config.timeout_s, 10), "read_timeout": _config.timeout_s}
     # What stays unsaid is found by botocore: the environment, the profile, the role of the machine.
     named = {"endpoint_url": _config.endpoint_url, "profile": _config.profile}
-    return {
-        **{name: value for name, value in named.items() if value is not None},
+    return {name: value for name, value in named.items() if value is not None} | {
         "client_kwargs": {"region_name": _config.region} if _config.region else {},
-        "config_kwargs": {
-            "retries": {"mode": "standard", "total_max_attempts": _config.attempts},
-            "connect_timeout": min(_config.timeout_s, 10),
-            "read_timeout": _config.timeout_s,
-        },
+        "config_kwargs": {"retries": retries, **timeouts},
         "max_concurrency": 1,  # more asks for the size before every read
     }
 
 
 def _refuse_credentials(uri: str) -> None:
-    """Keep credentials out of everything that names a URI: the manifest, ``run.json``, logs.
-
-    Raises:
-        ConfigError: the URI holds some; the message does not.
-    """
+    """Keep credentials out of all that names a URI, manifest and logs: ConfigError, whose message holds none."""
     for part in uri.split("::"):
         scheme, netloc, _, query, _ = urlsplit(part)
         user, at, _ = netloc.rpartition("@")
@@ -99,8 +83,8 @@ def _refuse_credentials(uri: str) -> None:
         is_signed = _SIGNED & {name.lower() for name, _ in parse_qsl(query)}
         if (at and ":" in user) or is_s3_key or is_signed:
             raise ConfigError(
-                f"a {scheme}:// address holds credentials, which would end up in logs and manifests: give "
-                "them by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or storage.profile"
+                f"a {scheme}:// address holds credentials, which would end up in logs and manifests: give them by "
+                "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or storage.profile"
             )
 
 
@@ -108,11 +92,9 @@ def _refuse_credentials(uri: str) -> None:
 class RemoteFile:
     """A file of a remote folder, not downloaded."""
 
-    name: str
-    """Base name, which tells the format."""
+    name: str  # without folders
     num_bytes: int
-    read_range: Callable[[int, int], bytes] = field(repr=False)
-    """Reads the bytes from a start to before an end, in one request."""
+    read_range: Callable[[int, int], bytes] = field(repr=False)  # from a start to before an end, in one request
 
     def download(self, path: str) -> None:
         """Write the whole file to a local path, in several streams."""
@@ -130,8 +112,7 @@ class RangeReader(io.RawIOBase):
     """Turns reads into range requests; ``io.BufferedReader`` turns small reads into blocks."""
 
     def __init__(self, file: RemoteFile) -> None:
-        self._file = file
-        self._position = 0
+        self._file, self._position = file, 0
 
     def readable(self) -> bool:
         return True
@@ -168,12 +149,10 @@ class RemoteTree(Tree):
     scratch = None
 
     def uri(self, relpath: str) -> str:
-        """Return the path with its scheme."""
         return str(self.fs.unstrip_protocol(self.path(relpath).rstrip("/")))
 
     def kind(self, relpath: str) -> str | None:
-        """Return ``file``, ``directory``, or None; not by ``fs.exists``, which takes any error for a no."""
-        try:
+        try:  # not by ``fs.exists``, which takes any error for a no
             return str(self.fs.info(self.path(relpath).rstrip("/"))["type"])
         except FileNotFoundError:
             return None
@@ -182,7 +161,6 @@ class RemoteTree(Tree):
         return file_info(relpath, self.fs.info(self.path(relpath)))
 
     def files(self) -> Iterator[FileInfo]:
-        """List every file, folder by folder."""
         if self.kind("") is None:
             return
         for folder, _, infos in self.fs.walk(self.root, detail=True, on_error="raise"):
@@ -200,7 +178,6 @@ class RemoteTree(Tree):
         return bytes(self.fs.cat_file(self.path(relpath), start=start, end=end))
 
     def place(self, temporary: Path, relpath: str) -> None:
-        """Upload a file, or the files of a folder in the order of their names."""
         if not temporary.is_dir():
             self.upload(temporary, relpath)
             return
@@ -213,12 +190,10 @@ class RemoteTree(Tree):
         self.fs.put_file(str(path), self.path(relpath))
 
     def rename(self, source: str, target: str) -> None:
-        """Copy the file on the server and delete the old one."""
         self.fs.cp_file(self.path(source), self.path(target))
         self.fs.rm_file(self.path(source))
 
     def remove(self, relpath: str) -> None:
-        """Delete a file or folder if it is there."""
         if self.kind(relpath) is not None:
             self.fs.rm(self.path(relpath), recursive=True)
 

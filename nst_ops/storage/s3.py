@@ -1,6 +1,6 @@
 """Buckets of S3: few requests, tried again, and errors that name the remedy."""
 
-# ruff: noqa: D102, a method without a docstring is described in its base class
+# ruff: noqa: D102, a method without a docstring is described in ``Folder``
 
 from __future__ import annotations
 
@@ -17,15 +17,8 @@ from typing import Any
 
 import aiohttp
 from aiobotocore.response import AioReadTimeoutError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    HTTPClientError,
-    ParamValidationError,
-    ProfileNotFound,
-    ResponseStreamingError,
-)
+from botocore import exceptions as boto
+from botocore.exceptions import BotoCoreError, ClientError
 
 from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.remote import RemoteTree, file_info
@@ -56,20 +49,14 @@ _REMEDIES = {
     "301": _ELSEWHERE,
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
-_TRANSIENT = {*("SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest")}
-"""Codes below 500 of errors that tend to go away by themselves."""
-_CUT_OFF = (aiohttp.ClientPayloadError, AioReadTimeoutError, ResponseStreamingError)
-"""Errors of an answer that began well and ended too early."""
+# Codes below 500 of errors that tend to go away by themselves.
+_TRANSIENT = {"SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "IncompleteBody", "BadDigest"}
+# Errors of an answer that began well and ended too early.
+_CUT_OFF = (aiohttp.ClientPayloadError, AioReadTimeoutError, boto.ResponseStreamingError)
 
 
 class S3Tree(RemoteTree):
-    """A prefix of a bucket.
-
-    Raises, from every method:
-        PermissionError: one file may not be read.
-        FileNotFoundError: there is no such file.
-        StorageError: no file's fault.
-    """
+    """A prefix of a bucket; what every method raises is said in ``Folder``."""
 
     def __init__(self, fs: Any, root: str) -> None:
         super().__init__(fs, root)
@@ -82,12 +69,7 @@ class S3Tree(RemoteTree):
 
     @contextlib.contextmanager
     def _errors(self, relpath: str, permission: str) -> Iterator[None]:
-        """Name the file and the remedy in whatever s3fs and botocore raise within.
-
-        Args:
-            relpath: file that is read or written.
-            permission: what the request needs, as ``s3:GetObject``.
-        """
+        """Name the file and the remedy in whatever s3fs and botocore raise; the request needs ``permission``."""
         try:
             yield
         except StorageError:
@@ -96,7 +78,6 @@ class S3Tree(RemoteTree):
             raise _translate(error, self.uri(relpath), permission, self.attempts) from error
 
     def _key(self, relpath: str) -> tuple[str, str]:
-        """Return the bucket and the key of a file."""
         bucket, key, _ = self.fs.split_path(self.path(relpath).rstrip("/"))
         return bucket, key
 
@@ -109,7 +90,6 @@ class S3Tree(RemoteTree):
             return super().file(relpath)
 
     def files(self) -> Iterator[FileInfo]:
-        """List every file, sorted by key, page after page."""
         bucket, _ = self._key("")
         for page in self._pages(""):
             for entry in page.get("Contents", []):
@@ -118,7 +98,6 @@ class S3Tree(RemoteTree):
                     yield file_info(relpath, {"ETag": entry["ETag"], "size": entry["Size"]})
 
     def names(self, relpath: str) -> Iterator[str]:
-        """List the names in one folder, page after page."""
         for page in self._pages(relpath, Delimiter="/"):
             keys = [entry["Key"] for entry in page.get("Contents", [])]
             folders = [entry["Prefix"].rstrip("/") for entry in page.get("CommonPrefixes", [])]
@@ -127,8 +106,7 @@ class S3Tree(RemoteTree):
     def _pages(self, relpath: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of a listing of a folder."""
         bucket, key = self._key(relpath)
-        prefix = f"{key}/" if key else ""
-        arguments |= {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _KEYS_PER_REQUEST}
+        arguments |= {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": _KEYS_PER_REQUEST}
         while True:
             with self._errors(relpath, "s3:ListBucket"):
                 page = self.fs.call_s3("list_objects_v2", **arguments)
@@ -170,13 +148,11 @@ class S3Tree(RemoteTree):
         self.remove_many([source])
 
     def remove(self, relpath: str) -> None:
-        """Delete a file, and every file below it."""
         bucket, key = self._key(relpath)
         below = (entry["Key"] for page in self._pages(relpath) for entry in page.get("Contents", []))
         self._delete(bucket, itertools.chain([key], below))
 
     def remove_many(self, relpaths: Iterable[str]) -> None:
-        """Delete files, 1,000 by one request."""
         bucket, _ = self._key("")
         self._delete(bucket, (self._key(relpath)[1] for relpath in relpaths))
 
@@ -187,10 +163,8 @@ class S3Tree(RemoteTree):
             with self._errors("", "s3:DeleteObject"):
                 answer = self.fs.call_s3("delete_objects", Bucket=bucket, Delete=objects)
             for error in answer.get("Errors", []):
-                raise StorageUnavailableError(
-                    f"s3://{bucket}/{error['Key']} cannot be deleted ({error['Code']}): "
-                    "the credentials need s3:DeleteObject"
-                )
+                file, need = f"s3://{bucket}/{error['Key']}", "the credentials need s3:DeleteObject"
+                raise StorageUnavailableError(f"{file} cannot be deleted ({error['Code']}): {need}")
 
     def remove_scratch(self) -> None:
         """Abort uploads in parts that killed runs have begun below the folder."""
@@ -228,36 +202,32 @@ def _code(error: BaseException) -> tuple[str, int]:
 
 def _translate(error: Exception, uri: str, permission: str, tries: int) -> Exception:
     """Return the error to raise instead: of one file that cannot be had, or of an unusable storage."""
-    code, status = _code(error)
-    name = type(error).__name__
+    (code, status), name = _code(error), type(error).__name__
     if code in _FULL:
         return StorageFullError.of(uri)
     if code in _REMEDIES:
         return StorageUnavailableError(f"{uri}: {_REMEDIES[code]} ({code})")
     if code in _TRANSIENT or status >= 500:
         return StorageUnavailableError(
-            f"{uri}: the server is overloaded or out of order, it still answers {code or status} after "
-            f"{tries} tries: run the same command again later"
+            f"{uri}: the server is overloaded or out of order, it still answers {code or status} after {tries} tries: "
+            "run the same command again later"
         )
     if isinstance(error, PermissionError) or status in (401, 403):
         if permission == "s3:GetObject":
-            reason = f"access denied, or no such file: reading needs {permission}"
-            return PermissionError(errno.EACCES, reason, uri)
+            return PermissionError(errno.EACCES, f"access denied, or no such file: reading needs {permission}", uri)
         return StorageUnavailableError(f"{uri}: access denied: the credentials need {permission}")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such file", uri)
     if status:
         return OSError(errno.EIO, f"the server refuses it ({code or status})", uri)
     # From here on no server has answered.
-    if isinstance(error, ParamValidationError):
+    if isinstance(error, boto.ParamValidationError):
         return FileNotFoundError(errno.ENOENT, "no valid name of a bucket and a file", uri)
-    if isinstance(error, ProfileNotFound):
+    if isinstance(error, boto.ProfileNotFound):
         return StorageUnavailableError(f"{uri}: {error}: check storage.profile or AWS_PROFILE")
-    if isinstance(error, ConnectionError | HTTPClientError | aiohttp.ClientError | TimeoutError):
-        return StorageUnavailableError(
-            f"{uri}: no answer after {tries} tries ({name}): check the network and the endpoint, and run "
-            "the same command again"
-        )
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | aiohttp.ClientError | TimeoutError):
+        remedy = "check the network and the endpoint, and run the same command again"
+        return StorageUnavailableError(f"{uri}: no answer after {tries} tries ({name}): {remedy}")
     if isinstance(error, BotoCoreError):
         return StorageUnavailableError(
             f"{uri}: no usable credentials ({name}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "

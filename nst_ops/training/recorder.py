@@ -18,7 +18,8 @@ import torch
 from nst_ops.config import TrainingConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.checkpoint import save_checkpoint
-from nst_ops.storage import Folder, storage_full_errors
+from nst_ops.storage import Folder
+from nst_ops.storage.base import storage_full_errors
 from nst_ops.training.checkpointing import CARD, MODEL, write_state
 from nst_ops.training.grid import ValidationImages, png_bytes, stylize, validation_grid
 from nst_ops.training.loop import Recorder, Speed

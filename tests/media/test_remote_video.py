@@ -20,7 +20,7 @@ from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection, cut_segments, read_index
 from nst_ops.media.video.source import RangeInput
 from nst_ops.media.video.writer import VideoWriter
-from nst_ops.storage import RemoteFile
+from nst_ops.storage.remote import RemoteFile
 
 GROUPS = {"g": "25", "bf": "3", "preset": "ultrafast", "qp": "18"}
 TABLE_BYTES = 60_000

@@ -10,7 +10,8 @@ from fault_proxy import FaultProxy
 from s3_server import S3Server, client, reached_by
 
 from nst_ops.config.storage import StorageConfig
-from nst_ops.storage import Folder, RemoteFile, configure_storage
+from nst_ops.storage import Folder, configure_storage
+from nst_ops.storage.remote import RemoteFile
 
 pytestmark = pytest.mark.s3
 ODD_NAMES = ["a b#c?d", "100%", "%20+", "a::b", "x*[y]{z}'", "é映画", "a\\b&c=d"]

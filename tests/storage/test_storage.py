@@ -20,7 +20,8 @@ from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.config import VideoConfig
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.writer import VideoWriter
-from nst_ops.storage import SCRATCH, FileInfo, Folder, StorageFullError
+from nst_ops.storage import FileInfo, Folder, StorageFullError
+from nst_ops.storage.local import SCRATCH
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from nst_ops.config import ConfigError
-from nst_ops.storage import Folder, StorageFullError, storage_full_errors
+from nst_ops.storage import Folder, StorageFullError
+from nst_ops.storage.base import storage_full_errors
 from nst_ops.training.checkpointing import OWN, STATE, read_state, write_state
 
 KEPT = {"done": 7, "best": float("inf"), "stopped": False, "history": "{}", "step": {"model": {"a": 1.5}}}

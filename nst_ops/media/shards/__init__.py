@@ -13,7 +13,6 @@ from nst_ops.media.formats import SHARD_FORMATS, ShardEntry, shard_entry
 from nst_ops.media.shards.sample import (
     Layout,
     Member,
-    RowSample,
     Sample,
     ShardImage,
     ShardReader,
@@ -26,7 +25,6 @@ from nst_ops.media.shards.sample import (
 __all__ = [
     "Layout",
     "Member",
-    "RowSample",
     "Sample",
     "ShardImage",
     "ShardReader",

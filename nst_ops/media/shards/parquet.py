@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,16 +14,7 @@ from PIL import Image
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
-from nst_ops.media.shards.sample import (
-    Layout,
-    RowNames,
-    RowSample,
-    Sample,
-    SampleKeys,
-    ShardImage,
-    StylizedImage,
-    is_bytes,
-)
+from nst_ops.media.shards.sample import Layout, RowNames, RowSample, Sample, SampleKeys, ShardImage, Stylized, is_bytes
 
 _ROWS_READ = 16  # in memory while a shard is read: images are large
 _BUFFER_BYTES = 2**20
@@ -82,7 +73,7 @@ class ParquetWriter(AbstractContextManager["ParquetWriter"]):
             if kind is None and self._images:
                 self._write_group()
 
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+    def write(self, sample: Sample, stylized: Stylized) -> dict[str, str]:
         """Add a sample, a row for each of its stylized images."""
         names = {}
         for row in sample.rows(stylized, self._layout):

@@ -52,6 +52,9 @@ class StylizedImage:
     data: bytes
 
 
+Stylized = Mapping[str, StylizedImage]  # by ``ShardImage.member``
+
+
 @dataclass(frozen=True)
 class Member:
     """A file of a sample."""
@@ -167,7 +170,7 @@ class FilesSample:
         """The images, in their order."""
         return tuple(part.image for part in self.parts if part.image)
 
-    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
+    def members(self, stylized: Stylized) -> list[Member]:
         """Return the files as they came, each stylized image in the place of its source."""
         members = []
         for part in self.parts:
@@ -177,7 +180,7 @@ class FilesSample:
                 members.append(Member(image.name, image.data, part.image))
         return members
 
-    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
+    def rows(self, stylized: Stylized, layout: Layout) -> list[TableRow]:
         """Return a row for each image, all with the labels of the sample; without an image no row."""
         images = [(image, stylized[image.member]) for image in self.images if image.member in stylized]
         if not images:
@@ -208,13 +211,13 @@ class RowSample:
         """The one image."""
         return (self.image,)
 
-    def members(self, stylized: Mapping[str, StylizedImage]) -> list[Member]:
+    def members(self, stylized: Stylized) -> list[Member]:
         """Return the image and its labels as files of one key."""
         image = stylized[self.image.member]
         labels = [Member(f"{self.key}.{field}", data) for field, data in _label_files(self.others)]
         return [Member(self.key + posixpath.splitext(image.name)[1], image.data, self.image), *labels]
 
-    def rows(self, stylized: Mapping[str, StylizedImage], layout: Layout) -> list[TableRow]:
+    def rows(self, stylized: Stylized, layout: Layout) -> list[TableRow]:
         """Return the row with the stylized image."""
         image = stylized[self.image.member]
         path = image.name if self.path and image.name != self.image.name else self.path
@@ -237,7 +240,7 @@ class ShardReader(Protocol):
 class ShardWriter(AbstractContextManager["ShardWriter"], Protocol):
     """A local shard that is written; made from ``(path, layout)``."""
 
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+    def write(self, sample: Sample, stylized: Stylized) -> dict[str, str]:
         """Add a sample; return the name that each image of it got, by ``ShardImage.member``.
 
         Raises OutputCollisionError if a name is taken; then nothing of the sample is written.

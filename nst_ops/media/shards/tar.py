@@ -19,7 +19,7 @@ from nst_ops.media.shards.sample import (
     Member,
     Sample,
     ShardImage,
-    StylizedImage,
+    Stylized,
     TakenNames,
     label_layout,
     printable,
@@ -83,7 +83,7 @@ class TarWriter(AbstractContextManager["TarWriter"]):
     def __exit__(self, *raised: Any) -> None:
         self._tar.__exit__(*raised)
 
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, str]:
+    def write(self, sample: Sample, stylized: Stylized) -> dict[str, str]:
         """Add a sample, all of its files or none."""
         members = sample.members(stylized)
         self._names.claim(member.name for member in members)

@@ -48,11 +48,11 @@ class VideoInfo:
     time_base: Fraction
     frame_rate: Fraction  # average, in frames per second; the truth is in the PTS
     duration_s: float
-    rotation: int  # degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``
-    sample_aspect_ratio: Fraction | None
     color: Color
     video_codec: str
-    audio_codecs: tuple[str, ...]
+    audio_codecs: tuple[str, ...] = ()
+    rotation: int = 0  # degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``
+    sample_aspect_ratio: Fraction | None = None
     notes: tuple[str, ...] = ()  # properties that have no place in the output, in words
 
 

@@ -121,7 +121,6 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         if self.span_s or segment:
             self._decoder.wanted = start_pts, end_pts
         frames = self._decoder.frames_from(lead_pts) if segment and lead_pts > self._first_pts else self._from_start
-        thinned = self._selection.max_frame_rate is not None
         tail = self._tail
         bucket_before: int | None = None
         held: TimedFrame | None = None  # a frame may have to reach to the next that is kept
@@ -132,7 +131,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             bucket = self._selection.bucket(pts, self._first_pts, self.info.time_base)
             is_kept = bucket != bucket_before
             bucket_before = bucket
-            if held and thinned:
+            if held and self._selection.max_frame_rate is not None:
                 held = held[0], pts + (0 if is_kept or is_over else duration) - held[0], held[2]
             if not (is_kept or is_over):
                 continue
@@ -178,16 +177,14 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             notes.append("interlaced: its two fields are stylized as one frame")
         if any(part.is_alpha for part in first.format.components) or stream.metadata.get("alpha_mode") == "1":
             notes.append("its transparency is left out")
-        rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
-        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         return VideoInfo(
             width=first.width,
             height=first.height,
             time_base=stream.time_base or Fraction(1, 90000),
-            frame_rate=Fraction(rate),
+            frame_rate=Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25),
             duration_s=stream_duration_s(container, stream),
             rotation=first.rotation,
-            sample_aspect_ratio=aspect or None,
+            sample_aspect_ratio=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None,
             color=Color.of(first),
             video_codec=codec_name(stream),
             audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
@@ -222,19 +219,10 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
             self._durations_ms = [self._duration_ms(index) for index in range(self._first, num_frames)]
         except Exception as error:
             raise UnreadableImageError(f"damaged animation: {error}: copy it again from its origin") from error
-        total_ms = sum(self._durations_ms)
-        self.info = VideoInfo(
-            width=self._image.width,
-            height=self._image.height,
-            time_base=Fraction(1, 1000),
-            frame_rate=Fraction(1000 * len(self._durations_ms), total_ms),
-            duration_s=total_ms / 1000,
-            rotation=0,
-            sample_aspect_ratio=None,
-            color=Color(matrix=1, range=LIMITED),
-            video_codec=str(self._image.format).lower(),
-            audio_codecs=(),
-        )
+        duration_s = Fraction(sum(self._durations_ms), 1000)
+        rate, color = len(self._durations_ms) / duration_s, Color(matrix=1, range=LIMITED)
+        codec = str(self._image.format).lower()
+        self.info = VideoInfo(*self._image.size, Fraction(1, 1000), rate, float(duration_s), color, codec)
         self.output_size = even_size(self._image.size, max_side)
 
     def __exit__(self, *_: object) -> None:
@@ -249,9 +237,7 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
                 image = self._image.convert("RGBA")
             except Exception as error:
                 raise UnreadableImageError(f"damaged at frame {index}: {error}: copy it again") from error
-            canvas = Image.new("RGBA", image.size, "white")
-            canvas.alpha_composite(image)
-            rgb = canvas.convert("RGB")
+            rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
             if self.output_size[0] < rgb.width or self.output_size[1] < rgb.height:
                 rgb = rgb.resize(self.output_size, Image.Resampling.LANCZOS)
             yield Frame(pts, duration_ms, np.asarray(rgb))

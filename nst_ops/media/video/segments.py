@@ -20,7 +20,7 @@ _BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate
 # Containers that hold every frame's PTS and an index of keyframes.
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Codecs of which every packet shows one frame: VP8 and packed MPEG-4 have packets that show none.
-_ONE_FRAME_A_PACKET = {*("h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd")}
+_ONE_FRAME_A_PACKET = {"h264", "hevc", "av1", "vp9", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "png", "cfhd"}
 
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

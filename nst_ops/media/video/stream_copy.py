@@ -118,19 +118,16 @@ class StreamCopier:
         container = self._output.format.name
         num_videos = 0
         for stream in self._source.streams:
-            if stream.disposition & STILL:
-                if container == "mp4":
-                    self._add_stream(stream, notes)
-                else:
-                    notes.append("the cover image is left out")
+            if stream.disposition & STILL and container != "mp4":
+                notes.append("the cover image is left out")
+            elif stream.disposition & STILL or stream.type in ("audio", "subtitle"):
+                self._add_stream(stream, notes)
             elif stream.type == "video":
                 num_videos += 1
                 if num_videos == 1:
                     video.metadata.update(_stream_tags(stream))
                 elif num_videos == 2:
                     notes.append("only the first video stream is stylized, the others are left out")
-            elif stream.type in ("audio", "subtitle"):
-                self._add_stream(stream, notes)
             elif stream.type == "attachment" and container == "matroska":
                 self._output.add_stream_from_template(stream)  # fonts of the subtitles
 

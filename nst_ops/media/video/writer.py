@@ -89,11 +89,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
     def write(self, frame: Frame) -> None:
         """Encode one frame, of the size given to the constructor."""
         encoded = to_yuv(self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range)
-        encoded.pts = frame.pts - self._shift
-        encoded.duration = frame.duration
-        encoded.time_base = self._info.time_base
-        encoded.colorspace = self._color.matrix
-        encoded.color_range = self._color.range
+        encoded.pts, encoded.duration, encoded.time_base = frame.pts - self._shift, frame.duration, self._info.time_base
+        encoded.colorspace, encoded.color_range = self._color.matrix, self._color.range
         self._durations[encoded.pts] = frame.duration
         self._mux(self._stream.encode(encoded))
 
@@ -107,8 +104,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
     def _add_stream(self, container: str, size: tuple[int, int], config: VideoConfig) -> Any:
         info, encoder = self._info, self._encoder
         rate = min(nominal_rate(info), encoder.max_frame_rate)
-        options = encoder.options_for(config, rate)
-        stream: Any = self._output.add_stream(encoder.name, rate=rate, options=options)
+        stream: Any = self._output.add_stream(encoder.name, rate=rate, options=encoder.options_for(config, rate))
         context = stream.codec_context
         context.width, context.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         context.pix_fmt = self._pixel_format
