@@ -74,7 +74,8 @@ def test_three_styles_for_each_input(tmp_path: Path, styles: Path, vit_adain: Pa
             stylize_collection(config_of(tmp_path, styles, vit_adain, style=other))
 
 
-def test_a_random_style_is_the_same_on_any_number_of_workers(tmp_path: Path, styles: Path, vit_adain: Path) -> None:
+@pytest.mark.slow
+def test_a_random_style_is_the_same_with_more_workers(tmp_path: Path, styles: Path, vit_adain: Path) -> None:
     fill(tmp_path / "in")
     drawn = []
     for count in (1, 2):
