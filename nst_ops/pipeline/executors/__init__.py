@@ -13,9 +13,7 @@ def new_executor(config: StylizeConfig) -> Executor:
     Raises:
         ConfigError: the machine or the cluster has no place for the workers.
     """
-    # "local" as an address asks for Ray on this machine; "auto" only for what runs already.
-    wants_ray = config.ray_address == "local" or cluster_at_hand(config.ray_address)
-    if config.executor == "ray" or (config.executor == "auto" and wants_ray):
+    if config.executor == "ray" or (config.executor == "auto" and cluster_at_hand(config.ray_address)):
         from nst_ops.pipeline.executors.ray import RayExecutor  # seconds to import
 
         return RayExecutor(config)
