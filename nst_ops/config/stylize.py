@@ -295,7 +295,7 @@ class StylizeConfig(JobConfig):
     where a cluster is at hand (ray_address, RAY_ADDRESS, a running head, ray job submit), else local."""
     ray_address: str = "auto"
     """Address of the Ray cluster. auto: the one at hand, or with executor ray a new one on this machine;
-    local: always a new one on this machine."""
+    local: with executor ray, always a new one on this machine."""
     dry_run: bool = False
     """Stop after a table of what would be done: files, frames, collisions, devices, estimated time, size."""
     retry_failed: bool = False
