@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what uses a server, give every test its time limit and the group that shares a process."""
     thorough = config.getoption("--hypothesis-profile") == "thorough"
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        fixtures = set(getattr(item, "fixturenames", ())) - set(parameters)
         for marker, fixture in (("ray", "cluster"), ("s3", "s3")):
             if fixture in fixtures and not item.get_closest_marker(marker):
                 item.add_marker(marker)
