@@ -48,9 +48,7 @@ def main() -> None:
     """Write the picture."""
     mpl.rcParams.update({"font.family": "DejaVu Sans", "text.color": INK})
     figure = Figure(figsize=(11, 9.6), facecolor=PAPER)
-    grid = figure.add_gridspec(
-        2, 1, height_ratios=(2.6, 7), left=0.01, right=0.99, top=0.99, bottom=0.01, hspace=0.02
-    )
+    grid = figure.add_gridspec(2, 1, height_ratios=(2.6, 7), left=0.01, right=0.99, top=0.99, bottom=0.01, hspace=0.02)
     draw_way(figure.add_subplot(grid[0]))
     draw_packages(figure.add_subplot(grid[1]))
     figure.savefig(ROOT / "docs/architecture.png", dpi=100, metadata={"Software": None})
@@ -130,10 +128,7 @@ def draw_packages(axes: Axes) -> None:
     for package, (x, y) in places.items():
         box(axes, x, y, width, height, package, PACKAGES[package])
     axes.text(
-        0.1,
-        -0.68,
-        "An arrow means: imports. Arrows for which a path of several stands are left out.",
-        fontsize=8,
+        0.1, -0.68, "An arrow means: imports. Arrows for which a path of several stands are left out.", fontsize=8
     )
 
 
@@ -145,12 +140,7 @@ def draw_way(axes: Axes) -> None:
     for y, height, name, color in lanes:
         axes.add_patch(
             FancyBboxPatch(
-                (0.1, y),
-                10.8,
-                height,
-                boxstyle="round,pad=0,rounding_size=0.1",
-                facecolor=color,
-                edgecolor="none",
+                (0.1, y), 10.8, height, boxstyle="round,pad=0,rounding_size=0.1", facecolor=color, edgecolor="none"
             )
         )
         axes.text(0.2, y + height - 0.17, name, fontsize=9, fontweight="bold")
@@ -182,20 +172,14 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, name: str, 
         )
     )  # fmt: skip
     lines = words.count("\n")
-    axes.text(
-        x, y + 0.13 + 0.05 * lines, name, fontsize=10, fontweight="bold", ha="center", va="center", zorder=3
-    )
-    axes.text(
-        x, y - 0.12 - 0.02 * lines, words, fontsize=8, ha="center", va="center", zorder=3, linespacing=1.1
-    )
+    axes.text(x, y + 0.13 + 0.05 * lines, name, fontsize=10, fontweight="bold", ha="center", va="center", zorder=3)
+    axes.text(x, y - 0.12 - 0.02 * lines, words, fontsize=8, ha="center", va="center", zorder=3, linespacing=1.1)
 
 
 def line(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Draw an arrow."""
     axes.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=11, color=INK, linewidth=1.1, shrinkA=0, shrinkB=0
-        )
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color=INK, linewidth=1.1, shrinkA=0, shrinkB=0)
     )
 
 
