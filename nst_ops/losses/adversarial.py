@@ -1,9 +1,7 @@
 """The adversarial loss: discriminators that learn to tell stylized content images from style images.
 
-I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The discriminators are trained
-beside the network, one step of each in turn.
-
-Shapes: B batch, C channels, H and W pixels.
+I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The discriminators are trained beside the network,
+one step of each in turn. Shapes: B batch, C channels, H and W pixels; losses are scalars in fp32, at least 0.
 """
 
 from __future__ import annotations
@@ -35,20 +33,16 @@ _FORMER_VIEWS = {"colour": "color", "grey": "gray"}
 
 
 class AdversarialLoss(nn.Module):
-    """Discriminators of style images, and the losses of both sides.
+    """Discriminators of style images, and the losses of both sides. Spectral normalization is always on.
 
-    Style images stand against stylized images and, after Y. Chen et al., "CartoonGAN", CVPR 2018,
-    against blurred style images, or lines would not count; after J. Chen et al., "AnimeGAN",
-    ISICA 2019, also against gray ones, or colors would not.
+    Style images stand against stylized images and, after Y. Chen et al., "CartoonGAN", CVPR 2018, against blurred style
+    images, or lines would not count; after J. Chen et al., "AnimeGAN", ISICA 2019, also against gray ones, or colors
+    would not.
 
         adversarial.discriminator_loss(stylized.detach(), style).backward()    # a step of the discriminators
         (weight * adversarial.generator_loss(stylized) + ...).backward()       # a step of the network
 
     Clear the discriminators' gradients before their step: the network's leaves some there.
-
-    Args:
-        config: kind of loss, views, width, fakes, gradient penalty and augmentation. Spectral
-            normalization is always on.
     """
 
     def __init__(self, config: AdversarialConfig) -> None:
@@ -62,11 +56,7 @@ class AdversarialLoss(nn.Module):
     def generator_loss(self, stylized: Tensor) -> Tensor:
         """Return the error of discriminators that should take ``stylized`` for real, averaged over views.
 
-        Args:
-            stylized: (B, 3, H, W) in [0, 1], with gradient; sides at least 29, 58 for ``coarse``.
-
-        Returns:
-            A scalar in fp32, at least 0.
+        It is (B, 3, H, W) in [0, 1], with gradient; sides at least 29, 58 for ``coarse``.
         """
         losses = [self._realness(view, stylized, True)[0] for view in self.config.views]
         return torch.stack(losses).mean()
@@ -74,14 +64,8 @@ class AdversarialLoss(nn.Module):
     def discriminator_loss(self, stylized: Tensor, style: Tensor) -> Tensor:
         """Return the error of discriminators that should tell fakes from style images, averaged over views.
 
-        Fakes of all sorts weigh together as much as the style images.
-
-        Args:
-            stylized: (B, 3, H, W) in [0, 1]; no gradient is taken through it.
-            style: (B', 3, H', W') in [0, 1]; sizes may differ from those of ``stylized``.
-
-        Returns:
-            A scalar in fp32, at least 0.
+        Fakes of all sorts weigh together as much as the style images. Both are (B, 3, H, W) in [0, 1], perhaps of
+        different sizes; no gradient is taken through ``stylized``.
         """
         stylized, style = stylized.detach().float(), style.detach().float()
         losses = []
@@ -115,18 +99,10 @@ def _rename_former_views(_: nn.Module, state: dict[str, Any], *others: object) -
 
 
 def realness_loss(logits: Tensor, real: bool, kind: AdversarialKind) -> Tensor:
-    """Error of logits that should call patches real, or fake.
+    """Error of logits, of any shape, that should call patches real, or fake: the mean over all patches.
 
     - ``non_saturating``: ``softplus(-logit)`` for real ones, ``softplus(logit)`` for fakes.
     - ``least_squares``: ``(logit - 1)^2`` for real ones, ``logit^2`` for fakes.
-
-    Args:
-        logits: any shape and float type.
-        real: whether the patches should be called real.
-        kind: see above.
-
-    Returns:
-        A scalar in fp32, at least 0: the mean over all patches.
     """
     logits = logits.float()
     if kind == "least_squares":
@@ -137,15 +113,8 @@ def realness_loss(logits: Tensor, real: bool, kind: AdversarialKind) -> Tensor:
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """Squared slope of a discriminator at real images: R1 of L. Mescheder et al., ICML 2018 (eq. 9).
 
-    The slope is that of the sum of an image's logits, its square the mean over pixels and
-    channels and not their sum: one weight serves all sizes.
-
-    Args:
-        discriminator: (B, C, H, W) to logits; each image's must depend on it alone.
-        real: (B, C, H, W), any float type.
-
-    Returns:
-        A scalar in fp32, at least 0, with gradient to the discriminator's parameters.
+    The slope is that of the sum of an image's logits, its square the mean over pixels and channels and not their sum:
+    one weight serves all sizes. The logits of each image must depend on it alone.
     """
     real = real.detach().float().requires_grad_(True)
     with torch.autocast(real.device.type, enabled=False):  # squares of small slopes leave fp16
@@ -157,20 +126,17 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 def augment(
     images: Tensor, shift: float = 0.06, color: float = 0.15, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Flip, shift, lighten and recolor images at random, each by itself.
+    """Flip, shift, lighten and recolor images, (B, 3, H, W) in [0, 1], at random, each by itself.
 
-    S. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS
-    2020: done alike to real and fake images, gradients flow through it. What a shift
-    brings into view is the image's mirror image, for black bars would count as lines.
+    S. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020: done alike to real and
+    fake images, gradients flow through it. What a shift brings into view is the image's mirror image, for black bars
+    would count as lines. The result is in fp32 and not clamped: a clamp would stop gradients.
 
     Args:
-        images: (B, 3, H, W) in [0, 1], any float type.
+        images: of any float type.
         shift: largest shift as a share of the sides, rounded down to whole pixels.
         color: largest change of contrast and saturation; that of brightness is half as large.
         generator: generator on the CPU. Default: torch's own.
-
-    Returns:
-        (B, 3, H, W) in fp32, not clamped: a clamp would stop gradients.
     """
     images = images.float()
     batch, _, height, width = images.shape

@@ -36,19 +36,15 @@ def yuv_to_rgb(yuv: Tensor) -> Tensor:
 
 
 def color_loss(stylized: Tensor, target: Tensor, huber_delta: float = 0.02) -> Tensor:
-    """L1 of luma plus Huber of chroma: the color term of J. Chen et al., "AnimeGAN", ISICA 2019.
+    """L1 of luma plus Huber of chroma: the color term of J. Chen et al., "AnimeGAN", ISICA 2019; in fp32.
 
     The Huber part is divided by its delta, so that both parts count gray levels.
 
     Args:
         stylized: (B, 3, H, W) in [0, 1], any float type.
-        target: (B, 3, H, W) in [0, 1], the content image or an image of the colors it should get;
-            no gradient is taken through it.
-        huber_delta: chroma errors above it count linearly, smaller ones squared. Much above the
-            default a color cast over the whole image costs next to nothing.
-
-    Returns:
-        A scalar in fp32, at least 0.
+        target: the content image or an image of the colors it should get; no gradient is taken through it.
+        huber_delta: chroma errors above it count linearly, smaller ones squared. Much above the default a color cast
+            over the whole image costs next to nothing.
     """
     got, wanted = rgb_to_yuv(stylized.float()), rgb_to_yuv(target.detach().float())
     of_chroma = F.huber_loss(got[:, 1:], wanted[:, 1:], delta=huber_delta) / huber_delta
@@ -56,19 +52,10 @@ def color_loss(stylized: Tensor, target: Tensor, huber_delta: float = 0.02) -> T
 
 
 def brighten(rgb: Tensor, saturation: float = 1.4, gamma: float = 0.85, contrast: float = 0.0) -> Tensor:
-    """Give images the lighter and stronger colors of cel paint: a target for ``color_loss``.
+    """Give images, (B, 3, H, W) in [0, 1], the lighter and stronger colors of cel paint; in fp32.
 
-    Luma goes through ``y ** gamma``, then a share ``contrast`` of the S-curve
-    ``y^2 (3 - 2 y)``; chroma is multiplied.
-
-    Args:
-        rgb: (B, 3, H, W) in [0, 1].
-        saturation: factor of chroma; 1 keeps it.
-        gamma: below 1 lightens skin and shadows; black and white stay.
-        contrast: in [0, 1]; 0 leaves the curve out.
-
-    Returns:
-        (B, 3, H, W) in [0, 1], fp32.
+    Luma goes through ``y ** gamma`` (below 1 lightens skin and shadows; black and white stay), then a share
+    ``contrast`` in [0, 1] of the S-curve ``y^2 (3 - 2 y)``; chroma is multiplied by ``saturation``.
     """
     yuv = rgb_to_yuv(rgb.float())
     y = yuv[:, :1].clamp(0, 1) ** gamma

@@ -52,11 +52,10 @@ class Views:
     """True to put the content images through once more, each with itself as style image."""
 
     def inputs(self) -> tuple[Tensor, ...]:
-        """Return the network's inputs, with K views of every content image in one forward.
+        """Return the network's inputs, K views of every content image in one forward, the unchanged ones first.
 
-        Returns:
-            (K * B, 3, H, W) images, the unchanged ones first; and, where there are styles,
-            (K * B, 3, H, W) style images. In the memory format of the content images.
+        These are (K * B, 3, H, W) images and, where there are styles, as many style images, in the memory format of the
+        content images.
         """
         images = [view for view in (self.content, self.noisy, self.moved) if view is not None]
         if self.style is None:
@@ -152,22 +151,19 @@ class LossTerms:
 class PerceptualLoss(nn.Module):
     """Weighted sum of ``TERMS`` over stylized images, after J. Johnson et al., ECCV 2016.
 
-    The style is compared at one or more scales: an image reduced to a half shows each tap
-    strokes twice as large, which stands in for deeper taps at a quarter of their cost
-    (L. Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
-    ``config.gram.scales`` and ``config.gram.gray`` serve all terms of style.
-
-    In relative and absolute units the weights of taps and scales are shares of 1; in others they
-    are factors, used as they are.
+    The style is compared at one or more scales: an image reduced to a half shows each tap strokes twice as large, which
+    stands in for deeper taps at a quarter of their cost (L. Gatys et al., "Controlling Perceptual Factors in Neural
+    Style Transfer", CVPR 2017). ``config.gram.scales`` and ``config.gram.gray`` serve all terms of style. In relative
+    and absolute units the weights of taps and scales are shares of 1; in others they are factors, used as they are.
 
         views = loss.views(content)
         loss(network(*views.inputs()), views).total.backward()
 
     Args:
         vgg: feature network with every tap of ``config.taps()``, already on its device.
-        style: (S, 3, H, W) style images in [0, 1], on the same device; the mean of their statistics
-            is the target. Their size decides the size of the strokes: twice as large gives strokes
-            twice as large. None if every content image has its own style (``Views``).
+        style: (S, 3, H, W) style images in [0, 1], on the same device; the mean of their statistics is the target.
+            Their size decides the size of the strokes: twice as large gives strokes twice as large. None if every
+            content image has its own style (``Views``).
         config: weights, taps and units of the terms.
 
     Raises:
@@ -213,12 +209,8 @@ class PerceptualLoss(nn.Module):
     ) -> Views:
         """Return what to put through the network: content images and the changed copies that terms need.
 
-        Args:
-            content: (B, 3, H, W) in [0, 1].
-            generator: generator of noise and motion, on the CPU or on the device of ``content``.
-            style: (B, 3, H', W') in [0, 1], the style image of each content image, for a network
-                that takes one; (H', W') is (H, W) if the identity term has weight.
-            drawing: see ``Views``.
+        Content, style and drawing are as in ``Views``; (H', W') of the style is (H, W) if the identity term has weight.
+        Noise and motion are drawn by ``generator``, on the CPU or on the device of ``content``.
         """
         noise, motion = self.config.noise, self.config.motion
         noisy = moved = theta = None
@@ -322,9 +314,7 @@ def _rescale(images: Tensor, scale: float, tap: str, what: str) -> Tensor:
             f"which needs {math.ceil(needed / scale)} at least: raise {larger} or drop the scale"
         )
     images = images.float()
-    if scale == 1:
-        return images
-    return F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
+    return images if scale == 1 else F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
 
 
 def _buffer(term: str, scale: float, tap: str) -> str:

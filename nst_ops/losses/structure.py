@@ -1,6 +1,6 @@
 """Filters that keep structure: flatten shading, draw lines, enlarge eyes; together the cel-shaded drawing.
 
-Shapes: B batch, C channels, H and W pixels.
+Images are RGB in [0, 1], (B, 3, H, W); results are in fp32.
 """
 
 from __future__ import annotations
@@ -22,16 +22,9 @@ CELEBA_EYES = ((0.39, 0.514), (0.61, 0.514))
 def guided_filter(images: Tensor, radius: int = 3, eps: float = 0.02) -> Tensor:
     """Smooth images except at edges: the self-guided filter of K. He et al., TPAMI 2013.
 
-    The luma is the guide of all channels. It stands for the surface of X. Wang, J. Yu,
-    "Learning to Cartoonize Using White-box Cartoon Representations", CVPR 2020.
-
-    Args:
-        images: (B, 3, H, W) in [0, 1]; H and W above ``radius``.
-        radius: half the window's side in pixels.
-        eps: variances of luma below it count as texture.
-
-    Returns:
-        (B, 3, H, W) in fp32.
+    The luma is the guide of all channels; variances of it below ``eps`` count as texture. It stands for the surface of
+    X. Wang, J. Yu, "Learning to Cartoonize Using White-box Cartoon Representations", CVPR 2020. The window reaches
+    ``radius`` pixels to each side; H and W must be above that.
     """
     images = images.float()
     guide = luma(images)
@@ -44,19 +37,16 @@ def guided_filter(images: Tensor, radius: int = 3, eps: float = 0.02) -> Tensor:
 
 
 def ink_lines(images: Tensor, sigma: float = 0.7, sharpness: float = 15.0, threshold: float = 0.02) -> Tensor:
-    """Draw lines along the dark side of edges, by a difference of Gaussians.
+    """Draw lines along the dark side of edges, by a difference of Gaussians: (B, 1, H, W), 1 is full ink.
 
-    After H. Winnemöller et al., "XDoG: An eXtended difference-of-Gaussians compendium",
-    Computers & Graphics 2012 (k = 1.6), with the soft threshold written as a tanh ramp.
+    After H. Winnemöller et al., "XDoG: An eXtended difference-of-Gaussians compendium", Computers & Graphics 2012 (k =
+    1.6), with the soft threshold written as a tanh ramp.
 
     Args:
-        images: (B, 3, H, W) in [0, 1].
+        images: RGB.
         sigma: deviation of the finer Gaussian in pixels: about half the width of a line.
         sharpness: slope of the ramp, per unit of luma.
         threshold: differences of luma below it leave no ink.
-
-    Returns:
-        (B, 1, H, W) in [0, 1], fp32: 1 is full ink.
     """
     y = luma(images.float())
     darker = gaussian_blur(y, 1.6 * sigma) - gaussian_blur(y, sigma)
@@ -67,18 +57,10 @@ def ink_lines(images: Tensor, sigma: float = 0.7, sharpness: float = 15.0, thres
 def cel_shaded(images: Tensor, config: CelConfig) -> Tensor:
     """Draw images by filters: flattened, brightened, inked, with larger eyes if asked; a target for a loss.
 
-    Flat surfaces and lines are those of X. Wang, J. Yu, CVPR 2020, by the means of H. Winnemöller
-    et al., "Real-Time Video Abstraction", SIGGRAPH 2006: a smoothing that keeps edges, soft steps of
-    luma, lines. It is a filtered image and no drawing: a network that learns it learns the medium
-    and keeps the face in place; an adversarial loss adds what lies beyond filters.
-
-    Args:
-        images: RGB in [0, 1], (B, 3, H, W), H and W at least 16; whole and aligned if eyes are to be
-            enlarged.
-        config: brightness, flatness, darkness of the lines, size of the eyes.
-
-    Returns:
-        RGB in [0, 1], (B, 3, H, W), fp32.
+    Flat surfaces and lines are those of X. Wang, J. Yu, CVPR 2020, by the means of H. Winnemöller et al., "Real-Time
+    Video Abstraction", SIGGRAPH 2006: a smoothing that keeps edges, soft steps of luma, lines. It is a filtered image
+    and no drawing: a network that learns it learns the medium and keeps the face in place; an adversarial loss adds
+    what lies beyond filters. H and W must be at least 16; images whole and aligned if eyes are to be enlarged.
     """
     images, detail = images.float(), None
     if config.eyes > 1:
@@ -101,13 +83,8 @@ def cel_shaded(images: Tensor, config: CelConfig) -> Tensor:
 def soft_steps(images: Tensor, levels: int, slope: float = 6.0) -> Tensor:
     """Draw the luma of images to ``levels`` steps: H. Winnemöller et al., SIGGRAPH 2006 (eq. 5).
 
-    Args:
-        images: (B, 3, H, W) in [0, 1].
-        levels: number of steps, above 0, each ``1 / levels`` high.
-        slope: slope of the ramps between them; more is harder.
-
-    Returns:
-        (B, 3, H, W) in [0, 1], fp32; the chroma is unchanged where colors allow it.
+    Steps are ``1 / levels`` high; ``slope`` is that of the ramps between them, more is harder. The chroma is unchanged
+    where colors allow it.
     """
     images = images.float()
     y = luma(images)
@@ -122,16 +99,16 @@ def enlarge_eyes(
 ) -> tuple[Tensor, Tensor]:
     """Enlarge the eyes of aligned faces, which no loss of style brings about.
 
-    Around each eye the image is magnified, most in its middle and fading to none at 13 % of
-    the width and 15 % of the height, so that all else stays in place.
+    Around each eye the image is magnified, most in its middle and fading to none at 13 % of the width and 15 % of the
+    height, so that all else stays in place.
 
     Args:
-        faces: (B, 3, H, W) in [0, 1], all aligned alike: the eyes lie at the same place.
+        faces: images, all aligned alike: the eyes lie at the same place.
         eyes: across and down, as shares of the sides.
         zoom: magnification in the middle, at least 1; up to 2 nothing is folded over.
 
     Returns:
-        (B, 3, H, W) faces in [0, 1] and a mask (1, 1, H, W) in [0, 1], fp32: 1 at the eyes.
+        Faces and a mask (1, 1, H, W) in [0, 1]: 1 at the eyes.
     """
     height, width = faces.shape[-2:]
     down = (torch.arange(height, device=faces.device) + 0.5) / height
@@ -169,5 +146,4 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def _box(images: Tensor, radius: int) -> Tensor:
-    padded = F.pad(images, (radius,) * 4, mode="reflect")
-    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
+    return F.avg_pool2d(F.pad(images, (radius,) * 4, mode="reflect"), 2 * radius + 1, stride=1)

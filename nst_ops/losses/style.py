@@ -1,6 +1,6 @@
 """Losses on features and pixels: content, Gram matrix, channel statistics, total variation.
 
-Shapes: B batch, C channels, H and W pixels.
+Each takes any float type and returns a scalar in fp32, at least 0. Shapes: B batch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -17,22 +17,14 @@ from nst_ops.models.adain import channel_statistics
 def content_loss(
     features: Tensor, target: Tensor, units: Literal["relative", "mean", "absolute"] = "relative"
 ) -> Tensor:
-    """Error of features F against those P of the content image.
+    """Error of features F against those P of the content image, both (B, C, H, W); P gets no gradient.
 
-    - ``relative``: ``sum((F - P)^2) / sum(P^2)``, a share of the energy of ``target``. It does
-      not depend on the network's scale: 0 is the content image itself, 1 an empty image.
-    - ``mean``: ``mean((F - P)^2)``, the feature reconstruction loss of J. Johnson et al., ECCV 2016
-      (eq. 2): squared, over C * H * W.
-    - ``absolute``: ``sum(|F - P|) / sum(|P|)``, the content term of Y. Chen et al., "CartoonGAN",
-      CVPR 2018: cel shading leaves most features nearly alone and changes a few by much.
-
-    Args:
-        features: (B, C, H, W) of the stylized image, any float type.
-        target: (B, C, H, W) of the content image; no gradient is taken through it.
-        units: ``relative``, ``mean`` or ``absolute``.
-
-    Returns:
-        A scalar in fp32, at least 0.
+    - ``relative``: ``sum((F - P)^2) / sum(P^2)``, a share of the energy of ``target``. It does not depend on the
+      network's scale: 0 is the content image itself, 1 an empty image.
+    - ``mean``: ``mean((F - P)^2)``, the feature reconstruction loss of J. Johnson et al., ECCV 2016 (eq. 2): squared,
+      over C * H * W.
+    - ``absolute``: ``sum(|F - P|) / sum(|P|)``, the content term of Y. Chen et al., "CartoonGAN", CVPR 2018: cel
+      shading leaves most features nearly alone and changes a few by much.
     """
     features, target = features.float(), target.detach().float()
     if units == "absolute":
@@ -42,17 +34,11 @@ def content_loss(
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Correlations of the channels, averaged over positions.
+    """Correlations of the channels of (B, C, H, W), averaged over positions: (B, C, C) in fp32.
 
-    ``G = F F^T / (C H W)`` with F as (C, H, W): L. Gatys et al., CVPR 2016 (eq. 3), in the
-    normalization of J. Johnson et al., ECCV 2016 (eq. 3). F is scaled before the product
-    and the product is taken in fp32: the sums over an image leave the range of fp16.
-
-    Args:
-        features: (B, C, H, W), any float type.
-
-    Returns:
-        (B, C, C) in fp32, symmetric, positive semidefinite.
+    ``G = F F^T / (C H W)`` with F as (C, H, W): L. Gatys et al., CVPR 2016 (eq. 3), in the normalization of J. Johnson
+    et al., ECCV 2016 (eq. 3). F is scaled before the product and the product is taken in fp32: the sums over an image
+    leave the range of fp16.
     """
     batch, channels, height, width = features.shape
     with torch.autocast(features.device.type, enabled=False):
@@ -65,21 +51,16 @@ def gram_matrix(features: Tensor) -> Tensor:
 def gram_loss(features: Tensor, target_gram: Tensor, units: Literal["relative", "mean", "sum"] = "relative") -> Tensor:
     """Squared error of Gram matrices: the style loss of L. Gatys et al., CVPR 2016 (eq. 4).
 
-    - ``relative``: ``mean_b sum((G_b - A_b)^2) / sum(A_b^2)``, a share of the energy of the
-      style image's own matrix, so that one weight serves every style and layer. 0 is the
-      style image's statistics, 1 an empty image.
-    - ``sum``: ``mean_b sum((G_b - A)^2)``, the squared Frobenius norm of J. Johnson et al.,
-      ECCV 2016 (eq. 4).
-    - ``mean``: ``mean((G_b - A)^2)``, which is ``sum`` over C * C: the mean squared error
-      that pytorch/examples and its descendants take, with weights near 1e10.
+    - ``relative``: ``mean_b sum((G_b - A_b)^2) / sum(A_b^2)``, a share of the energy of the style image's own matrix,
+      so that one weight serves every style and layer. 0 is the style image's statistics, 1 an empty image.
+    - ``sum``: ``mean_b sum((G_b - A)^2)``, the squared Frobenius norm of J. Johnson et al., ECCV 2016 (eq. 4).
+    - ``mean``: ``mean((G_b - A)^2)``, which is ``sum`` over C * C: the mean squared error that pytorch/examples and its
+      descendants take, with weights near 1e10.
 
     Args:
-        features: (B, C, H, W) of the stylized image, any float type.
+        features: (B, C, H, W) of the stylized image.
         target_gram: (1, C, C) or (C, C) of the style image, or (B, C, C), one for each image.
-        units: ``relative``, ``mean`` or ``sum``.
-
-    Returns:
-        A scalar in fp32, at least 0.
+        units: see above.
     """
     target = target_gram.detach().float()
     target = target if target.dim() == 3 else target[None]
@@ -94,19 +75,13 @@ def mean_std_loss(
 ) -> Tensor:
     """Squared error of channel means and deviations, after X. Huang, S. Belongie, ICCV 2017 (eq. 13).
 
-    - ``relative``: each error as a share of its target's energy, the two averaged. 0 is the
-      style image's statistics, 1 an empty image (all features 0).
-    - ``mean``: mean squared error of the means plus that of the deviations. The equation has
-      norms where this has mean squares, as implementations of it commonly do.
+    - ``relative``: each error as a share of its target's energy, the two averaged. 0 is the style image's statistics, 1
+      an empty image (all features 0).
+    - ``mean``: mean squared error of the means plus that of the deviations. The equation has norms where this has mean
+      squares, as implementations of it commonly do.
 
-    Args:
-        features: (B, C, H, W) of the stylized image, any float type.
-        target_mean: (1, C) of the style image, or (B, C), one for each image.
-        target_std: deviations of the same shape.
-        units: ``relative`` or ``mean``.
-
-    Returns:
-        A scalar in fp32, at least 0.
+    ``features`` are (B, C, H, W) of the stylized image, the targets (1, C) of the style image, or (B, C), one for each
+    image.
     """
     mean, std = channel_statistics(features)
     target_mean, target_std = target_mean.detach().float(), target_std.detach().float()
@@ -126,21 +101,15 @@ def _relative(squares: Tensor, target: Tensor) -> Tensor:
 
 
 def total_variation(image: Tensor, units: Literal["mean", "sum"] = "mean") -> Tensor:
-    """Squared differences between neighboring pixels, down plus across.
+    """Squared differences between neighboring pixels of (B, C, H, W), down plus across; H and W at least 2.
 
-    The anisotropic, squared form of L. Rudin, S. Osher, E. Fatemi, Physica D 1992.
+    The anisotropic, squared form of L. Rudin, S. Osher, E. Fatemi, Physica D 1992. Neither unit depends on the batch's
+    size.
 
-    - ``mean``: the mean of those down plus the mean of those across, so that one weight
-      serves every image size; in [0, 2] for images in [0, 1].
-    - ``sum``: over all pixels and channels of an image, then the mean over the batch. Twice
-      the side gives about four times the figure; weights are near 1e-6.
-
-    Args:
-        image: (B, C, H, W), usually RGB in [0, 1]; H and W at least 2.
-        units: ``mean`` or ``sum``; neither depends on the size of the batch.
-
-    Returns:
-        A scalar in fp32, at least 0.
+    - ``mean``: the mean of those down plus the mean of those across, so that one weight serves every image size; in [0,
+      2] for images in [0, 1].
+    - ``sum``: over all pixels and channels of an image, then the mean over the batch. Twice the side gives about four
+      times the figure; weights are near 1e-6.
     """
     image = image.float()
     down = (image[:, :, 1:] - image[:, :, :-1]).square()

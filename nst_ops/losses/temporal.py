@@ -1,9 +1,8 @@
 """Temporal terms: small changes of the content image make only the same small changes of the result.
 
-Both terms work on single images. Video is imitated by changes that are known exactly, noise
-and motion, so that there is no optical flow to estimate and no video to collect.
-
-Shapes: B batch, C channels, H and W pixels.
+Video is imitated on single images by changes that are known exactly, noise and motion, so that there is no optical flow
+to estimate and no video to collect. Shapes: B batch, C channels, H and W pixels. A ``generator`` is on the CPU or on
+the device of the images; default: that device's own.
 """
 
 import torch
@@ -12,19 +11,10 @@ from torch import Tensor
 
 
 def add_noise(images: Tensor, amplitude: float, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """Add fresh noise to some of the pixels, as a sensor would in the next frame.
+    """Add fresh noise to some of the pixels of (B, C, H, W) in [0, 1], as a sensor would in the next frame; clamped.
 
-    Every pixel of every image is drawn to be noisy or not. A noisy one changes in all
-    channels at once, by a different amount in each: grain is colored.
-
-    Args:
-        images: (B, C, H, W) in [0, 1].
-        amplitude: largest change: the noise is uniform in [-amplitude, amplitude].
-        share: chance of a pixel to be noisy, in [0, 1].
-        generator: generator on the CPU or on the device of ``images``. Default: that device's own.
-
-    Returns:
-        (B, C, H, W), clamped to [0, 1]; all other pixels are untouched.
+    Every pixel of every image is noisy with the chance ``share``. A noisy one changes in all channels at once, by a
+    different amount in each (grain is colored), uniform in [-amplitude, amplitude].
     """
     batch, channels, height, width = images.shape
     noisy = _uniform((batch, 1, height, width), generator, images.device) < share
@@ -33,18 +23,11 @@ def add_noise(images: Tensor, amplitude: float, share: float, generator: torch.G
 
 
 def noise_stability(stylized: Tensor, stylized_noisy: Tensor) -> Tensor:
-    """Mean squared difference between the results for a content image and for its noisy copy.
+    """Mean squared difference, in fp32, between the results for a content image and for its noisy copy.
 
-    J. Rainy, A. de Berker, "Stabilizing neural style-transfer for video", Element AI 2018, in
-    the spirit of S. Zheng et al., "Improving the Robustness of Deep Neural Networks via
-    Stability Training", CVPR 2016.
-
-    Args:
-        stylized: (B, 3, H, W) in [0, 1], any float type.
-        stylized_noisy: (B, 3, H, W) in [0, 1]; gradients flow through both.
-
-    Returns:
-        A scalar in fp32, in [0, 1].
+    J. Rainy, A. de Berker, "Stabilizing neural style-transfer for video", Element AI 2018, in the spirit of S. Zheng et
+    al., "Improving the Robustness of Deep Neural Networks via Stability Training", CVPR 2016. Both are (B, 3, H, W) in
+    [0, 1], any float type; gradients flow through both.
     """
     return (stylized.float() - stylized_noisy.float()).square().mean()
 
@@ -52,11 +35,8 @@ def noise_stability(stylized: Tensor, stylized_noisy: Tensor) -> Tensor:
 def affine_motion(shift: Tensor, zoom: Tensor) -> Tensor:
     """Return the motion that magnifies about the middle, then shifts, as ``warp`` takes it.
 
-    A point ``p`` goes to ``zoom * p + 2 * shift``, with p in [-1, 1] across the image.
-
-    Args:
-        shift: (B, 2) rightwards and downwards, as a share of width and height.
-        zoom: (B,) above 0; 1.05 shows things 5 % larger.
+    A point ``p`` goes to ``zoom * p + 2 * shift``, with p in [-1, 1] across the image: ``shift``, (B, 2), is rightwards
+    and downwards, as a share of width and height; a ``zoom``, (B,), of 1.05 shows things 5 % larger.
 
     Returns:
         (B, 2, 3) in fp32: the map from each point of the moved image to its place before.
@@ -74,31 +54,19 @@ def random_motion(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw a shift and a zoom for each image of a batch, as between frames of a hand-held camera.
+    """Draw a shift and a zoom for each image, as between frames of a hand-held camera: (B, 2, 3), for ``warp``.
 
-    Args:
-        batch: number of images.
-        max_shift: shifts are uniform in [-max_shift, max_shift], as a share of each side.
-        max_zoom: zooms lie in [1 / (1 + max_zoom), 1 + max_zoom], in and out alike.
-        generator: generator on the CPU or on ``device``. Default: the device's own.
-        device: device of the result.
-
-    Returns:
-        (B, 2, 3) in fp32, for ``warp``.
+    Shifts are uniform in [-max_shift, max_shift], as a share of each side; zooms lie in
+    [1 / (1 + max_zoom), 1 + max_zoom], in and out alike.
     """
     draws = 2 * _uniform((batch, 3), generator, torch.device(device)) - 1
     return affine_motion(draws[:, :2] * max_shift, (1 + max_zoom) ** draws[:, 2])
 
 
 def warp(images: Tensor, theta: Tensor) -> Tensor:
-    """Move images by ``theta``; what comes into view is their mirror image.
+    """Move images (B, C, H, W) by ``theta``, (B, 2, 3); what comes into view is their mirror image.
 
-    Args:
-        images: (B, C, H, W), any float type.
-        theta: (B, 2, 3) from ``affine_motion``.
-
-    Returns:
-        (B, C, H, W) in fp32, interpolated bilinearly; shifts by whole pixels are exact.
+    In fp32 and interpolated bilinearly; shifts by whole pixels are exact.
     """
     grid = _sources(theta, images.shape[-2], images.shape[-1])
     with torch.autocast(images.device.type, enabled=False):
@@ -106,25 +74,16 @@ def warp(images: Tensor, theta: Tensor) -> Tensor:
 
 
 def inside_mask(theta: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mask the pixels of moved images that were in view before the motion.
-
-    Args:
-        theta: (B, 2, 3) from ``affine_motion``.
-        size: height and width in pixels.
-
-    Returns:
-        (B, 1, H, W) bool.
-    """
+    """Mask the pixels of moved images of ``size`` (H, W) that were in view before the motion: (B, 1, H, W) bool."""
     return (_sources(theta, *size).abs() < 1).all(dim=-1)[:, None]
 
 
 def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor) -> Tensor:
     """Mean squared difference between the moved result and the result for the moved content image.
 
-    The temporal loss of M. Ruder, A. Dosovitskiy, T. Brox, "Artistic style transfer for
-    videos", GCPR 2016, which compares a frame with the warped one before it wherever that is
-    in view. Here the flow is a known motion of a still image, as in W. Wang et al.,
-    "Consistent Video Style Transfer via Compound Regularization", AAAI 2020.
+    The temporal loss of M. Ruder, A. Dosovitskiy, T. Brox, "Artistic style transfer for videos", GCPR 2016, which
+    compares a frame with the warped one before it wherever that is in view. Here the flow is a known motion of a still
+    image, as in W. Wang et al., "Consistent Video Style Transfer via Compound Regularization", AAAI 2020.
 
     Args:
         stylized: (B, 3, H, W) in [0, 1], any float type.
@@ -132,8 +91,8 @@ def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor)
         theta: (B, 2, 3) from ``affine_motion``.
 
     Returns:
-        A scalar in fp32, in [0, 1]: the mean over the pixels in view of each image, then
-        over the batch. An image wholly out of view counts 0.
+        A scalar in fp32, in [0, 1]: the mean over the pixels in view of each image (0 for one wholly out of view), then
+        over the batch.
     """
     height, width = stylized.shape[-2:]
     inside = inside_mask(theta, (height, width))
@@ -145,8 +104,8 @@ def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor)
 def _sources(theta: Tensor, height: int, width: int) -> Tensor:
     """Return the source of each pixel's middle, (B, H, W, 2), x before y, in [-1, 1] across the image.
 
-    ``F.affine_grid`` does this by a matrix product, which bf16 or TF32 would move by whole
-    pixels; sums of fp32 products do not depend on such settings.
+    ``F.affine_grid`` does this by a matrix product, which bf16 or TF32 would move by whole pixels; sums of fp32
+    products do not depend on such settings.
     """
     theta = theta.float()[:, None, None]
     x = (2 * torch.arange(width, device=theta.device) + 1) / width - 1

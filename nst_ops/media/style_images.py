@@ -25,11 +25,9 @@ _PROBES = 32  # style images that are read before a run begins
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """A decoded style image.
+    """A decoded style image: ``pixels_hwc`` is uint8 sRGB (H, W, 3), at the size whose statistics count.
 
-    Attributes:
-        name: unique among the styles of a run; part of output paths where there are several.
-        pixels_hwc: uint8 sRGB (H, W, 3), at the size whose statistics count.
+    ``name`` is unique among the styles of a run, and part of output paths where there are several.
     """
 
     name: str
@@ -56,8 +54,7 @@ class StyleImages:
     def open(cls, config: StyleConfig) -> StyleImages:
         """List the images of ``style.images``, and read a few of them to fail early.
 
-        Raises:
-            ConfigError: there are none, more than mode ``one`` can take, or one that cannot be read.
+        Raises ConfigError where there are none, more than mode ``one`` can take, or one that cannot be read.
         """
         folder, infos = _list_images(config)
         if config.mode == "one" and len(infos) > 1:
@@ -83,11 +80,7 @@ class StyleImages:
         return tuple(self.relpaths)
 
     def read(self, name: str) -> Style:
-        """Decode an image and resize its shorter side to ``side``; transparent parts become white.
-
-        Raises:
-            ConfigError: the image cannot be read; the message names it.
-        """
+        """Decode an image, its shorter side resized to ``side``, transparent parts white; ConfigError if unreadable."""
         folder, relpath = Folder(self.folder_uri), self.relpaths[name]
         try:
             decoded = decode_image(folder.read_bytes(relpath), _LONGEST * self.side)
@@ -97,11 +90,7 @@ class StyleImages:
 
 
 def read_styles(config: StyleConfig) -> list[Style]:
-    """Read all images of ``style.images``, sorted by name.
-
-    Raises:
-        ConfigError: see ``StyleImages.open``.
-    """
+    """Read all images of ``style.images``, sorted by name; errors as of ``StyleImages.open``."""
     images = StyleImages.open(config)
     return [images.read(name) for name in images.names]
 
@@ -119,18 +108,14 @@ def _list_images(config: StyleConfig) -> tuple[Folder, list[FileInfo]]:
         elif not folder.exists():
             raise ConfigError(f"style.images '{config.images}' does not exist")
         else:
-            images = (info for info in folder.files() if _is_image(info))
-            infos = sorted(images, key=lambda info: info.relpath)
+            images = (info for info in folder.files() if media_kind(info.relpath) == "image")
+            visible = (info for info in images if not info.relpath.startswith(".") and "/." not in info.relpath)
+            infos = sorted(visible, key=lambda info: info.relpath)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"style.images: {error}") from error
     if not infos:
         raise ConfigError(f"style.images '{config.images}' holds no images")
     return folder, infos
-
-
-def _is_image(info: FileInfo) -> bool:
-    hidden = any(part.startswith(".") for part in info.relpath.split("/"))
-    return not hidden and media_kind(info.relpath) == "image"
 
 
 def _names(infos: list[FileInfo]) -> list[str]:

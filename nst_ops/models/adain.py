@@ -1,7 +1,6 @@
 """Adaptive instance normalization: give features the channel statistics of others.
 
-X. Huang, S. Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
-Normalization", ICCV 2017.
+X. Huang, S. Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization", ICCV 2017.
 """
 
 from __future__ import annotations
@@ -19,31 +18,19 @@ _EPS = 1e-5
 
 
 def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel over positions (eqs. 5 and 6).
+    """Return mean and standard deviation of each channel over positions (eqs. 5 and 6), each (B, C) in fp32.
 
-    ``std = sqrt(var + 1e-5)`` with the variance over H * W.
-
-    Args:
-        features: (B, C, H, W), any float type.
-
-    Returns:
-        Mean and deviation, each (B, C) in fp32; the deviation is at least 0.003.
+    ``std = sqrt(var + 1e-5)`` with the variance over H * W, so at least 0.003.
     """
     variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
     return mean, (variance + _EPS).sqrt()
 
 
 def adain(content_bchw: Tensor, style_mean_bc: Tensor, style_std_bc: Tensor, alpha: float = 1.0) -> Tensor:
-    """Give content features the statistics of the style (eq. 8), blended with themselves (eq. 14).
+    """Give content features, (B, C, H, W), the statistics of the style (eq. 8), blended with themselves (eq. 14).
 
-    Args:
-        content_bchw: features, (B, C, H, W), any float type.
-        style_mean_bc: (B, C) or (1, C).
-        style_std_bc: (B, C) or (1, C).
-        alpha: strength in [0, 1]: 0 returns the content features.
-
-    Returns:
-        (B, C, H, W) of the content's type, computed in fp32.
+    Computed in fp32, returned in the content's type. The style's are (B, C) or (1, C); ``alpha`` 0 returns the content
+    features.
     """
     mean, std = (value[:, :, None, None] for value in channel_statistics(content_bchw))
     style_mean, style_std = (value.float()[:, :, None, None] for value in (style_mean_bc, style_std_bc))
@@ -52,20 +39,10 @@ def adain(content_bchw: Tensor, style_mean_bc: Tensor, style_std_bc: Tensor, alp
 
 
 def interpolate_styles(statistics: Statistics, weights: Sequence[float]) -> Statistics:
-    """Blend K styles into one (eq. 15).
+    """Blend the statistics of K styles, each (K, C), into those of one, (1, C), by K shares with the sum 1 (eq. 15).
 
-    AdaIN is linear in the statistics, so that features made with these are the weighted sum
-    of the features made with each style.
-
-    Args:
-        statistics: statistics of K styles, each (K, C).
-        weights: K shares with the sum 1.
-
-    Returns:
-        Statistics of one style, each (1, C).
-
-    Raises:
-        ValueError: there are not K weights, or their sum is not 1.
+    AdaIN is linear in the statistics, so that features made with these are the weighted sum of the features made with
+    each style. Raises ValueError where there are not K weights, or their sum is not 1.
     """
     styles = len(statistics[0][0])
     if len(weights) != styles or abs(sum(weights) - 1) > 1e-4:

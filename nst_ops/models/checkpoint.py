@@ -1,11 +1,11 @@
 """Checkpoints: our own safetensors, and import of the layouts people bring.
 
-Our format is one safetensors file with the weights in fp16 and, in its metadata,
-``format`` ("nst-ops/1"), ``architecture``, ``config`` (JSON, the constructor's arguments)
-and ``facts`` (JSON: style, data, recipe, losses, versions). Nothing here unpickles code.
+Our format is one safetensors file with the weights in fp16 and, in its metadata, ``format`` ("nst-ops/1"),
+``architecture``, ``config`` (JSON, the constructor's arguments) and ``facts`` (JSON: style, data, recipe, losses,
+versions). Nothing here unpickles code.
 
-To add a network: a class with ``architecture`` and ``config``, and a line in ``_network_class``.
-A constructor's argument that is renamed gets a line in ``_FORMER_ARGUMENTS``.
+To add a network: a class with ``architecture`` and ``config``, and a line in ``_load_own``. A constructor's
+argument that is renamed gets a line in ``_FORMER_ARGUMENTS``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors.torch import save
 from torch import Tensor
 
-from nst_ops.models.foreign_layouts import build_johnson
+from nst_ops.models.foreign_layouts import build_johnson, build_seed
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 
@@ -52,11 +52,7 @@ class Checkpoint:
     dropped: tuple[str, ...] = ()
 
     def expect(self, network: type[_Network]) -> _Network:
-        """Return the network, which must be of this class.
-
-        Raises:
-            CheckpointError: the network is of another architecture.
-        """
+        """Return the network, which must be of this class; raises CheckpointError where it is of another."""
         if isinstance(self.model, network):
             return self.model
         raise CheckpointError(
@@ -84,14 +80,14 @@ def save_checkpoint(path: str | Path, model: JohnsonNet | ViTAdaIN, facts: Mappi
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load a network from our safetensors or from a foreign layout.
 
-    Accepted are our own files; Johnson networks of pytorch/examples ``fast_neural_style`` and of
-    clipmorph; ViT-AdaIN of the seed recipe, whatever its attributes are called and with the VGG of
-    its losses inside. Foreign ones may be safetensors or ``torch.save`` files, bare or under
-    ``state_dict`` / ``model_state_dict`` / ``model``, with ``module.`` or ``_orig_mod.`` prefixes.
+    Accepted are our own files; Johnson networks of pytorch/examples ``fast_neural_style`` and of clipmorph; ViT-AdaIN
+    of the seed recipe, whatever its attributes are called and with the VGG of its losses inside. Foreign ones may be
+    safetensors or ``torch.save`` files, bare or under ``state_dict`` / ``model_state_dict`` / ``model``, with
+    ``module.`` or ``_orig_mod.`` prefixes.
 
     Raises:
-        CheckpointError: the file is unreadable, holds code, or is of another architecture; the
-            message lists the keys that do not fit.
+        CheckpointError: the file is unreadable, holds code, or is of another architecture; the message lists the keys
+            that do not fit.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -100,8 +96,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _load_own(path, weights, metadata)
     weights = strip_prefixes(weights)
     if any(key.endswith("patch_embed.proj.weight") for key in weights):
-        from nst_ops.models.foreign_layouts import build_seed  # late: see _network_class
-
         seed, dropped = build_seed(path, weights)
         return Checkpoint(path, seed.eval(), "seed", dropped=dropped)
     model, layout = build_johnson(path, weights)
@@ -109,12 +103,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _load_own(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str]) -> Checkpoint:
-    network = _network_class(metadata.get("architecture"))
-    if metadata.get("format") != FORMAT or network is None:
-        raise CheckpointError(
-            f"{path}: format {metadata.get('format')}, architecture {metadata.get('architecture')}; "
-            f"this version reads {FORMAT}, johnson and vit_adain"
-        )
+    form, architecture = metadata.get("format"), metadata.get("architecture")
+    if form != FORMAT or architecture not in ("johnson", "vit_adain"):
+        known = f"this version reads {FORMAT}, johnson and vit_adain"
+        raise CheckpointError(f"{path}: format {form}, architecture {architecture}; {known}")
+    network: type[JohnsonNet] | type[ViTAdaIN] = JohnsonNet
+    if architecture == "vit_adain":
+        from nst_ops.models.vit_adain import ViTAdaIN  # late: timm takes as long to import as torch
+
+        network = ViTAdaIN
     try:
         config = json.loads(metadata["config"])
         model = network(**{_FORMER_ARGUMENTS.get(key, key): value for key, value in config.items()})
@@ -125,12 +122,3 @@ def _load_own(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str
         ) from error
     load_strictly(path, model, weights)
     return Checkpoint(path, model.eval(), "nst-ops", facts)
-
-
-def _network_class(architecture: str | None) -> type[JohnsonNet] | type[ViTAdaIN] | None:
-    if architecture == "vit_adain":
-        # Late: timm takes as long to import as torch, and only these networks need it.
-        from nst_ops.models.vit_adain import ViTAdaIN
-
-        return ViTAdaIN
-    return JohnsonNet if architecture == "johnson" else None

@@ -6,11 +6,7 @@ import torch
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Return the device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``; ValueError if none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

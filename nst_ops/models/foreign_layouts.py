@@ -6,30 +6,33 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import IMAGENET_MEAN, IMAGENET_STD
-from nst_ops.models.vit_adain import SEED, ViTAdaIN
 from nst_ops.models.weights import STATISTICS, CheckpointError, load_strictly
+
+if TYPE_CHECKING:
+    from nst_ops.models.vit_adain import ViTAdaIN
 
 
 def build_johnson(path: Path, weights: Mapping[str, Tensor]) -> tuple[JohnsonNet, str]:
     """Build the network that foreign weights describe; returns it with the name of their layout.
 
-    Raises:
-        CheckpointError: the layout is unknown, or not all of a network is there.
+    Raises CheckpointError where the layout is unknown, or not all of a network is there.
     """
     for layout, (marker, rename, options) in _LAYOUTS.items():
         if marker in weights:
             renamed = {new: value for key, value in weights.items() if (new := rename(key)) is not None}
             num_blocks = len({key.split(".")[1] for key in renamed if key.startswith("residuals.")})
             model = JohnsonNet(width=weights[marker].shape[0], num_blocks=num_blocks, **options)
-            if layout == "pytorch-examples":
-                _fold_pixel_range(renamed)
+            if layout == "pytorch-examples":  # on pixels 0..255: fold their range in, for the same network on [0, 1]
+                renamed["encoder.0.conv.conv.weight"] = renamed["encoder.0.conv.conv.weight"] * 255.0
+                for key in renamed.keys() & {"decoder.2.conv.weight", "decoder.2.conv.bias"}:
+                    renamed[key] = renamed[key] / 255.0
             load_strictly(path, model, renamed)
             return model, layout
     shown = ", ".join(sorted(weights)[:5])
@@ -37,14 +40,6 @@ def build_johnson(path: Path, weights: Mapping[str, Tensor]) -> tuple[JohnsonNet
         f"{path}: not a network known here: {len(weights)} tensors, first keys: {shown or 'none'}. "
         "Known layouts: nst-ops, pytorch/examples fast_neural_style, clipmorph, ViT-AdaIN on timm"
     )
-
-
-def _fold_pixel_range(weights: dict[str, Tensor]) -> None:
-    """Turn a network on pixels 0..255 into the same network on [0, 1], in place."""
-    weights["encoder.0.conv.conv.weight"] = weights["encoder.0.conv.conv.weight"] * 255.0
-    for key in ("decoder.2.conv.weight", "decoder.2.conv.bias"):
-        if key in weights:
-            weights[key] = weights[key] / 255.0
 
 
 def _rename_pytorch_examples(key: str) -> str | None:
@@ -88,7 +83,6 @@ _LAYOUTS: dict[str, tuple[str, Callable[[str], str | None], dict[str, Any]]] = {
     "clipmorph": ("convBlock.0.conv2d.weight", _rename_clipmorph, {"upsampling": "transposed"}),
 }
 
-
 _MARKER = "patch_embed.proj.weight"
 _SIZES = {192: ("tiny", 12), 384: ("small", 12), 768: ("base", 12), 1024: ("large", 24)}
 
@@ -96,12 +90,12 @@ _SIZES = {192: ("tiny", 12), 384: ("small", 12), 768: ("base", 12), 1024: ("larg
 def build_seed(path: Path, weights: dict[str, Tensor]) -> tuple[ViTAdaIN, tuple[str, ...]]:
     """Build the ViT-AdaIN that weights of the seed recipe describe; returns it with the keys dropped.
 
-    Dropped are the classification head, constants of the color normalization, groups that
-    hold a VGG, and running statistics, which instance normalization does not use.
-
-    Raises:
-        CheckpointError: not such a network, or not all of it; keys that do not fit are named.
+    Dropped are the classification head, constants of the color normalization, groups that hold a VGG, and running
+    statistics, which instance normalization does not use. Raises CheckpointError where it is not such a network, or not
+    all of it; keys that do not fit are named.
     """
+    from nst_ops.models.vit_adain import SEED, ViTAdaIN  # late: timm takes as long to import as torch
+
     while _MARKER not in weights and len({key.split(".")[0] for key in weights}) == 1:
         weights = {key.partition(".")[2]: value for key, value in weights.items()}  # out of one more module
     encoder = next(key for key in weights if key.endswith(_MARKER)).removesuffix(_MARKER)
@@ -125,9 +119,8 @@ def _is_beside(key: str, weights: dict[str, Tensor], encoder: str) -> bool:
     if key.startswith(encoder):
         return key.removeprefix(encoder).startswith("head.")
     value = weights[key].flatten().float()
-    if len(value) == 3 and any(
-        torch.allclose(value, torch.tensor(color), atol=1e-3) for color in (IMAGENET_MEAN, IMAGENET_STD)
-    ):
+    colors = (torch.tensor(color) for color in (IMAGENET_MEAN, IMAGENET_STD))
+    if len(value) == 3 and any(torch.allclose(value, color, atol=1e-3) for color in colors):
         return True
     group = key.split(".")[0] + "."
     shapes = {tuple(value.shape) for key, value in weights.items() if key.startswith(group)}
@@ -141,9 +134,7 @@ def _encoder_arguments(vit: dict[str, Tensor]) -> dict[str, object]:
         raise ValueError(f"no ViT of timm has {width} channels, those there are have {list(_SIZES)}")
     size, usual_depth = _SIZES[width]
     depth = len({key.split(".")[1] for key in vit if key.startswith("blocks.")})
-    options = {} if depth == usual_depth else {"depth": depth}
-    if patch != 16:
-        options["patch_size"] = patch
+    options = ({} if depth == usual_depth else {"depth": depth}) | ({} if patch == 16 else {"patch_size": patch})
     side = math.isqrt(vit["pos_embed"].shape[1] - 1) * patch
     return {"encoder": f"vit_{size}_patch16_224", "encoder_options": options, "image_size": side}
 

@@ -1,17 +1,14 @@
 """Johnson's image transformation network.
 
-J. Johnson, A. Alahi, L. Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
-Super-Resolution", ECCV 2016; layer sizes from its supplementary material, instance
-normalization from D. Ulyanov et al., arXiv:1607.08022, and resize-convolutions against
-checkerboards from A. Odena et al., Distill 2016.
-
-Shapes: B batch, C channels, H and W pixels.
+J. Johnson, A. Alahi, L. Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016;
+layer sizes from its supplementary material, instance normalization from D. Ulyanov et al., arXiv:1607.08022, and
+resize-convolutions against checkerboards from A. Odena et al., Distill 2016. Shapes: B batch, C channels, H and W
+pixels.
 """
 
 from __future__ import annotations
 
 import copy
-from itertools import chain
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -30,8 +27,8 @@ _NEAR_BLACK = 0.01  # input of the logit with skips: black and white stay this f
 class InstanceNorm(nn.Module):
     """Instance normalization with fp32 statistics that keeps the memory layout.
 
-    ``nn.InstanceNorm2d`` reshapes and so leaves channels-last (pytorch#72341); this form
-    does not, and Inductor fuses it with what follows.
+    ``nn.InstanceNorm2d`` reshapes and so leaves channels-last (pytorch#72341); this form does not, and Inductor fuses
+    it with what follows.
     """
 
     dims: tuple[int, ...] = (2, 3)
@@ -40,8 +37,7 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
     def forward(self, x_bchw: Tensor) -> Tensor:
@@ -63,6 +59,9 @@ class LayerNorm(InstanceNorm):
     dims = (1, 2, 3)
 
 
+_NORMS = {"instance": InstanceNorm, "batch": nn.BatchNorm2d, "layer": LayerNorm, "none": nn.Identity}
+
+
 class ConvLayer(nn.Module):
     """Convolution with reflection padding, after resize or as transposed upsampling."""
 
@@ -70,8 +69,7 @@ class ConvLayer(nn.Module):
         self, before: int, after: int, kernel: int, stride: int = 1, upsampling: Upsampling | None = None
     ) -> None:
         super().__init__()
-        self.pad = kernel // 2
-        self.upsampling = upsampling
+        self.pad, self.upsampling = kernel // 2, upsampling
         self.conv: nn.Conv2d | nn.ConvTranspose2d = (
             nn.ConvTranspose2d(before, after, kernel, 2, padding=1, output_padding=1)
             if upsampling == "transposed"
@@ -93,7 +91,7 @@ class ConvNormReLU(nn.Module):
     def __init__(self, before: int, after: int, kernel: int, norm: Norm, **layer: Any) -> None:
         super().__init__()
         self.conv = ConvLayer(before, after, kernel, **layer)
-        self.norm = make_norm(norm, after)
+        self.norm = _NORMS[norm](after)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Run the three layers in turn; sizes change as in ``ConvLayer``."""
@@ -105,16 +103,12 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = ConvLayer(channels, channels, 3)
-        self.norm1 = make_norm(norm, channels)
-        self.conv2 = ConvLayer(channels, channels, 3)
-        self.norm2 = make_norm(norm, channels)
+        self.conv1, self.norm1 = ConvLayer(channels, channels, 3), _NORMS[norm](channels)
+        self.conv2, self.norm2 = ConvLayer(channels, channels, 3), _NORMS[norm](channels)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, C, H, W) of the same shape."""
-        hidden = F.relu(self.norm1(self.conv1(x_bchw)))
-        out: Tensor = x_bchw + self.norm2(self.conv2(hidden))
-        return out
+        return cast(Tensor, x_bchw + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x_bchw))))))
 
 
 class JohnsonNet(nn.Module):
@@ -123,18 +117,18 @@ class JohnsonNet(nn.Module):
     H and W must be multiples of ``stride`` and at least 16.
 
     Args:
-        width: channels of the first layer; the residual blocks have four times as many.
-            32 is the published network (1.68 M parameters).
+        width: channels of the first layer; the residual blocks have four times as many. 32 is the published network
+            (1.68 M parameters).
         num_blocks: residual blocks.
         upsampling: ``nearest`` or ``bilinear`` resize then convolution, or ``transposed`` convolution.
-        norm: ``instance`` (Ulyanov), ``batch`` (Johnson), ``layer`` over all channels of an image at
-            once, which keeps their relations and so flat colors; or ``none``, which keeps their level
-            too, and makes every pixel's result independent of what lies far from it.
-        head: ``sigmoid`` keeps the output in [0, 1]; ``linear`` leaves it to the caller
-            to clamp, as in the layout of pytorch/examples.
-        skips: hand the two finer levels of the encoder to the decoder (O. Ronneberger et al., MICCAI
-            2015), which then gives a change of the image, not the whole of it: small forms survive,
-            such as eyes in a small face. Needs the head ``sigmoid``.
+        norm: ``instance`` (Ulyanov), ``batch`` (Johnson), ``layer`` over all channels of an image at once, which keeps
+            their relations and so flat colors; or ``none``, which keeps their level too, and makes every pixel's result
+            independent of what lies far from it.
+        head: ``sigmoid`` keeps the output in [0, 1]; ``linear`` leaves it to the caller to clamp, as in the layout of
+            pytorch/examples.
+        skips: hand the two finer levels of the encoder to the decoder (O. Ronneberger et al., MICCAI 2015), which then
+            gives a change of the image, not the whole of it: small forms survive, such as eyes in a small face. Needs
+            the head ``sigmoid``.
     """
 
     architecture = "johnson"
@@ -165,8 +159,13 @@ class JohnsonNet(nn.Module):
             ConvLayer(width, 3, 9),
         )
         self.head, self.skips = head, skips
-        if norm == "none":
-            self._keep_variance()
+        if norm == "none":  # initial weights that need no normalization: K. He et al., ICCV 2015, blocks small
+            for name, module in self.named_modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(cast(Tensor, module.bias))
+                    if name.endswith("conv2.conv"):
+                        nn.init.normal_(module.weight, std=0.01)
         if skips:  # the network begins nearly as the identity
             last = cast(ConvLayer, self.decoder[-1]).conv
             nn.init.normal_(last.weight, std=1e-3)
@@ -186,12 +185,7 @@ class JohnsonNet(nn.Module):
         return self.encoder[2](half), (half, full, x_bchw)
 
     def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
-        """Return the image, (B, 3, H, W).
-
-        Args:
-            deep: output of the residual blocks.
-            finer: second part of what ``encode`` returned.
-        """
+        """Return the image, (B, 3, H, W), from the output of the residual blocks and ``finer`` of ``encode``."""
         if not self.skips:
             out: Tensor = self.decoder(deep)
             return out.sigmoid() if self.head == "sigmoid" else out
@@ -202,29 +196,8 @@ class JohnsonNet(nn.Module):
 
     def shared_copy(self) -> Self:
         """Return a network that shares the weights and has ``statistics`` and hooks of its own."""
-        weights = chain(self.parameters(), self.buffers())
-        return copy.deepcopy(self, {id(weight): weight for weight in weights})
+        return copy.deepcopy(self, {id(weight): weight for weight in (*self.parameters(), *self.buffers())})
 
     def norms(self) -> list[InstanceNorm]:
         """Return the layers that normalize by an image's statistics, in the order of the pass."""
         return [module for module in self.modules() if isinstance(module, InstanceNorm)]
-
-    def _keep_variance(self) -> None:
-        """Set initial weights that need no normalization: K. He et al., ICCV 2015, residual blocks small."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(cast(Tensor, module.bias))
-                if name.endswith("conv2.conv"):
-                    nn.init.normal_(module.weight, std=0.01)
-
-
-def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Make the normalization layer named ``norm``."""
-    layers: dict[Norm, type[nn.Module]] = {
-        "instance": InstanceNorm,
-        "batch": nn.BatchNorm2d,
-        "layer": LayerNorm,
-        "none": nn.Identity,
-    }
-    return layers[norm](channels)

@@ -31,8 +31,7 @@ class WeightsError(ValueError):
 def tap_indices(name: VGGName) -> dict[str, int]:
     """Return the index of each ReLU in torchvision's ``features``, by name, shallow to deep.
 
-    The two networks differ from ``relu3_3`` on: VGG16 has three convolutions in a block
-    where VGG19 has four, so indices of one do not fit the other.
+    The two networks differ from ``relu3_3`` on: VGG16 has three convolutions in a block where VGG19 has four.
     """
     taps: dict[str, int] = {}
     start = 0
@@ -53,16 +52,16 @@ def smallest_side(tap: str) -> int:
 class VGGFeatures(nn.Module):
     """RGB in [0, 1], (B, 3, H, W), to the activations at ``taps``, each (B, C, H', W').
 
-    Frozen; ImageNet normalization is inside. Keep it out of the trained module (and so out
-    of DDP and of checkpoints): it is part of the loss.
+    Frozen; ImageNet normalization is inside. Keep it out of the trained module (and so out of DDP and of checkpoints):
+    it is part of the loss.
 
     Args:
         name: ``vgg16`` or ``vgg19``.
         taps: names such as ``relu3_1``.
-        weights: ``None`` for torchvision's ImageNet weights (downloaded once), or a local
-            ``.safetensors`` or ``torch.save`` file with torchvision's keys.
-        padding: ``zeros`` as it was trained, or ``reflect``. Zeros are the mean color of
-            ImageNet around the image: a network trained against them learns a gray border.
+        weights: ``None`` for torchvision's ImageNet weights (downloaded once), or a local ``.safetensors`` or
+            ``torch.save`` file with torchvision's keys.
+        padding: ``zeros`` as it was trained, or ``reflect``. Zeros are the mean color of ImageNet around the image: a
+            network trained against them learns a gray border.
 
     Raises:
         FileNotFoundError: there is no file ``weights``.
@@ -105,21 +104,24 @@ class VGGFeatures(nn.Module):
 def _build(name: VGGName, depth: int, padding: Padding) -> nn.Sequential:
     """Build the first ``depth`` layers, numbered as torchvision numbers them."""
     layers: list[nn.Module] = []
-    channels_in = 3
-    for channels, convs in zip(_CHANNELS, _BLOCKS[name], strict=True):
-        for _ in range(convs):
-            conv = nn.Conv2d(channels_in, channels, 3, padding=1, padding_mode=padding)
-            layers += [conv, nn.ReLU(inplace=True)]
-            channels_in = channels
+    for channels_in, channels, convs in zip((3, *_CHANNELS), _CHANNELS, _BLOCKS[name], strict=False):
+        for before in (channels_in, *[channels] * (convs - 1)):
+            layers += [nn.Conv2d(before, channels, 3, padding=1, padding_mode=padding), nn.ReLU(inplace=True)]
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers[:depth])
 
 
 def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None, taps: set[str]) -> None:
-    try:
-        state = _torchvision_weights(name) if weights is None else read_weights(Path(weights))[0]
-    except CheckpointError as error:
-        raise WeightsError(str(error)) from error
+    state: Mapping[str, Tensor]
+    if weights is None:
+        from torchvision.models import get_model_weights  # type: ignore[import-untyped] # late: slow to import
+
+        state = get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    else:
+        try:
+            state = read_weights(Path(weights))[0]
+        except CheckpointError as error:
+            raise WeightsError(str(error)) from error
     needed = features.state_dict()
     available = {key.removeprefix("features."): value for key, value in state.items()}
     lacking = {key for key, value in needed.items() if key not in available or available[key].shape != value.shape}
@@ -132,12 +134,3 @@ def _load(features: nn.Sequential, name: VGGName, weights: str | Path | None, ta
             f"{', '.join(served) or 'none'}"
         )
     features.load_state_dict({key: available[key].float() for key in needed})
-
-
-def _torchvision_weights(name: VGGName) -> Mapping[str, Tensor]:
-    # slow to import, and a local file needs none of it
-    from torchvision.models import get_model_weights  # type: ignore[import-untyped]
-
-    weights = get_model_weights(name).DEFAULT
-    state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    return state

@@ -1,7 +1,4 @@
-"""ViT-AdaIN: an encoder of timm, AdaIN at some of its levels, and a decoder.
-
-Shapes: B batch, C channels, H and W pixels.
-"""
+"""ViT-AdaIN: an encoder of timm, AdaIN at some of its levels, and a decoder. Shapes: (B, C, H, W)."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import timm
 import torch
@@ -29,50 +26,22 @@ _SLOPE = 0.2  # of the stem's leaky ReLU
 class Encoder(nn.Module):
     """RGB in [0, 1], (B, 3, H, W), to features at some of the levels of a timm network.
 
-    Args:
-        name: name of the network in timm.
-        options: further arguments of the network.
-        image_size: side in pixels of a ViT's position embedding; for other sizes it is interpolated.
-        levels: indices of its levels (blocks of a ViT), negative ones from the last.
-        normalization: ``encoder``, the mean and deviation it was trained with, or ``imagenet``.
-        pretrained: fill it with timm's weights.
-        weights: fill it from a local file instead; a classification head in it is not read.
-
-    Attributes:
-        levels: the indices, from 0 on.
-        shapes: channels and stride of each level.
-
-    Raises:
-        CheckpointError: the weights cannot be had or do not fit.
-        FileNotFoundError: there is no such file of weights.
-        ValueError: no such network, options or levels.
+    ``levels`` are indices as in ``ViTAdaIN``, kept from 0 on; ``shapes`` the channels and stride of each.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        name: str,
-        options: Mapping[str, Any],
-        image_size: int,
-        levels: Sequence[int],
-        normalization: Normalization = "encoder",
-        pretrained: bool = False,
-        weights: str | Path | None = None,
-    ) -> None:
+    def __init__(self, name: str, network: Any, levels: Sequence[int], normalization: Normalization) -> None:
         super().__init__()
-        self.network = _create(name, options, image_size, pretrained and not weights)
-        if weights:
-            _load(self.network, Path(weights))
+        self.network = network
         try:  # blocks behind the last level go: they would be trained and saved for nothing
-            kept = self.network.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True)
+            kept = network.prune_intermediate_layers(list(levels), prune_norm=False, prune_head=True)
         except (AttributeError, AssertionError) as error:
             raise ValueError(f"encoder '{name}' has no levels {list(levels)}: {error}") from error
         self.levels: list[int] = sorted(kept)
-        info = self.network.feature_info
+        info, trained = network.feature_info, network.pretrained_cfg
         self.shapes = [(int(info[i]["num_chs"]), int(info[i]["reduction"])) for i in self.levels]
-        trained = self.network.pretrained_cfg
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalization == "imagenet" else (trained["mean"], trained["std"])
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
@@ -118,8 +87,7 @@ def _load(network: Any, path: Path) -> None:
 class Stem(nn.Module):
     """RGB in [0, 1], (B, 3, H, W), to features at the strides 2, 4 and 8: edges that patches lose.
 
-    Args:
-        width: channels at stride 2; twice and four times as many at 4 and 8.
+    There are ``width`` channels at stride 2; twice and four times as many at 4 and 8.
     """
 
     def __init__(self, width: int) -> None:
@@ -147,10 +115,7 @@ class ResizeDecoder(nn.Module):
 
     Args:
         shapes: channels and stride of each level, in the order of the call.
-        widths: channels after each upsampling.
-
-    Raises:
-        ValueError: there are not as many widths as upsamplings, or a level joins nowhere.
+        widths: channels after each upsampling; ValueError if there are not as many, or a level joins nowhere.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], widths: Sequence[int]) -> None:
@@ -179,11 +144,10 @@ class ResizeDecoder(nn.Module):
         for stride, stage in zip(self.strides, self.stages, strict=True):
             joining = [level for level, at in zip(levels, self.level_strides, strict=True) if at == stride]
             if x_bchw is not None:
-                size = (round(height / stride), round(width / stride))
+                size = round(height / stride), round(width / stride)
                 joining.insert(0, F.interpolate(x_bchw, size, mode="bilinear", align_corners=False))
             x_bchw = stage(torch.cat(joining, dim=1))
-        y_bchw: Tensor = self.paint(x_bchw)
-        return y_bchw
+        return cast(Tensor, self.paint(x_bchw))
 
 
 class TransposedDecoder(nn.Sequential):
@@ -191,13 +155,10 @@ class TransposedDecoder(nn.Sequential):
 
     Args:
         shapes: channels and stride of each level, all at one stride that is a power of two.
-        widths: channels after each doubling but the last, which gives colors; or after each, and a
-            convolution follows that gives colors.
+        widths: channels after each doubling but the last, which gives colors; or after each, and a convolution follows
+            that gives colors; ValueError for another number.
         kernel: side of the transposed convolutions' kernels in pixels.
         affine: whether InstanceNorm has weights.
-
-    Raises:
-        ValueError: the number of widths is another, or levels are at several strides.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], widths: Sequence[int], kernel: int, affine: bool) -> None:
@@ -211,11 +172,8 @@ class TransposedDecoder(nn.Sequential):
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             layers += [_doubling(before, after, kernel), nn.InstanceNorm2d(after, affine=affine), nn.ReLU()]
-        if len(widths) == doublings:
-            layers.append(nn.Conv2d(widths[-1], 3, 3, padding=1))
-        else:
-            layers.append(_doubling(widths[-1], 3, kernel))
-        super().__init__(*layers)
+        last = nn.Conv2d(widths[-1], 3, 3, padding=1) if len(widths) == doublings else _doubling(widths[-1], 3, kernel)
+        super().__init__(*layers, last)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Decode features to (B, 3, H, W) of any range."""
@@ -241,45 +199,38 @@ def _doubling(before: int, after: int, kernel: int) -> nn.ConvTranspose2d:
 
 
 SEED: dict[str, Any] = {
-    "encoder": "vit_base_patch16_224",
-    "image_size": 224,
-    "levels": [-1],
-    "stem": 0,
-    "normalization": "imagenet",
-    "frozen": False,
-    "decoder": "transposed",
-    "widths": [256, 128, 64],
-    "head": "tanh_imagenet",
+    **{"encoder": "vit_base_patch16_224", "image_size": 224, "levels": [-1], "stem": 0, "normalization": "imagenet"},
+    **{"frozen": False, "decoder": "transposed", "widths": [256, 128, 64], "head": "tanh_imagenet"},
 }
-"""Arguments of the seed recipe, the network that the others are measured against: tokens of the last
-block after the final norm as (B, 768, 14, 14), AdaIN, four transposed convolutions with InstanceNorm
-between them, and a tanh that is read as ImageNet-normalized colors."""
+"""Arguments of the seed recipe, the network that the others are measured against: tokens of the last block after the
+final norm as (B, 768, 14, 14), AdaIN, four transposed convolutions with InstanceNorm between them, and a tanh that is
+read as ImageNet-normalized colors."""
 
 
 class ViTAdaIN(nn.Module):
     """Content and style images, RGB in [0, 1], to RGB in [0, 1].
 
-    H and W must be multiples of ``stride`` and at least twice as large, those of style images too,
-    which may have another size.
+    H and W must be multiples of ``stride`` and at least twice as large, those of style images too, which may have
+    another size.
 
     Args:
         encoder: name of a timm network: a ViT, or any other that tells its feature levels.
         encoder_options: further arguments of that network in timm, such as ``depth``.
-        image_size: side in pixels of the position embedding; for other sizes it is interpolated.
-        levels: blocks of the encoder (as timm's ``out_indices``) whose features get the style,
-            after the final norm; negative ones count from the last.
-        stem: width of a small convolutional network on the pixels whose levels at strides 2, 4
-            and 8 get the style too and carry what 16x16 patches lose; 0 for none.
+        image_size: side in pixels of a ViT's position embedding; for other sizes it is interpolated.
+        levels: blocks of the encoder (as timm's ``out_indices``) whose features get the style, after the final norm;
+            negative ones count from the last.
+        stem: width of a small convolutional network on the pixels whose levels at strides 2, 4 and 8 get the style too
+            and carry what 16x16 patches lose; 0 for none.
         normalization: mean and deviation of the input: ``encoder`` as it was trained, or ``imagenet``.
         frozen: keep the encoder as it is. The stem always learns.
-        decoder: ``resize``, bilinear upsampling and convolutions without normalization, which
-            would erase what AdaIN has set; or ``transposed`` convolutions with InstanceNorm.
-        widths: channels of the decoder after each upsampling. ``transposed`` takes one fewer: its
-            last layer gives colors; with as many, a convolution follows that does.
+        decoder: ``resize``, bilinear upsampling and convolutions without normalization, which would erase what AdaIN
+            has set; or ``transposed`` convolutions with InstanceNorm.
+        widths: channels of the decoder after each upsampling. ``transposed`` takes one fewer: its last layer gives
+            colors; with as many, a convolution follows that does.
         kernel: side of the kernels of ``transposed`` in pixels.
         affine: whether the InstanceNorm of ``transposed`` has weights.
-        head: ``sigmoid``; or ``tanh_imagenet``, which reaches mean - std to mean + std of ImageNet's
-            colors, not even half of the range.
+        head: ``sigmoid``; or ``tanh_imagenet``, which reaches mean - std to mean + std of ImageNet's colors, not even
+            half of the range.
         pretrained: fill the encoder with timm's weights, downloaded once.
         encoder_weights: fill it from a local file instead, safetensors or a ``torch.save`` state dict.
 
@@ -312,22 +263,14 @@ class ViTAdaIN(nn.Module):
     ) -> None:
         super().__init__()
         options = dict(encoder_options or {})
-        self.encoder = Encoder(encoder, options, image_size, levels, normalization, pretrained, encoder_weights)
-        self.config: dict[str, Any] = {
-            "encoder": encoder,
-            "encoder_options": options,
-            "image_size": image_size,
-            "levels": self.encoder.levels,
-            "stem": stem,
-            "normalization": normalization,
-            "frozen": frozen,
-            "decoder": decoder,
-            "widths": list(widths),
-            "kernel": kernel,
-            "affine": affine,
-            "head": head,
-        }
-        self.frozen = frozen
+        network = _create(encoder, options, image_size, pretrained and not encoder_weights)
+        if encoder_weights:
+            _load(network, Path(encoder_weights))
+        self.encoder = Encoder(encoder, network, levels, normalization)
+        self.config: dict[str, Any] = dict(encoder=encoder, encoder_options=options, image_size=image_size)
+        self.config |= dict(levels=self.encoder.levels, stem=stem, normalization=normalization, frozen=frozen)
+        self.config |= dict(decoder=decoder, widths=list(widths), kernel=kernel, affine=affine, head=head)
+        self.frozen, self.head = frozen, head
         self.encoder.requires_grad_(not frozen)
         self.stem = Stem(stem) if stem else None
         shapes = (self.stem.shapes if self.stem else []) + self.encoder.shapes
@@ -335,20 +278,13 @@ class ViTAdaIN(nn.Module):
         self.decoder = (
             ResizeDecoder(shapes, widths) if decoder == "resize" else TransposedDecoder(shapes, widths, kernel, affine)
         )
-        self.head = head
         for name, color in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(f"head_{name}", torch.tensor(color)[:, None, None], persistent=False)
 
     def forward(self, content_bchw: Tensor, style_bchw: Tensor, alpha: float = 1.0) -> Tensor:
-        """Stylize content images.
+        """Stylize content images, (B, 3, H, W), by style images, (B, 3, H', W'), or (1, 3, H', W') for all.
 
-        Args:
-            content_bchw: RGB in [0, 1], (B, 3, H, W).
-            style_bchw: RGB in [0, 1], (B, 3, H', W'), or (1, 3, H', W') for all.
-            alpha: strength of the style in [0, 1]: 0 reconstructs the content images.
-
-        Returns:
-            RGB in [0, 1], (B, 3, H, W).
+        ``alpha`` is the strength of the style in [0, 1]: 0 reconstructs the content images.
         """
         return self.stylize(content_bchw, self.style_statistics(style_bchw), alpha)
 
@@ -362,18 +298,13 @@ class ViTAdaIN(nn.Module):
         return [channel_statistics(features) for features in self.encode(style_bchw)]
 
     def encode(self, x_bchw: Tensor) -> list[Tensor]:
-        """Return features of RGB in [0, 1], (B, 3, H, W): the stem's levels, then the encoder's in order.
-
-        Each is (B, C, H / stride, W / stride) with its own C and stride.
-        """
+        """Return features of RGB in [0, 1], each (B, C, H / stride, W / stride): stem's levels, then encoder's."""
         return [*(self.stem(x_bchw) if self.stem else []), *self.encoder(x_bchw)]
 
     def decode(self, levels: list[Tensor]) -> Tensor:
         """Return RGB in [0, 1], (B, 3, H, W), from features as ``encode`` returns them."""
         y_bchw: Tensor = self.decoder(levels)
-        if self.head == "sigmoid":
-            return y_bchw.sigmoid()
-        return y_bchw.tanh() * self.head_std + self.head_mean
+        return y_bchw.sigmoid() if self.head == "sigmoid" else y_bchw.tanh() * self.head_std + self.head_mean
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as for any module, but leave a frozen encoder in evaluation mode."""

@@ -56,11 +56,7 @@ def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_strictly(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load all weights or none, in the model's own types.
-
-    Raises:
-        CheckpointError: keys are missing, unexpected or misshapen; the message names them.
-    """
+    """Load all weights or none, in the model's own types; CheckpointError names the keys that do not fit."""
     own = model.state_dict()
     problems = [f"missing {key}" for key in own if key not in weights]
     problems += [f"unexpected {key}" for key in weights if key not in own]

@@ -16,11 +16,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
-    """Return the device by its name (see ``find_device``) and the type; ``auto`` is fp16 on a GPU, else fp32.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Return the device by its name (see ``find_device``) and the type; ``auto`` is fp16 on a GPU, else fp32."""
     chosen = find_device(device)
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
@@ -42,7 +38,12 @@ def to_frames(y_bchw: Tensor) -> UInt8Array:
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
     """Pad by reflection with ``margin`` at each side, and at the right and the bottom up to the stride."""
-    rows, columns = (_reflected(side, stride, margin).to(x_bchw.device) for side in x_bchw.shape[2:])
+    indices = []
+    for side in x_bchw.shape[2:]:
+        # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
+        after = padded(side, stride, margin) - side - margin
+        indices.append(torch.from_numpy(np.pad(np.arange(side), (margin, after), mode="reflect")).to(x_bchw.device))
+    rows, columns = indices
     return x_bchw[:, :, rows][:, :, :, columns].contiguous(memory_format=torch.channels_last)
 
 
@@ -53,11 +54,7 @@ def padded(side: int, stride: int, margin: int = 0) -> int:
 
 
 def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch.device) -> int:
-    """Return how many frames the free memory of the device holds at once.
-
-    Raises:
-        MemoryError: it does not hold even one.
-    """
+    """Return how many frames the free memory of the device holds at once; MemoryError if not even one."""
     free = free_bytes(device)
     if bytes_per_frame > free:
         raise too_large(height, width, bytes_per_frame, free)
@@ -77,10 +74,3 @@ def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryEr
         f"{width}x{height} pixels need about {needed_bytes / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
         "set resize.max_side to a smaller size"
     )
-
-
-def _reflected(side: int, stride: int, margin: int) -> Tensor:
-    """Return the indices that pad ``side`` by reflection to ``padded(side, stride, margin)``."""
-    # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
-    after = padded(side, stride, margin) - side - margin
-    return torch.from_numpy(np.pad(np.arange(side), (margin, after), mode="reflect"))

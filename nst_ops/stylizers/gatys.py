@@ -1,8 +1,7 @@
 """Gatys: optimize the pixels of each image until VGG sees its content and the style of a style image.
 
-L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
-
-Shapes: S steps, B batch, T terms of the loss, H and W pixels.
+L. Gatys, A. Ecker, M. Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016. Shapes: S steps, B
+batch, T terms of the loss, H and W pixels.
 """
 
 from __future__ import annotations
@@ -43,16 +42,10 @@ _log = logging.getLogger(__name__)
 
 
 def adam(start: Tensor, objective: Objective, steps: int, learning_rate: float) -> Tensor:
-    """Minimize by Adam (D. Kingma, J. Ba, ICLR 2015), put back into [0, 1] after every step.
+    """Minimize by Adam (D. Kingma, J. Ba, ICLR 2015) from ``start`` in [0, 1], put back into it after every step.
 
-    Pixels do not meet: images whose losses are added come out as they would one by one. The
-    rate falls to 0 along a cosine, so that the last steps settle what the first ones threw about.
-
-    Args:
-        start: (B, 3, H, W) in [0, 1], as the result.
-        objective: called ``steps`` times.
-        steps: number of steps.
-        learning_rate: rate of the first step, in units of the range.
+    Pixels do not meet: images whose losses are added come out as they would one by one. The rate, in units of the
+    range, falls to 0 along a cosine, so that the last steps settle what the first ones threw about.
     """
     x_bchw = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.Adam([x_bchw], lr=learning_rate)
@@ -70,12 +63,7 @@ def adam(start: Tensor, objective: Objective, steps: int, learning_rate: float) 
 def lbfgs(start: Tensor, objective: Objective, steps: int) -> Tensor:
     """Minimize by L-BFGS (D. Liu, J. Nocedal, Math. Programming 1989) over a sigmoid's argument.
 
-    The line search (strong Wolfe) never takes a step up.
-
-    Args:
-        start: (B, 3, H, W) in [0, 1], as the result.
-        objective: called about ``steps`` times; the last line search may take a few more.
-        steps: number of steps.
+    The line search (strong Wolfe) never takes a step up; the last one may take a few more than ``steps``.
     """
     z_bchw = torch.logit(start, _MARGIN).clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -101,8 +89,8 @@ def lbfgs(start: Tensor, objective: Objective, steps: int) -> Tensor:
 class GatysStylizer:
     """Stylizer of any style: gives an image the features of its content and of a style image.
 
-    Every image has losses of its own, so a batch gives what its images give one by one.
-    L-BFGS, whose step depends on all that it optimizes, takes them one by one.
+    Every image has losses of its own, so a batch gives what its images give one by one. L-BFGS, whose step depends on
+    all that it optimizes, takes them one by one.
 
     Args:
         config: network, terms and optimizer.
@@ -110,8 +98,8 @@ class GatysStylizer:
         precision: precision of the network; ``auto`` is fp32. Pixels and losses are always fp32.
 
     Attributes:
-        last_losses: for each image of the last call a row per step: ``step`` (from 1), ``total``
-            (weighted) and the unweighted ``content``, ``gram`` and ``variation``; coarse levels first.
+        last_losses: for each image of the last call a row per step: ``step`` (from 1), ``total`` (weighted) and the
+            unweighted ``content``, ``gram`` and ``variation``; coarse levels first.
 
     Raises:
         WeightsError: the weights are not there, or do not reach the taps asked for.
@@ -137,10 +125,8 @@ class GatysStylizer:
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``.
 
-        Raises:
-            ValueError: there are not as many styles as frames.
-            FloatingPointError: the losses left the range of numbers.
-            MemoryError: see ``Stylizer``.
+        Raises ValueError where there are not as many styles as frames, FloatingPointError where the losses left the
+        range of numbers.
         """
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
@@ -156,12 +142,10 @@ class GatysStylizer:
     def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
         """Stylize frames that the memory holds at once, from coarse to fine."""
         _, height, width, _ = frames_nhwc.shape
-        content = self._pixels(frames_nhwc, self._smallest)
-        x_bchw = content
+        x_bchw = content = self._pixels(frames_nhwc, self._smallest)
         if self.config.start == "noise":  # the same for every image of a size, wherever it stands in a batch
             generator = torch.Generator().manual_seed(self.config.seed)
-            noise = torch.rand(content.shape[1:], generator=generator).to(self.device)
-            x_bchw = noise.expand_as(content)
+            x_bchw = torch.rand(content.shape[1:], generator=generator).to(self.device).expand_as(content)
         halvings = int(math.log2(min(content.shape[2:]) / self._smallest))  # that the taps can bear
         levels = range(min(self.config.levels - 1, halvings), -1, -1)
         estimate = _TimeEstimate(f"{len(styles)} x {width}x{height} px", self.config.steps, levels)
@@ -201,13 +185,9 @@ class GatysStylizer:
         losses = []
         for b in range(len(x_bchw)):
             alone = slice(b, b + 1)
-            of_content = [
-                weight * content_loss(seen[key][alone], content[key][alone])
-                for key, weight in self._content_weights.items()
-            ]
-            of_gram = [
-                weight * gram_loss(seen[key][alone], grams[b][key]) for key, weight in self._gram_weights.items()
-            ]
+            here = {key: activations[alone] for key, activations in seen.items()}
+            of_content = [w * content_loss(here[key], content[key][alone]) for key, w in self._content_weights.items()]
+            of_gram = [w * gram_loss(here[key], grams[b][key]) for key, w in self._gram_weights.items()]
             variation = total_variation(x_bchw[alone])
             losses.append(torch.stack([torch.stack(of_content).sum(), torch.stack(of_gram).sum(), variation]))
         return torch.stack(losses)
@@ -242,24 +222,19 @@ class GatysStylizer:
         if not all(math.isfinite(total) for image in totals for total in image):
             raise FloatingPointError("gatys: the losses are no numbers: lower model.gatys.learning_rate or use fp32")
         for of_image, terms in zip(totals, losses_sbt.transpose(0, 1).tolist(), strict=True):
-            self.last_losses.append(
-                [
-                    {"step": step, "total": total, **dict(zip(_TERMS, row, strict=True))}
-                    for step, (total, row) in enumerate(zip(of_image, terms, strict=True), 1)
-                ]
-            )
+            steps = enumerate(zip(of_image, terms, strict=True), 1)
+            rows = [{"step": n, "total": total, **dict(zip(_TERMS, row, strict=True))} for n, (total, row) in steps]
+            self.last_losses.append(rows)
 
 
 class _TimeEstimate:
     """Logs how long images will take, once it has seen a few steps."""
 
     def __init__(self, what: str, steps: int, levels: Sequence[int]) -> None:
-        self.what = what
-        self.steps = steps * len(levels)
+        self.what, self.steps = what, steps * len(levels)
         # a level has a quarter of the pixels of the next
         self.first_steps = steps * sum(4.0 ** (levels[0] - level) for level in levels)
-        self.done = 0
-        self.started = 0.0
+        self.done, self.started = 0, 0.0
 
     def tick(self) -> None:
         """Count a step; to be called in every one."""
@@ -272,11 +247,7 @@ class _TimeEstimate:
 
 
 def _load_vgg(config: GatysConfig) -> VGGFeatures:
-    """Load the frozen VGG.
-
-    Raises:
-        WeightsError: it cannot be had; the message says what to set.
-    """
+    """Load the frozen VGG; WeightsError says what to set where it cannot be had."""
     taps = {*config.content.taps, *config.gram.taps}
     try:
         return VGGFeatures(config.network, taps, config.weights, config.padding)
@@ -300,6 +271,4 @@ def _shares(scales: Mapping[float, float], taps: Mapping[str, float]) -> dict[tu
 
 
 def _scaled(x_bchw: Tensor, scale: float) -> Tensor:
-    if scale == 1:
-        return x_bchw
-    return F.interpolate(x_bchw, scale_factor=scale, mode="bilinear", antialias=True)
+    return x_bchw if scale == 1 else F.interpolate(x_bchw, scale_factor=scale, mode="bilinear", antialias=True)

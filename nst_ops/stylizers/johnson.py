@@ -22,7 +22,7 @@ from nst_ops.stylizers.device import (
     to_network,
     too_large,
 )
-from nst_ops.stylizers.tiles import Statistics, frozen_copy, measured_statistics, measuring_copy, stylize_in_tiles
+from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
 # levels in the outer 8): they get this many more, mirrored, which are cut off again.
@@ -37,15 +37,14 @@ _TILE, _SMALLEST_TILE = 1024, 256
 class JohnsonStylizer:
     """Stylizer of one style.
 
-    A frame that does not fit into memory is stylized in tiles, with the same result but for rounding:
-    at most one level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
+    A frame that does not fit into memory is stylized in tiles, with the same result but for rounding: at most one
+    level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
 
     Args:
         model: the network, on any device.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
-        tile: longer side in pixels above which frames are stylized in tiles of this size, even where
-            they would fit.
+        tile: longer side in pixels above which frames are stylized in tiles of this size, even where they would fit.
     """
 
     def __init__(
@@ -67,17 +66,13 @@ class JohnsonStylizer:
         return np.concatenate(stylized)
 
     def measure(self, frames_nhwc: UInt8Array) -> Statistics:
-        """Measure the statistics of frames together, as if they were one large image.
+        """Measure the statistics of frames together, such as samples of one shot, as if they were one large image.
 
-        Args:
-            frames_nhwc: uint8 sRGB, (N, H, W, 3), such as samples of one shot.
-
-        Raises:
-            MemoryError: they do not fit into the device's memory together, not even in tiles.
+        Raises MemoryError where they do not fit into the device's memory together, not even in tiles.
         """
         model = measuring_copy(self.model)
         self._stylize(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model)
-        return measured_statistics(model)
+        return tuple(norm.statistics for norm in model.norms() if norm.statistics)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
         """Return a stylizer of the same weights that normalizes every frame by ``statistics``.
@@ -85,7 +80,9 @@ class JohnsonStylizer:
         A pixel's result then depends on what is near it alone, not on the rest of the frame.
         """
         stylizer = copy.copy(self)
-        stylizer.model = frozen_copy(self.model, statistics)
+        stylizer.model = self.model.shared_copy()
+        for norm, moments in zip(stylizer.model.norms(), statistics, strict=True):
+            norm.statistics = moments
         return stylizer
 
     @torch.inference_mode()
@@ -102,8 +99,7 @@ class JohnsonStylizer:
     def _tile_for(self, count: int, height: int, width: int) -> int | None:
         """Return the side of the tiles in which ``count`` frames of this size fit at once; None for no tiles.
 
-        Raises:
-            MemoryError: they do not fit, not even in the smallest tiles.
+        Raises MemoryError where they do not fit, not even in the smallest tiles.
         """
         free = free_bytes(self.device)
         if max(height, width) <= (self.tile or math.inf) and count * self._bytes(height, width) <= free:

@@ -11,16 +11,9 @@ from nst_ops.media.images import UInt8Array
 def keep_colors(stylized_nhwc: UInt8Array, frames_nhwc: UInt8Array) -> UInt8Array:
     """Combine the luma of stylized frames with the chroma of the frames they were made from.
 
-    Luminance transfer of L. A. Gatys et al., "Preserving Color in Neural Artistic Style Transfer",
-    2016, section 4.2, in full-range YCbCr of BT.601. Where luma and chroma meet in no color that
-    RGB can show, each channel takes its nearest value.
-
-    Args:
-        stylized_nhwc: uint8 sRGB (N, H, W, 3).
-        frames_nhwc: uint8 sRGB of the same shape.
-
-    Returns:
-        uint8 sRGB of the same shape.
+    Luminance transfer of L. A. Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016, section 4.2,
+    in full-range YCbCr of BT.601. Where luma and chroma meet in no color that RGB can show, each channel takes its
+    nearest value.
     """
     merged = np.empty_like(frames_nhwc)
     for stylized_hwc, frame_hwc, merged_hwc in zip(stylized_nhwc, frames_nhwc, merged, strict=True):

@@ -22,16 +22,12 @@ class Stylizer(Protocol):
     """Callable that a worker applies to every batch of frames."""
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
-        """Stylize a batch.
+        """Stylize a batch of uint8 sRGB, (N, H, W, 3), any H and W from 1 on, to the same shape.
 
         Args:
-            frames_nhwc: uint8 sRGB, (N, H, W, 3), any H and W from 1 on.
-            styles: the style of each frame, N of them, for a kind that ``takes_style_images``;
-                others leave them unread. The same ``Style`` object comes again and again: keep
-                what is computed from it.
-
-        Returns:
-            uint8 sRGB of the same shape.
+            frames_nhwc: the batch.
+            styles: the style of each frame, N of them, for a kind that ``takes_style_images``; others leave them
+                unread. The same ``Style`` object comes again and again: keep what is computed from it.
 
         Raises:
             MemoryError: one frame does not fit into the device's memory, nor in tiles where those serve.
@@ -105,11 +101,7 @@ def register(kind: ModelKind) -> ModelKind:
 
 
 def model_kind(name: str) -> ModelKind:
-    """Return the kind of this name.
-
-    Raises:
-        ValueError: there is none; the message names those there are, and the one that was meant.
-    """
+    """Return the kind of this name; ValueError names those there are, and the one that was meant."""
     if name in KINDS:
         return KINDS[name]
     near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.5)
@@ -123,16 +115,12 @@ def is_shipped(path: Path) -> bool:
 
 
 def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
-    """Make the stylizer that ``model`` describes.
-
-    Args:
-        model: kind, weights, device, precision and tile.
-        alpha: strength of the style in [0, 1], for kinds that take it.
+    """Make the stylizer that ``model`` describes; ``alpha`` is the strength of the style, for kinds that take it.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: no such kind or device; or, as ``nst_ops.models.checkpoint.CheckpointError``, the
-            checkpoint cannot be used or holds another kind of network.
+        ValueError: no such kind or device; or, as ``nst_ops.models.checkpoint.CheckpointError``, the checkpoint cannot
+            be used or holds another kind of network.
     """
     return model_kind(model.kind).load(model, alpha)
 
@@ -162,11 +150,7 @@ def _load_gatys(model: ModelConfig, alpha: float) -> Stylizer:
 
 
 def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
-    return _unchanged
-
-
-def _unchanged(frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
-    return frames_nhwc
+    return lambda frames_nhwc, styles=(): frames_nhwc
 
 
 register(ModelKind("johnson", _load_johnson, weights_key="checkpoint", can_freeze=True))

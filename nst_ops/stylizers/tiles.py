@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nst_ops.models.johnson import InstanceNorm, JohnsonNet, Moments
 
-T = TypeVar("T")
 Statistics = tuple[Moments, ...]
 """Moments of every normalizing layer, in the order of the pass; empty for norm ``batch`` and ``none``."""
 Rectangle = tuple[slice, slice]
@@ -24,46 +23,33 @@ Rectangle = tuple[slice, slice]
 _HALO = 4
 
 
-def frozen_copy(model: JohnsonNet, statistics: Statistics) -> JohnsonNet:
-    """Return a copy that shares the weights and normalizes every image by ``statistics``."""
-    copy = model.shared_copy()
-    for norm, moments in zip(copy.norms(), statistics, strict=True):
-        norm.statistics = moments
-    return copy
-
-
 def measuring_copy(model: JohnsonNet) -> JohnsonNet:
     """Return a copy that shares the weights and keeps the statistics of the first images it stylizes.
 
-    All of them count as one large image, so every layer is measured on what it will see once the
-    layers before it are frozen.
+    All of them count as one large image, so every layer is measured on what it will see once the layers before it are
+    frozen.
     """
+
+    def keep(norm: Any, args: tuple[Tensor], _: Tensor) -> None:
+        if norm.statistics is None:
+            norm.statistics = norm.moments(args[0])
+
     copy = model.shared_copy()
     for norm in copy.norms():
         norm.dims = (0, *norm.dims)
-        norm.register_forward_hook(_keep)
+        norm.register_forward_hook(keep)
     return copy
 
 
-def measured_statistics(copy: JohnsonNet) -> Statistics:
-    """Return the statistics that a ``measuring_copy`` has kept."""
-    return tuple(norm.statistics for norm in copy.norms() if norm.statistics)
-
-
-def _keep(norm: Any, args: tuple[Tensor], _: Tensor) -> None:
-    if norm.statistics is None:
-        norm.statistics = norm.moments(args[0])
-
-
-def input_of(norm: InstanceNorm, run: Callable[[T], object], argument: T) -> Tensor:
-    """Return the input of ``norm`` in ``run(argument)``, which goes no further."""
+def _input_of(norm: InstanceNorm, run: Callable[[Tile], object], tile: Tile) -> Tensor:
+    """Return the input of ``norm`` in ``run(tile)``, which goes no further."""
 
     def stop(_: object, args: tuple[Tensor]) -> None:
         raise _Reached(args[0])
 
     with norm.register_forward_pre_hook(stop):
         try:
-            run(argument)
+            run(tile)
         except _Reached as reached:
             return reached.x_bchw
     raise ValueError("the layer is no part of what ran")
@@ -77,8 +63,7 @@ class _Reached(Exception):
 def merge(parts: Iterable[tuple[int, Moments]]) -> Moments:
     """Return mean and variance of the whole from those of its parts, each with its count of values.
 
-    T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances", 1979.
+    T. Chan, G. Golub, R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
     """
     counts, moments = zip(*parts, strict=True)
     means = torch.stack([mean for mean, _ in moments]).double()
@@ -129,15 +114,9 @@ def cut(height: int, width: int, side: int) -> list[Tile]:
 
 
 def stylize_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
-    """Stylize images tile by tile: the result of ``model`` but for rounding.
+    """Stylize (B, 3, H, W), sides multiples of the stride, tile by tile: the result of ``model`` but for rounding.
 
-    Args:
-        model: a copy for these images alone: layers without statistics get theirs.
-        x_bchw: (B, 3, H, W) in [0, 1], both sides multiples of the stride.
-        side: side of a tile in pixels.
-
-    Returns:
-        (B, 3, H, W).
+    It is a copy for these images alone: layers without statistics get theirs. ``side`` is that of a tile in pixels.
     """
     stride = model.stride
     tiles = cut(x_bchw.shape[2] // stride, x_bchw.shape[3] // stride, side // stride)
@@ -160,7 +139,7 @@ def _measure(part: nn.Module, run: Callable[[Tile], Tensor], tiles: list[Tile]) 
     """Give each layer of ``part`` that lacks statistics those of the whole."""
     for norm in part.modules():
         if isinstance(norm, InstanceNorm) and norm.statistics is None:
-            inputs = (tile.inner(input_of(norm, run, tile)) for tile in tiles)
+            inputs = (tile.inner(_input_of(norm, run, tile)) for tile in tiles)
             norm.statistics = merge((x_bchw[0, 0].numel(), norm.moments(x_bchw)) for x_bchw in inputs)
 
 

@@ -22,8 +22,7 @@ _LIVE_MAPS = {"resize": (5, -2), "transposed": (4, -1)}
 class VitAdainStylizer:
     """Stylizer of the style that comes with each frame.
 
-    Frames and style images go through at their own sizes, padded by reflection to the
-    network's stride.
+    Frames and style images go through at their own sizes, padded by reflection to the network's stride.
 
     Args:
         model: the network, on any device.
@@ -41,12 +40,7 @@ class VitAdainStylizer:
 
     @torch.inference_mode()
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
-        """See ``Stylizer``.
-
-        Raises:
-            ValueError: there are not as many styles as frames.
-            MemoryError: see ``Stylizer``.
-        """
+        """See ``Stylizer``; raises ValueError where there are not as many styles as frames."""
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
         _, height, width, _ = frames_nhwc.shape

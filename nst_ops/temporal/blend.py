@@ -27,16 +27,13 @@ _STROKE = 9  # pixels that strokes may shift by; colors that none within them ha
 def restore_detail(smoothed_hwc: _Frame, single_hwc: UInt8Array, share: float) -> _Frame:
     """Bring the fine bands of a smoothed frame up to the energy that they have in the single frame.
 
-    The bands are those of a Laplacian pyramid: P. Burt, E. Adelson, "The Laplacian Pyramid as a
-    Compact Image Code", IEEE Trans. Communications 1983. One gain for each of them.
+    The bands are those of a Laplacian pyramid: P. Burt, E. Adelson, "The Laplacian Pyramid as a Compact Image Code",
+    IEEE Trans. Communications 1983. One gain for each of them.
 
     Args:
-        smoothed_hwc: float32 (H, W, 3), gray levels.
-        single_hwc: uint8 (H, W, 3): the same frame before smoothing.
+        smoothed_hwc: gray levels, as the result, which is not clipped.
+        single_hwc: the same frame before smoothing.
         share: share of the loss that is won back, in [0, 1].
-
-    Returns:
-        float32 (H, W, 3), gray levels, not clipped.
     """
     if share == 0:
         return smoothed_hwc
@@ -74,11 +71,9 @@ def _halved(frame_hwc: _Frame) -> _Frame:
 
 
 class Blend:
-    """Weighted mean of a stylized frame and of others, seen from it.
+    """Weighted mean of a stylized frame, which counts once, and of others, seen from it.
 
-    Args:
-        stylized_hwc: uint8 (H, W, 3), counts once.
-        small_hw: size at which frames are matched.
+    Frames are matched at the size ``small_hw``.
     """
 
     def __init__(self, stylized_hwc: UInt8Array, small_hw: tuple[int, ...]) -> None:
@@ -89,12 +84,9 @@ class Blend:
         self._brightness = np.zeros(small_hw, np.float32)
 
     def add(self, stylized_hwc: npt.NDArray[Any], found: Match, weight: float) -> None:
-        """Add another frame, as far as it is trusted.
+        """Add another frame of gray levels, uint8 or float32, as far as the match to it is trusted.
 
-        Args:
-            stylized_hwc: (H, W, 3), uint8 or float32 gray levels.
-            found: match from this frame to that one.
-            weight: weight at full trust.
+        ``weight`` is that at full trust.
         """
         flow = resize_flow(found.flow, *self._frame.shape[:2])
         moved = warp(stylized_hwc, flow, cv2.INTER_CUBIC).astype(np.float32, copy=False)

@@ -22,10 +22,8 @@ _SMALLEST_DIS = 32
 class DisFlow:
     """Dense inverse search on the CPU, deterministic whatever the number of threads.
 
-    T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
-
-    Args:
-        preset: OpenCV's preset; slower ones refine the flow further.
+    T. Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016. Slower presets refine the flow
+    further.
     """
 
     def __init__(self, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) -> None:
@@ -53,15 +51,25 @@ class ReducedFlow:
 def load_flow(config: TemporalConfig, device: str = "auto") -> FlowEstimator:
     """Make the estimator that ``config`` describes; flow comes at the size of the frames it is given.
 
-    Args:
-        config: flow, flow_weights and flow_side.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for those that run on torch.
+    ``device`` is for those that run on torch.
 
     Raises:
         FileNotFoundError: there are no such weights.
         ValueError: there is no such device.
     """
-    return ReducedFlow(_full_size(config, device), config.flow_side)
+    kind: str = config.flow
+    if kind == "auto":
+        kind = "lucas_kanade" if device.startswith("cuda") or (device == "auto" and _has_gpu()) else "dis"
+    estimate: FlowEstimator = DisFlow()
+    if kind == "raft":
+        from nst_ops.temporal.raft import RaftFlow  # late: flow on the CPU needs no torch
+
+        estimate = RaftFlow(config.flow_weights, device)
+    elif kind == "lucas_kanade":
+        from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
+
+        estimate = LucasKanadeFlow(device)
+    return ReducedFlow(estimate, config.flow_side)
 
 
 def reduced(rgb_hwc: UInt8Array, side: int) -> UInt8Array:
@@ -74,25 +82,10 @@ def reduced(rgb_hwc: UInt8Array, side: int) -> UInt8Array:
     return np.asarray(cv2.resize(rgb_hwc, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _full_size(config: TemporalConfig, device: str) -> FlowEstimator:
-    if config.flow == "dis" or (config.flow == "auto" and not _is_gpu(device)):
-        return DisFlow()
-    # Imported late: flow on the CPU needs no torch.
-    if config.flow == "raft":
-        from nst_ops.temporal.raft import RaftFlow
+def _has_gpu() -> bool:
+    import torch
 
-        return RaftFlow(config.flow_weights, device)
-    from nst_ops.temporal.lucas_kanade import LucasKanadeFlow
-
-    return LucasKanadeFlow(device)
-
-
-def _is_gpu(device: str) -> bool:
-    if device == "auto":
-        import torch
-
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
+    return torch.cuda.is_available()
 
 
 def _gray(rgb_hwc: UInt8Array) -> UInt8Array:

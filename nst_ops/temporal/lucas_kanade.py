@@ -1,11 +1,8 @@
 """Optical flow in plain tensor operations, for a GPU, where OpenCV's does not run.
 
-B. Lucas, T. Kanade, IJCAI 1981, dense and from coarse to fine: J.-Y. Bouguet, "Pyramidal
-Implementation of the Lucas Kanade Feature Tracker", 2000, with the gradients and normal matrices of
-the first frame alone, so that they are computed once: S. Baker, I. Matthews, "Lucas-Kanade 20 Years
-On", IJCV 2004.
-
-Shapes: B and C are 1, H and W pixels.
+B. Lucas, T. Kanade, IJCAI 1981, dense and from coarse to fine: J.-Y. Bouguet, "Pyramidal Implementation of the Lucas
+Kanade Feature Tracker", 2000, with the gradients and normal matrices of the first frame alone, so that they are
+computed once: S. Baker, I. Matthews, "Lucas-Kanade 20 Years On", IJCV 2004. Shapes: B and C are 1, H and W pixels.
 """
 
 from __future__ import annotations
@@ -28,29 +25,14 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class LucasKanadeFlow:
-    """Dense Lucas-Kanade flow.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Dense Lucas-Kanade flow on ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; raises ValueError where there is none."""
 
     def __init__(self, device: str = "auto") -> None:
         self.device = find_device(device)
 
     @torch.inference_mode()
     def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
-        """Flow from a to b: ``b(x + flow(x)) = a(x)``.
-
-        Args:
-            a_rgb_hwc: uint8 sRGB, (H, W, 3).
-            b_rgb_hwc: uint8 sRGB of the same shape.
-
-        Returns:
-            float32 (H, W, 2) in pixels, x before y.
-        """
+        """See ``FlowEstimator``."""
         levels = list(zip(self._pyramid(a_rgb_hwc), self._pyramid(b_rgb_hwc), strict=True))
         flow = torch.zeros(1, 2, *levels[-1][0].shape[2:], device=self.device)
         for a, b in reversed(levels):
@@ -61,8 +43,9 @@ class LucasKanadeFlow:
         """Return the frame's texture at full size, half and so on."""
         frame = torch.from_numpy(np.require(rgb_hwc, requirements=("C", "W"))).to(self.device)
         levels = [(frame.float() @ torch.tensor(_LUMA, device=self.device))[None, None]]
+        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
         while min(levels[-1].shape[2:]) >= 2 * _COARSEST:
-            levels.append(F.avg_pool2d(_blur(levels[-1]), 2, ceil_mode=True))
+            levels.append(F.avg_pool2d(_separable(levels[-1], binomial, binomial), 2, ceil_mode=True))
         return [_texture(level) for level in levels]
 
 
@@ -75,13 +58,15 @@ def _texture(gray: Tensor) -> Tensor:
 
 def _refine(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     """Refine the flow between two frames of one level, (1, 2, H, W)."""
-    dx, dy = _gradients(a)
+    # slopes along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000
+    smooth, slope = torch.tensor([3.0, 10.0, 3.0]) / 16, torch.tensor([-0.5, 0.0, 0.5])
+    dx, dy = _separable(a, smooth, slope), _separable(a, slope, smooth)
     xx, xy, yy = (_mean(product) for product in (dx * dx, dx * dy, dy * dy))
     xx, yy = xx + _STIFFNESS, yy + _STIFFNESS
     determinant = xx * yy - xy * xy
     for _ in range(_ITERATIONS):
         error = _difference(a, b, flow)
-        ex, ey = (_mean(slope * error) for slope in (dx, dy))
+        ex, ey = _mean(dx * error), _mean(dy * error)
         step = torch.cat([yy * ex - xy * ey, xx * ey - xy * ex], 1) / determinant
         flow = flow - step.clamp(-1, 1)
     return _median(flow)
@@ -97,17 +82,6 @@ def _difference(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     warped = F.grid_sample(b, torch.stack([x, y], -1), padding_mode="border", align_corners=True)
     seen = (x.abs() <= 1) & (y.abs() <= 1)
     return (warped - a) * seen[:, None]
-
-
-def _gradients(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slopes along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000."""
-    smooth, slope = torch.tensor([3.0, 10.0, 3.0]) / 16, torch.tensor([-0.5, 0.0, 0.5])
-    return _separable(x_bchw, smooth, slope), _separable(x_bchw, slope, smooth)
-
-
-def _blur(x_bchw: Tensor) -> Tensor:
-    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
-    return _separable(x_bchw, binomial, binomial)
 
 
 def _separable(x_bchw: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -133,5 +107,4 @@ def _median(flow: Tensor) -> Tensor:
 def _enlarge(flow: Tensor, height: int, width: int) -> Tensor:
     """Return the same motion at another size."""
     scale = torch.tensor([width / flow.shape[3], height / flow.shape[2]], device=flow.device)
-    enlarged = F.interpolate(flow, (height, width), mode="bilinear")
-    return enlarged * scale.view(1, 2, 1, 1)
+    return F.interpolate(flow, (height, width), mode="bilinear") * scale.view(1, 2, 1, 1)

@@ -26,12 +26,7 @@ _CELL, _CELLS_AROUND = 8, 3.0
 
 @dataclass(frozen=True)
 class Step:
-    """Motion from a frame a to its neighbor b.
-
-    Attributes:
-        flow: flow from a to b.
-        visible: 1 where a pixel of a is seen in b, else 0.
-    """
+    """Motion from a frame a to its neighbor b; ``visible`` is 1 where a pixel of a is seen in b, else 0."""
 
     flow: Flow
     visible: Map
@@ -72,14 +67,9 @@ def standing_still(height: int, width: int) -> Step:
 
 
 def match(a_hwc: UInt8Array, b_hwc: UInt8Array, step: Step) -> Match:
-    """Compare two frames along a step from one to the other.
+    """Compare two frames along a step from a to b, at their size.
 
     A change of light, such as a fade or a flicker, is told apart first, so that it costs no trust.
-
-    Args:
-        a_hwc: uint8 sRGB, (H, W, 3).
-        b_hwc: uint8 sRGB of the same shape.
-        step: step from a to b, at their size.
     """
     difference = a_hwc.astype(np.float32) - warp(b_hwc, step.flow)
     brighter = _local_mean(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), step.visible)

@@ -1,10 +1,8 @@
 """Temporal metrics: how still a stylized video holds, and what that costs.
 
-Stillness alone rewards blur: read it beside ``psnr`` and ``high_frequency_energy``, and
-beside the distance to the style (``nst_ops.evaluation.video_metrics``).
-
-Frames are uint8 RGB (T, H, W, 3) of one size; a frame of the source and of each result show
-the same instant. A figure that no pixel or frame can give is nan.
+Stillness alone rewards blur: read it beside ``psnr`` and ``high_frequency_energy``, and beside the distance to the
+style (``nst_ops.evaluation.video_metrics``). Frames of the source and of each result, of one size, show the same
+instant; ``cuts`` are numbers of the frames that begin another scene. A figure that no pixel or frame can give is nan.
 """
 
 from __future__ import annotations
@@ -31,10 +29,7 @@ _DETAIL_SIGMA_PX = 1.5
 def estimated_motion(source_thwc: UInt8Array, flow: FlowEstimator, cuts: Sequence[int] = ()) -> Motion:
     """Estimate the motion of a real clip, from flow both ways; masked if not ``reliable`` and across cuts.
 
-    Args:
-        source_thwc: source frames, which unlike stylized ones have a motion to find.
-        flow: the estimator.
-        cuts: numbers of the frames that begin another scene.
+    It is that of the source frames: stylized ones have no motion to find.
     """
 
     def motion(frame: int, other: int) -> tuple[Flow, Mask]:
@@ -51,37 +46,21 @@ def estimated_motion(source_thwc: UInt8Array, flow: FlowEstimator, cuts: Sequenc
 def reliable(forward: Flow, backward: Flow) -> Mask:
     """Mask the pixels whose flow can be trusted: in view, not occluded, not on a motion edge.
 
-    The tests of N. Sundaram et al., ECCV 2010, as M. Ruder, A. Dosovitskiy, T. Brox, "Artistic
-    style transfer for videos", GCPR 2016, take them. With F the flow and B the backward flow where
-    F leads: occluded if ``|F + B|^2 > 0.01 (|F|^2 + |B|^2) + 0.5``, a motion edge if
-    ``|grad F|^2 > 0.01 |F|^2 + 0.002``. The rest is eroded by a window of 7 pixels.
-
-    Args:
-        forward: (H, W, 2) in pixels.
-        backward: (H, W, 2) in pixels, from the other frame to this one.
-
-    Returns:
-        (H, W) bool.
+    The tests of N. Sundaram et al., ECCV 2010, as M. Ruder, A. Dosovitskiy, T. Brox, "Artistic style transfer for
+    videos", GCPR 2016, take them. With F the flow and B the backward flow where F leads: occluded if
+    ``|F + B|^2 > 0.01 (|F|^2 + |B|^2) + 0.5``, a motion edge if ``|grad F|^2 > 0.01 |F|^2 + 0.002``. The rest is eroded
+    by a window of 7 pixels.
     """
     trusted = ~(occlusion(forward, backward) | motion_edges(forward))
     return np.asarray(cv2.erode(trusted.astype(np.uint8), np.ones((_EROSION_PX, _EROSION_PX), np.uint8)) > 0)
 
 
 def warping_error(frames_thwc: UInt8Array, motion: Motion, gap: int = 1) -> float:
-    """Mean squared change of a video along its motion, in [0, 1].
+    """Mean squared change of a video along its motion, in [0, 1]: 0 for a video that moves as one piece.
 
-    ``E = mean_t sum_p m |V_t(p) - V_{t-gap}(p + F(p))|^2 / sum_p m``, with F the flow from frame t to
-    t - gap, m its mask, V in [0, 1] and the square averaged over the channels: W.-S. Lai et al.,
-    "Learning blind video temporal consistency", ECCV 2018 (section 4.2). Pairs of which no
-    pixel can be compared are left out.
-
-    Args:
-        frames_thwc: (T, H, W, 3).
-        motion: motion of the source, exact or estimated.
-        gap: frames between the two that are compared.
-
-    Returns:
-        0 for a video that moves as one piece; nan where no pair can be compared.
+    ``E = mean_t sum_p m |V_t(p) - V_{t-gap}(p + F(p))|^2 / sum_p m``, with F the flow from frame t to t - gap, m its
+    mask, V in [0, 1] and the square averaged over the channels: W.-S. Lai et al., "Learning blind video temporal
+    consistency", ECCV 2018 (section 4.2). Pairs of which no pixel can be compared are left out.
     """
     return warping_errors({"": frames_thwc}, motion, gap)[""]
 
@@ -102,30 +81,18 @@ def warping_errors(videos: Mapping[str, UInt8Array], motion: Motion, gap: int = 
 
 
 def psnr(frames_thwc: UInt8Array, reference_thwc: UInt8Array) -> float:
-    """Peak signal-to-noise ratio in dB, over all frames: fidelity to another version of a clip.
-
-    Returns:
-        inf for the same frames.
-    """
+    """Peak signal-to-noise ratio in dB, over all frames: fidelity to another version; inf for the same frames."""
     pairs = zip(frames_thwc, reference_thwc, strict=True)
     error = np.mean([np.square(a.astype(np.float32) - b).mean(dtype=np.float64) for a, b in pairs])
     return math.inf if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def luminance_flicker(frames_thwc: UInt8Array, source_thwc: UInt8Array, cuts: Sequence[int] = ()) -> float:
-    """Jumps of the brightness of whole frames beyond those of the source.
+    """Jumps of the brightness of whole frames beyond those of the source, in gray levels; none across cuts.
 
-    With d_t the mean luma of frame t less that of the source:
-    ``rms_t (d_t - (d_{t-1} + d_{t+1}) / 2) * sqrt(2/3)``. Differences of three frames pass over
-    what drifts; the factor makes it the standard deviation of a brightness that jumps at random.
-
-    Args:
-        frames_thwc: (T, H, W, 3).
-        source_thwc: (T, H, W, 3), the same frames of the source.
-        cuts: numbers of the frames that begin another scene; nothing is compared across them.
-
-    Returns:
-        In gray levels, at least 0; nan for shots of less than three frames.
+    With d_t the mean luma of frame t less that of the source: ``rms_t (d_t - (d_{t-1} + d_{t+1}) / 2) * sqrt(2/3)``.
+    Differences of three frames pass over what drifts; the factor makes it the standard deviation of a brightness that
+    jumps at random. nan for shots of less than three frames.
     """
     excess = np.array([_luma(a).mean() - _luma(b).mean() for a, b in zip(frames_thwc, source_thwc, strict=True)])
     jumps = [

@@ -12,10 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.optical_flow import (  # type: ignore[import-untyped]
-    Raft_Small_Weights,
-    raft_small,
-)
+from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # type: ignore[import-untyped]
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
@@ -29,8 +26,8 @@ class RaftFlow:
     """Flow of torchvision's ``raft_small``, with its 12 updates.
 
     Args:
-        weights: file with them (.pth of a state dict, or .safetensors), keys as torchvision's.
-            Default: torchvision's own, downloaded once.
+        weights: file with them (.pth of a state dict, or .safetensors), keys as torchvision's. Default: torchvision's
+            own, downloaded once.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -41,19 +38,20 @@ class RaftFlow:
 
     def __init__(self, weights: str | None = None, device: str = "auto") -> None:
         self.device = find_device(device)
-        self._network = (_from_file(Path(weights)) if weights else _download()).eval().to(self.device)
+        try:
+            network: nn.Module = raft_small(weights=None if weights else Raft_Small_Weights.DEFAULT, progress=False)
+        except OSError as error:
+            raise CheckpointError(
+                f"torchvision's weights of raft_small cannot be fetched ({error}): give temporal.flow_weights, "
+                "a file with them"
+            ) from error
+        if weights:
+            load_strictly(Path(weights), network, strip_prefixes(read_weights(Path(weights))[0]))
+        self._network = network.eval().to(self.device)
 
     @torch.inference_mode()
     def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
-        """Flow from a to b: ``b(x + flow(x)) = a(x)``.
-
-        Args:
-            a_rgb_hwc: uint8 sRGB, (H, W, 3), any H and W.
-            b_rgb_hwc: uint8 sRGB of the same shape.
-
-        Returns:
-            float32 (H, W, 2) in pixels, x before y.
-        """
+        """See ``FlowEstimator``; frames of any size."""
         height, width = a_rgb_hwc.shape[:2]
         flow: Tensor = self._network(self._to_network(a_rgb_hwc), self._to_network(b_rgb_hwc))[-1]
         return np.ascontiguousarray(flow[0, :, :height, :width].permute(1, 2, 0).cpu().numpy())
@@ -64,20 +62,3 @@ class RaftFlow:
         below, right = (max(_SMALLEST, -(-side // _STRIDE) * _STRIDE) - side for side in rgb_hwc.shape[:2])
         x_bchw = frame.permute(2, 0, 1)[None].float().div(127.5).sub(1)
         return F.pad(x_bchw, (0, right, 0, below), mode="replicate")
-
-
-def _from_file(path: Path) -> nn.Module:
-    network: nn.Module = raft_small()
-    load_strictly(path, network, strip_prefixes(read_weights(path)[0]))
-    return network
-
-
-def _download() -> nn.Module:
-    try:
-        network: nn.Module = raft_small(weights=Raft_Small_Weights.DEFAULT, progress=False)
-    except OSError as error:
-        raise CheckpointError(
-            f"torchvision's weights of raft_small cannot be fetched ({error}): give temporal.flow_weights, "
-            "a file with them"
-        ) from error
-    return network

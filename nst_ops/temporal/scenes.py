@@ -1,7 +1,4 @@
-"""Scene cuts and shots. A cut is a function of two neighboring frames and of nothing else.
-
-So a video has the same cuts in any segment of it.
-"""
+"""Scene cuts and shots. A cut is a function of two neighboring frames alone, so it is the same in any segment."""
 
 from __future__ import annotations
 
@@ -30,38 +27,25 @@ _FLAT = 1.0  # gray levels of standard deviation
 
 
 def is_scene_cut(previous_hwc: UInt8Array, next_hwc: UInt8Array, threshold: float = 0.35) -> bool:
-    """Return whether a new scene begins between two neighboring frames.
+    """Return whether a new scene begins between two neighboring frames: ``scene_distance`` above ``threshold``.
 
-    Args:
-        previous_hwc: uint8 sRGB, (H, W, 3).
-        next_hwc: uint8 sRGB of the same shape.
-        threshold: ``scene_distance`` of a cut; from 1 on nothing is one.
+    From 1 on nothing is a cut.
     """
     return threshold < 1 and scene_distance(previous_hwc, next_hwc) > threshold
 
 
 def scene_distance(previous_hwc: UInt8Array, next_hwc: UInt8Array) -> float:
-    """Return how different two frames look, in [0, 1].
+    """Return how different two frames, uint8 sRGB of one size, look, in [0, 1].
 
-    It is the geometric mean of a difference in color and one in layout: a flash or a fade changes the
-    first, a fast pan or a passing thing the second, a cut both.
-
-    Args:
-        previous_hwc: uint8 sRGB, (H, W, 3).
-        next_hwc: uint8 sRGB of the same shape.
+    It is the geometric mean of a difference in color and one in layout: a flash or a fade changes the first, a fast pan
+    or a passing thing the second, a cut both.
     """
     # Area averages take out noise, and make the cost the same for every size.
-    a, b = _thumbnail(previous_hwc), _thumbnail(next_hwc)
-    return float(np.sqrt(_color_difference(a, b) * _layout_difference(a, b)))
-
-
-def _thumbnail(rgb_hwc: UInt8Array) -> UInt8Array:
-    return np.asarray(cv2.resize(rgb_hwc, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _color_difference(a: UInt8Array, b: UInt8Array) -> float:
-    """Return the share of the pixels whose color the other frame does not have."""
-    return 1 - float(np.minimum(_colors(a), _colors(b)).sum())
+    frames = previous_hwc, next_hwc
+    a, b = (np.asarray(cv2.resize(frame, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.uint8) for frame in frames)
+    # the share of the pixels whose color the other frame does not have
+    color_difference = 1 - float(np.minimum(_colors(a), _colors(b)).sum())
+    return float(np.sqrt(color_difference * _layout_difference(a, b)))
 
 
 def _colors(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:
@@ -93,23 +77,27 @@ class Shot:
 
 
 def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int = 4) -> list[Shot]:
-    """Find the shots of a video; every packet is read, but only keyframes are decoded.
+    """Find the shots of a video, in order; every packet is read, but only keyframes are decoded.
+
+    There are none where no keyframe has a time. Keyframes after the clock has stepped back belong to the last.
 
     Args:
         source: the video.
         threshold: see ``is_scene_cut``; 1 for one shot.
         max_samples: keyframes to name of each shot.
 
-    Returns:
-        Shots in order, none where no keyframe has a time. Keyframes after the clock has stepped back
-        belong to the last.
-
     Raises:
         UnreadableVideoError: it does not open, or holds no video stream.
     """
+    reformatter, (width, height) = VideoReformatter(), _KEYFRAME
     shots: list[list[int]] = []
     before: UInt8Array | None = None
-    for pts, thumbnail_hwc in _keyframes(source):
+    for frame in _decode_keyframes(source):
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if pts is None or (shots and pts <= shots[-1][-1]):
+            continue
+        small = reformatter.reformat(frame, width, height, format="rgb24", interpolation=Interpolation.AREA)
+        thumbnail_hwc = np.asarray(small.to_ndarray(), np.uint8)
         if before is None or is_scene_cut(before, thumbnail_hwc, threshold):
             shots.append([])
         shots[-1].append(pts)
@@ -118,49 +106,22 @@ def survey_shots(source: MediaSource, threshold: float = 0.35, max_samples: int 
 
 
 def shot_at(shots: Sequence[Shot], pts: int) -> Shot:
-    """Return the shot that a frame belongs to; frames before the first keyframe belong to the first shot.
-
-    Args:
-        shots: at least one, in order.
-        pts: PTS of the frame.
-    """
+    """Return the shot that the frame at ``pts`` belongs to; those before the first keyframe belong to the first."""
     return shots[max(0, bisect_right(shots, pts, key=lambda shot: shot.start_pts) - 1)]
 
 
 def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None) -> UInt8Array:
-    """Read the frames that a shot is sampled by, as ``VideoReader`` gives them.
-
-    Args:
-        source: the video.
-        shot: one of its shots.
-        max_side: longer side of the frames in pixels, see ``VideoReader``.
-
-    Returns:
-        uint8 sRGB, (N, H, W, 3).
-
-    Raises:
-        UnreadableVideoError, DamagedVideoError: see ``VideoReader``.
-    """
-    return np.stack([_read_frame(source, pts, max_side) for pts in shot.sample_pts])
-
-
-def _keyframes(source: MediaSource) -> Iterator[tuple[int, UInt8Array]]:
-    """Yield PTS and thumbnail of every keyframe, as far as the file can be read, with rising PTS."""
-    reformatter = VideoReformatter()
-    width, height = _KEYFRAME
-    last_pts: int | None = None
-    for frame in _decode_keyframes(source):
-        pts = frame.pts if frame.pts is not None else frame.dts
-        if pts is None or (last_pts is not None and pts <= last_pts):
-            continue
-        last_pts = pts
-        small = reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
-        )
-        yield pts, np.asarray(small.to_ndarray(), np.uint8)
+    """Read the frames that a shot is sampled by, (N, H, W, 3), as ``VideoReader`` gives them, with its errors."""
+    frames = []
+    for pts in shot.sample_pts:
+        alone = Segment(number=0, count=2, lead_pts=pts, start_pts=pts, end_pts=pts + 1, num_frames=1)
+        with VideoReader(source, max_side, keep_damaged=True, segment=alone) as reader:
+            frames.append(next(reader.frames()).rgb_hwc)
+    return np.stack(frames)
 
 
 def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
+    """Yield every keyframe, as far as the file can be read."""
     with open_input(source) as container:
         stream = video_stream(container)
         stream.codec_context.skip_frame = "NONKEY"
@@ -183,9 +144,3 @@ def _spread(times: Sequence[int], count: int) -> tuple[int, ...]:
     """Choose at most ``count`` times, each in the middle of its share."""
     count = min(count, len(times))
     return tuple(times[(2 * i + 1) * len(times) // (2 * count)] for i in range(count))
-
-
-def _read_frame(source: MediaSource, pts: int, max_side: int | None) -> UInt8Array:
-    alone = Segment(number=0, count=2, lead_pts=pts, start_pts=pts, end_pts=pts + 1, num_frames=1)
-    with VideoReader(source, max_side, keep_damaged=True, segment=alone) as reader:
-        return next(reader.frames()).rgb_hwc

@@ -34,15 +34,7 @@ class Smoother(Protocol):
     tail: int
 
     def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
-        """Take the next frame.
-
-        Args:
-            source_hwc: uint8 sRGB, (H, W, 3); all of a clip have one shape.
-            stylized_hwc: the same frame stylized, of the same shape.
-
-        Returns:
-            The frames that are finished by now, in order.
-        """
+        """Take the next frame and its stylized version, uint8 sRGB; return the frames finished by now, in order."""
         ...
 
     def flush(self) -> list[UInt8Array]:
@@ -67,13 +59,9 @@ class PassThrough:
 class RecursiveSmoother:
     """An exponential mean: ``config.weight`` of the previous result, the rest of the frame itself.
 
-    Its memory never ends but fades: ``lead`` frames on, less than half a gray level is left of
-    whatever came before, also where ``restore_detail`` enlarges it.
-
-    Args:
-        estimate: optical flow along which the previous result is moved; None takes it from where
-            it was, so that only what stands still is smoothed.
-        config: weight, detail, flow side and scene threshold.
+    Its memory never ends but fades: ``lead`` frames on, less than half a gray level is left of whatever came before,
+    also where ``restore_detail`` enlarges it. The previous result is moved along the flow of ``estimate``; None takes
+    it from where it was, so that only what stands still is smoothed.
     """
 
     tail = 0
@@ -120,13 +108,8 @@ class _Frame:
 class WindowSmoother:
     """Mean over the ``config.radius`` frames to each side, each moved along the flow to the frame's place.
 
-    It is a finite filter, so that a result knows no other frames. The weights over time are a
-    parabola: of all weights that sum to one over so many frames, it has the least squared
-    difference from each result to the next.
-
-    Args:
-        estimate: optical flow, asked at the reduced size.
-        config: radius, detail, flow side and scene threshold.
+    It is a finite filter, so that a result knows no other frames. The weights over time are a parabola: of all weights
+    that sum to one over so many frames, it has the least squared difference from each result to the next.
     """
 
     def __init__(self, estimate: FlowEstimator, config: TemporalConfig) -> None:
@@ -190,11 +173,7 @@ MODES: dict[str, Callable[[TemporalConfig, str], Smoother]] = {
 
 
 def load_smoother(config: TemporalConfig, device: str = "auto") -> Smoother:
-    """Make the smoother that ``config`` describes, for one clip.
-
-    Args:
-        config: mode and its settings.
-        device: device of flow that runs on torch: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """Make the smoother that ``config`` describes, for one clip; ``device`` is for flow that runs on torch.
 
     Raises:
         FileNotFoundError: ``flow_weights`` does not exist.

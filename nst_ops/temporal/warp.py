@@ -1,7 +1,7 @@
 """Moving frames along optical flow, and where that cannot be trusted.
 
-A flow from a to b says where each pixel of a is found in b: ``b(x + flow(x)) = a(x)``.
-Flows are float32 (H, W, 2), x before y, in pixels of their own size.
+A flow from a to b says where each pixel of a is found in b: ``b(x + flow(x)) = a(x)``. Flows are float32 (H, W, 2), x
+before y, in pixels of their own size.
 """
 
 from __future__ import annotations
@@ -17,15 +17,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def warp(frame: npt.NDArray[Any], flow_hw2: Flow, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
-    """Return frame b as seen from frame a: ``frame(x + flow(x))``.
+    """Return frame b as seen from frame a: ``frame(x + flow(x))``; what lies outside repeats the border pixel.
 
-    Args:
-        frame: (H, W) or (H, W, C), uint8 or float32.
-        flow_hw2: flow from a to b, at the size of ``frame``.
-        interpolation: OpenCV's constant: linear is quick, cubic keeps fine texture.
-
-    Returns:
-        Shape and type of ``frame``; what lies outside repeats the nearest border pixel.
+    ``frame`` is (H, W) or (H, W, C), uint8 or float32. Linear interpolation is quick, cubic keeps fine texture.
     """
     x, y = _positions(flow_hw2)
     return np.asarray(cv2.remap(frame, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
@@ -40,15 +34,8 @@ def compose(flow_ab: Flow, flow_bc: Flow) -> Flow:
 def occlusion(forward: Flow, backward: Flow) -> Mask:
     """Mask the pixels of a that are hidden in b, or out of view.
 
-    N. Sundaram, T. Brox, K. Keutzer, "Dense point trajectories by GPU-accelerated large
-    displacement optical flow", ECCV 2010: there and back again must lead home.
-
-    Args:
-        forward: flow from a to b.
-        backward: flow from b to a.
-
-    Returns:
-        (H, W) bool over the pixels of a.
+    N. Sundaram, T. Brox, K. Keutzer, "Dense point trajectories by GPU-accelerated large displacement optical flow",
+    ECCV 2010: there (``forward``, from a to b) and back again must lead home.
     """
     back = warp(backward, forward)
     miss, length = forward + back, _squares(forward) + _squares(back)
@@ -57,11 +44,7 @@ def occlusion(forward: Flow, backward: Flow) -> Mask:
 
 
 def motion_edges(flow_hw2: Flow) -> Mask:
-    """Mask the pixels where flow jumps, as at the outline of a moving thing; formula of the same paper.
-
-    Returns:
-        (H, W) bool.
-    """
+    """Mask the pixels where flow jumps, as at the outline of a moving thing; formula of the same paper."""
     across, down = np.zeros_like(flow_hw2), np.zeros_like(flow_hw2)
     across[:, :-1] = np.diff(flow_hw2, axis=1)
     down[:-1] = np.diff(flow_hw2, axis=0)

@@ -42,6 +42,15 @@ def test_naming_kinds_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", asks]).returncode == 0
 
 
+def test_a_network_of_one_style_imports_no_timm() -> None:
+    """It takes as long to import as torch, in every worker."""
+    asks = (
+        "import sys; from nst_ops.config import ModelConfig; from nst_ops.stylizers import load_stylizer;"
+        "load_stylizer(ModelConfig(device='cpu')); sys.exit('timm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", asks]).returncode == 0
+
+
 def test_a_kind_of_a_script_is_loaded_by_its_name(posterize: ModelKind) -> None:
     frames = np.full((1, 4, 4, 3), 100, np.uint8)
     stylized = load_stylizer(ModelConfig(kind="posterize"))(frames)
