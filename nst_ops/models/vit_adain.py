@@ -177,10 +177,7 @@ class TransposedDecoder(nn.Sequential):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Decode features to (B, 3, H, W) of any range."""
-        x_bchw = torch.cat(levels, dim=1)
-        for layer in self:
-            x_bchw = layer(x_bchw)
-        return x_bchw
+        return cast(Tensor, super().forward(torch.cat(levels, dim=1)))
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
