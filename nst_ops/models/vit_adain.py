@@ -177,7 +177,7 @@ class TransposedDecoder(nn.Sequential):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Decode features to (B, 3, H, W) of any range."""
-        return cast(Tensor, super().forward(torch.cat(levels, dim=1)))
+        return cast(Tensor, super().forward(torch.cat(levels, dim=1)))  # type: ignore[no-untyped-call]
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
