@@ -22,7 +22,8 @@ from nst_ops.losses import content_loss, gram_loss, gram_matrix, total_variation
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, smallest_side
-from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, to_frames, to_network
+from nst_ops.stylizers.device import choose_device, pad, to_frames, to_network
+from nst_ops.stylizers.memory import frames_that_fit
 
 Objective = Callable[[Tensor], Tensor]
 """From images, (B, 3, H, W) in [0, 1], to a scalar to minimize."""

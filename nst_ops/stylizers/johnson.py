@@ -12,16 +12,8 @@ import torch
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.johnson import JohnsonNet
-from nst_ops.stylizers.device import (
-    choose_device,
-    frames_that_fit,
-    free_bytes,
-    pad,
-    padded,
-    to_frames,
-    to_network,
-    too_large,
-)
+from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
+from nst_ops.stylizers.memory import frames_that_fit, free_bytes, too_large
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255

@@ -12,7 +12,8 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.stylizers.device import choose_device, frames_that_fit, pad, padded, to_frames, to_network
+from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
+from nst_ops.stylizers.memory import frames_that_fit
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
 # measured 3.8 to 5.0 (resize) and 1.0 (transposed, colors from its last layer) at 1024 x 1024.
