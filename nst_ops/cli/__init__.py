@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
+import importlib.metadata
 import logging
 import os
 import signal
@@ -24,30 +24,21 @@ class Command(NamedTuple):
     config: str
     """Class in ``nst_ops.config`` that its options are parsed into."""
     module: str
-    """Module whose ``main`` takes that configuration and returns the exit code. It is imported only when the
-    options are right: torch and Ray take seconds."""
+    """Module here whose ``main`` takes that configuration and returns the exit code, imported only when the options
+    are right: torch and Ray take seconds."""
     if_stopped: str = "run the same command again to go on"
     """Message for who stops it."""
 
 
 COMMANDS = {
-    "stylize": Command(
-        "stylize every image and video of a collection", "StylizeConfig", "nst_ops.cli.stylize"
-    ),
-    "train-johnson": Command(
-        "train a fast network for one style, or faces to anime", "TrainJohnsonConfig", "nst_ops.cli.train"
-    ),
-    "train-vit-adain": Command("train a network for any style", "TrainVitAdainConfig", "nst_ops.cli.train"),
+    "stylize": Command("stylize every image and video of a collection", "StylizeConfig", "stylize"),
+    "train-johnson": Command("train a fast network for one style, or faces to anime", "TrainJohnsonConfig", "train"),
+    "train-vit-adain": Command("train a network for any style", "TrainVitAdainConfig", "train"),
     "evaluate": Command(
-        "measure what a run made, and write a page about it",
-        "EvaluateConfig",
-        "nst_ops.cli.evaluate",
-        if_stopped="nothing was written",
+        "measure what a run made, and write a page about it", "EvaluateConfig", "evaluate", "nothing was written"
     ),
-    "status": Command("show how far a run is, from its output alone", "StatusConfig", "nst_ops.cli.status"),
-    "verify": Command(
-        "check every output of a run against its manifest", "VerifyConfig", "nst_ops.cli.verify"
-    ),
+    "status": Command("show how far a run is, from its output alone", "StatusConfig", "status"),
+    "verify": Command("check every output of a run against its manifest", "VerifyConfig", "verify"),
 }
 
 _HELP = """\
@@ -70,11 +61,7 @@ exit codes: 0 all done, 3 finished with some failures, 2 bad configuration, 1 fa
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the subcommand that ``arguments`` (default: those of the process) begin with.
-
-    Returns:
-        The exit code: 0 ok, 1 fatal or stopped, 2 bad configuration, 3 finished with failures.
-    """
+    """Run the subcommand that ``arguments`` (default: those of the process) begin with; return the exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
@@ -82,13 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_HELP.format(commands="\n".join(lines)), end="")
         return OK
     if name in ("-V", "--version"):
-        from importlib.metadata import version
-
-        print(f"nst-ops {version('nst-ops')}")
+        print(f"nst-ops {importlib.metadata.version('nst-ops')}")
         return OK
     if name not in COMMANDS:
-        near = [command for command in COMMANDS if command.startswith(name)]
-        near = near or difflib.get_close_matches(name, COMMANDS, n=1)
+        near = [known for known in COMMANDS if known.startswith(name)] or difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(COMMANDS)}"
         return _fail("error", f"unknown command '{name}', {hint}", BAD_CONFIGURATION)
     return run(name, rest)
@@ -96,32 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the subcommand ``name``; an error that is meant for a person becomes one line and an exit code."""
-    import nst_ops.config
-    from nst_ops.config import ConfigError, FatalError, parse_config
+    from nst_ops import config
 
     command = COMMANDS[name]
-    config_class = getattr(nst_ops.config, command.config)
-    options = parse_config(config_class, arguments, prog=f"nst-ops {name}")
+    options = config.parse_config(getattr(config, command.config), arguments, prog=f"nst-ops {name}")
+    from nst_ops.storage import StorageError  # only now: wrong options fail at once
+
     logging.basicConfig(format="%(message)s")
     logging.getLogger("nst_ops").setLevel(logging.INFO)  # of others, such as S3 clients, only warnings
     if threading.current_thread() is threading.main_thread():
         # SIGTERM, of `ray job stop` or SLURM, stops a run as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return int(importlib.import_module(command.module).main(options))
-    except ConfigError as error:
+        return int(importlib.import_module(f"nst_ops.cli.{command.module}").main(options))
+    except config.ConfigError as error:
         return _fail("error", str(error), BAD_CONFIGURATION)
-    except FatalError as error:
+    except (config.FatalError, StorageError) as error:
         return _fail("fatal", str(error), FATAL)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FATAL
-    except OSError as error:
-        from nst_ops.storage import StorageError
-
-        if not isinstance(error, StorageError):
-            raise
-        return _fail("fatal", str(error), FATAL)
     except KeyboardInterrupt:
         return _fail("stopped", command.if_stopped, FATAL)
 

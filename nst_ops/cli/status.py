@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -39,19 +40,16 @@ def main(config: StatusConfig) -> int:
 
 def _watch(watcher: Watcher, status: Status) -> None:
     """Draw the status anew until the run has ended, or the reader has seen enough."""
-    with Live(Group(*tables(status)), console=console(), auto_refresh=False) as live:
-        try:
-            while status.silent_s is not None:
-                time.sleep(_EVERY_S)
-                status = watcher.look()
-                live.update(Group(*tables(status)), refresh=True)
-        except KeyboardInterrupt:
-            return
+    live = Live(Group(*tables(status)), console=console(), auto_refresh=False)
+    with live, contextlib.suppress(KeyboardInterrupt):
+        while status.silent_s is not None:
+            time.sleep(_EVERY_S)
+            status = watcher.look()
+            live.update(Group(*tables(status)), refresh=True)
 
 
 def to_json(status: Status) -> dict[str, Any]:
     """Return the status as a JSON object."""
-    progress = status.progress.model_dump(mode="json", exclude={"history"}) if status.progress else None
     return {
         "output": status.uri,
         "state": status.state,
@@ -59,7 +57,7 @@ def to_json(status: Status) -> dict[str, Any]:
         "counts": dict(status.counts),
         "errors": [group._asdict() for group in status.errors],
         "page": status.page,
-        "progress": progress,
+        "progress": status.progress and status.progress.model_dump(mode="json", exclude={"history"}),
     }
 
 
@@ -108,10 +106,8 @@ def _state(status: Status, progress: Progress) -> str:
         return f"{progress.state}{f': {progress.reason}' if progress.reason else ''}{again}"
     if status.is_silent:
         watched = ", all the time that this command has watched" if status.only_watched else ""
-        return (
-            f"no heartbeat for {duration(status.silent_s)}{watched}: the driver may be dead; run the same "
-            "command again to go on"
-        )
+        silent = f"no heartbeat for {duration(status.silent_s)}{watched}"
+        return f"{silent}: the driver may be dead; run the same command again to go on"
     return f"running, last heartbeat {duration(status.silent_s)} ago"
 
 
@@ -119,7 +115,5 @@ def _workers(progress: Progress) -> str:
     planned = progress.planned
     speed = progress.last_minute if progress.state == "running" else progress.overall
     gpus = f"{planned.num_gpus:,} GPUs in the cluster, " if planned.num_gpus else ""
-    return (
-        f"{planned.num_workers:,}, {gpus}networks busy {speed.busy_share:.0%} of the time, "
-        f"waiting {speed.wait_share:.0%}"
-    )
+    shares = f"networks busy {speed.busy_share:.0%} of the time, waiting {speed.wait_share:.0%}"
+    return f"{planned.num_workers:,}, {gpus}{shares}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from nst_ops.cli import reading
@@ -21,31 +21,21 @@ from nst_ops.storage import Folder, configure_storage
 
 def main(config: VerifyConfig) -> int:
     """Verify an output and print the report; exit code 3 if something is wrong."""
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=32),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TextColumn("ETA"),
+    columns = (
+        "{task.description}",
+        BarColumn(32),
+        "{task.completed:,.0f}/{task.total:,.0f}",
+        "ETA",
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
     )
+    bars = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    options = config.model_dump(include={"quick", "repair", "threads", "memory", "show"})
     try:
         with reading(config.output), bars:
             configure_storage(config.storage)
-            report = verify(
-                Folder(config.output),
-                quick=config.quick,
-                repair=config.repair,
-                threads=config.threads,
-                memory=config.memory,
-                show=config.show,
-                progress=bars,
-            )
+            report = verify(Folder(config.output), **options, progress=bars)
     except duckdb.OutOfMemoryException as error:
-        raise ConfigError(
-            f"{error}: give more --memory, or more room in the folder that TMPDIR names"
-        ) from error
+        raise ConfigError(f"{error}: give more --memory, or more room in the folder that TMPDIR names") from error
     except duckdb.Error as error:
         raise ConfigError(str(error)) from error
     if config.as_json:
@@ -82,15 +72,11 @@ def print_report(report: IntegrityReport, printer: Console) -> None:
 
 def to_json(report: IntegrityReport) -> dict[str, Any]:
     """Return the report as a JSON object; problems by kind, each with its count, remedy and examples."""
-    problems = {
-        kind.value: {
-            "count": count,
-            "meaning": kind.meaning,
-            "remedy": kind.remedy,
-            "examples": [{"what": p.what, "detail": p.detail} for p in report.examples[kind]],
-        }
-        for kind, count in report.counts.items()
-    }
+    problems = {}
+    for kind, count in report.counts.items():
+        examples = [{"what": problem.what, "detail": problem.detail} for problem in report.examples[kind]]
+        about = {"count": count, "meaning": kind.meaning, "remedy": kind.remedy}
+        problems[kind.value] = about | {"examples": examples}
     return {
         "output": report.output,
         "whole": report.is_whole,

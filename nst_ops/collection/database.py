@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 _FETCH = 100_000
-
 Values = Mapping[str, Any]
 """Values of the parameters that a statement names as ``$name``."""
 
 
 class Database:
-    """Temporary database, which goes away with the object.
-
-    Args:
-        memory: that it may use, such as ``2GB``; the rest lies on the scratch disk.
-    """
+    """Temporary database, which goes away with the object; what exceeds ``memory`` lies on the scratch disk."""
 
     def __init__(self, memory: str = "2GB") -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
-        path = Path(self._scratch.name)
-        self._connection = duckdb.connect(
-            str(path / "collection.duckdb"),
-            config={"memory_limit": memory, "temp_directory": str(path / "spill")},
-        )
+        limits = {"memory_limit": memory, "temp_directory": f"{self._scratch.name}/spill"}
+        self._connection = duckdb.connect(f"{self._scratch.name}/collection.duckdb", config={**limits})
         _silence(self._connection)
 
     def run(self, sql: str, values: Values | None = None, **tables: Any) -> None:

@@ -28,29 +28,31 @@ _URI_COLUMNS = ("uri", "url", "source_uri", "path", "file_path", "file", "filena
 _BYTES_COLUMNS = ("source_bytes", "num_bytes", "size", "bytes")
 _VERSION_COLUMNS = ("source_version", "version", "etag", "e_tag")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_WILD = re.compile(r"[*?\[]")
 
-
-def is_list(file: Folder) -> bool:
-    """Whether a file names others: by its extension, a Parquet file by its columns."""
-    extension = _extension(file.root)
-    if extension != ".parquet":
-        return extension in _READERS
-    folder, name = file.parent_and_name()
-    with folder.open(name) as content:
-        schema = pq.read_schema(content)
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]
-    has_pixels = any(pa.types.is_binary(field.type) or pa.types.is_struct(field.type) for field in schema)
-    return not has_pixels and _has_uris(texts)
+CATALOG_SCHEMA = pa.schema(
+    [
+        ("relpath", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("source_version", pa.string()),
+        ("kind", pa.string()),
+        ("problem", pa.string()),  # why it cannot even be opened; null for the others
+        ("extra", pa.string()),  # JSON of what a list says of it beside its URI; null for most
+    ]
+)
+_BATCH = 20_000
+_NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
+_NOT_UTF8 = "its name is not valid UTF-8: rename it"
 
 
 @dataclass(frozen=True)
 class ListFile:
     """A file that names files, one a line or row.
 
-    Entries are URIs or absolute paths, all on one storage, or paths relative to the list's own folder.
-    Text: empty lines and those that begin with # are left out. Tables: the column is called uri, url,
-    path, file_name or the like, or there are two, bucket and key, as in an S3 inventory; size and ETag
-    are taken if they are there, and all other columns travel with the file.
+    Entries are URIs or absolute paths, all on one storage, or paths relative to the list's own folder. Text: empty
+    lines and those that begin with # are left out. Tables: the column is called uri, url, path, file_name or the
+    like, or there are two, bucket and key, as in an S3 inventory; size and ETag are taken if they are there, and all
+    other columns travel with the file.
     """
 
     folder: Folder
@@ -60,11 +62,7 @@ class ListFile:
 
     @classmethod
     def open(cls, file: Folder) -> ListFile:
-        """A list, by a look at its first entry.
-
-        Raises:
-            ValueError: it cannot be read, is empty, or has no column of URIs.
-        """
+        """Open a list by its first entry; raises ValueError if it is empty, unreadable or has no column of URIs."""
         folder, name = file.parent_and_name()
         entries = cls(folder, name, "")._entries("SELECT uri FROM entries LIMIT 1")
         first = next((uri for batch in entries for uri in batch["uri"].to_pylist()), None)
@@ -75,21 +73,13 @@ class ListFile:
             return cls(folder, name, scheme[0])
         return cls(folder, name, "/" if scheme or first.startswith("/") else folder.uri())
 
-    def read(self, schema: pa.Schema) -> pa.RecordBatchReader:
-        """The entries, each once, in batches of a catalog's schema, in any order.
-
-        Raises:
-            ValueError: while reading, what cannot be read.
-        """
-        return pa.RecordBatchReader.from_batches(schema, self._catalog(schema))
-
-    def _catalog(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the entries, each once, in batches of ``CATALOG_SCHEMA``; raises ValueError if they cannot be read."""
         is_absolute = self.root == "/" or _SCHEME.fullmatch(self.root)
         begin = f"'{self.root}'" if is_absolute else "''"
         sql = f"""
             SELECT DISTINCT ON (uri)
-                CASE WHEN starts_with(uri, {begin}) THEN substr(uri, length({begin}) + 1) ELSE uri END
-                    AS relpath,
+                CASE WHEN starts_with(uri, {begin}) THEN substr(uri, length({begin}) + 1) ELSE uri END AS relpath,
                 num_bytes AS source_bytes, version AS source_version,
                 CASE
                     WHEN NOT starts_with(uri, {begin}) OR {str(not is_absolute).upper()}
@@ -104,74 +94,75 @@ class ListFile:
         """
         for batch in self._entries(sql, {"root": self.root}):
             kinds = pa.array(map(media_kind, batch["relpath"].to_pylist()), pa.string())
-            columns = [kinds if name == "kind" else batch[name] for name in schema.names]
-            yield pa.record_batch(
-                [column.cast(schema.field(i).type) for i, column in enumerate(columns)], schema=schema
-            )
+            columns = [kinds if f.name == "kind" else batch[f.name].cast(f.type) for f in CATALOG_SCHEMA]
+            yield pa.record_batch(columns, CATALOG_SCHEMA)
 
     def _entries(self, sql: str, values: dict[str, str] | None = None) -> Iterator[pa.RecordBatch]:
         """Query ``entries``: uri, num_bytes, version, and extra, JSON of all other columns."""
-        reader = _READERS[_extension(self.name)]
+        extension = _extension(self.name)
+        reader = _READERS[extension]
         try:
             with self.folder.local_copy(self.name) as path:
                 database = Database()
                 names = [row[0] for row in database.rows(f"DESCRIBE SELECT * FROM {reader}", {"path": path})]
                 entries = f"SELECT {_columns(names)} FROM {reader}"
-                text_only = "uri <> '' AND NOT starts_with(uri, '#')" if self._is_text else "uri IS NOT NULL"
-                with_entries = f"WITH entries AS (SELECT * FROM ({entries}) WHERE {text_only}) {sql}"
+                is_entry = "uri <> '' AND NOT starts_with(uri, '#')" if extension == ".txt" else "uri IS NOT NULL"
+                with_entries = f"WITH entries AS (SELECT * FROM ({entries}) WHERE {is_entry}) {sql}"
                 yield from database.batches(with_entries, {"path": path, **(values or {})})
         except (duckdb.Error, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"list '{self.folder.uri(self.name)}' cannot be read: {reason}") from error
 
-    @property
-    def _is_text(self) -> bool:
-        return _extension(self.name) == ".txt"
 
-
-def _columns(names: list[str]) -> str:
-    """What is selected of a table with these columns."""
-    lower = {name.lower(): name for name in names}
-    uri = next((lower[name] for name in _URI_COLUMNS if name in lower), None)
-    num_bytes = next((lower[name] for name in _BYTES_COLUMNS if name in lower), None)
-    version = next((lower[name] for name in _VERSION_COLUMNS if name in lower), None)
-    if uri:
-        address = f"ltrim({_quoted(uri)}, ' ')"
-    elif {"bucket", "key"} <= lower.keys():
-        address = f"'s3://' || {_quoted(lower['bucket'])} || '/' || {_quoted(lower['key'])}"
-    else:
-        raise ValueError(f"none of its columns {names} holds URIs: call one of them 'uri'")
-    taken = {uri, num_bytes, version} if uri else {lower["bucket"], lower["key"], num_bytes, version}
-    others = ", ".join(f"{_quoted(name)} := {_quoted(name)}" for name in names if name not in taken)
-    return ", ".join(
-        [
-            f"regexp_replace(regexp_replace({address}, '^file://', ''), '^(\\./)+', '') AS uri",
-            f"TRY_CAST({_quoted(num_bytes)} AS BIGINT) AS num_bytes" if num_bytes else "0 AS num_bytes",
-            f"trim(CAST({_quoted(version)} AS VARCHAR), '\"') AS version" if version else "'' AS version",
-            (f"CAST(to_json(struct_pack({others})) AS VARCHAR)" if others else "NULL") + " AS extra",
-        ]
-    )
-
-
-def _has_uris(names: list[str]) -> bool:
-    lower = {name.lower() for name in names}
-    return not lower.isdisjoint(_URI_COLUMNS) or {"bucket", "key"} <= lower
-
-
-def _quoted(name: str | None) -> str:
-    return '"' + (name or "").replace('"', '""') + '"'
+def is_list(file: Folder) -> bool:
+    """Return whether a file names others: by its extension, a Parquet file by its columns."""
+    extension = _extension(file.root)
+    if extension != ".parquet":
+        return extension in _READERS
+    folder, name = file.parent_and_name()
+    with folder.open(name) as content:
+        schema = pq.read_schema(content)
+    if any(pa.types.is_binary(field.type) or pa.types.is_struct(field.type) for field in schema):
+        return False  # these are images
+    texts = {field.name.lower() for field in schema if pa.types.is_string(field.type)}
+    return not texts.isdisjoint(_URI_COLUMNS) or {"bucket", "key"} <= texts
 
 
 def _extension(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-_WILD = re.compile(r"[*?\[]")
+def _columns(names: list[str]) -> str:
+    """Return the SQL of what is selected of a table with these columns."""
+    lower = {name.lower(): name for name in names}
+    uri, num_bytes, version = (
+        next((lower[name] for name in known if name in lower), None)
+        for known in (_URI_COLUMNS, _BYTES_COLUMNS, _VERSION_COLUMNS)
+    )
+    if uri:
+        address, taken = f"ltrim({_quoted(uri)}, ' ')", {uri}
+    elif {"bucket", "key"} <= lower.keys():
+        address = f"'s3://' || {_quoted(lower['bucket'])} || '/' || {_quoted(lower['key'])}"
+        taken = {lower["bucket"], lower["key"]}
+    else:
+        raise ValueError(f"none of its columns {names} holds URIs: call one of them 'uri'")
+    others = [f"{_quoted(name)} := {_quoted(name)}" for name in names if name not in {*taken, num_bytes, version}]
+    columns = {
+        "uri": f"regexp_replace(regexp_replace({address}, '^file://', ''), '^(\\./)+', '')",
+        "num_bytes": f"TRY_CAST({_quoted(num_bytes)} AS BIGINT)" if num_bytes else "0",
+        "version": f"trim(CAST({_quoted(version)} AS VARCHAR), '\"')" if version else "''",
+        "extra": f"CAST(to_json(struct_pack({', '.join(others)})) AS VARCHAR)" if others else "NULL",
+    }
+    return ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be stylized."""
+    """The input of a run."""
 
     folder: Folder
     """The paths of all files begin here."""
@@ -184,7 +175,7 @@ class Source:
 
     @classmethod
     def open(cls, uri: str) -> Source:
-        """A folder, a file, a pattern or a list by URI.
+        """Open a folder, a file, a pattern or a list by URI.
 
         Raises:
             FileNotFoundError: there is none of these.
@@ -198,14 +189,10 @@ class Source:
             return cls(*folder.parent_and_name())
         if folder.exists():
             return cls(folder)
-        if _WILD.search(uri):
-            return cls._of_pattern(uri)
-        raise FileNotFoundError(f"input '{uri}' does not exist")
-
-    @classmethod
-    def _of_pattern(cls, uri: str) -> Source:
         parts = uri.split("/")
-        first = next(number for number, part in enumerate(parts) if _WILD.search(part))
+        first = next((number for number, part in enumerate(parts) if _WILD.search(part)), None)
+        if first is None:
+            raise FileNotFoundError(f"input '{uri}' does not exist")
         folder = Folder("/".join(parts[:first]) or ("/" if uri.startswith("/") else "."))
         if not folder.exists():
             raise FileNotFoundError(f"input '{uri}' does not exist: there is no '{folder.uri()}'")
@@ -213,11 +200,11 @@ class Source:
 
     @property
     def root(self) -> str:
-        """What the URI of every file begins with, up to its path."""
+        """Beginning of every file's URI, up to its path."""
         return self.folder.uri("x").removesuffix("x")
 
     def files(self) -> Iterator[FileInfo]:
-        """The files, if they are not listed, in any order."""
+        """Yield the files, if they are not listed, in any order."""
         if self.only is not None:
             yield self.folder.file(self.only)
             return
@@ -226,65 +213,32 @@ class Source:
             if matches is None or matches(info.relpath):
                 yield info
 
-    def listed(self, schema: pa.Schema) -> pa.RecordBatchReader:
-        """The files of a list, in batches of a catalog's schema."""
-        assert self.listing is not None
-        return self.listing.read(schema)
-
-
-CATALOG_SCHEMA = pa.schema(
-    [
-        ("relpath", pa.string()),
-        ("source_bytes", pa.int64()),
-        ("source_version", pa.string()),
-        ("kind", pa.string()),
-        ("problem", pa.string()),  # why it cannot even be opened; null for the others
-        ("extra", pa.string()),  # JSON of what a list says of it beside its URI; null for most
-    ]
-)
-
-_BATCH = 20_000
-_NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
-_NOT_UTF8 = "its name is not valid UTF-8: rename it"
-
 
 def discover(source: Source) -> pa.RecordBatchReader:
     """List the input in batches of ``CATALOG_SCHEMA``, in any order, as the storage gives it.
 
     Raises:
         PermissionError: while reading, a folder that may not be listed.
-        ValueError: a list that cannot be read.
+        ValueError: while reading, a list that cannot be read.
     """
-    if source.listing:
-        return source.listed(CATALOG_SCHEMA)
-    return pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, catalog_batches(source.files()))
+    batches = source.listing.batches() if source.listing else catalog_batches(source.files())
+    return pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, batches)
 
 
 def catalog_batches(files: Iterable[FileInfo]) -> Iterator[pa.RecordBatch]:
-    """Files as batches of ``CATALOG_SCHEMA``."""
+    """Yield files in batches of ``CATALOG_SCHEMA``."""
     left = iter(files)
     while infos := list(itertools.islice(left, _BATCH)):
         names, problems = zip(*map(_name, infos), strict=True)
-        yield pa.record_batch(
-            [
-                pa.array(names, pa.string()),
-                pa.array([info.num_bytes for info in infos], pa.int64()),
-                pa.array([info.version for info in infos], pa.string()),
-                pa.array(list(map(media_kind, names)), pa.string()),
-                pa.array(problems, pa.string()),
-                pa.nulls(len(infos), pa.string()),
-            ],
-            schema=CATALOG_SCHEMA,
-        )
+        sizes, versions = [info.num_bytes for info in infos], [info.version for info in infos]
+        columns = names, sizes, versions, list(map(media_kind, names)), problems, [None] * len(infos)
+        yield pa.record_batch(list(map(pa.array, columns, CATALOG_SCHEMA.types)), schema=CATALOG_SCHEMA)
 
 
 def _name(info: FileInfo) -> tuple[str, str | None]:
-    """The path of a file as text, and why it cannot be opened."""
-    problem = None if info.regular else _NOT_REGULAR
-    if info.relpath.isascii():
-        return info.relpath, problem
+    """Return the path of a file as text, and why it cannot be opened."""
     try:
         info.relpath.encode()
     except UnicodeEncodeError:
         return os.fsencode(info.relpath).decode("utf-8", "backslashreplace"), _NOT_UTF8
-    return info.relpath, problem
+    return info.relpath, None if info.regular else _NOT_REGULAR

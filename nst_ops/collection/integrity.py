@@ -20,14 +20,7 @@ import pyarrow as pa
 from rich.progress import Progress
 
 from nst_ops.collection.constants import MANIFEST, RUN_FILE
-from nst_ops.collection.integrity_database import (
-    ROW_COLUMNS,
-    IntegrityDatabase,
-    OutputFile,
-    OutputShard,
-    Problem,
-    ProblemKind,
-)
+from nst_ops.collection.integrity_database import IntegrityDatabase, OutputFile, OutputShard, Problem, ProblemKind
 from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.run_lock import machine_lock, refuse_live_run
 from nst_ops.config.errors import ConfigError
@@ -39,7 +32,6 @@ from nst_ops.storage import Folder, StorageError
 
 A = TypeVar("A")
 B = TypeVar("B")
-
 _ROWS_AT_ONCE = 50_000
 _BLOCK = 2**22
 """Bytes of a file that a thread holds."""
@@ -80,17 +72,11 @@ def verify(
     show: int = 20,
     progress: Progress | None = None,
 ) -> IntegrityReport:
-    """Compare the files of an output with its manifest.
+    """Compare the files of an output with its manifest, or with ``quick`` their names and sizes alone.
 
-    Args:
-        output: where a run has written.
-        quick: leave the contents out: only names and sizes are compared.
-        repair: drop the rows whose outputs are missing or damaged, and what is left of these outputs,
-            so that the next run does them again. Nothing that no row names is touched.
-        threads: that read files.
-        memory: for the comparison, as DuckDB writes it; what does not fit goes to the disk.
-        show: examples of each kind of problem.
-        progress: where to show how far it is.
+    ``repair`` drops the rows whose outputs are missing or damaged, and what is left of these outputs, so that the
+    next run does them again; nothing that no row names is touched. What does not fit into ``memory`` (as DuckDB
+    writes it) goes to the disk. The report has up to ``show`` examples of each kind of problem.
 
     Raises:
         ConfigError: no run has written there; or, to be repaired, a part of the manifest cannot be read.
@@ -108,9 +94,7 @@ def verify(
             refuse_live_run(output)
         # Rows before files: of a run that is going on, each row that is seen has its output by then.
         _read_manifest(Manifest(output), database, threads, bars)
-        for frames, problems in _in_threads(
-            partial(_read_frames, output), database.tables_of_frames(), threads
-        ):
+        for frames, problems in _in_threads(partial(_read_frames, output), database.tables_of_frames(), threads):
             database.add_frames(frames)
             database.add_problems(problems)
         database.add_files(_list_files(output, bars))
@@ -118,18 +102,11 @@ def verify(
         image_column = config.get("shards", {}).get("image_column", "image")
         num_bytes = 0 if quick else _read_contents(output, database, image_column, threads, bars)
         num_repaired = _repair(output, database) if repair else None
-        counts = database.counts()
-        return IntegrityReport(
-            output=output.uri(),
-            quick=quick,
-            statuses=database.statuses(),
-            num_files=database.num_outputs(),
-            num_bytes=num_bytes,
-            elapsed_s=time.perf_counter() - started,
-            counts=counts,
-            examples={kind: database.examples(kind, show) for kind in counts},
-            num_repaired=num_repaired,
-        )
+        statuses, num_files, counts = database.statuses(), database.num_outputs(), database.counts()
+        examples = {kind: database.examples(kind, show) for kind in counts}
+        elapsed_s = time.perf_counter() - started
+        found = statuses, num_files, num_bytes, elapsed_s, counts, examples
+        return IntegrityReport(output.uri(), quick, *found, num_repaired)
 
 
 def _run_config(output: Folder) -> dict[str, Any]:
@@ -137,9 +114,7 @@ def _run_config(output: Folder) -> dict[str, Any]:
     try:
         return dict(json.loads(output.read_bytes(RUN_FILE))["config"])
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"'{output.uri()}' holds no {RUN_FILE}: give the folder that a run wrote to"
-        ) from error
+        raise ConfigError(f"'{output.uri()}' holds no {RUN_FILE}: give the folder that a run wrote to") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
 
@@ -149,7 +124,7 @@ def _read_manifest(manifest: Manifest, database: IntegrityDatabase, threads: int
     parts = manifest.parts()
     task = bars.add_task("parts of the manifest", total=len(parts))
     tables: list[pa.Table] = []
-    for part, read in zip(parts, manifest.read_parts(parts, ROW_COLUMNS, threads), strict=True):
+    for part, read in zip(parts, manifest.read_parts(parts, database.row_columns, threads), strict=True):
         try:
             tables.append(read())
         except StorageError:  # no fault of the part
@@ -175,9 +150,7 @@ def _list_files(output: Folder, bars: Progress) -> Iterator[tuple[str, int, bool
             bars.update(task, total=count, completed=count)
 
 
-def _read_contents(
-    output: Folder, database: IntegrityDatabase, image_column: str, threads: int, bars: Progress
-) -> int:
+def _read_contents(output: Folder, database: IntegrityDatabase, image_column: str, threads: int, bars: Progress) -> int:
     """Hash all files that look right from the outside, and return the number of bytes."""
     task = bars.add_task("MB read", total=database.num_bytes() / 1e6)
     files = _in_threads(partial(_check_file, output), database.sound_files(), threads)
@@ -218,11 +191,7 @@ def _in_threads(function: Callable[[A], B], items: Iterable[A], num_threads: int
 
 
 def _check_file(output: Folder, file: OutputFile) -> tuple[int, list[Problem]]:
-    """Read a file and compare its hash.
-
-    Returns:
-        The number of bytes that were read, and what is wrong.
-    """
+    """Read a file and compare its hash; return the number of bytes that were read, and what is wrong."""
     try:
         digest = hashlib.sha256()
         if file.num_bytes <= _BLOCK:
@@ -242,11 +211,7 @@ def _check_file(output: Folder, file: OutputFile) -> tuple[int, list[Problem]]:
 
 
 def _read_frames(output: Folder, table: OutputFile) -> tuple[list[OutputFile], list[Problem]]:
-    """Read the table of a folder of frames.
-
-    Returns:
-        The frames that must lie beside it, their sizes unknown, and what is wrong with the table.
-    """
+    """Return the frames that must lie beside their table, their sizes unknown, and what is wrong with the table."""
     try:
         data = output.read_bytes(table.path)
     except StorageError:
@@ -254,19 +219,14 @@ def _read_frames(output: Folder, table: OutputFile) -> tuple[list[OutputFile], l
     except Exception as error:  # as above; that it is not there shows in the listing
         return [], [] if isinstance(error, FileNotFoundError) else [_unreadable(table, error)]
     if hashlib.sha256(data).hexdigest() != table.sha256:
-        detail = "is another table than its row says"
-        return [], [Problem(ProblemKind.DAMAGED, table.path, detail, table.key)]
+        return [], [Problem(ProblemKind.DAMAGED, table.path, "is another table than its row says", table.key)]
     folder = table.path.removesuffix(FRAME_TABLE)
     rows = csv.DictReader(io.StringIO(data.decode()))
     return [OutputFile(*table.key, folder + row["name"], 0, row["sha256"]) for row in rows], []
 
 
 def _check_shard(output: Folder, image_column: str, shard: OutputShard) -> tuple[int, list[Problem]]:
-    """Read a shard and compare the hash of every image in it; labels have none in the manifest.
-
-    Returns:
-        The number of bytes that were read, and what is wrong.
-    """
+    """Check every image in a shard as ``_check_file`` does; labels have no hash in the manifest."""
     try:
         with output.local_copy(shard.path) as local:
             return shard.num_bytes, list(_problems_in(local, image_column, shard))

@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from nst_ops.collection.constants import RESERVED
-from nst_ops.collection.database import Database, Values
+from nst_ops.collection.database import Database
 from nst_ops.collection.manifest import Key
 
 _AGAIN = "verify with --repair, then run the job's command again: it does them again"
+_CHECK_ACCESS = "check the permissions and the connection, then verify again"
+_RESTORE = """restore it from a backup, or delete it and run the job's command again: its sources are done again, \
+and their outputs are no longer extra"""
+_FINISH = """expected while a run is going on or after it was killed: run the job's command to its end; what is \
+still there then is not the run's, and yours to move or delete"""
 
 
 class ProblemKind(StrEnum):
@@ -23,34 +28,20 @@ class ProblemKind(StrEnum):
     meaning: str
     remedy: str
 
-    def __new__(cls, value: str, meaning: str, remedy: str) -> ProblemKind:
+    def __new__(cls, value: str, meaning: str, remedy: str = _AGAIN) -> ProblemKind:
         """Make a member that is its ``value`` and knows what it means and what to do."""
         kind = str.__new__(cls, value)
         kind._value_, kind.meaning, kind.remedy = value, meaning, remedy
         return kind
 
-    PART = (
-        "part",
-        "parts of the manifest that cannot be read",
-        "restore it from a backup, or delete it and run the job's command again: its sources are done again, "
-        "and their outputs are no longer extra",
-    )
-    ROW = "row", "rows that lack what their status demands", _AGAIN
-    TWICE = "twice", "sources with two rows in one style", _AGAIN
-    SHARED = "shared", "outputs that two sources claim", _AGAIN
-    MISSING = "missing", "outputs that are not there", _AGAIN
-    DAMAGED = "damaged", "outputs of another size or content", _AGAIN
-    UNREADABLE = (
-        "unreadable",
-        "outputs that could not be read",
-        "check the permissions and the connection, then verify again",
-    )
-    EXTRA = (
-        "extra",
-        "files that no row names",
-        "expected while a run is going on or after it was killed: run the job's command to its end; what is "
-        "still there then is not the run's, and yours to move or delete",
-    )
+    PART = "part", "parts of the manifest that cannot be read", _RESTORE
+    ROW = "row", "rows that lack what their status demands"
+    TWICE = "twice", "sources with two rows in one style"
+    SHARED = "shared", "outputs that two sources claim"
+    MISSING = "missing", "outputs that are not there"
+    DAMAGED = "damaged", "outputs of another size or content"
+    UNREADABLE = "unreadable", "outputs that could not be read", _CHECK_ACCESS
+    EXTRA = "extra", "files that no row names", _FINISH
 
 
 @dataclass(frozen=True)
@@ -95,12 +86,6 @@ class OutputShard(NamedTuple):
         """Key of one of its rows."""
         return next(iter(self.images.values())).key
 
-
-ROW_COLUMNS = [
-    *("item_id", "style", "source_uri", "source_member", "status", "error_type", "error_message"),
-    *("output_uri", "output_member", "output_bytes", "output_sha256"),
-]
-"""Columns of a manifest that are compared."""
 
 _CREATE = """
 SET preserve_insertion_order = false;
@@ -190,11 +175,14 @@ _FILE = "SELECT source_uri, style, path, bytes, sha256"
 class IntegrityDatabase:
     """Rows of the manifest, files of the output, and the problems between them, in bounded memory.
 
-    Args:
-        memory: that the database may use, such as ``2GB``.
-        root: URI of the output as it is opened.
-        recorded_root: URI of the output as its run knew it.
+    ``root`` is the URI of the output as it is opened, ``recorded_root`` as its run knew it.
     """
+
+    row_columns = (
+        *("item_id", "style", "source_uri", "source_member", "status", "error_type", "error_message"),
+        *("output_uri", "output_member", "output_bytes", "output_sha256"),
+    )
+    """Columns of a manifest that are compared."""
 
     def __init__(self, memory: str, root: str, recorded_root: str) -> None:
         self._database = Database(memory)
@@ -202,7 +190,7 @@ class IntegrityDatabase:
         self._roots = {"root": f"{root}/", "recorded": f"{recorded_root}/"}
 
     def add_rows(self, table: pa.Table) -> None:
-        """Add the rows of a part of the manifest, with ``ROW_COLUMNS``."""
+        """Add rows of the manifest with ``row_columns``."""
         self._database.run(_ADD_ROWS, self._roots, batch=table)
 
     def add_files(self, files: Iterable[tuple[str, int, bool]]) -> None:
@@ -215,8 +203,7 @@ class IntegrityDatabase:
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Add problems that the caller has found."""
-        flat = ((p.kind.value, p.what, p.detail, *(p.key or (None, None))) for p in problems)
-        self._insert("problems", flat)
+        self._insert("problems", ((p.kind.value, p.what, p.detail, *(p.key or (None, None))) for p in problems))
 
     def compare(self) -> None:
         """Find the problems that can be seen without reading a file."""
@@ -226,8 +213,8 @@ class IntegrityDatabase:
 
     def tables_of_frames(self) -> Iterator[OutputFile]:
         """Yield the tables of all folders of frames."""
-        found = "FROM rows WHERE status = 'ok' AND ends_with(path, '.frames/frames.csv')"
-        return itertools.starmap(OutputFile, self._rows(f"{_FILE} {found}"))
+        tables = self._rows(f"{_FILE} FROM rows WHERE status = 'ok' AND ends_with(path, '.frames/frames.csv')")
+        return itertools.starmap(OutputFile, tables)
 
     def sound_files(self) -> Iterator[OutputFile]:
         """Yield all files that look right from the outside, except shards."""
@@ -235,18 +222,15 @@ class IntegrityDatabase:
 
     def shards(self) -> Iterator[OutputShard]:
         """Yield all shards that are there."""
-        columns = "path, bytes, source_uri, style, member, promised, sha256"
-        rows = self._rows(f"SELECT {columns} FROM packed ORDER BY path")
-        for (path, num_bytes), group in itertools.groupby(rows, key=lambda row: row[:2]):
+        query = "SELECT path, bytes, source_uri, style, member, promised, sha256 FROM packed ORDER BY path"
+        for (path, num_bytes), group in itertools.groupby(self._rows(query), key=lambda row: row[:2]):
             images = (OutputFile(*values) for _, _, *values in group)
             yield OutputShard(path, num_bytes, {image.path: image for image in images})
 
     def num_bytes(self) -> int:
         """Return the bytes of all ``sound_files`` and ``shards``."""
-        query = """
-            SELECT coalesce(sum(bytes), 0) FROM (
-                SELECT bytes FROM sound UNION ALL SELECT any_value(bytes) FROM packed GROUP BY path)"""
-        return int(self._database.value(query))
+        query = "SELECT bytes FROM sound UNION ALL SELECT any_value(bytes) FROM packed GROUP BY path"
+        return int(self._database.value(f"SELECT coalesce(sum(bytes), 0) FROM ({query})"))
 
     def num_outputs(self) -> int:
         """Return the number of outputs that are there."""
@@ -254,8 +238,7 @@ class IntegrityDatabase:
 
     def statuses(self) -> dict[str, int]:
         """Return the number of rows by status."""
-        query = "SELECT coalesce(status, 'none'), count(*) FROM rows GROUP BY 1 ORDER BY 1"
-        return dict(self._database.rows(query))
+        return dict(self._database.rows("SELECT coalesce(status, 'none'), count(*) FROM rows GROUP BY 1 ORDER BY 1"))
 
     def counts(self) -> dict[ProblemKind, int]:
         """Return the number of problems by kind, without kinds that have none."""
@@ -267,24 +250,19 @@ class IntegrityDatabase:
         query = """
             SELECT what, detail, source_uri, style FROM problems WHERE kind = $kind
             ORDER BY what, detail LIMIT $count"""
-        return [
-            Problem(kind, what, detail, (source_uri, style) if source_uri else None)
-            for what, detail, source_uri, style in self._database.rows(
-                query, {"kind": kind.value, "count": count}
-            )
-        ]
+        rows = self._database.rows(query, {"kind": kind.value, "count": count})
+        return [Problem(kind, what, detail, (uri, style) if uri else None) for what, detail, uri, style in rows]
 
     def keys_to_forget(self) -> set[Key]:
         """Return the keys of all rows that must go so that the next run puts right what it can."""
-        return {(source_uri, style) for source_uri, style in self._database.rows(_FORGET)}
+        return set(self._database.rows(_FORGET))
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         rows = iter(rows)
         while batch := list(itertools.islice(rows, _BATCH)):
-            columns = [pa.array(values) for values in zip(*batch, strict=True)]
-            names = [str(number) for number in range(len(columns))]
-            self._database.run(f"INSERT INTO {table} FROM batch", batch=pa.table(columns, names))
+            columns = {str(number): pa.array(values) for number, values in enumerate(zip(*batch, strict=True))}
+            self._database.run(f"INSERT INTO {table} FROM batch", batch=pa.table(columns))
 
-    def _rows(self, query: str, values: Values | None = None) -> Iterator[tuple[Any, ...]]:
-        for batch in self._database.batches(query, values):
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        for batch in self._database.batches(query):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

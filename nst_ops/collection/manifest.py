@@ -1,8 +1,7 @@
 """Manifest of an output: one row per source and style, the only memory of a run.
 
-A plain Parquet dataset, one part per work unit, later compacted into few large ones. A part is written whole
-and only after the outputs that it names, and a unit that is done again replaces its part, so that reading
-the folder at any instant gives each source in each style at most once.
+A plain Parquet dataset, one part per work unit, later compacted into few large ones. A part is written whole and after
+the outputs that it names, and a unit done again replaces it: at any instant a source is there at most once a style.
 """
 
 from __future__ import annotations
@@ -33,45 +32,20 @@ _PARTS_PER_FILE = 4_000
 """Parts that are compacted into one file; of 100 images each, some 60 MB."""
 _ROW_GROUP = 50_000
 
+_TEXT, _NUMBER = pa.string(), pa.float64()
+# The members are names of images in shards; bytes and hash of an output are then the member's.
 SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("source_uri", pa.string()),
-        ("source_member", pa.string()),  # of an image in a shard: its name there
-        ("source_bytes", pa.int64()),
-        ("source_version", pa.string()),
-        ("kind", pa.string()),
-        ("style", pa.string()),
-        ("output_uri", pa.string()),
-        ("output_member", pa.string()),  # of an image in a shard: bytes and hash are the member's
-        ("output_bytes", pa.int64()),
-        ("output_sha256", pa.string()),
-        ("status", pa.string()),
-        ("error_type", pa.string()),
-        ("error_message", pa.string()),
-        ("note", pa.string()),
-        ("attempts", pa.int32()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("output_width", pa.int32()),
-        ("output_height", pa.int32()),
-        ("num_frames", pa.int64()),
-        ("frame_rate", pa.float64()),
-        ("duration_s", pa.float64()),
-        ("video_codec", pa.string()),
-        ("audio_codec", pa.string()),
-        ("model", pa.string()),
-        ("model_sha256", pa.string()),
-        ("config_sha256", pa.string()),
-        ("run_id", pa.string()),
-        ("unit_id", pa.string()),
-        ("worker", pa.string()),
-        ("decode_s", pa.float64()),
-        ("stylize_s", pa.float64()),
-        ("smooth_s", pa.float64()),
-        ("encode_s", pa.float64()),
-        ("finished_at", pa.timestamp("ms", tz="UTC")),
-    ]
+    dict.fromkeys(("item_id", "source_uri", "source_member"), _TEXT)
+    | {"source_bytes": pa.int64()}
+    | dict.fromkeys(("source_version", "kind", "style", "output_uri", "output_member"), _TEXT)
+    | {"output_bytes": pa.int64()}
+    | dict.fromkeys(("output_sha256", "status", "error_type", "error_message", "note"), _TEXT)
+    | dict.fromkeys(("attempts", "width", "height", "output_width", "output_height"), pa.int32())
+    | {"num_frames": pa.int64(), "frame_rate": _NUMBER, "duration_s": _NUMBER}
+    | dict.fromkeys(("video_codec", "audio_codec", "model", "model_sha256", "config_sha256"), _TEXT)
+    | dict.fromkeys(("run_id", "unit_id", "worker"), _TEXT)
+    | dict.fromkeys(("decode_s", "stylize_s", "smooth_s", "encode_s"), _NUMBER)
+    | {"finished_at": pa.timestamp("ms", tz="UTC")}
 )
 
 Row = dict[str, Any]
@@ -98,12 +72,10 @@ class Manifest:
     def read_parts(
         self, parts: Sequence[str], columns: Sequence[str] = SCHEMA.names, streams: int = 8
     ) -> Iterator[Callable[[], pa.Table]]:
-        """Read parts one after the other, remote ones fetched ahead in several streams.
+        """Yield for each part a function that returns its rows or raises why it cannot.
 
-        A part that is compacted meanwhile is read from the part that has replaced it.
-
-        Yields:
-            For each part a function that returns its rows or raises why it cannot.
+        Remote parts are fetched ahead in several streams. A part that is compacted meanwhile is read from the part
+        that has replaced it.
         """
         latest = _Compacted([], [], SCHEMA.empty_table())
         for part, fetch in zip(parts, self.output.read_ahead(parts, streams), strict=True):
@@ -125,8 +97,7 @@ class Manifest:
     def parts(self) -> list[str]:
         """Return the paths of all parts below the output; those that are being compacted count once."""
         while True:
-            waiting = self._names(COMPACTING)
-            names = self._names(MANIFEST)
+            waiting, names = self._names(COMPACTING), self._names(MANIFEST)
             with contextlib.suppress(FileNotFoundError):
                 replaced = {part for name in waiting for part in self.replaced_by(f"{COMPACTING}/{name}")}
                 if self._names(COMPACTING) == waiting:  # else a compaction has begun or ended meanwhile
@@ -134,19 +105,13 @@ class Manifest:
                     return [f"{COMPACTING}/{name}" for name in waiting] + [f"{MANIFEST}/{n}" for n in rest]
 
     def read(self, part: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-        """Return a part, or columns of it.
-
-        Raises:
-            FileNotFoundError: there is no such part.
-            OSError: it is damaged.
-        """
+        """Return a part, or columns of it; raises FileNotFoundError or, where it is damaged, OSError."""
         try:
             return _decode(self.output.read_bytes(part), columns)
         except FileNotFoundError:
             if not part.startswith(COMPACTING):
                 raise
-            # The compaction has ended meanwhile.
-            return self.read(part.replace(COMPACTING, MANIFEST, 1), columns)
+            return self.read(part.replace(COMPACTING, MANIFEST, 1), columns)  # the compaction has ended meanwhile
 
     def replaced_by(self, part: str) -> list[str]:
         """Return the names of the parts that a compacted part stands for."""
@@ -162,10 +127,10 @@ class Manifest:
     def commit(self, part: str, rows: list[Row]) -> None:
         """Record ``rows`` as the outcome of a unit, beside its other rows, all or nothing."""
         relpath = f"{MANIFEST}/{part}.parquet"
-        merged = {}
+        earlier: list[Row] = []
         with contextlib.suppress(FileNotFoundError):
-            merged = {_identity(row): row for row in self.read(relpath).to_pylist()}
-        merged.update({_identity(row): row for row in rows})
+            earlier = self.read(relpath).to_pylist()
+        merged = {(row["item_id"], row["style"]): row for row in earlier + rows}
         self._write(relpath, pa.Table.from_pylist(list(merged.values()), schema=SCHEMA))
 
     def forget(self, keys: set[Key] | None) -> None:
@@ -194,10 +159,9 @@ class Manifest:
 
     def _shards_of(self, keys: set[Key]) -> set[str]:
         """Return the URIs of the shards that hold outputs of these keys."""
-        columns = ["source_uri", "style", "output_uri", "output_member"]
         return {
             row["output_uri"]
-            for batch in self.reader(columns)
+            for batch in self.reader(["source_uri", "style", "output_uri", "output_member"])
             if batch["output_member"].null_count < len(batch)
             for row in batch.to_pylist()
             if row["output_member"] is not None and (row["source_uri"], row["style"]) in keys
@@ -215,11 +179,7 @@ class Manifest:
             return pq.read_metadata(file).metadata or {}
 
     def _compacted(self, name: str, columns: Sequence[str]) -> _Compacted:
-        """Return the compacted part that has replaced ``name``.
-
-        Raises:
-            FileNotFoundError: none has.
-        """
+        """Return the compacted part that has replaced ``name``."""
         for part in self.parts():
             if part.split("/")[1].startswith(_COMPACTED):
                 metadata = self._metadata(part)
@@ -240,22 +200,14 @@ class _Compacted(NamedTuple):
         return self.table.slice(sum(self.counts[:place]), self.counts[place])
 
 
-def compact(
-    manifest: Manifest, at_least: int = 1_000, keep: Callable[[str], bool] = lambda part: False
-) -> None:
+def compact(manifest: Manifest, at_least: int = 1_000, keep: Callable[[str], bool] = lambda part: False) -> None:
     """Replace small parts by large ones, if there are ``at_least`` so many. Units may be at work beside.
 
-    Args:
-        manifest: whose parts are compacted.
-        at_least: parts that make it worth while.
-        keep: says of the name of a part whether its unit may be committed from now on: it is at work, waits
-            to be tried again, or has not begun. Such a part is not touched: its rows would be lost or twice.
+    ``keep`` says of the name of a part whether its unit may be committed from now on: it is at work, waits to be
+    tried again, or has not begun. Such a part is not touched: its rows would be lost or twice.
     """
-    names = [
-        name
-        for name in manifest.output.list(MANIFEST)
-        if not name.startswith(_COMPACTED) and not keep(name.removesuffix(".parquet"))
-    ]
+    names = [name for name in manifest.output.list(MANIFEST) if not name.startswith(_COMPACTED)]
+    names = [name for name in names if not keep(name.removesuffix(".parquet"))]
     if len(names) < at_least:
         return
     for begin in range(0, len(names), _PARTS_PER_FILE):
@@ -273,13 +225,12 @@ def finish_compaction(manifest: Manifest) -> None:
 
 
 def _write_compacted(manifest: Manifest, names: list[str]) -> None:
-    fetched = manifest.output.read_ahead(f"{MANIFEST}/{name}" for name in names)
     counts, waiting = [], []
     with (
         manifest.output.atomic_write(f"{COMPACTING}/{_COMPACTED}{uuid.uuid4().hex}.parquet") as temporary,
         pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
     ):
-        for fetch in fetched:
+        for fetch in manifest.output.read_ahead(f"{MANIFEST}/{name}" for name in names):
             waiting.append(_decode(fetch()))
             counts.append(len(waiting[-1]))
             if sum(map(len, waiting)) >= _ROW_GROUP:
@@ -295,13 +246,6 @@ def row_keys(table: pa.Table | pa.RecordBatch) -> list[Key]:
     return list(zip(table["source_uri"].to_pylist(), table["style"].to_pylist(), strict=True))
 
 
-def _identity(row: Row) -> tuple[str, str]:
-    """Return what there is one row of."""
-    return row["item_id"], row["style"]
-
-
 def _decode(data: bytes, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """Decode a part; columns that it lacks, as of an earlier version, are null."""
-    return pq.read_table(
-        io.BytesIO(data), schema=SCHEMA, columns=list(columns), page_checksum_verification=True
-    )
+    return pq.read_table(io.BytesIO(data), schema=SCHEMA, columns=list(columns), page_checksum_verification=True)

@@ -21,10 +21,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -35,32 +35,26 @@ from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import STYLES_AT_ONCE, Item, WorkUnit, item_id, unit_id, unit_of
 from nst_ops.media.formats import SHARD_FORMATS, Container, ShardFormat, likely_output
 
+Rows: TypeAlias = pa.Table | pa.RecordBatchReader
+
 _FETCH = 2_000
 """Units that are read from the database at once."""
-_KINDS = ("image", "video", "shard")
 _SIZE = "coalesce(nullif(source_bytes, 0), 100_000)"
 """Bytes of an image that goes into a shard; a list need not say them."""
 
 
 @dataclass(frozen=True)
 class PlanRules:
-    """How a collection is cut into units.
-
-    Attributes:
-        choice: the styles.
-        images: images that a unit writes; a video in a few styles is a unit of its own, and so is a shard.
-        retry_failed: take items again that failed or crashed.
-        container: container of stylized videos, as in the configuration.
-        shards: how images are written, as in the configuration.
-        shard_bytes: bytes of the images that are written into one shard, if they are.
-    """
+    """How a collection is cut into units; see the keys of the configuration of the same names."""
 
     choice: StyleChoice
     images: int = 100
+    """Images that a unit writes; a video in a few styles is a unit of its own, and so is a shard."""
     retry_failed: bool = False
     container: Container = "auto"
     shards: ShardFormat = "auto"
     shard_bytes: int = 100_000_000
+    """Bytes of the images that are written into one shard, if they are."""
 
     @property
     def packs(self) -> bool:
@@ -79,27 +73,16 @@ class Refusal:
 
 
 class Plan:
-    """The work that is left: the catalog without what the manifest holds.
+    """The work that is left: the ``catalog`` that ``discover`` found, in any order, without what the manifest holds.
 
-    Args:
-        catalog: what ``discover`` found: a table or a reader of its batches, in any order.
-        recorded: rows of the manifest so far, with at least ``RECORDED``'s columns. A source that has
-            changed since its row is done again.
-        rules: how it is cut.
-        root: what the URI of every source begins with, up to its path.
+    ``recorded`` are the rows of the manifest so far, with at least the columns ``RECORDED``; a source that has changed
+    since its row is done again. ``root`` is what the URI of every source begins with, up to its path.
     """
 
-    def __init__(
-        self,
-        catalog: pa.Table | pa.RecordBatchReader,
-        recorded: pa.Table | pa.RecordBatchReader,
-        rules: PlanRules,
-        root: str = "",
-    ) -> None:
-        self.root = root
+    def __init__(self, catalog: Rows, recorded: Rows, rules: PlanRules, root: str = "") -> None:
+        self.root, self._rules = root, rules
         self.database = Database()
         """Holds ``catalog``, and the other tables of the plan."""
-        self._rules = rules
         self.database.run("CREATE TABLE catalog AS SELECT * FROM found", found=catalog)
         self._name_outputs()
         self._refuse()
@@ -108,8 +91,8 @@ class Plan:
         self._subtract()
         self._cut()
         value = self.database.value
-        self.num_files: int = value("SELECT count(*) FROM catalog")
-        self.num_bytes = int(value("SELECT coalesce(sum(source_bytes), 0) FROM catalog"))
+        ((self.num_files, num_bytes),) = self.database.rows("SELECT count(*), sum(source_bytes) FROM catalog")
+        self.num_bytes = int(num_bytes or 0)
         self.num_units: int = value("SELECT count(*) FROM units")
         self.num_left: int = value("SELECT count(*) FROM pending")
         refused: int = value("SELECT count(*) FROM pending_refusals")
@@ -119,8 +102,7 @@ class Plan:
     def units(self) -> Iterator[WorkUnit]:
         """Yield the units, the largest first: the longest video last would leave other workers idle."""
         sql = """
-            SELECT rank, units.kind, number, first, last, size,
-                relpath, source_bytes, source_version, extra, style
+            SELECT rank, units.kind, number, first, last, size, relpath, source_bytes, source_version, extra, style
             FROM pending JOIN units USING (kind, number) WHERE rank BETWEEN $begin AND $end
             ORDER BY rank, position, place
         """
@@ -131,25 +113,20 @@ class Plan:
 
     def refusals(self) -> Iterator[list[Refusal]]:
         """Yield, in batches, what the driver settles itself before any work."""
-        sql = "SELECT * FROM pending_refusals ORDER BY relpath, place"
-        for batch in self.database.batches(sql):
-            yield [
-                Refusal(item, first["status"], first["error_type"], first["message"])
-                for item, first in self._items(batch.to_pylist())
-            ]
+        for batch in self.database.batches("SELECT * FROM pending_refusals ORDER BY relpath, place"):
+            items = self._items(batch.to_pylist())
+            yield [Refusal(item, row["status"], row["error_type"], row["message"]) for item, row in items]
 
     def stale(self) -> set[Key]:
         """Return the keys of rows that must be forgotten first, because their sources are done again."""
-        sql = """
-            SELECT relpath, style FROM pending WHERE is_stale
-            UNION ALL SELECT relpath, style FROM pending_refusals WHERE is_stale
-        """
-        return {(self.root + relpath, style) for relpath, style in self.database.rows(sql)}
+        stale = "SELECT $root || relpath, style FROM {} WHERE is_stale"
+        sql = f"{stale.format('pending')} UNION ALL {stale.format('pending_refusals')}"
+        return set(self.database.rows(sql, {"root": self.root}))
 
     def left(self, kind: str) -> tuple[int, int]:
         """Return (rows, bytes of sources) that are left to do of a kind."""
         sql = "SELECT count(*), coalesce(sum(source_bytes), 0) FROM pending WHERE kind = $kind"
-        rows, num_bytes = self.database.rows(sql, {"kind": kind})[0]
+        ((rows, num_bytes),) = self.database.rows(sql, {"kind": kind})
         return rows, int(num_bytes)
 
     def count_refused(self, error_type: str) -> int:
@@ -172,19 +149,15 @@ class Plan:
         # Images that go into shards take no names of their own.
         named = "kind IN ('video', 'shard')" if self._rules.packs else "kind <> 'other'"
         extensions = self.database.rows(f"SELECT DISTINCT {extension} FROM catalog WHERE {named}")
-        endings = {name: self._output_of(f"x{name}").removeprefix(f"x{name}") for (name,) in extensions}
-        changed = {name: ending for name, ending in endings.items() if ending}
-        columns = {"extension": pa.array(changed, pa.string()), "ending": pa.array(changed.values(), pa.string())}
+        container, shards = self._rules.container, self._rules.shards
+        endings = {e: likely_output(f"x{e}", container, shards).removeprefix(f"x{e}") for (e,) in extensions}
         self.database.run(
             f"""
             CREATE TABLE renamed_outputs AS SELECT relpath, relpath || ending AS target
-            FROM catalog JOIN endings ON {extension} = endings.extension WHERE {named}
+            FROM catalog JOIN endings ON {extension} = endings.extension WHERE {named} AND ending <> ''
             """,
-            endings=pa.table(columns),
+            endings=pa.table({"extension": _texts(endings), "ending": _texts(endings.values())}),
         )
-
-    def _output_of(self, relpath: str) -> str:
-        return likely_output(relpath, self._rules.container, self._rules.shards)
 
     def _refuse(self) -> None:
         """Make ``refusals``: no media, reserved names, and two outputs of one name."""
@@ -201,14 +174,12 @@ class Plan:
                 'not an image or video by its extension; rename it if it is one'
             FROM catalog WHERE problem IS NULL AND kind = 'other'
             UNION ALL
-            SELECT relpath, 'failed', 'OutputCollisionError',
-                '''' || split_part(relpath, '/', 1)
-                    || ''' is where the run keeps its own files: rename it in the input'
+            SELECT relpath, 'failed', 'OutputCollisionError', '''' || split_part(relpath, '/', 1)
+                || ''' is where the run keeps its own files: rename it in the input'
             FROM catalog WHERE problem IS NULL AND kind <> 'other' AND {reserved}
             """,
             None if has_folders else {"reserved": sorted(RESERVED)},
         )
-        folders = pa.table({"folder": pa.array(sorted(set(self._folders_of_renamed())), pa.string())})
         # Whoever keeps its own name has the better right to it.
         self.database.run(
             """
@@ -216,14 +187,12 @@ class Plan:
             SELECT relpath, 'failed', 'OutputCollisionError',
                 'its output ' || target || ' belongs to another input: rename one of them'
             FROM renamed_outputs ANTI JOIN refusals USING (relpath)
-            WHERE target IN (
-                    SELECT relpath FROM catalog
-                    WHERE kind <> 'other' AND relpath NOT IN (SELECT relpath FROM renamed_outputs)
-                )
+            WHERE target IN (FROM folders)
                 OR target IN (SELECT target FROM renamed_outputs GROUP BY target HAVING count(*) > 1)
-                OR target IN (SELECT folder FROM folders)
+                OR target IN (SELECT relpath FROM catalog ANTI JOIN renamed_outputs USING (relpath)
+                    WHERE kind <> 'other')
             """,
-            folders=folders,
+            folders=pa.table({"folder": _texts(sorted(set(self._folders_of_renamed())))}),
         )
 
     def _folders_of_renamed(self) -> Iterator[str]:
@@ -242,31 +211,22 @@ class Plan:
                 yield from map(str, PurePosixPath(path).parents)
 
     def _put_in_order(self) -> None:
-        """Make ``ordered``.
-
-        The whole catalog is cut before anything is subtracted: a unit keeps its id, and so the name of
-        its manifest part, however much of it is done.
-        """
-        number = dict.fromkeys(_KINDS, "position")
-        number["image"] = f"position // {max(1, self._rules.images // self._rules.choice.per_item)}"
+        """Make ``ordered``, of all files: a unit keeps its id, and its manifest part, however much of it is done."""
+        number_of_image = f"position // {max(1, self._rules.images // self._rules.choice.per_item)}"
         if self._rules.packs:
-            number["image"] = f"CAST((end_bytes - {_SIZE}) // {self._rules.shard_bytes} AS BIGINT)"
+            number_of_image = f"CAST((end_bytes - {_SIZE}) // {self._rules.shard_bytes} AS BIGINT)"
         self.database.run(
             """CREATE TABLE ordered (kind VARCHAR, number BIGINT, position BIGINT, relpath VARCHAR,
             source_bytes BIGINT, source_version VARCHAR, extra VARCHAR)"""
         )
-        for kind in _KINDS:
+        for kind, number in (("image", number_of_image), ("video", "position"), ("shard", "position")):
             self.database.run(
                 f"""
                 INSERT INTO ordered
-                SELECT '{kind}', {number[kind]}, position, relpath, source_bytes, source_version, extra
-                FROM (
+                SELECT kind, {number}, position, relpath, source_bytes, source_version, extra FROM (
                     SELECT *, row_number() OVER () - 1 AS position,
                         sum({_SIZE}) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS end_bytes
-                    FROM (
-                        SELECT * FROM catalog ANTI JOIN refusals USING (relpath)
-                        WHERE kind = '{kind}' ORDER BY relpath
-                    )
+                    FROM (FROM catalog ANTI JOIN refusals USING (relpath) WHERE kind = '{kind}' ORDER BY relpath)
                 )
                 """
             )
@@ -277,8 +237,7 @@ class Plan:
             """
             CREATE TABLE single_rows AS
             SELECT substr(source_uri, length($root) + 1) AS relpath, style,
-                status IN ('failed', 'crashed') AS failed,
-                source_version, source_bytes,
+                status IN ('failed', 'crashed') AS failed, source_version, source_bytes,
                 source_member IS NOT NULL OR coalesce(kind = 'shard', FALSE) AS is_shard,
                 CASE WHEN source_member IS NULL AND output_member IS NOT NULL THEN output_uri END AS shard
             FROM manifest_rows WHERE starts_with(source_uri, $root)
@@ -299,11 +258,10 @@ class Plan:
     def _subtract(self) -> None:
         """Make ``styles``, ``pending`` and ``pending_refusals``."""
         choice, retry = self._rules.choice, "failed" if self._rules.retry_failed else "FALSE"
-        names = {"place": pa.array(range(len(choice.names)), pa.int64()), "style": list(choice.names)}
-        self.database.run("CREATE TABLE styles AS SELECT * FROM names", names=pa.table(names))
-        with_styles = "CROSS JOIN styles"
-        if choice.mode == "random":
-            with_styles = f"JOIN styles ON styles.place = {choice.drawn_place('relpath')}"
+        names = pa.table({"place": pa.array(range(len(choice.names)), pa.int64()), "style": list(choice.names)})
+        self.database.run("CREATE TABLE styles AS FROM names", names=names)
+        drawn = f"styles.place = {choice.drawn_place('relpath')}" if choice.mode == "random" else "TRUE"
+        with_styles = f"JOIN styles ON {drawn}"
         is_changed = """(r.source_version IS DISTINCT FROM w.source_version
             OR NOT r.is_shard AND r.source_bytes IS DISTINCT FROM w.source_bytes)"""
         # An image that has changed spoils the shard it was written into: all images of that are done again.
@@ -315,9 +273,11 @@ class Plan:
         # A video is a unit for every few of its styles.
         groups = -(-len(choice.names) // STYLES_AT_ONCE)
         of_video = f"if(kind = 'video', number * {groups} + place // {STYLES_AT_ONCE}, number) AS number"
-        pending = f"SELECT * REPLACE ({of_video}) FROM ordered {with_styles}"
-        refused = f"SELECT * FROM catalog JOIN refusals USING (relpath) {with_styles}"
-        for table, wanted in (("pending", pending), ("pending_refusals", refused)):
+        wanted_rows = {
+            "pending": f"SELECT * REPLACE ({of_video}) FROM ordered {with_styles}",
+            "pending_refusals": f"SELECT * FROM catalog JOIN refusals USING (relpath) {with_styles}",
+        }
+        for table, wanted in wanted_rows.items():
             self.database.run(
                 f"""
                 CREATE TABLE {table} AS SELECT * FROM (
@@ -360,9 +320,8 @@ class Plan:
 
     def _video_unit_id(self, item: Item) -> str:
         """Name the unit of a video after a few of its styles, those that are done among them."""
-        styles = item["styles"]
-        if self._rules.choice.mode != "random":  # there it has only the one that was drawn
-            styles = self._rules.choice.names
+        # With random styles it has only the one that was drawn.
+        styles = item["styles"] if self._rules.choice.mode == "random" else self._rules.choice.names
         place = styles.index(item["styles"][0])
         begin = place - place % STYLES_AT_ONCE
         return unit_id([item["item_id"], *styles[begin : begin + STYLES_AT_ONCE]])
@@ -372,15 +331,13 @@ class Plan:
         for relpath, group in itertools.groupby(rows, key=lambda row: row["relpath"]):
             of_file = list(group)
             first, source_uri = of_file[0], self.root + relpath
-            item: Item = {
-                "item_id": item_id(source_uri),
-                "relpath": relpath,
-                "source_uri": source_uri,
-                "source_bytes": first["source_bytes"],
-                "source_version": first["source_version"],
-                "kind": first["kind"],
-                "styles": tuple(row["style"] for row in of_file),
-            }
+            item: Item = {"item_id": item_id(source_uri), "relpath": relpath, "source_uri": source_uri}
+            item |= {name: first[name] for name in ("source_bytes", "source_version", "kind")}
+            item["styles"] = tuple(row["style"] for row in of_file)
             if first["extra"]:
                 item["extra"] = json.loads(first["extra"])
             yield item, first
+
+
+def _texts(values: Iterable[str]) -> pa.Array:
+    return pa.array(values, pa.string())  # the type, for there may be none

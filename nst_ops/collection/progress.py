@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, computed_field
 
 from nst_ops.collection.constants import PROGRESS_FILE
 from nst_ops.storage import Folder
@@ -45,10 +45,8 @@ class Rates(NamedTuple):
     """Share of the workers' time in which their networks waited, 0 to 1."""
 
 
-class Planned(BaseModel):
+class Planned(BaseModel, frozen=True):
     """Work that a run has before it."""
-
-    model_config = ConfigDict(frozen=True)
 
     num_rows: int = 0
     """Rows that this run is to settle."""
@@ -61,10 +59,8 @@ class Planned(BaseModel):
     """GPUs of the cluster, or of this machine."""
 
 
-class Progress(BaseModel):
+class Progress(BaseModel, frozen=True):
     """Record of a run in its output. Times of day are by the driver's clock, for people only."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_id: str
     state: State = "running"
@@ -107,13 +103,10 @@ class Progress(BaseModel):
     @property
     def eta_s(self) -> float | None:
         """Seconds left at the rate of the last minute; None where nobody can know."""
-        left = work_left(self.planned, self.done)
-        if not left:
+        if not (left := work_left(self.planned, self.done)):
             return 0.0
-        for pace in (self.last_minute, self.overall):
-            if per_s := pace.rows_per_s + pace.frames_per_s:
-                return left / per_s
-        return None
+        paces = (pace.rows_per_s + pace.frames_per_s for pace in (self.last_minute, self.overall))
+        return next((left / per_s for per_s in paces if per_s), None)
 
 
 def read_progress(output: Folder) -> Progress | None:
@@ -137,12 +130,9 @@ def rates(earlier: Totals, later: Totals, num_workers: int) -> Rates:
     if seconds <= 0:
         return Rates(0.0, 0.0, 0.0, 0.0)
     worked_s = seconds * max(1, num_workers)
-    return Rates(
-        (later.num_rows - earlier.num_rows) / seconds,
-        (later.num_frames - earlier.num_frames) / seconds,
-        (later.busy_s - earlier.busy_s) / worked_s,
-        (later.wait_s - earlier.wait_s) / worked_s,
-    )
+    shares = (later.busy_s - earlier.busy_s) / worked_s, (later.wait_s - earlier.wait_s) / worked_s
+    rows, frames = later.num_rows - earlier.num_rows, later.num_frames - earlier.num_frames
+    return Rates(rows / seconds, frames / seconds, *shares)
 
 
 class History:
@@ -168,12 +158,7 @@ ReadTotals = Callable[[], Totals]
 
 
 class RunStats:
-    """Statistics of a run while it goes on, counted from any thread.
-
-    Args:
-        run_id: id of the run.
-        every_s: seconds between two calls of ``measure``.
-    """
+    """Statistics of a run while it goes on, counted from any thread and measured every ``every_s`` seconds."""
 
     def __init__(self, run_id: str, every_s: float) -> None:
         self.run_id, self.every_s = run_id, every_s
@@ -181,21 +166,15 @@ class RunStats:
         self._planned = Planned()
         self._read_totals: ReadTotals | None = None
         self._work_started = 0.0
-        self._live = Totals()
-        self._minute: deque[Totals] = deque([Totals()])
-        self._history = History()
+        self._live, self._history = Totals(), History()
+        self._minute = deque([Totals()])
         self._statuses: Counter[str] = Counter()
         self.num_retries = self._num_images = 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def work(self, planned: Planned, read_totals: ReadTotals) -> Iterator[None]:
-        """Follow what the workers do from here on, until this is left.
-
-        Args:
-            planned: what there is to do.
-            read_totals: asked at every ``measure``; it may fail, then its last answer counts.
-        """
+        """Follow what the workers do from here on; ``read_totals`` may fail, then its last answer counts."""
         self._planned, self._read_totals, self._work_started = planned, read_totals, time.monotonic()
         try:
             yield
@@ -204,12 +183,7 @@ class RunStats:
             self._read_totals = None
 
     def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
-        """Count rows that are settled.
-
-        Args:
-            statuses: rows by status.
-            num_images: images among them that were stylized.
-        """
+        """Count rows that are settled, by status, and the images among them that were stylized."""
         with self._lock:
             self._statuses.update(statuses)
             self._num_images += num_images

@@ -28,10 +28,8 @@ class ErrorGroup(NamedTuple):
 class Results:
     """Rows of a manifest as they are now.
 
-    Args:
-        manifest: whose rows are read.
-        catalog: database with a table ``catalog``, and what the URIs of its files begin with: rows of sources
-            that have gone since are left out. None: all rows.
+    With ``catalog``, a database with this table and what the URIs of its files begin with, rows of sources that have
+    gone since are left out.
     """
 
     def __init__(self, manifest: Manifest, catalog: tuple[Database, str] | None = None) -> None:
@@ -49,33 +47,26 @@ class Results:
 
     def made_by(self, run_id: str) -> tuple[int, int]:
         """Return the numbers of images and of video frames that a run stylized."""
-        images, frames = self._database.rows(
-            """
+        sql = """
             SELECT count(*) FILTER (kind <> 'video'), coalesce(sum(num_frames) FILTER (kind = 'video'), 0)
             FROM results WHERE run_id = $run_id AND status = 'ok'
-            """,
-            {"run_id": run_id},
-        )[0]
+        """
+        ((images, frames),) = self._database.rows(sql, {"run_id": run_id})
         return int(images), int(frames)
 
     def errors(self, count: int) -> list[ErrorGroup]:
         """Return the most frequent errors."""
-        rows = self._database.rows(
-            """
+        sql = """
             SELECT count(*) AS times, error_type, error_message, min(source_uri) FROM results
             WHERE status IN ('failed', 'crashed') GROUP BY error_type, error_message
             ORDER BY times DESC, error_type, error_message LIMIT $count
-            """,
-            {"count": count},
-        )
-        return [ErrorGroup(*row) for row in rows]
+        """
+        return [ErrorGroup(*row) for row in self._database.rows(sql, {"count": count})]
 
     def sample(self, count: int) -> pa.Table:
         """Return up to ``count`` rows with status ok, drawn at random, but the same for the same rows."""
-        return self._database.table(
-            """
+        sql = """
             SELECT * FROM results WHERE status = 'ok'
             ORDER BY hash(source_uri || coalesce(source_member, '') || style), source_uri, style LIMIT $count
-            """,
-            {"count": count},
-        )
+        """
+        return self._database.table(sql, {"count": count})

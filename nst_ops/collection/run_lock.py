@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -36,7 +35,7 @@ EVERY_S = 10.0
 MISSED_BEATS = 3
 """Heartbeats that may be missing before a driver is taken for dead."""
 
-_PACKAGES = ("nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy")
+_PACKAGES = "nst-ops", "torch", "ray", "av", "pillow", "pyarrow", "numpy"
 _log = logging.getLogger(__name__)
 
 
@@ -44,17 +43,8 @@ class OutputInUseError(ConfigError):
     """The output holds another run, or one is writing to it; the message names the difference."""
 
 
-def write_run_record(
-    output: Folder, run_id: str, config: dict[str, Any], fingerprint: dict[str, Any]
-) -> None:
-    """Write ``run.json``.
-
-    Args:
-        output: where the run writes.
-        run_id: id of the run.
-        config: the whole configuration.
-        fingerprint: everything that shapes the outputs: two runs may share a folder only if it is the same.
-    """
+def write_run_record(output: Folder, run_id: str, config: dict[str, Any], fingerprint: dict[str, Any]) -> None:
+    """Write ``run.json``; two runs may share a folder only if ``fingerprint``, all that shapes outputs, is the same."""
     record = {
         "run_id": run_id,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -63,8 +53,7 @@ def write_run_record(
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
         "git_revision": _git_revision(),
     }
-    with output.atomic_write(RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    output.write_bytes(RUN_FILE, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _version(package: str) -> str | None:
@@ -76,25 +65,17 @@ def _version(package: str) -> str | None:
 def _git_revision() -> str | None:
     """Return the commit of the checkout that this code lies in, if it lies in one."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        command = ["git", "-C", os.path.dirname(__file__), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     return None
 
 
 def refuse_other_run(
-    output: Folder,
-    fingerprint: dict[str, Any],
-    present: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    output: Folder, fingerprint: dict[str, Any], present: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> None:
-    """Refuse an output that was made with another fingerprint, or by somebody else.
+    """Raise OutputInUseError where an output was made with another fingerprint, or by somebody else.
 
-    Args:
-        output: where the run writes.
-        fingerprint: all that shapes the outputs of this run.
-        present: gives the fingerprint of an earlier run, maybe by an older version, today's keys and values.
-
-    Raises:
-        OutputInUseError: with the difference.
+    ``present`` gives the fingerprint of an earlier run, maybe by an older version, today's keys and values.
     """
     if not output.exists(RUN_FILE):
         # A run that was killed while it planned leaves its heartbeat there.
@@ -115,8 +96,7 @@ def refuse_other_run(
     ]
     if differences:
         raise OutputInUseError(
-            f"'{output.uri()}' holds another run: {'; '.join(differences)}. "
-            "Take another output, or --overwrite"
+            f"'{output.uri()}' holds another run: {'; '.join(differences)}. Take another output, or --overwrite"
         )
 
 
@@ -124,13 +104,7 @@ def refuse_other_run(
 def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[Heartbeat]:
     """Hold the output for one run, and show there that it lives and how far it is.
 
-    Args:
-        output: where the run writes; what it holds must have been looked at before.
-        run_id: id of the run.
-        every_s: seconds between two heartbeats.
-
-    Raises:
-        OutputInUseError: another run writes there.
+    What the output holds must have been looked at before. Raises OutputInUseError where another run writes.
     """
     with machine_lock(output):
         refuse_live_run(output)
@@ -150,11 +124,7 @@ def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[
 
 @contextlib.contextmanager
 def machine_lock(output: Folder) -> Iterator[None]:
-    """Keep other runs of this machine out of a local output; the system frees the lock of a killed one.
-
-    Raises:
-        OutputInUseError: another run holds it.
-    """
+    """Keep other runs of this machine out of a local output, with OutputInUseError; a killed one frees its lock."""
     if not output.is_local:
         yield
         return
@@ -163,9 +133,7 @@ def machine_lock(output: Folder) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputInUseError(
-            f"another run is writing to '{output.uri()}': wait for it or stop it"
-        ) from error
+        raise OutputInUseError(f"another run is writing to '{output.uri()}': wait for it or stop it") from error
     try:
         yield
     finally:
@@ -173,11 +141,7 @@ def machine_lock(output: Folder) -> Iterator[None]:
 
 
 def refuse_live_run(output: Folder) -> None:
-    """Watch the output for as long as it takes to see whether its run is alive.
-
-    Raises:
-        OutputInUseError: it is.
-    """
+    """Watch the output for as long as it takes to see whether its run is alive; raise OutputInUseError if it is."""
     earlier = read_progress(output)
     if earlier is None or earlier.state != "running":
         return
@@ -198,30 +162,18 @@ def refuse_live_run(output: Folder) -> None:
 
 
 class Heartbeat(RunStats):
-    """Statistics of a run that a thread writes into the output every few seconds.
-
-    Args:
-        output: where the run writes.
-        run_id: id of the run.
-        every_s: seconds between two heartbeats.
-    """
+    """Statistics of a run that a thread writes into the output every few seconds."""
 
     def __init__(self, output: Folder, run_id: str, every_s: float = EVERY_S) -> None:
         super().__init__(run_id, every_s)
-        self._output = output
-        self._beat = 0
+        self._output, self._beat, self._warned = output, 0, False
         self._new_host: str | None = None
         """Machine of another run that has taken the output over."""
-        self._warned = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Give the first heartbeat, and go on.
-
-        Raises:
-            OutputInUseError: another run has begun at the same time.
-        """
+        """Give the first heartbeat, and go on; raise OutputInUseError where another run has begun at the same time."""
         self._write("running")
         if not self._output.is_local:
             time.sleep(self.every_s / 5)  # of two that begin at once, the last to write stays
@@ -230,22 +182,13 @@ class Heartbeat(RunStats):
         self._thread.start()
 
     def check(self) -> None:
-        """Stop where another run has taken the output over, because this one seemed dead.
-
-        Raises:
-            OutputInUseError: one has.
-        """
+        """Raise OutputInUseError where another run has taken the output over, because this one seemed dead."""
         if self._new_host is not None:
-            raise OutputInUseError(
-                f"'{self._output.uri()}' was taken over by a run on {self._new_host}: let that one go on"
-            )
+            where = f"'{self._output.uri()}' was taken over by a run on {self._new_host}"
+            raise OutputInUseError(f"{where}: let that one go on")
 
     def count(self, statuses: Mapping[str, int], num_images: int = 0) -> None:
-        """Count rows that are settled.
-
-        Raises:
-            OutputInUseError: another run has taken the output over.
-        """
+        """Count rows that are settled, if the output is still this run's; see ``check``."""
         self.check()
         super().count(statuses, num_images)
 
@@ -273,11 +216,10 @@ class Heartbeat(RunStats):
             return
         try:
             self._look()
-            if self._new_host is not None:
-                return
-            record = self.progress(state, reason, self._beat + 1)
-            self._output.write_bytes(PROGRESS_FILE, record.model_dump_json(indent=1).encode())
-            self._beat += 1
+            if self._new_host is None:
+                record = self.progress(state, reason, self._beat + 1)
+                self._output.write_bytes(PROGRESS_FILE, record.model_dump_json(indent=1).encode())
+                self._beat += 1
         except Exception as error:  # of any storage; the work itself will say if nothing can be written
             if not self._warned:
                 _log.warning("cannot write %s: %s", self._output.uri(PROGRESS_FILE), error)

@@ -30,13 +30,7 @@ class SegmentRecord:
 
 
 class Segments:
-    """Finished segments of one video in one style.
-
-    Args:
-        output: where the run writes.
-        video_id: name that changes with everything that the segments depend on.
-        count: number of segments of the video.
-    """
+    """Finished segments of one video in one style; ``video_id`` changes with all that they depend on."""
 
     def __init__(self, output: Folder, video_id: str, count: int) -> None:
         self.output, self.video_id, self.count = output, video_id, count
@@ -46,22 +40,16 @@ class Segments:
         names = self.output.list(f"{SEGMENTS}/{self.video_id}")
         return {int(name.removesuffix(_RECORD)) for name in names if name.endswith(_RECORD)}
 
-    @contextlib.contextmanager
-    def write(self, number: int) -> Iterator[Path]:
-        """Yield a local path for the frames of a segment, which appear whole or not at all."""
-        with self.output.atomic_write(self._path(number, _VIDEO)) as temporary:
-            yield temporary
+    def write(self, number: int) -> contextlib.AbstractContextManager[Path]:
+        """Open a local path for the frames of a segment, which appear whole or not at all."""
+        return self.output.atomic_write(self._path(number, _VIDEO))
 
     def commit(self, number: int, record: SegmentRecord) -> None:
         """Record a segment as finished; its frames must be there."""
         self.output.write_bytes(self._path(number, _RECORD), json.dumps(asdict(record)).encode())
 
     def records(self) -> list[SegmentRecord]:
-        """Read the records of all segments, in order.
-
-        Raises:
-            FileNotFoundError: one of them is missing.
-        """
+        """Read the records of all segments, in order; raises FileNotFoundError where one is missing."""
         data = (self.output.read_bytes(self._path(number, _RECORD)) for number in range(self.count))
         return [SegmentRecord(**json.loads(record)) for record in data]
 
@@ -69,10 +57,8 @@ class Segments:
     def local_copies(self) -> Iterator[list[str]]:
         """Yield local paths of all segments, in order."""
         with contextlib.ExitStack() as copies:
-            yield [
-                copies.enter_context(self.output.local_copy(self._path(number, _VIDEO)))
-                for number in range(self.count)
-            ]
+            videos = (self._path(number, _VIDEO) for number in range(self.count))
+            yield [copies.enter_context(self.output.local_copy(video)) for video in videos]
 
     def remove(self) -> None:
         """Drop all segments: the video is finished, or its source has changed."""

@@ -54,21 +54,13 @@ class Status:
 
 
 class Watcher:
-    """Reader of an output that knows for how long its record has not changed.
-
-    Args:
-        output: folder that a run writes to.
-
-    Raises:
-        ConfigError: no run has written there.
-    """
+    """Reader of an output that knows for how long its record has not changed; raises ConfigError if no run wrote it."""
 
     def __init__(self, output: Folder) -> None:
         self._output = output
         self._seen: tuple[str, int] | None = None
-        self._seen_at, self._num_changes = 0.0, -1
+        self._seen_at, self._num_changes, self._num_failed = 0.0, -1, -1
         self._errors: list[ErrorGroup] = []
-        self._num_failed = -1
         if not any(output.exists(name) for name in (PROGRESS_FILE, RUN_FILE, MANIFEST)):
             raise ConfigError(f"no run in '{output.uri()}': give the OUTPUT of nst-ops stylize")
 

@@ -8,16 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class StyleChoice:
-    """The styles of a run, and how they are dealt out.
-
-    Attributes:
-        names: sorted; one, or for ``each`` and ``random`` as many as there are.
-        mode: ``one`` for all; ``each`` for every input; ``random``, one drawn for each input.
-        seed: seed of the draw.
-    """
+    """The styles of a run, and how they are dealt out."""
 
     names: tuple[str, ...]
+    """Sorted; one, or for ``each`` and ``random`` as many as there are."""
     mode: Literal["one", "each", "random"] = "one"
+    """``one`` for all; ``each`` for every input; ``random``, one drawn for each input by ``seed``."""
     seed: int = 0
 
     @property

@@ -44,10 +44,7 @@ class WorkUnit:
 
     @property
     def part(self) -> str:
-        """Name of its part of the manifest: all segments of a video in one style share one.
-
-        See ``in_each_style`` for a segment of several styles.
-        """
+        """Name of its part of the manifest: all segments of a video in one style share one; see ``in_each_style``."""
         return unit_id(_names(self.items)) if self.segment else self.unit_id
 
     @property
@@ -68,10 +65,8 @@ def in_each_style(unit: WorkUnit) -> list[WorkUnit]:
     """
     if not unit.segment or len(unit.items[0]["styles"]) == 1:
         return [unit]
-    return [
-        replace(unit, unit_id=unit_id([unit.unit_id, *item["styles"]]), items=(item,))
-        for item in one_style_each(unit.items[0])
-    ]
+    items = few_styles_each(unit.items[0], 1)
+    return [replace(unit, unit_id=unit_id([unit.unit_id, *item["styles"]]), items=(item,)) for item in items]
 
 
 def split_unit(unit: WorkUnit) -> list[WorkUnit]:
@@ -82,7 +77,7 @@ def split_unit(unit: WorkUnit) -> list[WorkUnit]:
     """
     if unit.segment or unit.items[0]["kind"] == "shard":
         return [replace(one, attempt=unit.attempt + 1) for one in in_each_style(unit)]
-    parts = unit.items if len(unit.items) > 1 else one_style_each(unit.items[0])
+    parts = unit.items if len(unit.items) > 1 else few_styles_each(unit.items[0], 1)
     shards = [f"{unit.shard}-{number}" if unit.shard else "" for number in range(len(parts))]
     return [replace(unit_of([part], unit.attempt + 1), shard=shard) for part, shard in zip(parts, shards, strict=True)]
 
@@ -102,8 +97,7 @@ def without(unit: WorkUnit, done: Set[Key]) -> WorkUnit | None:
     """Leave out of ``unit`` what is done; None where nothing is left."""
     left = []
     for item in unit.items:
-        styles = tuple(style for style in item["styles"] if (item["source_uri"], style) not in done)
-        if styles:
+        if styles := tuple(style for style in item["styles"] if (item["source_uri"], style) not in done):
             left.append({**item, "styles": styles})
     return replace(unit, items=tuple(left)) if left else None
 
@@ -113,16 +107,10 @@ def unit_of(items: Sequence[Item], attempt: int = 1) -> WorkUnit:
     return WorkUnit(unit_id(_names(items)), tuple(items), attempt)
 
 
-def one_style_each(item: Item) -> list[Item]:
-    """Repeat the item once for every style that it has to get."""
-    return [{**item, "styles": (style,)} for style in item["styles"]]
-
-
-def few_styles_each(item: Item) -> list[Item]:
-    """Repeat the item once for every ``STYLES_AT_ONCE`` styles that it has to get."""
+def few_styles_each(item: Item, count: int = STYLES_AT_ONCE) -> list[Item]:
+    """Repeat the item once for every ``count`` styles that it has to get."""
     styles = item["styles"]
-    begins = range(0, len(styles), STYLES_AT_ONCE)
-    return [{**item, "styles": styles[begin : begin + STYLES_AT_ONCE]} for begin in begins]
+    return [{**item, "styles": styles[begin : begin + count]} for begin in range(0, len(styles), count)]
 
 
 def _names(items: Sequence[Item]) -> list[str]:

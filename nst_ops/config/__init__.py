@@ -9,20 +9,6 @@ from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
 from nst_ops.config.training import TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 
-__all__ = [
-    "ConfigError",
-    "EvaluateConfig",
-    "FatalError",
-    "JobConfig",
-    "LossConfig",
-    "ModelConfig",
-    "StatusConfig",
-    "StylizeConfig",
-    "TemporalConfig",
-    "TrainJohnsonConfig",
-    "TrainVitAdainConfig",
-    "TrainingConfig",
-    "VerifyConfig",
-    "VideoConfig",
-    "parse_config",
-]
+__all__ = ["ConfigError", "EvaluateConfig", "FatalError", "JobConfig", "LossConfig", "ModelConfig", "StatusConfig"]
+__all__ += ["StylizeConfig", "TemporalConfig", "TrainJohnsonConfig", "TrainVitAdainConfig", "TrainingConfig"]
+__all__ += ["VerifyConfig", "VideoConfig", "parse_config"]

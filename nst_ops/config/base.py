@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class _Renamed(BaseModel):
-    """Acceptance of the former names of keys."""
+class StrictModel(BaseModel):
+    """A section of a configuration: an unknown key is an error, the former name of a renamed one is not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     renamed: ClassVar[dict[str, str]] = {}
     """Former name of each key that was renamed, with its present one; both are accepted."""
@@ -20,31 +22,24 @@ class _Renamed(BaseModel):
         return rename_keys(cls, values)
 
 
-class StrictModel(_Renamed):
-    """A section of a configuration in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class JobConfig(BaseSettings, _Renamed):
+class JobConfig(BaseSettings, StrictModel):
     """Base class of a job's configuration."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_parse_none_str="null",
+        cli_use_class_docs_for_groups=True,
+    )
 
     epilog: ClassVar[str] = ""
-    """Text of ``--help`` below the keys: examples and exit codes."""
+    """Text of ``--help`` below the keys, indented as the class is: examples and exit codes."""
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
         """Read only the file and the command line: no stray environment variable changes a run."""
-        return (init_settings,)
+        return (sources["init_settings"],)
 
 
 def rename_keys(model: type[BaseModel], values: Any) -> Any:
@@ -55,7 +50,7 @@ def rename_keys(model: type[BaseModel], values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    former = former_names(model)
+    former: dict[str, str] = getattr(model, "renamed", {})
     present: dict[str, Any] = {}
     for given, value in values.items():
         key = str(former.get(given, given))
@@ -64,11 +59,6 @@ def rename_keys(model: type[BaseModel], values: Any) -> Any:
         section = section_of(model, key)
         present[key] = rename_keys(section, value) if section else value
     return present
-
-
-def former_names(model: type[BaseModel]) -> dict[str, str]:
-    """Return the former names of the keys of ``model``, with the present ones."""
-    return model.renamed if issubclass(model, _Renamed) else {}
 
 
 def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:

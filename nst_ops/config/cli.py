@@ -1,8 +1,4 @@
-"""Parsing of ``--config FILE`` and ``--a.b value`` overrides into a configuration.
-
-A key that does not exist, a missing path or a wrong type is one clear line on standard error and exit code 2,
-never a traceback and never a default in silence.
-"""
+"""Parsing of ``--config FILE`` and ``--a.b value`` overrides; what does not fit is one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,58 +6,46 @@ import argparse
 import difflib
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import CliSettingsSource
 
-from nst_ops.config.base import JobConfig, former_names, rename_keys, section_of
+from nst_ops.config.base import JobConfig, rename_keys, section_of
 from nst_ops.config.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 
-def parse_config(
-    config_class: type[ConfigT], argv: Sequence[str] | None = None, prog: str | None = None
-) -> ConfigT:
+def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, prog: str | None = None) -> ConfigT:
     """Read ``--config FILE`` and ``--a.b value`` overrides into ``config_class``.
 
-    Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0.
-
-    Args:
-        config_class: the configuration.
-        argv: arguments; default: those of the process.
-        prog: name of the command in its help; default: that of the script.
+    Prints one line and exits with code 2 if anything does not fit; ``--help`` exits with 0. ``argv`` and ``prog``
+    are by default those of the process.
     """
     argv = _normalize(sys.argv[1:] if argv is None else list(argv), config_class)
     parser = _Parser(
         prog=prog,
         description=inspect.cleandoc(config_class.__doc__ or ""),
-        epilog=config_class.epilog,
+        epilog=textwrap.dedent(config_class.epilog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
-    cli: CliSettingsSource[Any] = CliSettingsSource(
-        config_class,
-        root_parser=parser,
-        cli_implicit_flags=True,
-        cli_use_class_docs_for_groups=True,
-        cli_avoid_json=True,
-        cli_hide_none_type=True,
-        cli_parse_none_str="null",
-    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of any keys below; the command line wins")
+    cli: CliSettingsSource[Any] = CliSettingsSource(config_class, root_parser=parser)
     positional = [str(action.metavar) for action in parser._actions if not action.option_strings]
     parser.usage = " ".join(["%(prog)s", *positional, "[--config FILE] [--KEY VALUE ...]"])
     for action in parser._actions:  # "Default: the source's own. (default: None)" says it twice
         action.help = (action.help or "").replace(" (default: None)", "").replace(" (default: [])", "")
-    cli(args=argv)
+    parsed = parser.parse_args(argv)
+    cli(parsed_args=parsed)
     try:
-        path = _config_path(argv)
-        from_file = _read_yaml(Path(path), config_class) if path else {}
+        from_file = _read_yaml(Path(parsed.config), config_class) if parsed.config else {}
         return config_class(**_merge(from_file, cli()))
     except (ConfigError, ValidationError) as error:
         message = explain(error, config_class) if isinstance(error, ValidationError) else str(error)
@@ -77,23 +61,13 @@ def explain(error: ValidationError, config_class: type[BaseModel]) -> str:
             near = difflib.get_close_matches(key, [name for name, _ in _keys(config_class)], n=1, cutoff=0.6)
             parts.append(f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else ""))
         elif item["type"] == "missing":
-            for needed in _required(config_class, key):
-                parts.append(f"'{needed}' is required: give --{needed} or put it into the file")
+            needed = [name for name, info in _keys(config_class) if name.startswith(f"{key}.") and info.is_required()]
+            parts += [f"'{name}' is required: give --{name} or put it into the file" for name in needed or [key]]
         else:
             what = item["msg"].removeprefix("Value error, ")
             given = "" if item["type"] == "value_error" else f" (got {item['input']!r})"
             parts.append((f"'{key}': {what[0].lower()}{what[1:]}" if key else what) + given)
     return "; ".join(parts)
-
-
-def _required(config_class: type[BaseModel], key: str) -> list[str]:
-    """Return ``key``, or if it is a section, the keys that must stand in it."""
-    section: type[BaseModel] | None = config_class
-    for name in key.split("."):
-        section = section_of(section, name) if section else None
-    if section is None:
-        return [key]
-    return [f"{key}.{name}" for name, field in section.model_fields.items() if field.is_required()]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _normalize(argv: list[str], config_class: type[BaseModel]) -> list[str]:
     """Spell options as the parser knows them: ``--dry-run=false`` becomes ``--no-dry_run``."""
-    switches = {f"--{key}" for key, kind in _keys(config_class) if kind is bool}
+    switches = {f"--{key}" for key, info in _keys(config_class) if info.annotation is bool}
     normal: list[str] = []
     for arg in argv:
         if arg.startswith("--") and arg != "--":
@@ -131,20 +105,13 @@ def _present_name(key: str, config_class: type[BaseModel]) -> str:
     """Return the dotted ``key`` with every former name in it replaced."""
     names, section = [], config_class
     for name in key.split("."):
-        names.append(former_names(section).get(name, name))
+        names.append(getattr(section, "renamed", {}).get(name, name))
         section = section_of(section, names[-1]) or BaseModel
     return ".".join(names)
 
 
 def _switched(option: str, value: str) -> str | None:
     return {"true": option, "false": f"--no-{option[2:]}"}.get(value.lower())
-
-
-def _config_path(argv: list[str]) -> str | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    path: str | None = parser.parse_known_args(argv)[0].config
-    return path
 
 
 def _read_yaml(path: Path, config_class: type[BaseModel]) -> dict[str, Any]:
@@ -164,18 +131,16 @@ def _read_yaml(path: Path, config_class: type[BaseModel]) -> dict[str, Any]:
         raise ConfigError(f"'{path}': {error}") from error
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``over`` in the place of its own, section by section."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+def _merge(base: Any, over: Any) -> Any:
+    """Return ``over``, or of two sections ``base`` with the values of ``over`` in the place of its own."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return base | {key: _merge(base.get(key), value) for key, value in over.items()}
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every key of ``model`` as ``a.b``, sections included, with its type."""
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every key of ``model`` as ``a.b``, sections included."""
     for name, info in model.model_fields.items():
-        yield prefix + (info.alias or name), info.annotation
+        yield prefix + (info.alias or name), info
         if section := section_of(model, name):
             yield from _keys(section, f"{prefix}{name}.")

@@ -13,8 +13,7 @@ class VGGConfig(StrictModel):
     """VGG19, whose features are compared; each tap that its weights lack is reported as not measured."""
 
     weights: str | None = None
-    """File (.safetensors, .pth) with torchvision's keys. Default: torchvision's own ImageNet weights,
-    downloaded once."""
+    """File (.safetensors, .pth) with torchvision's keys. Default: torchvision's own for ImageNet, downloaded once."""
 
 
 class TapsConfig(StrictModel):
@@ -32,7 +31,6 @@ class PageConfig(StrictModel):
     """Contents of the page."""
 
     renamed: ClassVar[dict[str, str]] = {"pictures": "images"}
-
     images: NonNegativeInt = 4
     """Images shown of the best, of those around the median, and of the worst."""
     rank_by: str = "gram"
@@ -48,29 +46,22 @@ class ExcerptConfig(StrictModel):
     """Frames from there on, at most."""
 
 
-_EPILOG = """\
-Any key may stand in a YAML file (--config) or on the command line; the command line wins.
-
-examples:
-  nst-ops evaluate --run out/photos --style starry_night.jpg --output out/photos_evaluated
-  nst-ops evaluate --run out/anime --style anime_faces --style_side 96 --output out/anime_evaluated
-  nst-ops evaluate --temporal --run out/clips --style starry_night.jpg --output out/clips_evaluated
-  ... --vgg.weights vgg19.safetensors --device cuda --batch_size 16
-
-Every image of the run whose row in the manifest is ok is evaluated; videos are left out, and counted.
-With --temporal it is the other way round: how steady each video is, frame against frame.
-An image whose row names a style that is among the references is compared with that one alone, every
-other image with their average.
-exit codes: 0 all evaluated, 3 finished with some files that could not be read, 2 bad configuration,
-run or style, 1 stopped or fatal (disk full).
-"""
-
-
 class EvaluateConfig(JobConfig):
     """Evaluate a finished run: the look of its images, or with --temporal how steady its videos are."""
 
-    epilog: ClassVar[str] = _EPILOG
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops evaluate --run out/photos --style starry_night.jpg --output out/photos_evaluated
+      nst-ops evaluate --run out/anime --style anime_faces --style_side 96 --output out/anime_evaluated
+      nst-ops evaluate --temporal --run out/clips --style starry_night.jpg --output out/clips_evaluated
+      ... --vgg.weights vgg19.safetensors --device cuda --batch_size 16
 
+    Every image of the run whose row in the manifest is ok is evaluated; videos are left out, and counted.
+    With --temporal it is the other way round: how steady each video is, frame against frame.
+    An image whose row names a style that is among the references is compared with that one alone, every
+    other image with their average.
+    exit codes: 0 all evaluated, 3 finished with some files that could not be read, 2 bad configuration,
+    run or style, 1 stopped or fatal (disk full)."""
     run: str = Field(min_length=1)
     """OUTPUT folder of nst-ops stylize: a path or a URI."""
     style: str = Field(min_length=1)
@@ -86,8 +77,7 @@ class EvaluateConfig(JobConfig):
     max_side: int = Field(default=512, ge=32)
     """Longer side in pixels at which images and frames are evaluated; smaller ones keep their size."""
     style_side: int | None = Field(default=None, ge=32)
-    """Shorter side in pixels to which style images are resized: their strokes should be as large as those
-    of the outputs. Default: as they are, but at most 512."""
+    """Shorter side in pixels of style images, for strokes as large as the outputs'. Default: their own, at most 512."""
     style_limit: PositiveInt = 256
     """Style images used at most; of more, an evenly spread choice."""
     limit: PositiveInt | None = None

@@ -12,16 +12,12 @@ from nst_ops.config.storage import StorageConfig
 
 
 class StatusConfig(JobConfig):
-    """Show how far a stylize run is, from its output alone.
+    """Show rows, rates, time left, whether the driver is alive, and errors of a stylize run, from its output alone.
 
-    Rows done and failed, rates, time left, whether the driver is alive, the most frequent errors.
-
-    A driver gives a heartbeat every few seconds. On remote storage this command watches for the next one by
-    its own clock: those of several machines may differ.
+    On remote storage this command watches for the driver's next heartbeat, as clocks of several machines may differ.
     """
 
     epilog: ClassVar[str] = "exit codes: 0 shown, 2 no run there, or it cannot be read."
-
     output: CliPositionalArg[str]
     """Folder or URI that a run writes to."""
     watch: bool = False
@@ -31,24 +27,10 @@ class StatusConfig(JobConfig):
     storage: StorageConfig = StorageConfig()
 
 
-_EPILOG = """\
-examples:
-  nst-ops verify out                          everything, contents too
-  nst-ops verify s3://bucket/out --quick      names and sizes, from the listing alone
-  nst-ops verify out --json | jq .problems    for a program
-  nst-ops verify out --repair                 then the job's command again: it does again what was missing
-                                              or damaged
-
-While a run is going on, outputs are there before their rows: 'extra' is expected then.
-
-exit codes: 0 whole; 3 problems found, repaired ones included; 2 no run there, or bad arguments."""
-
-
 class VerifyConfig(JobConfig):
     """Check an output of a stylize run against its manifest.
 
-      - every row that says ok has its output, complete, with the size and SHA-256 that it names;
-        so has every frame of a folder of frames, and every image in a shard
+      - every row that says ok has its output with its size and SHA-256, so have frames in folders, images in shards
       - no other file lies in the output (manifest/, report/, run.json and hidden files are the run's own)
       - no source has two rows in one style, and no two sources have one output
       - every row that is not ok says why
@@ -56,15 +38,23 @@ class VerifyConfig(JobConfig):
     Reads only, unless --repair is given.
     """
 
-    epilog: ClassVar[str] = _EPILOG
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops verify out                          everything, contents too
+      nst-ops verify s3://bucket/out --quick      names and sizes, from the listing alone
+      nst-ops verify out --json | jq .problems    for a program
+      nst-ops verify out --repair                 then the job's command again: it does again what was missing
+                                                  or damaged
 
+    While a run is going on, outputs are there before their rows: 'extra' is expected then.
+
+    exit codes: 0 whole; 3 problems found, repaired ones included; 2 no run there, or bad arguments."""
     output: CliPositionalArg[str]
     """Folder or URI that a run wrote to."""
     quick: bool = False
     """Compare names and sizes only: a changed byte is not seen."""
     repair: bool = False
-    """Drop the rows whose outputs are missing or damaged, and these outputs, so that the next run does them
-    again; extra files are never touched."""
+    """Drop the rows of missing or damaged outputs, and these, for the next run to do again; extra files stay."""
     as_json: bool = Field(default=False, alias="json")
     """Print the report as JSON, for a program."""
     show: NonNegativeInt = 20

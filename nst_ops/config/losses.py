@@ -2,62 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from nst_ops.config.base import StrictModel
 
-Units = Literal["relative", "mean", "sum"]
+
+def _former(**values: str) -> BeforeValidator:
+    """Accept former values, each with its present one."""
+    return BeforeValidator(lambda value: values.get(value, value) if isinstance(value, str) else value)
+
+
 Weights = Annotated[dict[str, PositiveFloat], Field(min_length=1)]
+Weight = Annotated[float, Field(ge=0, description="Weight of the term; 0 leaves it out.")]
+View = Annotated[Literal["color", "coarse", "gray", "surface"], _former(colour="color", grey="gray")]
 
 
 class ContentConfig(StrictModel):
     """Content: keep what the content image shows (Johnson et al. 2016, eq. 2)."""
 
     renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
-
-    weight: float = Field(default=1.0, ge=0)
-    """Weight of the term; 0 leaves it out."""
+    weight: Weight = 1.0
     taps: Weights = Field(default={"relu3_1": 1.0})
     """VGG layers at which the content is compared, with their weights; deeper ones leave strokes free."""
     gray: bool = False
     """Compare light and dark only."""
-    of: Literal["image", "drawing"] = "image"
+    of: Annotated[Literal["image", "drawing"], _former(photo="image")] = "image"
     """What to keep the content of: the content image, or the drawing that loss.cel makes of it."""
     units: Literal["relative", "mean", "absolute"] = "relative"
-    """relative: error over the image's energy, alike for every VGG; mean: mean squared error;
-    absolute: absolute error over the image's absolute features, which forgives few large changes."""
-
-    @field_validator("of", mode="before")
-    @classmethod
-    def _accept_former_value(cls, value: Any) -> Any:
-        return "image" if value == "photo" else value
+    """relative: error over the image's energy, alike for every VGG; mean: mean squared error; absolute: absolute
+    error over the image's absolute features, which forgives few large changes."""
 
 
 class GramConfig(StrictModel):
     """Style: have the feature correlations of the style image (Gatys et al. 2016, eq. 4)."""
 
     renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
-
-    weight: float = Field(default=12.0, ge=0)
-    """Weight of the term; 0 leaves it out."""
+    weight: Weight = 12.0
     taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0, "relu3_4": 1.0})
     """VGG layers at which correlations are compared, with their weights."""
     scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0, 0.5: 1.0, 0.25: 0.5}, min_length=1)
     """Scales of the image at which style is compared, with their weights; small ones see large forms."""
     gray: bool = False
     """Compare light and dark only, and leave the colors to other terms."""
-    units: Units = "relative"
-    """relative: error over the style image's energy, one weight for all styles, taps and scales weighted as
-    a mean; mean, sum: of the squared differences, taps and scales weighted as a sum."""
+    units: Literal["relative", "mean", "sum"] = "relative"
+    """relative: error over the style image's energy, one weight for all styles, and the mean over taps and scales;
+    mean, sum: of the squared differences, and the sum over taps and scales."""
 
 
 class MeanStdConfig(StrictModel):
     """Style: have the channel means and deviations of the style image (Huang and Belongie 2017, eq. 13)."""
 
-    weight: float = Field(default=0.0, ge=0)
-    """Weight of the term; 0 leaves it out."""
+    weight: Weight = 0.0
     taps: Weights = Field(default={"relu1_2": 1.0, "relu2_2": 1.0, "relu3_1": 1.0})
     """VGG layers at which they are compared, with their weights."""
     units: Literal["relative", "mean"] = "relative"
@@ -67,8 +64,7 @@ class MeanStdConfig(StrictModel):
 class VariationConfig(StrictModel):
     """Smoothness: no noise from pixel to pixel (Rudin et al. 1992)."""
 
-    weight: float = Field(default=0.1, ge=0)
-    """Weight of the term; 0 leaves it out."""
+    weight: Weight = 0.1
     units: Literal["mean", "sum"] = "mean"
     """mean: one weight for every image size; sum: over all pixels, as older recipes have it."""
 
@@ -98,8 +94,7 @@ class MotionConfig(StrictModel):
 class CelConfig(StrictModel):
     """Cel: be near a drawing that filters make of the image: flat, bright, inked (``losses.cel_shaded``)."""
 
-    weight: float = Field(default=0.0, ge=0)
-    """Weight of the term; 0 leaves it out."""
+    weight: Weight = 0.0
     saturation: float = Field(default=1.4, ge=0)
     """Factor of the image's chroma in the drawing: above 1 for the colors of paint."""
     gamma: PositiveFloat = 0.6
@@ -125,12 +120,10 @@ class AdversarialConfig(StrictModel):
     """Adversarial: pass for an image of data.style before discriminators that learn to tell them apart."""
 
     renamed: ClassVar[dict[str, str]] = {"grey": "gray"}
-
-    weight: float = Field(default=0.0, ge=0)
-    """Weight of the term; 0 leaves it out, and the discriminators with it."""
+    weight: Weight = 0.0
     kind: Literal["least_squares", "non_saturating"] = "least_squares"
     """Kind of adversarial loss: X. Mao et al., ICCV 2017, or I. Goodfellow et al., NeurIPS 2014."""
-    views: list[Literal["color", "coarse", "gray", "surface"]] = Field(default=["color"], min_length=1)
+    views: list[View] = Field(default=["color"], min_length=1)
     """Views of the image, a discriminator for each: the image, at half size, its luma, its flat areas."""
     width: PositiveInt = 32
     """Channels of the first layer of each discriminator."""
@@ -144,12 +137,6 @@ class AdversarialConfig(StrictModel):
     """Weight of the gradient penalty (L. Mescheder et al., ICML 2018), beside spectral normalization."""
     augment: bool = True
     """Shift and recolor at random what discriminators see: else few style images are learned by heart."""
-
-    @field_validator("views", mode="before")
-    @classmethod
-    def _accept_former_values(cls, values: Any) -> Any:
-        former = {"colour": "color", "grey": "gray"}
-        return [former.get(view, view) for view in values] if isinstance(values, list) else values
 
 
 class LossConfig(StrictModel):
@@ -173,5 +160,4 @@ class LossConfig(StrictModel):
 
     def taps(self) -> set[str]:
         """Return every VGG layer that a term with weight looks at."""
-        terms = (self.content, self.gram, self.mean_std)
-        return {tap for term in terms if term.weight for tap in term.taps}
+        return {tap for term in (self.content, self.gram, self.mean_std) if term.weight for tap in term.taps}

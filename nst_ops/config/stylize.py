@@ -25,13 +25,10 @@ class GatysGramConfig(StrictModel):
 
     weight: float = Field(default=100.0, ge=0)
     """Weight of the term: with more, objects dissolve; with less, the image is only tinted."""
-    taps: Weights = Field(
-        default={"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
-    )
+    taps: Weights = Field(default={"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0})
     """VGG layers at which correlations are compared, with their weights."""
     scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0}, min_length=1)
-    """Scales of the image at which style is compared, with their weights; small scales see large forms, and
-    stand in for deep layers that a file of weights lacks."""
+    """Scales at which style is compared, with weights; small ones see large forms, as layers that VGG lacks would."""
 
 
 class GatysVariationConfig(StrictModel):
@@ -58,13 +55,11 @@ class GatysConfig(StrictModel):
     steps: PositiveInt = 100
     """Steps at each level; adam needs two to three times as many to come as far."""
     levels: PositiveInt = 2
-    """Sizes that are stylized, each twice the last one and starting from its result. Coarse levels are quick
-    and place large strokes; 1 works at full size only, as the paper does."""
+    """Sizes stylized in turn, each twice the last: coarse ones place large strokes; 1: full size, as the paper does."""
     learning_rate: float = Field(default=0.05, gt=0)
     """First step of Adam as a share of the range of a pixel; it falls to 0 at the end of a level."""
     start: Literal["content", "noise"] = "content"
-    """content starts from the content image, the same with every seed; noise gives freer forms and needs more
-    steps."""
+    """content starts from the content image, the same with every seed; noise gives freer forms and needs more steps."""
     seed: int = 0
     """Seed of the noise that start noise begins with."""
 
@@ -73,9 +68,9 @@ class ModelConfig(StrictModel):
     """Network that stylizes."""
 
     kind: str = "johnson"
-    """johnson: a trained network of one style; vit_adain: a trained network that takes any style from
-    style.images; gatys: the slow optimization that needs no training, style from style.images;
-    identity: no change, to measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
+    """johnson: a network trained for one style; vit_adain: one for any style, from style.images; gatys: the slow
+    optimization that needs no training, style from style.images; identity: no change, to measure the pipeline alone;
+    or a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
     """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
@@ -85,8 +80,7 @@ class ModelConfig(StrictModel):
     batch_size: PositiveInt = 4
     """Frames, or images of one size, that the network takes at once; fewer where memory is short."""
     tile: int | None = Field(default=None, ge=256)
-    """Longer side in pixels above which images are stylized in overlapping tiles of this size, without
-    seams. Default: only where an image does not fit into memory. For model.kind johnson."""
+    """Longer side in pixels above which johnson takes seamless tiles of this size. Default: where memory is short."""
     gatys: GatysConfig = GatysConfig()
 
 
@@ -130,22 +124,17 @@ class VideoConfig(StrictModel):
     encoder: Literal["software", "nvenc"] = "software"
     """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
     crf: int | None = Field(default=None, ge=0, le=51)
-    """Constant quality, lower is better. Default: visually lossless, 18 for h264, 20 for h265, 24 for av1; 5
-    more is about half the size."""
+    """Constant quality, lower is better, 5 more half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
     bitrate_kbps: PositiveInt | None = None
     """Average bitrate of the frames in kbit/s, instead of crf."""
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
     """Effort of the encoder; faster presets make larger files."""
-    pixel_format: Literal["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"] = (
-        "yuv420p"
-    )
+    pixel_format: Literal["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"] = "yuv420p"
     """Chroma subsampling and bit depth: yuv420p plays everywhere; 10 bit shows no bands in soft gradients."""
     container: Literal["auto", "mp4", "mov", "mkv", "frames"] = "auto"
-    """auto: the source's container where it can hold the result, else mkv; mov holds no av1; frames: a folder
-    of PNG images for each video, without sound."""
+    """auto: as the source where it can hold the result, else mkv; mov holds no av1; frames: PNG folders, no sound."""
     keyframe_interval_s: PositiveFloat | None = None
-    """Seconds between keyframes at most: short to cut and scrub, long for small files. Default: the
-    encoder's own, 250 frames."""
+    """Most seconds between keyframes: short to cut and scrub, long for small files. Default: every 250 frames."""
     side_by_side: bool = False
     """Write source and stylized frame beside each other, for review."""
     start_s: NonNegativeFloat = 0.0
@@ -180,30 +169,23 @@ class TemporalConfig(StrictModel):
     scene_threshold: float = Field(default=0.35, gt=0, le=1)
     """Difference of two neighboring frames above which they are a scene cut; 1 finds no cuts."""
     freeze_statistics: bool = False
-    """Normalize every frame of a shot by the same statistics, sampled from the shot: its contrast and
-    colors do not pulsate. For model.kind johnson with instance normalization."""
+    """Normalize all frames of a shot alike, so that contrast and colors do not pulsate; for johnson, norm instance."""
 
 
 class UnitsConfig(StrictModel):
-    """Size of a unit: what one call of a worker processes and commits at once."""
+    """Size of a unit, which a worker processes and commits at once; a video in up to four styles is one, or several."""
 
     images: PositiveInt = 100
-    """Images that a unit writes; with style.mode each it takes fewer files, at least one. A unit should take
-    seconds to a minute: 1000 suits GPUs. A video in up to four styles is a unit of its own, or several."""
+    """Images that a unit writes, of fewer files with style.mode each; 1000 on GPUs, for seconds to a minute of work."""
     segment_s: float = Field(default=120.0, ge=1)
-    """Seconds of video in one unit: longer videos are cut at keyframes, so that several workers share
-    one and a killed run goes on inside it. The frames come out the same however it is cut."""
+    """Seconds of video in a unit; longer ones are cut at keyframes, to share and resume them, and come out the same."""
 
 
 class ShardsConfig(StrictModel):
-    """Shards, many images in one file: WebDataset tars, and Parquet with the bytes of images in a column.
-
-    Both are read wherever they lie in the input; labels and other columns pass through.
-    """
+    """Shards, many images in one file: WebDataset tars and Parquet. Both are read anywhere; labels pass through."""
 
     format: Literal["auto", "files", "webdataset", "parquet"] = "auto"
-    """How stylized images are written. auto: as they came, files as files and shards as shards; webdataset,
-    parquet: all images into shards, so that a hundred million do not become a hundred million objects."""
+    """auto: images are written as they came, as files or in shards; webdataset, parquet: all in shards, few objects."""
     target_mb: PositiveFloat = 100.0
     """Size in MB of a shard made from files, about: by the bytes of its sources."""
     image_column: str = "image"
@@ -218,14 +200,11 @@ class WorkersConfig(StrictModel):
     min_count: PositiveInt | None = None
     """Smallest number of workers of a pool that grows, with max_count. Default: 1."""
     max_count: PositiveInt | None = None
-    """Largest number of workers on a cluster that grows: the pool takes what is there, and more as nodes
-    come. Instead of count."""
+    """Largest number of workers on a cluster that grows, instead of count: the pool grows as nodes come."""
     gpus: float | None = Field(default=None, gt=0)
-    """GPUs of each worker: 0.5 puts two on one. Default: 1 where the network runs on one, less where
-    count asks for more workers than GPUs."""
+    """GPUs of each worker: 0.5 puts two on one. Default: 1 if the network runs on one, less if count exceeds them."""
     cpus: float | None = Field(default=None, gt=0)
-    """CPU cores that each worker takes of its node. Default: the cores of a node shared out among its
-    workers."""
+    """CPU cores that each worker takes of its node. Default: the cores of a node shared out among its workers."""
     threads: PositiveInt | None = None
     """CPU threads of the network in each worker. Default: as many as it has cores."""
     attempts: int = Field(default=3, ge=1, le=10)
@@ -252,28 +231,21 @@ class ReportConfig(StrictModel):
     """Before/after pairs on the contact sheet; 0 for no sheet."""
 
 
-_EPILOG = """\
-Any key may stand in the file or on the command line; the command line wins.
-
-examples:
-  nst-ops stylize --input photos --output out/photos
-  nst-ops stylize --input clips --output out/clips --resize.max_side 720 --dry-run
-  nst-ops stylize --config configs/celeba_to_anime.yaml --input faces --output out/anime
-  nst-ops stylize --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
-  nst-ops stylize --input photos --output out/styled --model.kind vit_adain --model.checkpoint FILE \\
-    --style.images FOLDER --style.mode each
-
-Run the same command again after a stop or a crash: finished files are kept, the rest is done.
-exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad configuration, input
-or output, 1 stopped or fatal (disk full, Ray lost).
-"""
-
-
 class StylizeConfig(JobConfig):
     """Stylize every image and video under INPUT into OUTPUT, and account for every file."""
 
-    epilog: ClassVar[str] = _EPILOG
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops stylize --input photos --output out/photos
+      nst-ops stylize --input clips --output out/clips --resize.max_side 720 --dry-run
+      nst-ops stylize --config configs/celeba_to_anime.yaml --input faces --output out/anime
+      nst-ops stylize --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
+      nst-ops stylize --input photos --output out/styled --model.kind vit_adain --model.checkpoint FILE \\
+        --style.images FOLDER --style.mode each
 
+    Run the same command again after a stop or a crash: finished files are kept, the rest is done.
+    exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad configuration, input
+    or output, 1 stopped or fatal (disk full, Ray lost)."""
     input: str = Field(min_length=1)
     """Input, a path or a URI (s3://bucket/prefix): a folder, a file, a pattern ('in/**/*.jpg'), or a list of
     files (.txt, .csv, .tsv, .jsonl, .parquet). Tars and Parquet files in it are shards of images."""
@@ -294,8 +266,7 @@ class StylizeConfig(JobConfig):
     """Executor of the workers. local: processes on this machine, without Ray; ray: a Ray cluster; auto: Ray
     where a cluster is at hand (ray_address, RAY_ADDRESS, a running head, ray job submit), else local."""
     ray_address: str = "auto"
-    """Address of the Ray cluster. auto: the one at hand, or with executor ray a new one on this machine;
-    local: with executor ray, always a new one on this machine."""
+    """Address of the Ray cluster. With executor ray one starts here: for auto if none is at hand, for local always."""
     dry_run: bool = False
     """Stop after a table of what would be done: files, frames, collisions, devices, estimated time, size."""
     retry_failed: bool = False

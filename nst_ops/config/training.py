@@ -102,8 +102,7 @@ class TrainingConfig(JobConfig):
     """What trains. local: this process, without Ray; ray: Ray Train; auto: Ray where a cluster is at hand
     (ray_address, RAY_ADDRESS, a running head, ray job submit) or several workers train, else local."""
     ray_address: str = "auto"
-    """Address of the Ray cluster; auto joins the one at hand, or starts Ray on this machine if it is needed;
-    local starts one on this machine."""
+    """Address of the Ray cluster. auto: the one at hand, or a new one here if it is needed; local: a new one here."""
     overwrite: bool = False
     """Start anew in an output that holds another run: its files are removed."""
 
@@ -119,19 +118,11 @@ class TrainingConfig(JobConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.resize < self.train.image_size:
-            raise ValueError(
-                f"data.resize {self.resize} is smaller than train.image_size {self.train.image_size}"
-            )
-        if self.style_resize < self.train.image_size:
-            raise ValueError(
-                f"data.style_resize {self.style_resize} is smaller than "
-                f"train.image_size {self.train.image_size}"
-            )
+        for key in ("resize", "style_resize"):
+            if (side := getattr(self, key)) < self.train.image_size:
+                raise ValueError(f"data.{key} {side} is smaller than train.image_size {self.train.image_size}")
         if not 0.1 <= self.data.zoom[0] <= self.data.zoom[1] <= 10:
-            raise ValueError(
-                f"data.zoom {self.data.zoom}: the smallest and the largest factor, in this order"
-            )
+            raise ValueError(f"data.zoom {self.data.zoom}: the smallest and the largest factor, in this order")
         loss = self.loss
         if not (loss.content.weight or loss.gram.weight or loss.mean_std.weight or loss.adversarial.weight):
             raise ValueError("loss: no term has a weight, so there is nothing to learn")
@@ -173,27 +164,20 @@ class TrialsConfig(StrictModel):
     """Steps of each trial."""
 
 
-_JOHNSON_EPILOG = """\
-Any key may stand in the file or on the command line; the command line wins.
-
-examples:
-  nst-ops train-johnson --config configs/train_johnson.yaml \\
-      --data.content photos --style klimt.jpg --output runs/klimt
-  ... --data.content s3://bucket/photos --output s3://bucket/klimt --workers.count 4
-  ... --network.start_from starry_night --train.steps 600     (sooner there, from a shipped style)
-  ... --sweep                                          (try weights of the loss: OUTPUT/sweep.png)
-
-Run the same command again after a stop or a crash: training goes on from the last checkpoint.
-OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint.
-exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal.
-"""
-
-
 class TrainJohnsonConfig(TrainingConfig):
     """Train a Johnson network on the images in DATA.CONTENT to stylize like STYLE, or like DATA.STYLE."""
 
-    epilog: ClassVar[str] = _JOHNSON_EPILOG
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops train-johnson --config configs/train_johnson.yaml \\
+          --data.content photos --style klimt.jpg --output runs/klimt
+      ... --data.content s3://bucket/photos --output s3://bucket/klimt --workers.count 4
+      ... --network.start_from starry_night --train.steps 600     (sooner there, from a shipped style)
+      ... --sweep                                          (try weights of the loss: OUTPUT/sweep.png)
 
+    Run the same command again after a stop or a crash: training goes on from the last checkpoint.
+    OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint.
+    exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal."""
     style: str | None = None
     """Style image, a path or a URI; or leave it out and give the folder data.style."""
     style_side: int = Field(default=512, ge=32)
@@ -220,7 +204,6 @@ class VitAdainConfig(StrictModel):
     """ViT-AdaIN network that is trained; configs/vit_adain_seed.yaml has the recipe it started from."""
 
     renamed: ClassVar[dict[str, str]] = {"normalisation": "normalization"}
-
     start_from: str | None = None
     """Checkpoint to go on from; it brings all that follows with it. Default: a fresh network."""
     encoder: str = "vit_base_patch16_224"
@@ -251,28 +234,21 @@ class VitAdainConfig(StrictModel):
         return self
 
 
-_VIT_ADAIN_EPILOG = """\
-Any key may stand in the file or on the command line; the command line wins.
-
-examples:
-  nst-ops train-vit-adain --config configs/train_vit_adain.yaml \\
-      --data.content photos --data.style paintings --output runs/adain
-  ... --network.encoder vit_small_patch16_224 --network.encoder_weights vit_small.safetensors
-  ... --network.encoder vit_tiny_patch16_224 --network.encoder_weights none --network.frozen false
-  ... --workers.count 2 --train.batch_size 16
-
-Run the same command again after a stop or a crash: training goes on from the last checkpoint.
-OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint, with
---model.kind vit_adain and --style.images.
-exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal.
-"""
-
-
 class TrainVitAdainConfig(TrainingConfig):
     """Train a ViT-AdaIN network to stylize like any image, learned from DATA.CONTENT and DATA.STYLE."""
 
-    epilog: ClassVar[str] = _VIT_ADAIN_EPILOG
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops train-vit-adain --config configs/train_vit_adain.yaml \\
+          --data.content photos --data.style paintings --output runs/adain
+      ... --network.encoder vit_small_patch16_224 --network.encoder_weights vit_small.safetensors
+      ... --network.encoder vit_tiny_patch16_224 --network.encoder_weights none --network.frozen false
+      ... --workers.count 2 --train.batch_size 16
 
+    Run the same command again after a stop or a crash: training goes on from the last checkpoint.
+    OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint, with
+    --model.kind vit_adain and --style.images.
+    exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal."""
     network: VitAdainConfig = VitAdainConfig()
 
     @model_validator(mode="after")
