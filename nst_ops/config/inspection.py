@@ -54,7 +54,7 @@ class VerifyConfig(JobConfig):
     quick: bool = False
     """Compare names and sizes only: a changed byte is not seen."""
     repair: bool = False
-    """Drop the rows of missing or damaged outputs, and these, for the next run to do again; extra files stay."""
+    """Drop missing or damaged outputs and their rows, so that the next run does them again; extra files stay."""
     as_json: bool = Field(default=False, alias="json")
     """Print the report as JSON, for a program."""
     show: NonNegativeInt = 20

@@ -28,7 +28,7 @@ class GatysGramConfig(StrictModel):
     taps: Weights = Field(default={"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0})
     """VGG layers at which correlations are compared, with their weights."""
     scales: dict[PositiveFloat, PositiveFloat] = Field(default={1.0: 1.0}, min_length=1)
-    """Scales at which style is compared, with weights; small ones see large forms, as layers that VGG lacks would."""
+    """Scales at which style is compared, with weights; small ones see large forms, in place of deep layers, too."""
 
 
 class GatysVariationConfig(StrictModel):
@@ -124,7 +124,7 @@ class VideoConfig(StrictModel):
     encoder: Literal["software", "nvenc"] = "software"
     """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
     crf: int | None = Field(default=None, ge=0, le=51)
-    """Constant quality, lower is better, 5 more half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
+    """Constant quality, lower is better; +5: about half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
     bitrate_kbps: PositiveInt | None = None
     """Average bitrate of the frames in kbit/s, instead of crf."""
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
@@ -169,7 +169,7 @@ class TemporalConfig(StrictModel):
     scene_threshold: float = Field(default=0.35, gt=0, le=1)
     """Difference of two neighboring frames above which they are a scene cut; 1 finds no cuts."""
     freeze_statistics: bool = False
-    """Normalize all frames of a shot alike, so that contrast and colors do not pulsate; for johnson, norm instance."""
+    """Normalize all frames of a shot alike: contrast and colors do not pulsate. For johnson with instance norms."""
 
 
 class UnitsConfig(StrictModel):
@@ -185,7 +185,7 @@ class ShardsConfig(StrictModel):
     """Shards, many images in one file: WebDataset tars and Parquet. Both are read anywhere; labels pass through."""
 
     format: Literal["auto", "files", "webdataset", "parquet"] = "auto"
-    """auto: images are written as they came, as files or in shards; webdataset, parquet: all in shards, few objects."""
+    """auto: images are written as they came, in files or shards; webdataset, parquet: all in shards, for few objects."""
     target_mb: PositiveFloat = 100.0
     """Size in MB of a shard made from files, about: by the bytes of its sources."""
     image_column: str = "image"
