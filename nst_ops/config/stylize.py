@@ -124,7 +124,7 @@ class VideoConfig(StrictModel):
     encoder: Literal["software", "nvenc"] = "software"
     """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
     crf: int | None = Field(default=None, ge=0, le=51)
-    """Constant quality, lower is better; +5: about half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
+    """Quality, lower is better; 5 more is about half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
     bitrate_kbps: PositiveInt | None = None
     """Average bitrate of the frames in kbit/s, instead of crf."""
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = "medium"
@@ -185,7 +185,7 @@ class ShardsConfig(StrictModel):
     """Shards, many images in one file: WebDataset tars and Parquet. Both are read anywhere; labels pass through."""
 
     format: Literal["auto", "files", "webdataset", "parquet"] = "auto"
-    """auto: images are written as they came, in files or shards; webdataset, parquet: all in shards, for few objects."""
+    """auto: images as they came, in files or shards; webdataset, parquet: all in shards, for few objects."""
     target_mb: PositiveFloat = 100.0
     """Size in MB of a shard made from files, about: by the bytes of its sources."""
     image_column: str = "image"
