@@ -11,23 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A normal distribution.
+    """A normal distribution, in float64."""
 
-    Attributes:
-        mean: float64 (D,).
-        covariance: float64 (D, D), symmetric.
-    """
-
-    mean: Tensor
-    covariance: Tensor
+    mean: Tensor  # (D,)
+    covariance: Tensor  # (D, D), symmetric
 
     @classmethod
     def fit(cls, vectors: Tensor) -> Gaussian:
-        """Fit to (N, D) vectors, N at least 2, with the unbiased covariance.
-
-        Raises:
-            ValueError: fewer than two vectors, which have no covariance.
-        """
+        """Fit to (N, D) vectors, with the unbiased covariance; raises ValueError if N < 2."""
         if len(vectors) < 2:
             raise ValueError(f"{len(vectors)} vectors have no covariance: at least 2 are needed")
         vectors = vectors.double()
@@ -39,15 +30,11 @@ class Gaussian:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Fréchet distance of M. Heusel et al., NeurIPS 2017 (eq. 6).
+    """Fréchet distance of M. Heusel et al., NeurIPS 2017 (eq. 6), at least 0, in squared units of the vectors.
 
-    ``|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, where the trace of the root is that of the
-    symmetric ``(S_a^(1/2) S_b S_a^(1/2))^(1/2)``: two
-    symmetric eigendecompositions in float64, with what rounding makes negative set to 0. So it
-    is real also for singular covariances, of fewer vectors than dimensions.
-
-    Returns:
-        The squared distance, at least 0, in squared units of the vectors.
+    ``|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, where the trace of the root is that of the symmetric
+    ``(S_a^(1/2) S_b S_a^(1/2))^(1/2)``: two symmetric eigendecompositions in float64, with what rounding makes negative
+    set to 0. So it is real also for singular covariances, of fewer vectors than dimensions.
     """
     values, vectors = torch.linalg.eigh(a.covariance)
     root_a = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
@@ -62,20 +49,14 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 class DistributionDistance:
     """Fréchet distances to the style set, as shares of the style set's energy: 1 is an empty set.
 
-    Attributes:
-        outputs: distance of the stylized images.
-        sources: distance of their sources: how far it was to go.
-        floor: distance between two halves of the style set; None where it has fewer than 4 images.
-            Few images raise it, and halves are fewer than the whole: it is no lower bound.
-        raw: ``outputs`` in the squared units of the features.
-        num_outputs, num_styles, dimension: how many vectors were compared, and their length.
-        warnings: reasons to doubt the figures.
+    ``floor`` is the distance between two halves of the style set; None where it has fewer than 4 images. Few images
+    raise it, and halves are fewer than the whole: it is no lower bound. ``warnings`` are reasons to doubt the figures.
     """
 
     outputs: float
-    sources: float
+    sources: float  # how far it was to go
     floor: float | None
-    raw: float
+    raw: float  # ``outputs`` in the squared units of the features
     num_outputs: int
     num_styles: int
     dimension: int
@@ -85,12 +66,12 @@ class DistributionDistance:
 def distribution_distance(outputs: Tensor, sources: Tensor, styles: Tensor, seed: int = 0) -> DistributionDistance:
     """Compare sets of images by a vector each, (N, D) or (M, D), such as the channel means of a VGG tap.
 
-    Raises:
-        ValueError: fewer than two images in a set, which have no covariance.
+    Raises ValueError for fewer than two images in a set, which have no covariance.
     """
-    for name, vectors in (("stylized", outputs), ("style", styles)):
-        if len(vectors) < 2:
-            images = f"{len(vectors)} {name} image{'s'[: len(vectors) != 1]}"
+    counts = {"stylized": len(outputs), "style": len(styles)}
+    for name, count in counts.items():
+        if count < 2:
+            images = f"{count} {name} image{'s'[: count != 1]}"
             raise ValueError(f"{images} cannot show a distribution: at least 2 are needed")
     style = Gaussian.fit(styles)
     energy = max(style.energy(), 1e-12)
@@ -98,13 +79,8 @@ def distribution_distance(outputs: Tensor, sources: Tensor, styles: Tensor, seed
     floor, half, dimension = None, len(styles) // 2, styles.shape[1]
     if half >= 2:
         shuffled = styles[torch.from_numpy(np.random.default_rng(seed).permutation(len(styles)))]
-        first, second = Gaussian.fit(shuffled[:half]), Gaussian.fit(shuffled[half : 2 * half])
-        floor = frechet_distance(first, second) / energy
-    few = [
-        f"{count} {name} images"
-        for name, count in (("stylized", len(outputs)), ("style", len(styles)))
-        if count <= dimension
-    ]
+        floor = frechet_distance(Gaussian.fit(shuffled[:half]), Gaussian.fit(shuffled[half : 2 * half])) / energy
+    few = [f"{count} {name} images" for name, count in counts.items() if count <= dimension]
     warning = (
         f"{' and '.join(few)} are few for {dimension} dimensions: the distance comes out too large, "
         "compare it only with one of as many images"

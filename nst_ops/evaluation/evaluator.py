@@ -22,24 +22,16 @@ from nst_ops.evaluation.metrics import SOURCE, STYLE_METRICS, ImageResults
 from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
 
+Features = Mapping[str, Tensor]  # by tap
+
 
 def load_vgg(taps: Iterable[str], weights: str | Path | None = None) -> tuple[VGGFeatures | None, dict[str, str]]:
-    """Load VGG19 with those of ``taps`` that its weights serve.
+    """Load VGG19 with those of ``taps``, such as ``relu3_1``, that its weights serve; None if they serve none.
 
-    Args:
-        taps: names such as ``relu3_1``.
-        weights: a local file with torchvision's keys, or None for torchvision's own, which are
-            downloaded once.
-
-    Returns:
-        The network, None if it serves no tap; and by tap that it lacks the reason.
-
-    Raises:
-        FileNotFoundError: ``weights`` names no file.
-        ValueError: VGG19 has no such tap.
+    Beside it stands the reason for each tap that it lacks. ``weights`` is a local file with torchvision's keys; None
+    downloads torchvision's own once. Raises FileNotFoundError if there is no such file, ValueError for an unknown tap.
     """
-    wanted = set(taps)
-    known = tap_indices("vgg19")
+    wanted, known = set(taps), tap_indices("vgg19")
     if unknown := wanted - known.keys():
         raise ValueError(f"vgg19 has no taps {sorted(unknown)}; known: {', '.join(known)}")
     if weights is not None and not Path(weights).is_file():
@@ -71,21 +63,9 @@ class Target:
 class StyleSet:
     """Reference styles, measured once: 2 MB of statistics each with the deepest taps of a VGG19.
 
-    Args:
-        styles: at least one; names are unique.
-        vgg: network of the features, on ``device``; None measures colors alone.
-        taps: taps of the network at which style is measured, shallow to deep.
-        set_taps: taps whose channel means stand for an image where sets are compared.
-        device: where to measure.
-        seed: seed of random directions and positions.
-
-    Attributes:
-        styles: as given.
-        average: the set as one target.
-        means: by tap of ``set_taps``, the channel means of every style, (K, C) on the CPU.
-
-    Raises:
-        ValueError: no styles, or two of one name.
+    Style is measured at ``taps``, shallow to deep, or without ``vgg`` by colors alone; ``average`` is the set as one
+    target. At ``set_taps`` channel means stand for an image where sets are compared: ``means`` has them by tap, (K, C)
+    on the CPU. ``seed`` draws directions and positions. Raises ValueError for no styles, or two of one name.
     """
 
     def __init__(
@@ -97,14 +77,13 @@ class StyleSet:
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
-        self.styles: list[Style] = []
+        self.styles = list(styles)
         self._targets: dict[str, Target] = {}
         means: dict[str, list[Tensor]] = {tap: [] for tap in set_taps}
-        for style in styles:
+        for style in self.styles:
             image = torch.from_numpy(style.pixels_hwc.copy()).to(device).permute(2, 0, 1)[None].float() / 255
             features = vgg(image) if vgg else {}
             statistics = {tap: image_metrics.style_statistics(features[tap], seed) for tap in taps}
-            self.styles.append(style)
             self._targets[style.name] = Target(statistics, image_metrics.color_quantiles(image, seed)[0])
             for tap in set_taps:
                 means[tap].append(_channel_means(features[tap])[0])
@@ -124,15 +103,8 @@ class StyleSet:
         """The style of that name alone; where there is none, the average of the set."""
         return self._targets.get(name, self.average)
 
-    def nearest(self, features: Mapping[str, Tensor], colors_bpq: Tensor) -> list[str]:
-        """Name the style that each image resembles most.
-
-        Compared are channel means and deviations at the deepest tap, or without taps the colors.
-
-        Args:
-            features: (B, C, H, W) by tap.
-            colors_bpq: (B, P, Q), as from ``color_quantiles``.
-        """
+    def nearest(self, features: Features, colors_bpq: Tensor) -> list[str]:
+        """Name the style nearest to each image in means and deviations at the deepest tap, or without taps in color."""
         targets = self._targets.values()
         if self.average.taps:
             tap = list(self.average.taps)[-1]
@@ -141,8 +113,7 @@ class StyleSet:
             known = [torch.cat([t.taps[tap].mean, t.taps[tap].std], dim=1)[0] for t in targets]
         else:
             looks, known = colors_bpq.flatten(1), [target.colors.flatten() for target in targets]
-        nearest = torch.cdist(looks, torch.stack(known)).argmin(dim=1).tolist()
-        return [self.styles[index].name for index in nearest]
+        return [self.styles[index].name for index in torch.cdist(looks, torch.stack(known)).argmin(dim=1).tolist()]
 
 
 def _channel_means(features: Tensor) -> Tensor:
@@ -152,20 +123,12 @@ def _channel_means(features: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pair:
-    """A stylized image and its source.
-
-    Attributes:
-        name: for the report.
-        source: (3, H, W) in [0, 1].
-        stylized: (3, H, W) in [0, 1], of the same size; sides of at least 16 pixels.
-        style: name of its style among the references; otherwise the whole set is its style.
-        source_uri, output_uri: for its row of the results.
-    """
+    """A stylized image and its source, both (3, H, W) in [0, 1] of one size; sides of at least 16 pixels."""
 
     name: str
     source: Tensor
     stylized: Tensor
-    style: str = ""
+    style: str = ""  # name of its style among the references; otherwise the whole set is its style
     source_uri: str = ""
     output_uri: str = ""
 
@@ -176,19 +139,11 @@ def make_pairs(sources: Tensor, stylized: Tensor, names: Sequence[str] | None = 
 
 
 class Evaluator:
-    """Measures stylized images against their sources and reference styles.
+    """Measures stylized images against their sources and style images, these at the size whose statistics count.
 
-    Args:
-        styles: reference style images, at the size whose statistics count.
-        vgg: as from ``load_vgg``, moved to ``device``; None leaves out all that needs features.
-        taps: where features are compared; taps that ``vgg`` does not serve are reported as not measured.
-        missing: reasons why taps are not served, by tap.
-        batch_size: pairs that the network takes at once.
-        device: where to work.
-        seed: seed of random directions, positions and halves.
-
-    Raises:
-        ValueError: no styles, or two of one name.
+    ``vgg`` and the reasons for the taps ``missing`` are those of ``load_vgg``; without a network all that needs
+    features is left out. ``batch_size`` counts pairs; ``seed`` draws directions, positions and halves. Raises
+    ValueError for no styles, or two of one name.
     """
 
     def __init__(
@@ -205,31 +160,22 @@ class Evaluator:
         taps = taps or TapsConfig()
         served = set(vgg.to(device).taps.values()) if vgg else set()
         self._vgg, self._device, self._batch_size, self._seed = vgg, device, batch_size, seed
-        self._content_taps = [tap for tap in taps.content if tap in served]
-        self._not_measured: dict[str, str] = {}
-        for metrics, group in (
-            (STYLE_METRICS, taps.style),
-            (("content",), taps.content),
-            (("frechet",), taps.distribution),
-        ):
-            for name, tap in itertools.product(metrics, group):
-                if tap not in served:
-                    reason = (missing or {}).get(tap, "no VGG that serves it was given")
-                    self._not_measured[f"{name}_{tap}"] = reason
+        style_taps, self._content_taps, set_taps = (
+            [tap for tap in group if tap in served] for group in (taps.style, taps.content, taps.distribution)
+        )
+        metrics = [*itertools.product(STYLE_METRICS, taps.style), *(("content", tap) for tap in taps.content)]
+        self._not_measured = {
+            f"{name}_{tap}": (missing or {}).get(tap, "no VGG that serves it was given")
+            for name, tap in [*metrics, *(("frechet", tap) for tap in taps.distribution)]
+            if tap not in served
+        }
         with torch.inference_mode():
-            style_taps, set_taps = (
-                [tap for tap in group if tap in served] for group in (taps.style, taps.distribution)
-            )
             self._styles = StyleSet(styles, vgg, style_taps, set_taps, device, seed)
 
     def __call__(self, pairs: Iterable[Pair]) -> ImageResults:
-        """Measure every pair, and all of them together.
+        """Measure every pair and all together, neighbors of one size and style in batches.
 
-        Args:
-            pairs: read once; neighbors of one size and style are measured in batches.
-
-        Raises:
-            ValueError: a pair of different or too small sizes.
+        Raises ValueError for a pair of different or too small sizes.
         """
         rows: list[dict[str, Any]] = []
         means: dict[str, list[tuple[Tensor, Tensor]]] = {tap: [] for tap in self._styles.means}
@@ -238,48 +184,36 @@ class Evaluator:
                 while batch := list(itertools.islice(alike, self._batch_size)):
                     before = torch.stack([pair.source for pair in batch]).to(self._device)
                     after = torch.stack([pair.stylized for pair in batch]).to(self._device)
-                    features_before = self._vgg(before) if self._vgg else {}
-                    features_after = self._vgg(after) if self._vgg else {}
+                    features_before, features_after = (self._vgg(x) if self._vgg else {} for x in (before, after))
                     rows += self._measure(batch, before, after, features_before, features_after)
                     for tap, vectors in means.items():
                         vectors.append((_channel_means(features_before[tap]), _channel_means(features_after[tap])))
         distances, not_measured = self._compare_sets(means, {row["style"] for row in rows})
-        names = [style.name for style in self._styles.styles]
-        return ImageResults(rows, distances, self._not_measured | not_measured, names)
+        return ImageResults(rows, distances, self._not_measured | not_measured, [s.name for s in self._styles.styles])
 
     def _size_and_style(self, pair: Pair) -> tuple[torch.Size, str]:
         """What all pairs of a batch have in common."""
         if pair.source.shape != pair.stylized.shape or pair.source.dim() != 3:
             raise ValueError(
-                f"{pair.name}: source {tuple(pair.source.shape)} and stylized image "
-                f"{tuple(pair.stylized.shape)} are not both (3, H, W) of one size"
+                f"{pair.name}: source {tuple(pair.source.shape)} and stylized image {tuple(pair.stylized.shape)} "
+                "are not both (3, H, W) of one size"
             )
         if min(pair.source.shape[1:]) < image_metrics.SMALLEST:
             raise ValueError(f"{pair.name}: sides below {image_metrics.SMALLEST} pixels cannot be measured")
         return pair.source.shape, pair.style if pair.style in self._styles else ""
 
     def _measure(
-        self,
-        batch: list[Pair],
-        before: Tensor,
-        after: Tensor,
-        features_before: Mapping[str, Tensor],
-        features_after: Mapping[str, Tensor],
+        self, batch: list[Pair], before: Tensor, after: Tensor, features_before: Features, features_after: Features
     ) -> list[dict[str, Any]]:
         """Rows of a batch of one size and style; images are (B, 3, H, W), features by tap."""
         target = self._styles.target(batch[0].style)
-        to_source = {
-            f"content_{tap}": image_metrics.content_error(features_after[tap], features_before[tap])
-            for tap in self._content_taps
-        }
-        to_source |= {
-            "ssim": image_metrics.ssim(after, before),
-            "edge_f1": image_metrics.edge_f1(after, before),
-            "color_difference": image_metrics.color_difference(after, before),
-        }
-        to_style = self._to_style(features_after, after, target)
+        measured = self._to_style(features_after, after, target)
+        for tap in self._content_taps:
+            measured[f"content_{tap}"] = image_metrics.content_error(features_after[tap], features_before[tap])
+        for metric in (image_metrics.ssim, image_metrics.edge_f1, image_metrics.color_difference):
+            measured[metric.__name__] = metric(after, before)
         source_to_style = self._to_style(features_before, before, target)
-        measured = to_style | to_source | {SOURCE + name: values for name, values in source_to_style.items()}
+        measured |= {SOURCE + name: values for name, values in source_to_style.items()}
         columns = {name: values.tolist() for name, values in measured.items()}
         nearest = self._styles.nearest(features_after, image_metrics.color_quantiles(after, self._seed))
         rows = []
@@ -290,7 +224,7 @@ class Evaluator:
             rows.append(row | {name: values[number] for name, values in columns.items()})
         return rows
 
-    def _to_style(self, features: Mapping[str, Tensor], images: Tensor, target: Target) -> dict[str, Tensor]:
+    def _to_style(self, features: Features, images: Tensor, target: Target) -> dict[str, Tensor]:
         """Distances of (B, 3, H, W) images to a style, (B,) by metric."""
         measured: dict[str, Tensor] = {}
         for tap, known in target.taps.items():
@@ -304,17 +238,14 @@ class Evaluator:
     def _compare_sets(
         self, means: Mapping[str, Sequence[tuple[Tensor, Tensor]]], used: set[str]
     ) -> tuple[dict[str, DistributionDistance], dict[str, str]]:
-        """By tap the distance of the sets; and by metric the reason where there is none.
-
-        Where every image has a style of its own, the style set is that of the styles ``used``.
-        """
+        """By tap the distance of the sets; and by metric the reason where there is none."""
+        # where every image has a style of its own, only those are the style set
         chosen = [i for i, style in enumerate(self._styles.styles) if "" in used or style.name in used]
         distances, reasons = {}, {}
         for tap, vectors in means.items():
             sources, outputs = map(torch.cat, zip(*vectors, strict=True)) if vectors else (torch.empty(0),) * 2
             try:
-                styles = self._styles.means[tap][chosen]
-                distances[tap] = distribution_distance(outputs, sources, styles, self._seed)
+                distances[tap] = distribution_distance(outputs, sources, self._styles.means[tap][chosen], self._seed)
             except ValueError as error:
                 reasons[f"frechet_{tap}"] = str(error)
         return distances, reasons

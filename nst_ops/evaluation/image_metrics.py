@@ -1,14 +1,13 @@
 """Formulas: distances of stylized images to their sources and to a style.
 
-Shapes: B images, C channels, N points, P random directions, Q quantiles. Images are sRGB (B, 3, H, W)
-in [0, 1], of any float type.
+Shapes: B images, C channels, N points, P random directions, Q quantiles. Images are sRGB (B, 3, H, W) in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +24,7 @@ _NUM_FEATURE_DIRECTIONS = 64
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """Convert sRGB in [0, 1] to CIE 1976 L*a*b* of D65 (IEC 61966-2-1, ISO 11664-4): both (B, 3, H, W).
-
-    L is in [0, 100]; a and b are about in [-110, 100].
-    """
+    """Convert sRGB to CIE 1976 L*a*b* of D65 (IEC 61966-2-1, ISO 11664-4): L in [0, 100], a, b about in [-110, 100]."""
     rgb = images.float()
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
     xyz = torch.einsum("kc,bchw->bkhw", rgb.new_tensor(_TO_XYZ), linear)
@@ -39,48 +35,41 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def color_difference(stylized: Tensor, sources: Tensor) -> Tensor:
-    """Mean distance of the pixels in Lab, the CIE 1976 color difference: (B, 3, H, W) twice to (B,)."""
+    """Mean distance of the pixels in Lab, the CIE 1976 color difference: (B,)."""
     return (rgb_to_lab(stylized) - rgb_to_lab(sources)).square().sum(dim=1).sqrt().mean(dim=(1, 2))
 
 
 def color_quantiles(images: Tensor, seed: int = 0) -> Tensor:
     """Quantiles of the Lab colors along random directions: (B, 3, H, W) to (B, P, Q)."""
-    colors = sample(rgb_to_lab(images), seed)
-    return quantiles(colors, directions(3, _NUM_COLOR_DIRECTIONS, seed, images.device))
+    return quantiles(sample(rgb_to_lab(images), seed), directions(3, _NUM_COLOR_DIRECTIONS, seed, images.device))
 
 
 def palette_distance(images: Tensor, style_quantiles: Tensor, seed: int = 0) -> Tensor:
     """Sliced Wasserstein distance between the colors of images and of a style, wherever they are: (B,).
 
-    ``sqrt(3 SW^2)`` in units of Lab, so that a palette shifted by a vector d is |d| away. The style's
-    quantiles (P, Q) are those of ``color_quantiles`` with the same ``seed``.
+    ``sqrt(3 SW^2)`` in units of Lab, so that a palette shifted by a vector d is |d| away. The style's quantiles (P, Q)
+    are those of ``color_quantiles`` with the same ``seed``.
     """
     return (3 * squared_distance(color_quantiles(images, seed), style_quantiles)).sqrt()
 
 
-SMALLEST = 16
-"""Pixels of a side below which an image has too little structure, and too few VGG positions, to measure."""
+SMALLEST = 16  # pixels of a side below which an image has too little structure, and too few VGG positions, to measure
 
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5
 _EDGE_SIGMA = 1.0
-_EDGE_CONTRAST = 0.05
-"""Least slope of an edge, in luma per pixel: that of a step of about 0.2, blurred as above."""
+_EDGE_CONTRAST = 0.05  # least slope of an edge, in luma per pixel: that of a step of about 0.2, blurred as above
 
 
 def content_error(features: Tensor, target: Tensor) -> Tensor:
-    """Relative content distance of each image's features (B, C, H, W) to its source's: (B,).
-
-    By ``losses.content_loss``: 0 is the source, 1 an image without features.
-    """
-    pairs = zip(features, target, strict=True)
-    return torch.stack([content_loss(one[None], wanted[None]) for one, wanted in pairs])
+    """Relative ``content_loss`` of each image's features (B, C, H, W): (B,); 0 is the source, 1 no features."""
+    return torch.stack([content_loss(one[None], wanted[None]) for one, wanted in zip(features, target, strict=True)])
 
 
 def ssim(stylized: Tensor, sources: Tensor) -> Tensor:
     """Structural similarity of the luma, (B,) in [-1, 1]; 1 is the same image.
 
-    Z. Wang et al., IEEE TIP 2004, with its constants: Gaussian window of 11 x 11 pixels and sigma 1.5,
-    K1 = 0.01, K2 = 0.03, range 1; averaged over the positions where the window fits.
+    Z. Wang et al., IEEE TIP 2004, with its constants: Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01,
+    K2 = 0.03, range 1; averaged over the positions where the window fits.
     """
     x, y = luma(stylized.double()), luma(sources.double())  # variances are small differences of squares
     mean_x, mean_y = _window_mean(x), _window_mean(y)
@@ -103,8 +92,8 @@ def _window_mean(x_b1hw: Tensor) -> Tensor:
 def edges(images: Tensor) -> Tensor:
     """Thin edges of the luma, bool (B, 1, H, W): J. Canny, PAMI 1986, with one threshold instead of two.
 
-    Smoothed, the gradient by Sobel's operator, its local maxima across the edge, and of these
-    the ones steeper than 0.05 of luma per pixel.
+    Smoothed, the gradient by Sobel's operator, its local maxima across the edge, and of these the ones steeper than
+    0.05 of luma per pixel.
     """
     smooth = F.pad(gaussian_blur(luma(images.float()), _EDGE_SIGMA), (1, 1, 1, 1), mode="replicate")
     across = smooth.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).div(8)[None, None]
@@ -127,11 +116,10 @@ def edges(images: Tensor) -> Tensor:
 def edge_f1(stylized: Tensor, sources: Tensor, tolerance_px: int = 1) -> Tensor:
     """Agreement of the edges of stylized images with those of their sources, (B,) in [0, 1].
 
-    Precision is the share of their edge pixels that have one of the source within
-    ``tolerance_px``, recall the share of the source's that are found again; F1 is their
-    harmonic mean, after the boundary benchmark of D. Martin et al., PAMI 2004. Two photographs
-    that have nothing to do with each other come to about 0.2, with brush strokes to 0.3. 1 is all
-    edges and no others; it is 1 also for two images without edges. A diagonal step counts as one.
+    Precision is the share of their edge pixels that have one of the source within ``tolerance_px``, recall the share
+    of the source's that are found again; F1 is their harmonic mean, after the boundary benchmark of D. Martin et al.,
+    PAMI 2004. Two unrelated photographs come to about 0.2, with brush strokes to 0.3. 1 is all edges and no others; it
+    is 1 also for two images without edges. A diagonal step counts as one.
     """
     found, wanted = edges(stylized).float(), edges(sources).float()
     window = 2 * tolerance_px + 1
@@ -143,15 +131,14 @@ def edge_f1(stylized: Tensor, sources: Tensor, tolerance_px: int = 1) -> Tensor:
     return torch.where((num_found == 0) & (num_wanted == 0), torch.ones_like(f1), f1)
 
 
-MAX_POINTS = 16_384
-"""Points of a map that ``sample`` keeps at most."""
+MAX_POINTS = 16_384  # of a map that ``sample`` keeps
 
 
 def directions(channels: int, count: int, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
     """Random unit vectors, fp32 (``count``, ``channels``), the same for the same seed.
 
-    They come in orthonormal frames: with ``count`` a multiple of ``channels`` the mean of
-    ``(d . u)^2`` is exactly ``|d|^2 / channels`` for every vector d.
+    They come in orthonormal frames: with ``count`` a multiple of ``channels`` the mean of ``(d . u)^2`` is exactly
+    ``|d|^2 / channels`` for every vector d.
     """
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randn(math.ceil(count / channels), channels, channels, generator=generator)
@@ -173,10 +160,9 @@ def quantiles(points: Tensor, directions_pc: Tensor, count: int = 256) -> Tensor
 
     They lie at the middles of ``count`` equal shares: with N = ``count`` they are all points.
     """
-    num_points = points.shape[1]
     ordered: Tensor = (points.float() @ directions_pc.T).transpose(1, 2).sort(dim=2).values
     middles = (torch.arange(count, device=points.device, dtype=torch.float64) + 0.5) / count
-    return ordered[:, :, (middles * num_points).long()]
+    return ordered[:, :, (middles * points.shape[1]).long()]
 
 
 def pool(quantiles_bpq: Tensor) -> Tensor:
@@ -189,26 +175,18 @@ def pool(quantiles_bpq: Tensor) -> Tensor:
 def squared_distance(quantiles_bpq: Tensor, target_pq: Tensor) -> Tensor:
     """Squared 2-Wasserstein distance, averaged over the directions (Heitz et al., eq. 3): (B,).
 
-    Both are quantiles along the same directions. Times C it is ``|d|^2`` for a cloud and the same one
-    shifted by d, if the directions are whole frames.
+    Times C it is ``|d|^2`` for a cloud and the same one shifted by d, if the directions are whole frames.
     """
     return (quantiles_bpq - target_pq).square().mean(dim=(1, 2))
 
 
-@dataclass(frozen=True)
-class StyleStatistics:
-    """Statistics of a style, or of a set of styles, at one tap.
+class StyleStatistics(NamedTuple):
+    """Statistics of a style, or of a set of styles, at one tap."""
 
-    Attributes:
-        gram: (1, C, C).
-        mean, std: (1, C).
-        quantiles: (P, Q), along random directions, of the features at all positions.
-    """
-
-    gram: Tensor
-    mean: Tensor
-    std: Tensor
-    quantiles: Tensor
+    gram: Tensor  # (1, C, C)
+    mean: Tensor  # (1, C)
+    std: Tensor  # (1, C)
+    quantiles: Tensor  # (P, Q), along random directions, of the features at all positions
 
 
 def style_statistics(features: Tensor, seed: int = 0) -> StyleStatistics:
@@ -219,12 +197,8 @@ def style_statistics(features: Tensor, seed: int = 0) -> StyleStatistics:
 
 def average(statistics: Sequence[StyleStatistics]) -> StyleStatistics:
     """Statistics of a set: mean Gram matrix, mean of means and deviations, all features as one cloud."""
-    return StyleStatistics(
-        torch.stack([each.gram for each in statistics]).mean(dim=0),
-        torch.stack([each.mean for each in statistics]).mean(dim=0),
-        torch.stack([each.std for each in statistics]).mean(dim=0),
-        pool(torch.stack([each.quantiles for each in statistics])),
-    )
+    gram, mean, std, quantiles_bpq = map(torch.stack, zip(*statistics, strict=True))
+    return StyleStatistics(gram.mean(dim=0), mean.mean(dim=0), std.mean(dim=0), pool(quantiles_bpq))
 
 
 def gram_error(features: Tensor, style: StyleStatistics) -> Tensor:
@@ -240,9 +214,8 @@ def mean_std_error(features: Tensor, style: StyleStatistics) -> Tensor:
 def sliced_wasserstein(features: Tensor, style: StyleStatistics, seed: int = 0) -> Tensor:
     """Squared sliced 2-Wasserstein distance of the features over the mean square of the style's: (B,).
 
-    E. Heitz et al., CVPR 2021 (eq. 3), with quantiles for different numbers of positions. It
-    sees the whole distribution of the features where a Gram matrix sees its second moments. The
-    style's statistics are of the same ``seed``.
+    E. Heitz et al., CVPR 2021 (eq. 3), with quantiles for different numbers of positions. It sees the whole
+    distribution of the features where a Gram matrix sees its second moments. ``style`` is of the same ``seed``.
     """
     distance = squared_distance(feature_quantiles(features, seed), style.quantiles)
     return distance / style.quantiles.square().mean().clamp_min(1e-12)

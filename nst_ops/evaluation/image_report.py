@@ -12,7 +12,7 @@ from rich.table import Table
 from nst_ops.evaluation.metrics import SOURCE, ImageResults, is_detail, metric
 from nst_ops.evaluation.run import Row
 from nst_ops.report.html import definitions, figure, image, page, table
-from nst_ops.report.text import digits
+from nst_ops.report.text import digits, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,17 +29,11 @@ def terminal_tables(results: ImageResults) -> list[Table]:
     for column in ("metric", "better", *_NUMBERS):
         figures.add_column(column, justify="right" if column in _NUMBERS else "left")
     for name in results.metrics():
-        about = metric(name)
-        figures.add_row(about.label, about.better, *_numbers(results, name))
+        figures.add_row(metric(name).label, metric(name).better, *_numbers(results, name))
     for tap, distance in results.distribution.items():
-        outputs, sources = digits(distance.outputs), digits(distance.sources)
-        figures.add_row(f"Fréchet distance {tap}", "lower", outputs, "", "", sources)
-    if not (remarks := results.remarks()):
-        return [figures]
-    notes = Table(show_header=False, title="not measured, and notes", title_justify="left")
-    for remark in remarks:
-        notes.add_row(*remark)
-    return [figures, notes]
+        cells = digits(distance.outputs), "", "", digits(distance.sources)
+        figures.add_row(f"Fréchet distance {tap}", "lower", *cells)
+    return [figures, *text_table("not measured, and notes", results.remarks())]
 
 
 def _numbers(results: ImageResults, name: str) -> tuple[str, ...]:
@@ -55,8 +49,7 @@ def histograms(results: ImageResults) -> bytes:
     from matplotlib.ticker import MaxNLocator
 
     names = [n for n in results.metrics() if n in _IN_HISTOGRAMS or n.startswith("content_")]
-    columns = 4
-    lines = -(-len(names) // columns)
+    columns, lines = 4, -(-len(names) // 4)
     plot = Figure(figsize=(3.1 * columns, 2.5 * lines), layout="constrained")
     for number, name in enumerate(names, 1):
         axes = plot.add_subplot(lines, columns, number)
@@ -125,19 +118,11 @@ def image_page(
 ) -> str:
     """The page as HTML.
 
-    Args:
-        results: what to show.
-        facts: what was measured, against what.
-        plots: PNG, as from ``histograms`` and ``style_content_plot``.
-        groups: rows whose images are shown, as from ``choose_shown``, each with HTML of its thumbnails.
-        by: the metric that chose them.
+    The plots are those of ``histograms`` and ``style_content_plot``; the groups those that ``choose_shown`` has chosen
+    by the metric ``by``, each row with HTML of its thumbnails.
     """
     title, about = "How good is it?", metric(by)
     direction = f"{about.better} is better" if about.better else "lowest first"
-    captions = (
-        "How each figure is spread over the images; gray: the sources",
-        "Each image by its distances to source and style",
-    )
     body = [
         f"<h1>{title}</h1>{definitions(facts.items())}<h2>Figures</h2>",
         _figures(results, [name for name in results.metrics() if not is_detail(name)]),
@@ -145,7 +130,8 @@ def image_page(
         *_distribution(results),
         f"<h2>Not measured, and notes</h2>{definitions(remarks)}" if (remarks := results.remarks()) else "",
         "<h2>Spread</h2>",
-        *(figure(image(plot, "png"), caption) for plot, caption in zip(plots, captions, strict=True)),
+        figure(image(plots[0], "png"), "How each figure is spread over the images; gray: the sources"),
+        figure(image(plots[1], "png"), "Each image by its distances to source and style"),
         f"<h2>Images</h2><p>By {escape(about.label)} ({direction}): {escape(about.meaning)}.</p>",
     ]
     for name, rows in groups.items():

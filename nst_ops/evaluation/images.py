@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from PIL import Image
-from torch import Tensor
 
 from nst_ops.config import ConfigError, EvaluateConfig
 from nst_ops.evaluation.evaluator import Evaluator, Pair
@@ -23,17 +23,14 @@ from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.style_images import Style
 from nst_ops.report.html import figure, thumbnail
 
-METRICS = "metrics.parquet"
-_NEEDS_NO_NETWORK = "palette"
+METRICS, _NEEDS_NO_NETWORK = "metrics.parquet", "palette"
 
 
 def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
     """Compare the images of ``config.run`` with sources and style, and write to ``config.output``.
 
-    Raises:
-        ConfigError: no such run, style, weights, tap, metric or device, or no image can be read;
-            nothing was written.
-        StorageFullError: there is no space for the output.
+    Raises ConfigError, before anything is written, for no such run, style, weights, tap, metric or device, or if no
+    image can be read; StorageFullError if there is no space for the output.
     """
     by = config.page.rank_by
     try:
@@ -45,17 +42,10 @@ def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
     styles = run.styles({row["style"] for row in rows})
     # By style and size, so that neighbors fall into batches.
     rows.sort(key=lambda row: (row["style"] or "", row["output_width"], row["output_height"]))
-    evaluator = Evaluator(
-        styles,
-        run.vgg,
-        config.taps,
-        missing=run.missing,
-        batch_size=config.batch_size,
-        device=run.device,
-        seed=config.seed,
-    )
     unreadable: dict[str, str] = {}
-    results = evaluator(_read_pairs(rows, config, unreadable))
+    pairs = _read_pairs(rows, config, unreadable)
+    keys: dict[str, Any] = {"batch_size": config.batch_size, "device": run.device, "seed": config.seed}
+    results = Evaluator(styles, run.vgg, config.taps, missing=run.missing, **keys)(pairs)
     if not results.rows:
         source, reason = next(iter(unreadable.items()))
         raise ConfigError(f"run: none of its {len(rows)} images can be read, such as '{source}': {reason}")
@@ -86,12 +76,13 @@ def _read_pairs(rows: list[Row], config: EvaluateConfig, unreadable: dict[str, s
 
 
 def _read_pair(row: Row, max_side: int) -> Pair:
-    source, stylized = _read_both(row, max_side)
-    if min(stylized.size) < SMALLEST:
-        raise UnsupportedMediaError(f"{stylized.width}x{stylized.height} px: sides below {SMALLEST} cannot be measured")
+    images = _read_both(row, max_side)
+    width, height = images[0].size
+    if min(width, height) < SMALLEST:
+        raise UnsupportedMediaError(f"{width}x{height} px: sides below {SMALLEST} cannot be measured")
+    source, stylized = (torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 for image in images)
     name = row["source_uri"].rsplit("/", 1)[-1]
-    uris = row["source_uri"], row["output_uri"]
-    return Pair(name, _to_tensor(source), _to_tensor(stylized), row["style"] or "", *uris)
+    return Pair(name, source, stylized, row["style"] or "", row["source_uri"], row["output_uri"])
 
 
 def _read_both(row: Row, max_side: int) -> tuple[Image.Image, Image.Image]:
@@ -104,11 +95,6 @@ def _read_both(row: Row, max_side: int) -> tuple[Image.Image, Image.Image]:
     for image in (source, stylized):
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     return source, stylized
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def _notes(run: FinishedRun, results: ImageResults, num_chosen: int, unreadable: dict[str, str]) -> Iterator[str]:

@@ -10,19 +10,12 @@ import numpy as np
 from nst_ops.evaluation.distribution import DistributionDistance
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A figure that is measured of each image or video.
-
-    Attributes:
-        label: for tables.
-        meaning: in a phrase.
-        better: which way is better; empty where neither is.
-    """
+class Metric(NamedTuple):
+    """A figure that is measured of each image or video."""
 
     label: str
     meaning: str
-    better: Literal["lower", "higher", ""]
+    better: Literal["lower", "higher", ""]  # empty where neither way is better
 
 
 _METRICS = {
@@ -42,23 +35,18 @@ _METRICS = {
 
 STYLE_METRICS = ("gram", "mean_std", "swd")
 """Measured at every style tap; without a tap's name it is the mean over the taps measured."""
-SOURCE = "source_"
-"""Prefix of what is measured of the source: its own distances to the style, so how far it was to go."""
+SOURCE = "source_"  # prefix of the source's own distances to the style, so how far it was to go
 _NO_METRICS = ("name", "source_uri", "output_uri", "style", "nearest_style")
 
 
 def metric(name: str) -> Metric:
-    """Describe the metric of a column such as ``gram``, ``gram_relu3_1`` or ``ssim``.
-
-    Raises:
-        KeyError: there is no such metric.
-    """
+    """Describe the metric of a column such as ``gram``, ``gram_relu3_1`` or ``ssim``; raises KeyError for others."""
     kind, _, tap = name.partition("_relu")
     found = _METRICS[kind]
     if tap:
-        return Metric(f"{found.label} relu{tap}", found.meaning, found.better)
+        return found._replace(label=f"{found.label} relu{tap}")
     if kind in STYLE_METRICS:
-        return Metric(found.label, f"{found.meaning}; mean over the taps measured", found.better)
+        return found._replace(meaning=f"{found.meaning}; mean over the taps measured")
     return found
 
 
@@ -81,18 +69,13 @@ class Spread(NamedTuple):
 class ImageResults:
     """The figures of evaluated images.
 
-    Attributes:
-        rows: of each image its ``name``, ``source_uri``, ``output_uri``, ``style``, ``nearest_style`` and
-            every metric; the source's own distances to the style have the prefix ``SOURCE``.
-        distribution: Fréchet distances of the sets, by VGG tap.
-        not_measured: reasons, by metric.
-        styles: names of the reference style images.
-        notes: what else a reader has to know.
+    A row has an image's ``name``, ``source_uri``, ``output_uri``, ``style``, ``nearest_style`` and every metric; the
+    source's own distances to the style have the prefix ``SOURCE``.
     """
 
     rows: list[dict[str, Any]]
-    distribution: dict[str, DistributionDistance]
-    not_measured: dict[str, str]
+    distribution: dict[str, DistributionDistance]  # by VGG tap
+    not_measured: dict[str, str]  # reasons, by metric
     styles: list[str]
     notes: list[str] = field(default_factory=list)
 
@@ -106,11 +89,7 @@ class ImageResults:
         return SOURCE + name in self.rows[0]
 
     def spread(self, name: str) -> Spread:
-        """Summarize a metric over all images, such as ``gram``, ``ssim`` or ``source_gram``.
-
-        Raises:
-            KeyError: it was not measured; the message says why, if that is known.
-        """
+        """Summarize a metric such as ``ssim`` or ``source_gram``; raises KeyError with the reason if it is missing."""
         if not self.rows or name not in self.rows[0]:
             raise KeyError(f"{name}: {self.not_measured.get(name, 'not measured')}")
         figures = np.array([row[name] for row in self.rows], np.float64)
@@ -129,8 +108,8 @@ class ImageResults:
         remarks = [(", ".join(names), f"not measured: {reason}") for reason, names in by_reason.items()]
         for tap, distance in self.distribution.items():
             floor = "unknown" if distance.floor is None else f"{distance.floor:.3g}"
-            halves = f"between two halves of the style set it is {floor}"
-            remarks.append((f"Fréchet distance {tap}", "; ".join([halves, *distance.warnings])))
+            doubts = [f"between two halves of the style set it is {floor}", *distance.warnings]
+            remarks.append((f"Fréchet distance {tap}", "; ".join(doubts)))
         return remarks + [("note", note) for note in self.notes]
 
     def summary(self) -> dict[str, Any]:
@@ -140,9 +119,7 @@ class ImageResults:
             "images": len(self.rows),
             "styles": self.styles,
             "metrics": {name: self.spread(name)._asdict() for name in metrics},
-            "sources_to_style": {
-                name: self.spread(SOURCE + name)._asdict() for name in metrics if self.has_source(name)
-            },
+            "sources_to_style": {n: self.spread(SOURCE + n)._asdict() for n in metrics if self.has_source(n)},
             "distribution": {tap: asdict(distance) for tap, distance in self.distribution.items()},
             "not_measured": self.not_measured,
             "notes": self.notes,

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -40,19 +40,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome(Generic[Results]):
-    """The end of an evaluation.
-
-    Attributes:
-        results: the figures.
-        tables: the results for a terminal.
-        page: URI of the page.
-        unreadable: reasons, by source.
-    """
+    """The end of an evaluation: the figures, and as tables for a terminal."""
 
     results: Results
     tables: list[Table]
-    page: str
-    unreadable: dict[str, str] = field(default_factory=dict)
+    page: str  # URI
+    unreadable: dict[str, str]  # reasons, by source
 
     @property
     def exit_code(self) -> int:
@@ -62,33 +55,19 @@ class Outcome(Generic[Results]):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run to evaluate.
-
-    Attributes:
-        config: of the evaluation.
-        folder: output of the run.
-        manifest: its rows.
-        output: where results are written.
-        device: where the network runs.
-        vgg: network of the features; None if no weights can be had.
-        missing: reasons why taps are not served, by tap.
-    """
+    """A run to evaluate, and what that takes."""
 
     config: EvaluateConfig
-    folder: Folder
+    folder: Folder  # output of the run
     manifest: pa.Table
-    output: Folder
+    output: Folder  # where results are written
     device: torch.device
-    vgg: VGGFeatures | None
-    missing: dict[str, str]
+    vgg: VGGFeatures | None  # None if no weights can be had
+    missing: dict[str, str]  # reasons why taps are not served, by tap
 
     @classmethod
     def open(cls, config: EvaluateConfig, taps: Iterable[str]) -> FinishedRun:
-        """Open ``config.run``; nothing is written.
-
-        Raises:
-            ConfigError: no such run, weights, tap or device.
-        """
+        """Open ``config.run``, writing nothing; raises ConfigError for no such run, weights, tap or device."""
         try:
             device = find_device(config.device)
         except ValueError as error:
@@ -100,11 +79,7 @@ class FinishedRun:
             raise ConfigError(str(error)) from error
 
     def rows(self, kind: Literal["image", "video"], hint: str = "") -> list[Row]:
-        """Choose the rows of a kind to evaluate: status ok, by source, at most ``config.limit``.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """Choose rows of status ok, by source, at most ``config.limit``; raises ConfigError if there is none."""
         keep = pc.and_(pc.equal(self.manifest["status"], "ok"), pc.equal(self.manifest["kind"], kind))
         rows = self.manifest.filter(keep).sort_by("source_uri").to_pylist()
         if not rows:
@@ -117,11 +92,7 @@ class FinishedRun:
     def styles(self, used: set[str]) -> list[Style]:
         """Read the reference style images, by the names that a run with ``style.images`` of them gives them.
 
-        Args:
-            used: styles that the run names; where they are among the images, only these are read.
-
-        Raises:
-            ConfigError: there is none, or one cannot be read.
+        Those ``used`` alone are read, where there are any; raises ConfigError if there is none, or one is unreadable.
         """
         config = self.config
         try:
@@ -152,9 +123,8 @@ class FinishedRun:
         """Write the rows as the Parquet file ``table``, summary, plots by name, and the page: its URI."""
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows), buffer)
-        record = {**summary, "config": self.config.model_dump(mode="json")}
-        files = {table: buffer.getvalue(), SUMMARY: (json.dumps(record, indent=2) + "\n").encode()}
-        for name, data in {**files, **plots, PAGE: page.encode()}.items():
+        record = json.dumps({**summary, "config": self.config.model_dump(mode="json")}, indent=2) + "\n"
+        for name, data in {table: buffer.getvalue(), SUMMARY: record.encode(), **plots, PAGE: page.encode()}.items():
             self.output.write_bytes(name, data)
         self.output.remove_scratch()
         return self.output.uri(PAGE)

@@ -1,7 +1,4 @@
-"""Measure how steady stylized videos are: flicker, drift, texture and style, frame against frame.
-
-Shapes: T frames, H and W pixels; frames are uint8 RGB (T, H, W, 3).
-"""
+"""Measure how steady stylized videos are; frames are uint8 RGB (T, H, W, 3)."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import torch
 from nst_ops.evaluation.evaluator import StyleSet
 from nst_ops.evaluation.image_metrics import gram_error
 from nst_ops.evaluation.metrics import Metric
+from nst_ops.evaluation.run import Row
 from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
@@ -24,25 +22,12 @@ from nst_ops.temporal.metrics import Motion, estimated_motion, high_frequency_en
 from nst_ops.temporal.scenes import is_scene_cut
 
 SOURCE = "source"
-GAPS = (1, 10)
-"""Frames apart: what flickers, and what drifts away."""
+GAPS = (1, 10)  # frames apart: what flickers, and what drifts away
+_CHANGE = "mean squared change along the motion, in [0, 1]; the source's is noise and estimation"
+_RATIO = "the same in multiples of the source's: 1 is as steady as filmed"
 FIGURES = {
-    **{
-        f"warping_error_{gap}": Metric(
-            f"warping error, {gap} apart",
-            "mean squared change along the motion, in [0, 1]; the source's is noise and estimation",
-            "lower",
-        )
-        for gap in GAPS
-    },
-    **{
-        f"warping_ratio_{gap}": Metric(
-            f"... to the source's, {gap} apart",
-            "the same in multiples of the source's: 1 is as steady as filmed",
-            "lower",
-        )
-        for gap in GAPS
-    },
+    **{f"warping_error_{gap}": Metric(f"warping error, {gap} apart", _CHANGE, "lower") for gap in GAPS},
+    **{f"warping_ratio_{gap}": Metric(f"... to the source's, {gap} apart", _RATIO, "lower") for gap in GAPS},
     "luminance_flicker": Metric(
         "luminance flicker", "how much whole frames jump in brightness beyond the source, in gray levels", "lower"
     ),
@@ -50,35 +35,23 @@ FIGURES = {
     "gram": Metric("Gram error", "feature correlations against the style's: 0 the same, 1 none", "lower"),
 }
 
-_SMALLEST = 32
-"""Pixels of a side below which neither motion nor style can be measured."""
+_SMALLEST = 32  # pixels of a side below which neither motion nor style can be measured
 _FEWEST = 3
 _STYLE_FRAMES = 4
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Frames of a source, and how they move.
-
-    Attributes:
-        name: for tables.
-        source_thwc: uint8 RGB (T, H, W, 3).
-        motion: exact or estimated.
-        cuts: numbers of the frames that begin another scene.
-    """
+    """Frames of a source, and how they move: exactly, or as estimated."""
 
     name: str
     source_thwc: UInt8Array = field(repr=False)
     motion: Motion = field(repr=False)
-    cuts: Sequence[int] = ()
+    cuts: Sequence[int] = ()  # numbers of the frames that begin another scene
 
     @classmethod
     def estimate(cls, name: str, source_thwc: UInt8Array) -> Excerpt:
-        """Estimate the motion of real frames: flow by DIS at their own size.
-
-        Raises:
-            UnsupportedMediaError: they are too few or too small.
-        """
+        """Estimate motion by DIS flow at the frames' own size; raises UnsupportedMediaError for too few or small."""
         num_frames, height, width = source_thwc.shape[:3]
         if num_frames < _FEWEST:
             raise UnsupportedMediaError(f"{num_frames} frames: flicker shows in {_FEWEST} or more")
@@ -89,14 +62,7 @@ class Excerpt:
 
 
 class VideoEvaluator:
-    """Measures stylized versions of an excerpt.
-
-    Args:
-        styles: reference style images.
-        vgg: network of the features; None leaves out the distance to the style.
-        taps: its taps at which that is measured.
-        device: where to work.
-    """
+    """Measures stylized versions of an excerpt; without ``vgg`` all but the distance to the style at its ``taps``."""
 
     def __init__(
         self, styles: Iterable[Style], vgg: VGGFeatures | None, taps: Sequence[str], device: torch.device | str = "cpu"
@@ -108,16 +74,9 @@ class VideoEvaluator:
     def __call__(
         self, excerpt: Excerpt, versions: Mapping[str, UInt8Array], style: str = ""
     ) -> dict[str, dict[str, float]]:
-        """Measure the source and every version.
+        """Measure the ``FIGURES`` of every version by name, and of the source by ``SOURCE``; nan where one cannot be.
 
-        Args:
-            excerpt: the source.
-            versions: stylized frames (T, H, W, 3) by name.
-            style: name of their style; where it is not among the images, their average is taken.
-
-        Returns:
-            The ``FIGURES`` of each version, and of the source by ``SOURCE``. nan stands for what cannot
-            be measured.
+        Where ``style`` is not among the style images, their average is taken.
         """
         every = {SOURCE: excerpt.source_thwc, **versions}
         figures: dict[str, dict[str, float]] = {name: {} for name in every}
@@ -141,8 +100,7 @@ class VideoEvaluator:
         target, errors = self._styles.target(style), []
         with torch.inference_mode():
             for frame in frames_thwc[:: max(1, len(frames_thwc) // _STYLE_FRAMES)]:
-                image = torch.from_numpy(frame).to(self._device).permute(2, 0, 1)[None].float() / 255
-                features = self._vgg(image)
+                features = self._vgg(torch.from_numpy(frame).to(self._device).permute(2, 0, 1)[None].float() / 255)
                 errors += [gram_error(features[tap], target.taps[tap]) for tap in self._taps]
         return float(torch.cat(errors).mean())
 
@@ -152,7 +110,20 @@ def ratio(figure: float, to: float) -> float:
     return figure / to if to else math.nan
 
 
-def mean_of_known(figures: Iterable[float]) -> float:
-    """Mean of the finite figures; nan where there is none."""
-    known = [figure for figure in figures if math.isfinite(figure)]
-    return float(np.mean(known)) if known else math.nan
+@dataclass(frozen=True)
+class VideoResults:
+    """The figures of evaluated videos.
+
+    A row has a video's name, files, style, size, number of frames and the ``FIGURES``; the source's with ``source_``.
+    """
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each figure over the videos that have it; nan where none has."""
+        means = {}
+        for name in [*FIGURES, *(f"{SOURCE}_{figure}" for figure in FIGURES)]:
+            known = [row[name] for row in self.rows if math.isfinite(row[name])]
+            means[name] = float(np.mean(known)) if known else math.nan
+        return means

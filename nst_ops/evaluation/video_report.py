@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,10 +13,10 @@ from rich.table import Table
 
 from nst_ops.evaluation.image_report import png
 from nst_ops.evaluation.run import Row
-from nst_ops.evaluation.video_metrics import FIGURES, GAPS, SOURCE
+from nst_ops.evaluation.video_metrics import FIGURES, GAPS, SOURCE, VideoResults
 from nst_ops.media.images import UInt8Array
 from nst_ops.report.html import definitions, image, page, table
-from nst_ops.report.text import digits
+from nst_ops.report.text import digits, text_table
 from nst_ops.temporal.metrics import Motion
 from nst_ops.temporal.warp import warp
 
@@ -25,19 +25,21 @@ _COLORS = "#2b6cb0", "#c98a1b"
 _IN_TABLE = ("warping_ratio_1", "warping_ratio_10", "luminance_flicker", "high_frequency_energy", "gram")
 
 
-def terminal_tables(num_videos: int, means: Mapping[str, float], notes: Sequence[str]) -> list[Table]:
+def terminal_tables(results: VideoResults) -> list[Table]:
     """The means, then the notes."""
-    figures = Table(title=f"{num_videos:,} videos, means")
+    figures = Table(title=f"{len(results.rows):,} videos, means")
     for column in ("figure", "better", "stylized", "source"):
         figures.add_column(column, justify="left" if column in ("figure", "better") else "right")
+    for label, _, *cells in _figures(results):
+        figures.add_row(label, *cells)
+    return [figures, *text_table("notes", [(note,) for note in results.notes])]
+
+
+def _figures(results: VideoResults) -> Iterator[tuple[str, ...]]:
+    """Label, meaning, direction, and means of the stylized videos and their sources."""
+    means = results.means()
     for name, about in FIGURES.items():
-        figures.add_row(about.label, about.better, digits(means[name]), digits(means[f"{SOURCE}_{name}"]))
-    if not notes:
-        return [figures]
-    remarks = Table(show_header=False, title="notes", title_justify="left")
-    for note in notes:
-        remarks.add_row(note)
-    return [figures, remarks]
+        yield *about, digits(means[name]), digits(means[f"{SOURCE}_{name}"])
 
 
 def videos_plot(rows: Sequence[Row]) -> bytes:
@@ -53,15 +55,13 @@ def videos_plot(rows: Sequence[Row]) -> bytes:
         ratios = [row[f"warping_ratio_{gap}"] for row in shown]
         left.plot(ratios, names, "o", color=color, label=f"{gap} frame{'s' * (gap > 1)} apart")
     left.axvline(1, color="#555555", linewidth=1)
-    left.set_xscale("log")
+    left.set(xscale="log", xlabel="warping error, times the source's own; 1 is as steady as filmed")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_locator(NullLocator())
-    left.set_xlabel("warping error, times the source's own; 1 is as steady as filmed")
     left.legend(fontsize=8, frameon=False)
     right.plot([row["luminance_flicker"] for row in shown], names, "o", color="#c0392b")
-    right.set_xlim(left=0)
-    right.set_xlabel("luminance flicker, gray levels")
+    right.set(xlim=(0, None), xlabel="luminance flicker, gray levels")
     for axes in (left, right):
         axes.grid(axis="y", color="#eeeeee")
         axes.tick_params(labelsize=8)
@@ -73,13 +73,11 @@ def steadiest_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: np.nan_to_num(row["warping_ratio_1"]))
 
 
-_CELL = 168
-_GAP, _TEXT, _LABEL = 4, 20, 104
+_CELL, _GAP, _TEXT, _LABEL = 168, 4, 20, 104
 _GROUND, _INK, _MARK = (255, 255, 255), (40, 40, 40), (220, 40, 40)
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """A square part of a frame, in pixels."""
 
     x: int
@@ -92,12 +90,9 @@ class Crop:
 
 
 def busiest_crop(frames_thwc: UInt8Array, motion: Motion, share: float = 0.4) -> Crop:
-    """Find where a version of a clip changes most along its motion: look there for flicker.
+    """Find where a version of a clip, T at least 2, changes most along the source's motion: look there for flicker.
 
-    Args:
-        frames_thwc: (T, H, W, 3), T at least 2.
-        motion: motion of the source.
-        share: side of the crop as a share of the frame's shorter side.
+    The side of the crop is a ``share`` of the frame's shorter side.
     """
     height, width = frames_thwc.shape[1:3]
     change = np.zeros((height, width), np.float32)
@@ -107,30 +102,22 @@ def busiest_crop(frames_thwc: UInt8Array, motion: Motion, share: float = 0.4) ->
         change += mask * np.square(frames_thwc[t] - moved).mean(axis=2)
     side = max(8, round(share * min(height, width)))
     sums = cv2.boxFilter(change, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    y, x = np.unravel_index(
-        np.argmax(sums[: height - side + 1, : width - side + 1]), (height - side + 1, width - side + 1)
-    )
+    inside = sums[: height - side + 1, : width - side + 1]
+    y, x = np.unravel_index(np.argmax(inside), inside.shape)
     return Crop(int(x), int(y), side)
 
 
 def strip(versions: Mapping[str, UInt8Array], crop: Crop, start: int = 0, columns: int = 5) -> Image.Image:
-    """Draw a row for each version: a whole frame, a crop of consecutive frames, and one line of it over time.
+    """Draw for each version a whole frame, a crop of ``columns`` frames from ``start`` on, one line of it over time.
 
-    In the last column time runs downwards: what holds still or moves evenly draws clean lines,
-    what flickers is ragged, and a ghost is a second line beside the first.
-
-    Args:
-        versions: frames (T, H, W, 3) by name, all of one shape.
-        crop: the part that is enlarged.
-        start: number of the first of the consecutive frames.
-        columns: number of consecutive frames.
+    In the last column time runs downwards: what holds still or moves evenly draws clean lines, what flickers is ragged,
+    and a ghost is a second line beside the first. Versions are frames (T, H, W, 3) by name, all of one shape.
     """
     num_frames, height, width = next(iter(versions.values())).shape[:3]
     columns = min(columns, num_frames - start)
     whole = round(_CELL * width / height)
     lefts = [_LABEL, *(_LABEL + whole + _GAP + n * (_CELL + _GAP) for n in range(columns + 1))]
-    size = (lefts[-1] + _CELL, _TEXT + len(versions) * (_CELL + _GAP))
-    sheet = Image.new("RGB", size, _GROUND)
+    sheet = Image.new("RGB", (lefts[-1] + _CELL, _TEXT + len(versions) * (_CELL + _GAP)), _GROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     heads = ["whole frame", *(f"frame {start + n}" for n in range(columns)), "one line over time"]
     for left, head in zip(lefts, heads, strict=True):
@@ -154,40 +141,23 @@ def _scaled(frame_hwc: UInt8Array, size: tuple[int, int]) -> Image.Image:
 
 
 def video_page(
-    rows: Sequence[Row],
-    means: Mapping[str, float],
-    notes: Sequence[str],
-    facts: Mapping[str, str],
-    plot: bytes,
-    strips: Sequence[tuple[str, bytes]],
+    results: VideoResults, facts: Mapping[str, str], plot: bytes, strips: Sequence[tuple[str, bytes]]
 ) -> str:
-    """The page as HTML.
-
-    Args:
-        rows: of each video, as in ``VideoResults``.
-        means: means of the figures.
-        notes: what else a reader has to know.
-        facts: what was measured, against what.
-        plot: PNG.
-        strips: names of videos, and their strips as JPEG.
-    """
+    """The page as HTML, with the plot as PNG, and of videos to show the name and the strip as JPEG."""
     title = "Are the videos steady?"
-    figures = [
-        (about.label, about.meaning, about.better, digits(means[name]), digits(means[f"{SOURCE}_{name}"]))
-        for name, about in FIGURES.items()
-    ]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in results.notes)
     videos = [
         (
             row["name"],
             f"{row['num_frames']} frames, {row['width']}x{row['height']}, {row['num_cuts']} cuts",
             *(digits(row[name]) for name in _IN_TABLE),
         )
-        for row in sorted(rows, key=lambda row: str(row["name"]))
+        for row in sorted(results.rows, key=lambda row: str(row["name"]))
     ]
     body = [
         f"<h1>{title}</h1>{definitions(facts.items())}<h2>Figures</h2>",
-        table(("figure", "what it means", "better", "stylized", "source"), figures, range(3, 5)),
-        f"<h2>Notes</h2><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
+        table(("figure", "what it means", "better", "stylized", "source"), _figures(results), range(3, 5)),
+        f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "",
         f"<h2>Videos</h2>{image(plot, 'png')}",
         table(("video", "", *(FIGURES[name].label for name in _IN_TABLE)), videos, range(2, 7)),
         "<h2>Strips</h2><p>The most restless first. The square is where the stylized video changes most "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cv2
@@ -17,16 +16,9 @@ import numpy as np
 
 from nst_ops.collection.constants import RUN_FILE
 from nst_ops.config import ConfigError, EvaluateConfig, VideoConfig
+from nst_ops.evaluation import video_report
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress
-from nst_ops.evaluation.video_metrics import FIGURES, SOURCE, Excerpt, VideoEvaluator, mean_of_known
-from nst_ops.evaluation.video_report import (
-    busiest_crop,
-    steadiest_first,
-    strip,
-    terminal_tables,
-    video_page,
-    videos_plot,
-)
+from nst_ops.evaluation.video_metrics import SOURCE, Excerpt, VideoEvaluator, VideoResults
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, decode_image, fit_size
 from nst_ops.media.video.reader import VideoReader
@@ -37,31 +29,11 @@ METRICS, PLOT = "stability.parquet", "stability.png"
 _STYLIZED = "stylized"
 
 
-@dataclass(frozen=True)
-class VideoResults:
-    """The figures of evaluated videos.
-
-    Attributes:
-        rows: of each video its name, files, style, size, number of frames and the ``FIGURES``; those of
-            the source have the prefix ``source_``.
-        notes: what else a reader has to know.
-    """
-
-    rows: list[Row]
-    notes: list[str] = field(default_factory=list)
-
-    def means(self) -> dict[str, float]:
-        """Mean of each figure over the videos that have it; nan where none has."""
-        names = [*FIGURES, *(f"{SOURCE}_{figure}" for figure in FIGURES)]
-        return {name: mean_of_known(row[name] for row in self.rows) for name in names}
-
-
 def evaluate_videos(config: EvaluateConfig) -> Outcome[VideoResults]:
     """Measure the videos of ``config.run`` against their sources and write to ``config.output``.
 
-    Raises:
-        ConfigError: no such run, style, weights, tap or device, or no video can be measured.
-        StorageFullError: there is no space for the output.
+    Raises ConfigError for no such run, style, weights, tap or device, or if no video can be measured; StorageFullError
+    if there is no space for the output.
     """
     run = FinishedRun.open(config, config.taps.style)
     rows = run.rows("video", hint="; without --temporal its images are evaluated")
@@ -79,8 +51,7 @@ def evaluate_videos(config: EvaluateConfig) -> Outcome[VideoResults]:
     results.notes.extend(f"could not be measured: {source}: {why}" for source, why in unreadable.items())
     if others := run.manifest.num_rows - len(rows):
         results.notes.append(f"{others:,} rows of the manifest were left out: images, failures, limit")
-    tables = terminal_tables(len(results.rows), results.means(), results.notes)
-    return Outcome(results, tables, _write(run, results, unreadable), unreadable)
+    return Outcome(results, video_report.terminal_tables(results), _write(run, results, unreadable), unreadable)
 
 
 def _measure(run: FinishedRun, rows: list[Row], evaluator: VideoEvaluator, unreadable: dict[str, str]) -> Iterator[Row]:
@@ -94,15 +65,14 @@ def _measure(run: FinishedRun, rows: list[Row], evaluator: VideoEvaluator, unrea
             continue
         figures = evaluator(excerpt, {_STYLIZED: stylized}, row["style"] or "")
         versions = {SOURCE: excerpt.source_thwc, _STYLIZED: stylized}
+        crop = video_report.busiest_crop(stylized, excerpt.motion)
+        drawn = video_report.strip(versions, crop, len(stylized) // 3)
         buffer, relpath = io.BytesIO(), f"strips/{number:05d}.jpg"
-        drawn = strip(versions, busiest_crop(stylized, excerpt.motion), len(stylized) // 3)
         drawn.save(buffer, "JPEG", quality=90, subsampling=0)
         run.output.write_bytes(relpath, buffer.getvalue())
         yield {
             "name": excerpt.name,
-            "source_uri": row["source_uri"],
-            "output_uri": row["output_uri"],
-            "style": row["style"],
+            **{key: row[key] for key in ("source_uri", "output_uri", "style")},
             "num_frames": len(stylized),
             "width": stylized.shape[2],
             "height": stylized.shape[1],
@@ -117,8 +87,7 @@ def _video_settings(run: Folder) -> VideoConfig:
     """How the run wrote its videos: which frames, and whether beside their source."""
     try:
         written = json.loads(run.read_bytes(RUN_FILE))["config"]["video"]
-        known = {key: value for key, value in written.items() if key in VideoConfig.model_fields}
-        return VideoConfig.model_validate(known)
+        return VideoConfig.model_validate({k: v for k, v in written.items() if k in VideoConfig.model_fields})
     except (OSError, ValueError, KeyError, TypeError):  # a run of an earlier version, or its record is lost
         return VideoConfig()
 
@@ -126,9 +95,7 @@ def _video_settings(run: Folder) -> VideoConfig:
 def _read_excerpt(row: Row, video: VideoConfig, config: EvaluateConfig) -> tuple[Excerpt, UInt8Array]:
     """Source and stylized frames (T, H, W, 3) of a video, frame by frame the same instants.
 
-    Raises:
-        MediaError: one of them cannot be read, or not be measured.
-        OSError: one of them is not there.
+    Raises MediaError if one of them cannot be read or measured, OSError if it is not there.
     """
     pairs: list[list[Any]] = []
     selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
@@ -142,19 +109,14 @@ def _read_excerpt(row: Row, video: VideoConfig, config: EvaluateConfig) -> tuple
             if video.side_by_side:
                 output = output[:, output.shape[1] // 2 :]
             size = fit_size((output.shape[1], output.shape[0]), config.max_side)
-            pairs.append(
-                [
-                    cv2.resize(np.ascontiguousarray(frame_hwc), size, interpolation=cv2.INTER_AREA)
-                    for frame_hwc in (source, output)
-                ]
-            )
+            both = map(np.ascontiguousarray, (source, output))
+            pairs.append([cv2.resize(frame_hwc, size, interpolation=cv2.INTER_AREA) for frame_hwc in both])
             if len(pairs) == config.excerpt.num_frames:
                 break
     if not pairs:
         raise UnsupportedMediaError(f"it is over before excerpt.start_s, {config.excerpt.start_s:g} s")
-    name = row["source_uri"].rsplit("/", 1)[-1]
     source_thwc, output_thwc = map(np.stack, zip(*pairs, strict=True))
-    return Excerpt.estimate(name, source_thwc), output_thwc
+    return Excerpt.estimate(row["source_uri"].rsplit("/", 1)[-1], source_thwc), output_thwc
 
 
 def _frames(
@@ -166,8 +128,7 @@ def _frames(
         first_pts: int | None = None
         for frame in reader.frames():
             first_pts = frame.pts if first_pts is None else first_pts
-            time_s = float((frame.pts - first_pts) * reader.info.time_base)
-            yield time_s, np.rot90(frame.rgb_hwc, turns)
+            yield float((frame.pts - first_pts) * reader.info.time_base), np.rot90(frame.rgb_hwc, turns)
 
 
 def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:
@@ -176,23 +137,21 @@ def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:
     folder = Folder(parent)
     rows = list(csv.DictReader(folder.read_bytes(name).decode().splitlines()))
     for row in rows:
-        frame_hwc = decode_image(folder.read_bytes(row["name"])).rgb_hwc
-        yield float(row["pts_s"]) - float(rows[0]["pts_s"]), frame_hwc
+        time_s = float(row["pts_s"]) - float(rows[0]["pts_s"])
+        yield time_s, decode_image(folder.read_bytes(row["name"])).rgb_hwc
 
 
-@contextlib.contextmanager
-def _local(uri: str) -> Iterator[str]:
+def _local(uri: str) -> AbstractContextManager[str]:
     folder, name = os.path.split(uri)
-    with Folder(folder).local_copy(name) as path:
-        yield path
+    return Folder(folder).local_copy(name)
 
 
 def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) -> str:
     """Write figures, plot and page: the URI of the page."""
-    config, means = run.config, results.means()
+    config = run.config
     summary = {
         "videos": len(results.rows),
-        "means": {name: mean if math.isfinite(mean) else None for name, mean in means.items()},
+        "means": {name: mean if math.isfinite(mean) else None for name, mean in results.means().items()},
         "notes": results.notes,
         "unreadable": unreadable,
     }
@@ -203,8 +162,7 @@ def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) 
         f"second {config.excerpt.start_s:g} on, up to {config.max_side} px; flow of the source by DIS",
         "figures": f"{METRICS}: a row for each video; {SUMMARY}",
     }
-    plot, restless = videos_plot(results.rows), steadiest_first(results.rows)[::-1]
-    shown = restless[: 3 * config.page.images]
-    strips = [(row["name"], run.output.read_bytes(row["strip"])) for row in shown]
-    page = video_page(results.rows, means, results.notes, facts, plot, strips)
+    plot, restless = video_report.videos_plot(results.rows), video_report.steadiest_first(results.rows)[::-1]
+    strips = [(row["name"], run.output.read_bytes(row["strip"])) for row in restless[: 3 * config.page.images]]
+    page = video_report.video_page(results, facts, plot, strips)
     return run.write(results.rows, METRICS, summary, {PLOT: plot}, page)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -18,36 +18,26 @@ from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.media.video.reader import AnimationReader, VideoReader
 from nst_ops.storage import Folder
 
-_CELL = 256
-_GAP = 12
-_LABEL = 20
-_ENLARGING = Image.Resampling.BICUBIC
+_CELL, _GAP, _LABEL = 256, 12, 20
 _VIDEO_FRAME = 24  # a second or so in: first frames are often black
 
 Strip = tuple[str, list[Image.Image]]
 """A label, and the thumbnails of an item: source, the style image where there are several, output."""
 
 
-def read_strips(
-    manifest: pa.Table, num_pairs: int, read_style: Callable[[str], UInt8Array] | None = None
-) -> list[Strip]:
-    """Read thumbnails of some finished items; a file that cannot be read any more is left out.
+def read_strips(manifest: pa.Table, count: int, read_style: Callable[[str], UInt8Array] | None = None) -> list[Strip]:
+    """Read thumbnails of ``count`` finished items; a file that cannot be read any more is left out.
 
-    Args:
-        manifest: rows to choose from.
-        num_pairs: items to read.
-        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several: each stands
-            between source and output.
+    ``read_style`` reads a style image by name, uint8 sRGB (H, W, 3), where there are several; it stands in the middle.
     """
     strips = []
-    for row in choose_rows(manifest, num_pairs):
+    for row in choose_rows(manifest, count):
         try:
             thumbnails = [_thumbnail(row[uri], row["kind"]) for uri in ("source_uri", "output_uri")]
             label = row["source_uri"].rsplit("/", 1)[1]
             if read_style:
-                style = Image.fromarray(read_style(row["style"]))
-                style.thumbnail((_CELL, _CELL))
-                thumbnails.insert(1, style)
+                thumbnails.insert(1, Image.fromarray(read_style(row["style"])))
+                thumbnails[1].thumbnail((_CELL, _CELL))
                 label = f"{label}, {row['style']}"
         except Exception:  # a source that has gone since is no reason to fail a finished run
             continue
@@ -58,10 +48,8 @@ def read_strips(
 def choose_rows(manifest: pa.Table, count: int) -> list[dict[str, str]]:
     """Choose up to ``count`` finished files: all styles first, then half videos, evenly spread.
 
-    Members of shards are left out: a whole shard would have to be fetched for one thumbnail.
-
-    Returns:
-        Rows with ``source_uri``, ``output_uri``, ``kind`` and ``style``; videos first, then by source.
+    Members of shards are left out: a whole shard would have to be fetched for one thumbnail. The rows have
+    ``source_uri``, ``output_uri``, ``kind`` and ``style``; videos come first, then by source.
     """
     files = pc.and_(pc.is_null(manifest["source_member"]), pc.is_null(manifest["output_member"]))
     done = manifest.filter(pc.and_(files, pc.equal(manifest["status"], "ok")))
@@ -96,7 +84,13 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
     parent, name = uri.rsplit("/", 1)
     folder = Folder(parent)
     if kind == "video":
-        with _open_video(folder, name) as reader:
+        with ExitStack() as stack:
+            reader: AnimationReader | VideoReader
+            if name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif")):
+                reader = AnimationReader(stack.enter_context(folder.local_copy(name)), _CELL)
+            else:  # of a remote video only the beginning is fetched
+                reader = VideoReader(folder.media_source(name), _CELL, keep_damaged=True)
+            stack.enter_context(reader)
             *_, frame = itertools.islice(reader.frames(), _VIDEO_FRAME)
             # Quarter turns only: np.rot90 counts them counter-clockwise, as ``rotation`` does.
             return Image.fromarray(np.rot90(frame.rgb_hwc, round(reader.info.rotation / 90) % 4))
@@ -107,37 +101,24 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
     return image
 
 
-@contextlib.contextmanager
-def _open_video(folder: Folder, name: str) -> Iterator[AnimationReader | VideoReader]:
-    """A reader of small frames; of a remote video only the beginning is fetched."""
-    if name.lower().endswith((".gif", ".webp", ".png", ".apng", ".avif")):
-        with folder.local_copy(name) as path, AnimationReader(path, _CELL) as animation:
-            yield animation
-    else:
-        with VideoReader(folder.media_source(name), _CELL, keep_damaged=True) as video:
-            yield video
-
-
 def write_contact_sheet(strips: list[Strip], output: Folder, relpath: str) -> str:
     """Draw ``strips``, at least one, as the PNG ``relpath`` of ``output``; returns its URI."""
     cells = len(strips[0][1])
     columns = 1 if len(strips) < 3 else 2 if len(strips) <= 8 or cells > 2 else 3
     rows = math.ceil(len(strips) / columns)
     step = _CELL + _GAP // 3
-    strip_width, strip_height = cells * step - _GAP // 3, _CELL + _LABEL
-    sheet = Image.new(
-        "RGB", (columns * (strip_width + _GAP) + _GAP, rows * (strip_height + _GAP) + _GAP), (250, 250, 250)
-    )
+    x_step, y_step = cells * step - _GAP // 3 + _GAP, _CELL + _LABEL + _GAP
+    sheet = Image.new("RGB", (columns * x_step + _GAP, rows * y_step + _GAP), (250, 250, 250))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, (name, thumbnails) in enumerate(strips):
-        x = _GAP + index % columns * (strip_width + _GAP)
-        y = _GAP + index // columns * (strip_height + _GAP)
+        x, y = _GAP + index % columns * x_step, _GAP + index // columns * y_step
         label = name.encode("latin-1", "replace").decode("latin-1")
         pen.text((x, y), label if len(label) <= 60 else label[:57] + "...", fill=(60, 60, 60), font=font)
         for number, thumbnail in enumerate(thumbnails):
             times = _CELL // max(thumbnail.size)  # tiny ones a whole number of times
             if times > 1:
-                thumbnail = thumbnail.resize((thumbnail.width * times, thumbnail.height * times), _ENLARGING)
+                size = thumbnail.width * times, thumbnail.height * times
+                thumbnail = thumbnail.resize(size, Image.Resampling.BICUBIC)
             cell = Image.new("RGB", (_CELL, _CELL), (232, 232, 232))
             at = ((_CELL - thumbnail.width) // 2, (_CELL - thumbnail.height) // 2)
             cell.paste(thumbnail, at, thumbnail if thumbnail.mode == "RGBA" else None)

@@ -11,13 +11,7 @@ from PIL import Image
 
 
 def page(title: str, body: Iterable[str], style: str = "") -> str:
-    """Put a page together.
-
-    Args:
-        title: text.
-        body: HTML of its parts.
-        style: more CSS.
-    """
+    """Put a page together from its title as text, the HTML of its parts, and more CSS."""
     return _PAGE.format(title=escape(title), style=_STYLE + style, body="\n".join(body))
 
 
@@ -29,9 +23,8 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> str:
     """A table of text; the columns ``numbers`` are aligned at the right."""
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = (" class=number" if column in numbers else "" for column in range(len(cells)))
-        return "".join(f"<{tag}{k}>{escape(cell)}</{tag}>" for cell, k in zip(cells, kinds, strict=True))
+    def line(tag: str, row: Sequence[str]) -> str:
+        return "".join(f"<{tag}{' class=number' * (n in numbers)}>{escape(cell)}</{tag}>" for n, cell in enumerate(row))
 
     lines = [line("th", heads), *(line("td", row) for row in rows)]
     return f"<table>{''.join(f'<tr>{cells}</tr>' for cells in lines)}</table>"
@@ -43,21 +36,15 @@ def figure(content: str, caption: str) -> str:
 
 
 def image(data: bytes, kind: str) -> str:
-    """An image that is part of the page.
-
-    Args:
-        data: the encoded image.
-        kind: ``png``, ``jpeg`` or ``svg+xml``.
-    """
+    """An encoded image that is part of the page: ``png``, ``jpeg`` or ``svg+xml``."""
     return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="">'
 
 
 def thumbnail(pixels: Image.Image, side: int = 256) -> str:
     """A small JPEG that is part of the page, transparent parts on white."""
-    small = pixels
     if pixels.mode == "RGBA":
-        small = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
-    small = small.convert("RGB")
+        pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+    small = pixels.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88, subsampling=0)

@@ -23,19 +23,11 @@ def plot_losses(
 ) -> None:
     """Draw a panel per loss over the steps, and a strip with the learning rate below if there is one.
 
-    Steps are pale, their running mean dark, validations dots, skipped steps red.
-
-    Args:
-        path: PNG file to write.
-        terms: keys of the losses to draw beside ``total``.
-        rows: one per step: ``step``, ``total``, the terms, and ``learning_rate`` and ``skipped``
-            where there are any; a value of None is left out.
-        validations: rows of the same kind, measured on held-out images.
-        smooth: draw the running mean, for steps that see different images; without, the steps
-            themselves are dark.
+    A row has ``step``, ``total``, the ``terms`` to draw beside it, and perhaps ``learning_rate`` and ``skipped``; None
+    is left out. Steps are pale, their running mean dark, validations (rows of held-out images) dots, skipped steps red.
+    Without ``smooth``, for steps that see one image, there is no mean, and the steps are dark.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, needed here only
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import, needed here only
 
     keys = ["total", *terms]
     rates = _column(rows, "learning_rate")
@@ -43,7 +35,6 @@ def plot_losses(
     num_rows = math.ceil(len(keys) / _COLUMNS)
     columns = math.ceil(len(keys) / num_rows)
     figure = Figure(figsize=(max(3.4 * columns, 6.8), 2.5 * num_rows + 1.4), layout="constrained")
-    FigureCanvasAgg(figure)
     heights = [1.0] * num_rows + [0.35] * has_strip
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
 
@@ -54,12 +45,11 @@ def plot_losses(
     for index, key in enumerate(keys):
         panel = figure.add_subplot(grid[divmod(index, columns)])
         values, validated = _column(taken, key), _column(validations, key)
+        color, linewidth = (_PALE, 0.6) if smooth else (_DARK, 1.2)
+        _curve(panel, steps, values, color=color, linewidth=linewidth, label="a step")
         if smooth:
-            _curve(panel, steps, values, color=_PALE, linewidth=0.6, label="a step")
             mean = _running_mean(values, window)
             _curve(panel, steps, mean, color=_DARK, linewidth=1.6, label=f"mean of {window} steps")
-        else:
-            _curve(panel, steps, values, color=_DARK, linewidth=1.2, label="a step")
         if np.isfinite(validated).any():
             at = _column(validations, "step")
             panel.plot(at, validated, "o", color=_WARM, markersize=5, markeredgecolor="white", label="held out")
@@ -83,8 +73,7 @@ def plot_losses(
 
 def _column(rows: Iterable[Row], key: str) -> Floats:
     """One value per row: (rows,), NaN where a row has no finite one."""
-    values = (row.get(key) for row in rows)
-    column = np.array([math.nan if value is None else value for value in values], float)
+    column = np.array([math.nan if row.get(key) is None else row[key] for row in rows], float)
     column[~np.isfinite(column)] = math.nan
     return column
 

@@ -35,17 +35,12 @@ from nst_ops.storage import Folder
 from nst_ops.stylizers.registry import model_kind
 
 CONTACT_SHEET = f"{REPORT}/contact_sheet.png"
-CLIP_S = 5.0
-"""Seconds of a video that a clip shows."""
+CLIP_S = 5.0  # of a video that a clip shows
 _CLIP_SIDE = 480
 _CLIP = VideoConfig(crf=24, preset="veryfast")  # H.264 of 8 bit, 4:2:0
-_NUM_PLAYERS = 3
-_MOST_BYTES = 50e6
-"""Size of a video that the page plays as it is, at most: a report should open at once."""
-_TOP_ERRORS = 20
-_MOST_STEPS = 60
-_LEFT, _RIGHT = 60, 1000
-"""Pixels of the plot between which time runs."""
+_NUM_PLAYERS, _TOP_ERRORS, _MOST_STEPS = 3, 20, 60
+_MOST_BYTES = 50e6  # of a video that the page plays as it is: a report should open at once
+_LEFT, _RIGHT = 60, 1000  # pixels of the plot between which time runs
 _SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
 
 
@@ -60,17 +55,9 @@ def write_report(
 ) -> dict[str, str]:
     """Write ``report/``: the page, the clips that it plays, and the contact sheet if there is one to draw.
 
-    Args:
-        output: folder of the run.
-        config: of the run.
-        progress: the last of the run.
-        rows: of the manifest, enough to choose a few images and videos from.
-        counts: rows of the whole output by status.
-        errors: the most frequent.
-        read_style: reads a style image by name, uint8 sRGB (H, W, 3), where there are several.
-
-    Returns:
-        URIs of what was written: ``before/after`` and ``report``.
+    Needed are the last ``progress``, ``rows`` of the manifest to choose a few images and videos from, ``counts`` of the
+    whole output by status, and the most frequent errors; ``read_style`` is that of ``read_strips``. Returned are the
+    URIs of what was written: ``before/after`` and ``report``.
     """
     places = {}
     strips = read_strips(rows, config.report.pairs, read_style) if config.report.pairs else []
@@ -93,11 +80,8 @@ def write_report(
 
 def _tiles(counts: Mapping[str, int]) -> str:
     """The number of rows of each status, large."""
-    tiles = (
-        f"<div class='tile {status}'><b>{counts.get(status, 0):,}</b> {status}</div>"
-        for status in STATUSES
-        if counts.get(status) or status in ("ok", "failed")
-    )
+    shown = [status for status in STATUSES if counts.get(status) or status in ("ok", "failed")]
+    tiles = (f"<div class='tile {status}'><b>{counts.get(status, 0):,}</b> {status}</div>" for status in shown)
     return f"<div class=tiles>{''.join(tiles)}</div>"
 
 
@@ -110,13 +94,11 @@ def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterato
     yield "model", _model(config)
     if planned.num_done_before:
         yield "earlier runs", f"{planned.num_done_before:,} rows"
-    rows = f"{done.num_rows:,} of {planned.num_rows:,} rows"
-    yield "this run", f"{rows} in {duration(done.elapsed_s)}, {pace(speed)}"
+    yield "this run", f"{done.num_rows:,} of {planned.num_rows:,} rows in {duration(done.elapsed_s)}, {pace(speed)}"
     if planned.num_workers:
         gpus = f" on a cluster of {planned.num_gpus:,} GPUs" if planned.num_gpus else ""
         yield "workers", f"{planned.num_workers:,}{gpus}"
-        shares = f"busy {speed.busy_share:.0%} of the time, waiting for input {speed.wait_share:.0%}"
-        yield "networks", shares
+        yield "networks", f"busy {speed.busy_share:.0%} of the time, waiting for input {speed.wait_share:.0%}"
     if progress.num_retries:
         yield "lost units", f"{progress.num_retries:,}, tried again"
     yield "run", f"{progress.run_id}, begun {progress.started_at}, driver on {progress.host}"
@@ -127,8 +109,7 @@ def _model(config: StylizeConfig) -> str:
     model = config.model
     has_checkpoint = model_kind(model.kind).weights_key == "checkpoint"
     weights = f", {str(model.checkpoint).rsplit('/', 1)[-1]}" if has_checkpoint else ""
-    style = f", style {config.style.images}" if config.style.images else ""
-    return f"{model.kind}{weights}{style}"
+    return f"{model.kind}{weights}{f', style {config.style.images}' if config.style.images else ''}"
 
 
 def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:
@@ -137,12 +118,9 @@ def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:
     yield "<h2>Errors</h2>"
     lines = [(f"{error.num_rows:,}", error.error_type, error.message, error.example) for error in errors[:_TOP_ERRORS]]
     yield table(("rows", "error", "message", "for example"), lines)
-    more = f"{len(errors) - _TOP_ERRORS:,} more kinds, and each" if len(errors) > _TOP_ERRORS else "Each"
+    more = f"{len(errors) - _TOP_ERRORS:,} more kinds, and each file" if len(errors) > _TOP_ERRORS else "Each file"
     link = f"<a href='../{quote(MANIFEST)}/'>{MANIFEST}/</a>" if output.is_local else f"{MANIFEST}/"
-    yield (
-        f"<p class=small>{more} file with its reason: {link}, a Parquet dataset. Try them again with "
-        "--retry-failed.</p>"
-    )
+    yield f"<p class=small>{more} with its reason: {link}, a Parquet dataset. Try them again with --retry-failed.</p>"
 
 
 def _speed(progress: Progress) -> Iterator[str]:
@@ -152,20 +130,15 @@ def _speed(progress: Progress) -> Iterator[str]:
 
 
 def plot_speed(history: Sequence[Totals], num_workers: int) -> str:
-    """SVG with the speed above, and below how busy the workers' networks were.
+    """SVG with the speed above, and below how busy the workers' networks were; ``history`` has at least two totals.
 
-    It is written by hand: matplotlib takes 1 to 3 s to import, as long as a small run. Frames are drawn if
-    there are more of them than rows: both on one axis would hide the smaller.
-
-    Args:
-        history: totals in the order of time, at least two.
-        num_workers: of the run.
+    It is written by hand: matplotlib takes 1 to 3 s to import, as long as a small run. Frames are drawn if there are
+    more of them than rows: both on one axis would hide the smaller.
     """
     shown = _spaced(history)
     steps = [rates(earlier, later, num_workers) for earlier, later in itertools.pairwise(shown)]
-    unit_s, unit = (1, "s") if shown[-1].elapsed_s < 300 else (60, "min")
-    if shown[-1].elapsed_s >= 3 * 3600:
-        unit_s, unit = 3600, "h"
+    elapsed_s = shown[-1].elapsed_s
+    unit_s, unit = (1, "s") if elapsed_s < 300 else (60, "min") if elapsed_s < 3 * 3600 else (3600, "h")
     edges = [totals.elapsed_s / unit_s for totals in shown]
     frames, rows = [step.frames_per_s for step in steps], [step.rows_per_s for step in steps]
     speeds, name = (frames, "video frames") if sum(frames) > sum(rows) else (rows, "files")
@@ -210,12 +183,11 @@ def _round_step(span: float, count: int) -> float:
 
 def _spaced(history: Sequence[Totals]) -> list[Totals]:
     """Totals so far apart that the end of a single unit makes no peak in the plot."""
-    gap_s = history[-1].elapsed_s / _MOST_STEPS
     shown = [history[0]]
     for totals in history[1:]:
-        if totals.elapsed_s > shown[-1].elapsed_s + gap_s:
+        if totals.elapsed_s > shown[-1].elapsed_s + history[-1].elapsed_s / _MOST_STEPS:
             shown.append(totals)
-    if len(shown) > 1 and shown[-1] is not history[-1]:
+    if len(shown) > 1:
         shown[-1] = history[-1]
     return shown
 
@@ -263,10 +235,9 @@ def _plays(row: dict[str, Any], output: Folder, video: VideoConfig) -> bool:
 
 def _write_clip(path: str, row: dict[str, Any], video: VideoConfig) -> bool:
     """Write a clip of a row; return whether the source stands beside it."""
-    source_uri = row["source_uri"]
-    has_source = not video.side_by_side and media_kind(source_uri) == "video"
+    has_source = not video.side_by_side and media_kind(row["source_uri"]) == "video"
     selection = Selection(video.start_s, video.duration_s, video.max_frame_rate)
-    write_clip(path, _media(row["output_uri"]), _media(source_uri) if has_source else None, selection)
+    write_clip(path, _media(row["output_uri"]), _media(row["source_uri"]) if has_source else None, selection)
     return has_source or video.side_by_side
 
 
@@ -276,32 +247,23 @@ def _media(uri: str) -> MediaSource:
 
 
 def write_clip(path: str, stylized: MediaSource, source: MediaSource | None, selection: Selection) -> None:
-    """Write the first seconds of a stylized video as MP4, upright.
+    """Write the first seconds of a stylized video as MP4, upright, at the right of its source if there is one.
 
-    Args:
-        path: local file to write.
-        stylized: video to show.
-        source: its source, to stand at its left; None to show it alone.
-        selection: part of the source that was stylized.
-
-    Raises:
-        MediaError: one of the two cannot be read.
-        OSError: one of the two is not there.
+    The selection is the part of the source that was stylized. Raises MediaError if one of the two cannot be read,
+    OSError if it is not there.
     """
     with ExitStack() as readers:
         after = readers.enter_context(VideoReader(stylized, _CLIP_SIDE, True, Selection(duration_s=CLIP_S)))
         turns = round(after.info.rotation / 90) % 4
-        frames = after.frames()
         lefts: Iterator[Frame | None] = itertools.repeat(None)
         if source is not None:
             span = replace(selection, duration_s=min(CLIP_S, selection.duration_s or CLIP_S))
             lefts = readers.enter_context(VideoReader(source, _CLIP_SIDE, True, span)).frames()
-        shown = (_shown(left, right, turns) for left, right in zip(lefts, frames, strict=False))
+        shown = (_shown(left, right, turns) for left, right in zip(lefts, after.frames(), strict=False))
         first = next(shown)
         height, width = first.rgb_hwc.shape[:2]
         aspect = after.info.sample_aspect_ratio
-        aspect = 1 / aspect if aspect and turns % 2 else aspect
-        info = replace(after.info, rotation=0, sample_aspect_ratio=aspect)
+        info = replace(after.info, rotation=0, sample_aspect_ratio=1 / aspect if aspect and turns % 2 else aspect)
         with VideoWriter(path, "mp4", info, (width, height), None, _CLIP) as writer:
             for frame in itertools.chain([first], shown):
                 writer.write(frame)
@@ -311,9 +273,8 @@ def _shown(left: Frame | None, right: Frame, turns: int) -> Frame:
     """The frame upright, beside its source if there is one."""
     frame_hwc = np.rot90(right.rgb_hwc, turns)
     if left is not None:
-        size = frame_hwc.shape[1], frame_hwc.shape[0]
         upright_hwc = np.ascontiguousarray(np.rot90(left.rgb_hwc, turns))
-        left_hwc = cv2.resize(upright_hwc, size, interpolation=cv2.INTER_AREA)
+        left_hwc = cv2.resize(upright_hwc, frame_hwc.shape[1::-1], interpolation=cv2.INTER_AREA)
         frame_hwc = np.concatenate([left_hwc, frame_hwc], axis=1)
     return Frame(right.pts, right.duration, np.ascontiguousarray(frame_hwc))
 

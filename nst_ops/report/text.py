@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from nst_ops.collection.constants import STATUSES
 from nst_ops.collection.progress import Rates
@@ -27,21 +27,19 @@ def render(*tables: Table) -> str:
     return capture.get().rstrip("\n")
 
 
-def errors_table(errors: Sequence[ErrorGroup], rows: str = "rows") -> list[Table]:
-    """A table of the errors, or an empty list where there are none.
+def text_table(title: str, rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> list[Table]:
+    """A table of text with or without heads, or an empty list where there are no rows."""
+    table = Table(*(Column(head, overflow="fold") for head in heads), title=title, title_justify="left")
+    table.show_header = bool(heads)
+    for row in rows:
+        table.add_row(*row)
+    return [table] if table.rows else []
 
-    Args:
-        errors: the most frequent first.
-        rows: the word for what an error is counted in: ``rows`` or ``files``.
-    """
-    if not errors:
-        return []
-    table = Table(title="top errors", title_justify="left")
-    for column in (rows, "error", "message", "for example"):
-        table.add_column(column, overflow="fold")
-    for error in errors:
-        table.add_row(f"{error.num_rows:,}", error.error_type, error.message, error.example)
-    return [table]
+
+def errors_table(errors: Iterable[ErrorGroup], rows: str = "rows") -> list[Table]:
+    """A table of errors, the most frequent first, counted in ``rows`` or ``files``; empty where there are none."""
+    cells = ((f"{error.num_rows:,}", error.error_type, error.message, error.example) for error in errors)
+    return text_table("top errors", cells, (rows, "error", "message", "for example"))
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -51,10 +49,9 @@ def counted(counts: Mapping[str, int]) -> str:
 
 def duration(seconds: float) -> str:
     """A duration in the unit that a person would take: ``90 s``, ``14 min``, ``3.2 h``."""
-    minutes, hours = seconds / 60, seconds / 3600
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{hours:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def pace(speed: Rates) -> str:

@@ -57,7 +57,7 @@ def benchmark(output: Path, inputs: Path, **keys: object) -> SmoothingBenchmarkC
         "style": str(inputs / "style.png"),
         "model": {"kind": "identity", "device": "cpu"},
         "vgg": {"weights": str(inputs / "vgg.safetensors")},
-        "taps": ["relu1_1", "relu2_1"],
+        "taps": ["relu1_1"],
         "ema_weights": [0.5],
         "window_radii": [1],
         "num_frames": 12,
