@@ -1,7 +1,4 @@
-"""Ray clusters: find one, join it or start one, and what it has. Ray is imported only when it is used.
-
-Only ``pipeline`` and ``training`` may use this.
-"""
+"""Ray clusters, for ``pipeline`` and ``training`` only: find, join or start one, and what it has. Imports Ray late."""
 
 from __future__ import annotations
 
@@ -15,46 +12,35 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pyarrow.fs
 
 from nst_ops.config.errors import ConfigError, FatalError
-from nst_ops.storage import Folder
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_S = 2.0
-"""Seconds that the head of a cluster has to accept a connection."""
+_ANSWER_S = 2.0  # seconds that the head of a cluster has to accept a connection
 
 
 def cluster_at_hand(ray_address: str) -> bool:
-    """Return whether ``ray_address`` leads to a Ray cluster without starting one; does not import Ray.
+    """Return whether ``ray_address`` leads to a Ray cluster, without starting one or importing Ray.
 
-    Args:
-        ray_address: an address, which counts as it is; ``local``, which never does; or ``auto``: Ray is
-            connected in this process, RAY_ADDRESS is set (as inside ``ray job submit``), or a head or
-            node that ``ray start`` left on this machine answers.
+    An address counts as it is, ``local`` never; ``auto`` if Ray is connected in this process, RAY_ADDRESS is set (as
+    inside ``ray job submit``), or a head or node that ``ray start`` left on this machine answers.
     """
     if ray_address != "auto":
         return ray_address != "local"
-    return _is_connected() or _find_cluster() is not None
-
-
-def _is_connected() -> bool:
     ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
+    return bool(ray and ray.is_initialized()) or _find_cluster() is not None
 
 
 def _find_cluster() -> str | None:
     """Return the address that Ray's own ``auto`` would take, if something answers there.
 
-    Ray also takes the private Ray of any other program, which ends with that program: here only what
-    ``ray start`` left counts. And it waits half a minute for a head that has died.
+    Ray also takes the private Ray of any other program, which ends with that program: here only what ``ray start``
+    left counts. And it waits half a minute for a head that has died.
     """
-    given = os.environ.get("RAY_ADDRESS")
-    if given:
+    if given := os.environ.get("RAY_ADDRESS"):
         return None if given == "local" else given
     folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
     addresses = []
@@ -79,23 +65,18 @@ def _nodes_here() -> Iterator[str]:
 
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    try:
+    with contextlib.suppress(OSError, ValueError):
         socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except (OSError, ValueError):
-        return False
-    return True
+        return True
+    return False
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[bool]:
     """Join the cluster at ``address`` (``auto``: the one at hand, or a new one here) and leave it again.
 
-    Yields:
-        Whether Ray was started here, so that no more nodes can come.
-
-    Raises:
-        ConfigError: there is no Ray at ``address``.
-        FatalError: Ray does not start on this machine.
+    Yields whether Ray was started here, so that no more nodes can come. Raises ConfigError if there is no Ray at
+    ``address``, FatalError if Ray does not start on this machine.
     """
     import ray
 
@@ -123,12 +104,10 @@ def _start(address: str) -> None:
     check = "check ray_address and RAY_ADDRESS, or take --executor local"
     if address != "local" and "://" not in address and not _answers(address):
         raise ConfigError(f"{where}: nothing answers there; {check}")  # Ray would try for half a minute
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address == "local":
-        options["include_dashboard"] = False  # takes seconds to start, and a run here shows its progress
+    dashboard = False if address == "local" else None  # takes seconds to start, and a run here shows its progress
     for attempt in (1, 2):
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=dashboard)
             break
         except (OSError, RuntimeError, ValueError) as error:  # ConnectionError and TimeoutError are OSErrors
             ray.shutdown()
@@ -136,10 +115,8 @@ def _start(address: str) -> None:
             if attempt == 1 and not isinstance(error, ValueError):
                 _log.warning("Ray did not start (%s): trying once more", reason)
             elif address == "local":
-                raise FatalError(
-                    f"Ray does not start on this machine ({reason}): try again when it is less busy, "
-                    "or take --executor local, which needs no Ray"
-                ) from error
+                advice = "try again when it is less busy, or take --executor local, which needs no Ray"
+                raise FatalError(f"Ray does not start on this machine ({reason}): {advice}") from error
             else:
                 raise ConfigError(f"{where}: {reason}; {check}") from error
     if address != "local":
@@ -159,11 +136,8 @@ def nodes() -> list[Node]:
     """Return the nodes that are alive."""
     import ray
 
-    return [
-        Node(node["NodeID"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    alive = ((node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return [Node(node_id, resources.get("CPU", 0), resources.get("GPU", 0)) for node_id, resources in alive]
 
 
 def num_gpus() -> int:
@@ -188,8 +162,3 @@ def num_nodes() -> int:
 def cores_per_node() -> int:
     """Return the number of CPU cores of this node, which stands for all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def pyarrow_filesystem(folder: Folder) -> pyarrow.fs.FileSystem | None:
-    """Return how Ray Train and Tune reach ``folder``: fsspec, as pyarrow alone would ignore its settings."""
-    return None if folder.is_local else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(folder.fs))

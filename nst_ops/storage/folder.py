@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nst_ops.storage.base import FileInfo, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree
@@ -156,6 +156,12 @@ class Folder:
                 cleanup.callback(temporary.unlink, missing_ok=True)
             yield temporary
             self._tree.place(temporary, relpath)
+
+    def pyarrow_filesystem(self) -> Any:
+        """Return how Ray reaches a remote folder: through fsspec, as pyarrow alone would ignore its settings."""
+        import pyarrow.fs  # only a training on Ray needs it
+
+        return None if self.is_local else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.fs))
 
     def write_bytes(self, relpath: str, data: bytes) -> None:
         """Write a file as ``atomic_write`` does."""

@@ -1,7 +1,5 @@
 """Checkpoints of a training, and the run that an output belongs to."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -25,67 +23,49 @@ from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.data import StoredImages
 from nst_ops.training.setup import TrainingSetup
 
-STATE = "state.pt"
-MODEL = "model.safetensors"
-CARD = "model_card.md"
-WORK = (STATE, MODEL, "trials")
-"""Files of value: an output that holds one is not given to another run."""
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+STATE, MODEL, CARD = "state.pt", "model.safetensors", "model_card.md"
+WORK = (STATE, MODEL, "trials")  # files of value: an output that holds one is not given to another run
 OWN = (
     *(STATE, MODEL, CARD, "grid.png", "grids", "losses.json", "losses.png", "tensorboard", "run.json"),
     *("wandb", "wandb_id.txt", "sweep.json", "sweep.png", "trials", ".ray_train", ".ray_tune"),
 )
 """Files that a run may have left, removed before another starts there."""
 _FORMAT = "nst-ops-state/1"
+_FORMER = {"photos": "content_images", "style_pictures": "style_images"}
+_FORMER_FACTS = {old + kind: new + kind for old, new in _FORMER.items() for kind in ("", "_held_out", "_skipped")}
 
 
 def read_state(output: Folder) -> dict[str, Any] | None:
-    """Read the last state in ``output``, its tensors on the CPU; None where training has not begun.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
+    """Read the last state in ``output`` to the CPU, None if training has not begun; raises ConfigError if damaged."""
     if not output.exists(STATE):
         return None
     try:
-        data = output.read_bytes(STATE)
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        stored = io.BytesIO(output.read_bytes(STATE))
+        state: dict[str, Any] = torch.load(stored, map_location="cpu", weights_only=True)
         if state.get("format") != _FORMAT:
             raise ValueError(f"format {state.get('format')}, this version reads {_FORMAT}")
     except Exception as error:  # torch raises many kinds here, all of them mean "not usable"
         raise ConfigError(
-            f"'{output.uri(STATE)}' cannot be read ({error}): "
-            "take another output, or --overwrite to start anew"
+            f"'{output.uri(STATE)}' cannot be read ({error}): take another output, or --overwrite to start anew"
         ) from error
     return _present_state(state)
 
 
 def write_state(output: Folder, state: dict[str, Any]) -> None:
-    """Replace the state of ``output``.
-
-    Raises:
-        nst_ops.storage.StorageFullError: no space left; the state before is still there.
-    """
+    """Replace the state of ``output``; after StorageFullError the state before is still there."""
     buffer = io.BytesIO()  # torch's own file writer hides that the disk is full
     torch.save({"format": _FORMAT, **state}, buffer)
     with output.atomic_write(STATE) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
-_FORMER_FACTS = {
-    "photos": "content_images",
-    "photos_held_out": "content_images_held_out",
-    "photos_skipped": "content_images_skipped",
-    "style_pictures": "style_images",
-    "style_pictures_skipped": "style_images_skipped",
-}
-
-
 def _present_state(state: dict[str, Any]) -> dict[str, Any]:
     """Give a state that version 0.1 has written the present names."""
-    facts = json.loads(state["facts"]) if "facts" in state else {}
-    if facts.keys() & _FORMER_FACTS.keys():
-        facts = {_FORMER_FACTS.get(key, key): value for key, value in facts.items()}
-        state = state | {"facts": json.dumps(facts)}
+    if "facts" in state:
+        facts = {_FORMER_FACTS.get(key, key): value for key, value in json.loads(state["facts"]).items()}
+        state = state | {"facts": json.dumps(facts, sort_keys=True)}
     if "rivalry" not in state.get("step", {}):
         return state
     step = dict(state["step"])
@@ -103,9 +83,6 @@ def _present_state(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"step": step, "history": json.dumps(history)}
 
 
-ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
-
-
 def absolute(config: ConfigT) -> ConfigT:
     """Return ``config`` with absolute paths: workers run in another folder."""
     style = Folder(config.data.style).uri() if config.data.style else None
@@ -117,16 +94,13 @@ def fingerprint(
     config: TrainingConfig, setup: TrainingSetup, names: list[str], style_names: list[str]
 ) -> dict[str, Any]:
     """Return all that shapes the trained network: an output goes on only with the same."""
-    train = config.train.model_dump(mode="json", exclude={"save_every"})
-    sections = {"train": train, "loss": config.loss.model_dump(mode="json")}
-    flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-    network = config.model_dump(mode="json")["network"]
+    sections = config.model_dump(mode="json", exclude={"train": {"save_every"}})
+    network = sections["network"]
     start = network.pop("start_from")
     style = f"{len(style_names)} files, {_sha256(json.dumps(style_names).encode())}"
     if setup.style_image is not None:
         style = f"{_style(config)}, {_sha256(setup.style_image.tobytes())}"
-    return {
-        **flat,
+    return {f"{name}.{key}": value for name in ("train", "loss") for key, value in sections[name].items()} | {
         "network": network,
         "network.start_from": _sha256(resolve_checkpoint(start).read_bytes()) if start else None,
         "style": style,
@@ -155,9 +129,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def describe(
-    config: TrainingConfig, content: StoredImages, styles: StoredImages | None = None
-) -> dict[str, Any]:
+def describe(config: TrainingConfig, content: StoredImages, styles: StoredImages | None = None) -> dict[str, Any]:
     """Return facts on the origin of a checkpoint; names, but no paths of this machine."""
     sections = {"network", "loss", "train"} | ({"style_side", "style_margin"} if not styles else set())
     recipe = config.model_dump(mode="json", include=sections, exclude_none=True)
@@ -165,9 +137,8 @@ def describe(
     if styles:
         recipe["data"] |= {"style_resize": config.style_resize, "zoom": list(config.data.zoom)}
     recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
-    for key in ("start_from", "encoder_weights"):
-        if key in recipe["network"]:
-            recipe["network"][key] = Path(recipe["network"][key]).stem
+    files = [key for key in ("start_from", "encoder_weights") if key in recipe["network"]]
+    recipe["network"] |= {key: Path(recipe["network"][key]).stem for key in files}
     counts = {
         "content_images": len(content.trained),
         "content_images_held_out": len(set(content.held_out) - set(content.trained)),
@@ -187,10 +158,8 @@ def _style(config: TrainingConfig) -> str:
 def claim_output(output: Folder, config: TrainingConfig, shaped_by: dict[str, Any]) -> None:
     """Refuse an output of another run, or clear it if asked to; record this run, with its fingerprint.
 
-    Raises:
-        OutputInUseError: another run's work lies there; the message names the difference.
-        ConfigError: it cannot be written to.
-        StorageFullError: there is no space.
+    Raises OutputInUseError if another run's work lies there, with the difference; ConfigError if it cannot be written
+    to, StorageFullError.
     """
     try:
         if config.overwrite:

@@ -1,15 +1,13 @@
 """Training data: content and style images, read once, cropped anew for each step. No Ray in here."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,34 +27,23 @@ from nst_ops.ray_cluster import cores_per_node
 from nst_ops.storage import Folder
 
 IntArray = npt.NDArray[np.int64]
-Place = tuple[int, int]
-"""Block of an image and its row in it."""
-Role = Literal["content", "style"]
-"""What the images of a folder are for."""
+Place = tuple[int, int]  # block of an image and its row in it
+Role = Literal["content", "style"]  # what the images of a folder are for
 
 _log = logging.getLogger(__name__)
 
-_SMALLEST_STYLE = 64
-"""Pixels of a style image's shorter side below which there is no brush stroke to learn, only blur."""
-PER_BLOCK = 64
-"""Images decoded together."""
-_NAMED = 5
-"""Unreadable files that are named."""
+_SMALLEST_STYLE = 64  # pixels of a style image's shorter side below which there is no brush stroke to learn, only blur
+PER_BLOCK = 64  # images decoded together
+_NAMED = 5  # unreadable files that are named
 _SHARE_OF_MEMORY = 0.8
-_CONTENT_STREAM, _STYLE_STREAM, _ZOOM_STREAM = 0, 2, 4
-"""Streams of random numbers, beside the seed; images have two each, for their order and for crops."""
+_CONTENT_STREAM, _STYLE_STREAM, _ZOOM_STREAM = 0, 2, 4  # of random numbers; images have two each, for order and crops
 
 
 def read_style_image(uri: str, short_side: int, margin: float = 0.0) -> UInt8Array:
-    """Read a style image, upright sRGB, transparent parts on white: uint8 (H, W, 3).
+    """Read a style image, upright sRGB, transparent parts on white: uint8 (H, W, 3), the shorter side ``short_side``.
 
-    Args:
-        uri: path or URI of any image that Pillow reads.
-        short_side: pixels of the shorter side of what is returned.
-        margin: share of each side to cut off first, such as bare canvas.
-
-    Raises:
-        ConfigError: it cannot be read, or is too small to show a style.
+    ``margin`` is the share of each side to cut off first, such as bare canvas. Raises ConfigError if the image cannot
+    be read, or is too small to show a style.
     """
     try:
         folder = Folder(os.path.dirname(uri) or ".")
@@ -68,17 +55,15 @@ def read_style_image(uri: str, short_side: int, margin: float = 0.0) -> UInt8Arr
     image = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is not None and decoded.alpha_hw.min() < 255:
         _log.info("style: '%s' is transparent in parts, they are taken as white", uri)
-        white = Image.new("RGB", image.size, "white")
-        image = Image.composite(image, white, Image.fromarray(decoded.alpha_hw))
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), Image.fromarray(decoded.alpha_hw))
     if np.ptp(decoded.rgb_hwc, axis=2).max() == 0:
         _log.info("style: '%s' is gray, so stylized images will be gray", uri)
     left, top = round(image.width * margin), round(image.height * margin)
     image = image.crop((left, top, image.width - left, image.height - top))
     if min(image.size) < _SMALLEST_STYLE:
-        raise ConfigError(
-            f"style: '{uri}' is {image.width}x{image.height} px without its margin, too small to show "
-            f"a style: give a scan of at least {_SMALLEST_STYLE} px, better {short_side}"
-        )
+        size, remedy = f"{image.width}x{image.height} px", f"give a scan of at least {_SMALLEST_STYLE} px"
+        shown = f"style: '{uri}' is {size} without its margin, too small to show a style"
+        raise ConfigError(f"{shown}: {remedy}, better {short_side}")
     scale = short_side / min(image.size)
     if scale > 2:
         _log.info("style: '%s' is enlarged %.1f times: strokes will be soft", uri, scale)
@@ -91,20 +76,15 @@ def square(pixels_hwc: UInt8Array, side: int) -> UInt8Array:
     height, width = pixels_hwc.shape[:2]
     short = min(height, width)
     left, top = (width - short) // 2, (height - short) // 2
-    box = (left, top, left + short, top + short)
-    image = Image.fromarray(pixels_hwc)
+    image, box = Image.fromarray(pixels_hwc), (left, top, left + short, top + short)
     return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
 
 
 def to_tensor(pixels: UInt8Array, stride: int = 1) -> Tensor:
-    """Convert uint8 (N, H, W, 3) or (H, W, 3) to float (N, 3, H', W') in [0, 1].
-
-    H' and W' are H and W cut to multiples of ``stride``.
-    """
+    """Convert uint8 (N, H, W, 3) or (H, W, 3) to float (N, 3, H', W') in [0, 1], cut to multiples of ``stride``."""
     pixels = pixels if pixels.ndim == 4 else pixels[None]
     height, width = (side // stride * stride for side in pixels.shape[1:3])
-    cut = torch.from_numpy(pixels[:, :height, :width].copy())
-    return cut.permute(0, 3, 1, 2).float().div_(255.0)
+    return torch.from_numpy(pixels[:, :height, :width].copy()).permute(0, 3, 1, 2).float().div_(255.0)
 
 
 def hold_out(places: Sequence[Place], count: int) -> tuple[list[Place], list[Place]]:
@@ -121,14 +101,9 @@ def hold_out(places: Sequence[Place], count: int) -> tuple[list[Place], list[Pla
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Square images in blocks, of which only the rows in ``places`` are used.
+    """Square images in blocks, of which only the rows in ``places`` are used."""
 
-    Attributes:
-        blocks: uint8 (N, S, S, 3) RGB each, all of one side S; may lie in shared memory.
-        places: (block, row) of each image.
-    """
-
-    blocks: Sequence[UInt8Array]
+    blocks: Sequence[UInt8Array]  # (N, S, S, 3) RGB each, all of one side S; may lie in shared memory
     places: Sequence[Place]
 
     def __len__(self) -> int:
@@ -152,12 +127,10 @@ class ImageSet:
 class StoredImages:
     """All images of a folder, split for training and validation."""
 
-    blocks: list[Any]
-    """uint8 (N, S, S, 3) each; on their way to workers of Ray, references to blocks in the object store."""
+    blocks: list[Any]  # uint8 (N, S, S, 3) each; on their way to workers of Ray, references to the object store
     trained: list[Place]
     held_out: list[Place]
-    skipped: dict[str, str]
-    """Files that could not be read, with the reason."""
+    skipped: dict[str, str]  # files that could not be read, with the reason
 
     def split(self) -> tuple[ImageSet, ImageSet]:
         """Return the images to train on and those for validation."""
@@ -165,11 +138,7 @@ class StoredImages:
 
 
 def list_images(config: TrainingConfig, role: Role) -> list[str]:
-    """List the relative paths of the content or style images to use, sorted; of too many, a random sample.
-
-    Raises:
-        ConfigError: there is no such folder, or no image in it.
-    """
+    """List the relative paths of the images to use, sorted; of too many a random sample. Raises ConfigError if none."""
     folder = image_folder(config, role)
     if not folder.exists():
         raise ConfigError(f"data.{role}: there is no folder '{folder.uri()}'")
@@ -178,8 +147,8 @@ def list_images(config: TrainingConfig, role: Role) -> list[str]:
         raise ConfigError(f"data.{role}: no images in '{folder.uri()}'")
     if len(names) > config.data.limit:
         _log.info("taking %d of %d %s images (data.limit)", config.data.limit, len(names), role)
-        rng = np.random.default_rng(config.train.seed)
-        names = sorted(rng.choice(names, config.data.limit, replace=False).tolist())
+        chosen = np.random.default_rng(config.train.seed).choice(names, config.data.limit, replace=False)
+        names = sorted(chosen.tolist())
     return names
 
 
@@ -198,11 +167,8 @@ def side_of(config: TrainingConfig, role: Role) -> int:
 def ingest(config: TrainingConfig, names: list[str], role: Role) -> StoredImages:
     """Decode and resize the images ``names`` into the memory of this process.
 
-    Images that cannot be read are skipped, counted and named: one bad file should neither
-    end a training run nor go unnoticed.
-
-    Raises:
-        ConfigError: fewer readable images than a batch needs, or more than the memory holds.
+    Images that cannot be read are skipped, counted and named: one bad file should neither end a training run nor go
+    unnoticed. Raises ConfigError for fewer readable images than a batch needs, or more than the memory holds.
     """
     side = side_of(config, role)
     memory = psutil.virtual_memory().available
@@ -217,11 +183,7 @@ def ingest(config: TrainingConfig, names: list[str], role: Role) -> StoredImages
 
 
 def refuse_too_many(count: int, side: int, role: Role, memory: float, remedy: str) -> None:
-    """Refuse more images than ``memory`` bytes hold; ``remedy`` has places for that and for how many fit.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
+    """Raise ConfigError if ``memory`` bytes hold fewer images; ``remedy`` has places for that and for how many fit."""
     per_image = 3 * side * side
     room = int(_SHARE_OF_MEMORY * memory / per_image)
     if count > room:
@@ -232,16 +194,12 @@ def refuse_too_many(count: int, side: int, role: Role, memory: float, remedy: st
 def show_decoding(decoded: Iterable[Any], role: Role, count: int) -> Iterable[Any]:
     """Pass ``count`` blocks through, with a progress bar on a terminal."""
     console = Console(stderr=True)
-    title = f"decoding {role} images"
-    return track(decoded, title, count, console=console, disable=not console.is_terminal, transient=True)
+    hidden = not console.is_terminal
+    return track(decoded, f"decoding {role} images", count, console=console, disable=hidden, transient=True)
 
 
 def decode_squares(batch: dict[str, Any], uri: str, side: int) -> dict[str, Any]:
-    """Decode the images ``batch["relpath"]`` of the folder ``uri``.
-
-    Returns:
-        ``relpath``; ``error``, empty where there is none; ``pixels``, uint8 (N, side, side, 3).
-    """
+    """Decode ``batch["relpath"]`` of folder ``uri``: ``pixels``, uint8 (N, side, side, 3), and ``error`` or ""."""
     folder = Folder(uri)
     pixels = np.zeros((len(batch["relpath"]), side, side, 3), np.uint8)
     errors = []
@@ -259,14 +217,9 @@ def store(
 ) -> StoredImages:
     """Split decoded images by ``outcomes``, (relpath, error) of each row of each block; name skipped files.
 
-    Raises:
-        ConfigError: fewer readable images than a batch needs.
+    Raises ConfigError for fewer readable images than a batch needs.
     """
-    rows = [
-        ((block, row), name, error)
-        for block, outcome in enumerate(outcomes)
-        for row, (name, error) in enumerate(outcome)
-    ]
+    rows = [((block, row), *result) for block, outcome in enumerate(outcomes) for row, result in enumerate(outcome)]
     rows.sort(key=lambda item: item[1])  # Ray's blocks come in any order, training should not depend on it
     places = [place for place, _, error in rows if not error]
     skipped = {name: error for _, name, error in rows if error}
@@ -278,41 +231,29 @@ def store(
     if not places:
         raise ConfigError(f"data.{role}: none of the {len(rows)} {role} images can be read")
     if len(places) < config.train.batch_size and role == "content":
-        raise ConfigError(
-            f"data.content: {len(places)} readable images are fewer than a batch: "
-            f"add some, or take --train.batch_size {len(places)}"
-        )
+        remedy = f"add some, or take --train.batch_size {len(places)}"
+        raise ConfigError(f"data.content: {len(places)} readable images are fewer than a batch: {remedy}")
     return StoredImages(blocks, *hold_out(places, config.data.held_out), skipped)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Whole images and where to crop them: the cropping is the device's work.
+    """Whole images and where to crop them: the cropping is the device's work."""
 
-    Attributes:
-        images: uint8 (B, S, S, 3).
-        top, left: int64 (B,), upper left corners in pixels.
-        mirrored: bool (B,).
-        size: side of the crops.
-        side: side to which the images are resized before they are cropped.
-    """
-
-    images: Tensor
-    top: Tensor
+    images: Tensor  # uint8 (B, S, S, 3)
+    top: Tensor  # int64 (B,), upper left corners in pixels
     left: Tensor
-    mirrored: Tensor
-    size: int
-    side: int
+    mirrored: Tensor  # bool (B,)
+    size: int  # side of the crops
+    side: int  # side to which the images are resized before they are cropped
 
-    def to(self, device: torch.device) -> Crops:
+    def to(self, device: torch.device) -> Self:
         """Copy to ``device``; from pinned memory the copy overlaps with what the device does."""
         if device.type == "cpu":
             return self
-        images, top, left, mirrored = (
-            tensor.pin_memory().to(device, non_blocking=True)
-            for tensor in (self.images, self.top, self.left, self.mirrored)
-        )
-        return Crops(images, top, left, mirrored, self.size, self.side)
+        tensors = (self.images, self.top, self.left, self.mirrored)
+        images, top, left, mirrored = (part.pin_memory().to(device, non_blocking=True) for part in tensors)
+        return replace(self, images=images, top=top, left=left, mirrored=mirrored)
 
     def whole(self) -> Tensor:
         """Return the images before they are cropped: float (B, 3, side, side) in [0, 1]."""
@@ -322,14 +263,7 @@ class Crops:
         return F.interpolate(whole, self.side, mode="bicubic", antialias=True).clamp_(0, 1)
 
     def cut(self, whole: Tensor | None = None) -> Tensor:
-        """Return the crops.
-
-        Args:
-            whole: (B, 3, side, side), what to crop instead of the images, such as a filtered copy.
-
-        Returns:
-            Float (B, 3, size, size) in [0, 1], channels-last.
-        """
+        """Return (B, 3, size, size) in [0, 1], channels-last, of the images, or of ``whole`` (B, 3, side, side)."""
         if whole is None and self.side != self.images.shape[1]:
             whole = self.whole()
         span = torch.arange(self.size, device=self.images.device)
@@ -342,39 +276,24 @@ class Crops:
         return self.images[at].permute(0, 3, 1, 2).float().div_(255.0)  # bytes are a quarter to move
 
 
-Batch = tuple[Crops, Crops | None]
-"""Crops that a worker takes at a step: of content images, and of style images if there are any."""
+Batch = tuple[Crops, Crops | None]  # crops that a worker takes at a step: of content, and of style images if any
 
 
+@dataclass(eq=False)
 class Batches:
-    """Crops of each step.
+    """Crops of each step."""
 
-    Args:
-        content: content images to draw from; every one comes once before any comes again.
-        batch_size: images of all workers together.
-        image_size: side of the crops in pixels.
-        seed: seed of order, crops and mirroring.
-        rank: which worker this is; it gets every ``world``-th image of a batch.
-        world: how many workers there are; divides ``batch_size``.
-        styles: style images, of which a step takes as many, drawn in an order of their own.
-        zoom: smallest and largest factor by which all content images of a step are resized before
-            they are cropped.
-    """
+    content: ImageSet  # every one comes once before any comes again
+    batch_size: int  # images of all workers together
+    image_size: int  # side of the crops in pixels
+    seed: int  # seed of order, crops and mirroring
+    rank: int = 0  # which worker this is; it gets every ``world``-th image of a batch
+    world: int = 1  # how many workers there are; divides ``batch_size``
+    styles: ImageSet | None = None  # a step takes as many of them, drawn in an order of their own
+    zoom: tuple[float, float] = (1.0, 1.0)  # range of the factor by which a step resizes content before it is cropped
 
-    def __init__(
-        self,
-        content: ImageSet,
-        batch_size: int,
-        image_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        styles: ImageSet | None = None,
-        zoom: tuple[float, float] = (1.0, 1.0),
-    ) -> None:
-        self.content, self.styles, self.zoom = content, styles, zoom
-        self.batch_size, self.image_size, self.seed = batch_size, image_size, seed
-        self._share = slice(rank, None, world)
+    def __post_init__(self) -> None:
+        self._share = slice(self.rank, None, self.world)
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def __call__(self, step: int) -> Batch:
@@ -382,9 +301,7 @@ class Batches:
         zoom = np.random.default_rng([self.seed, _ZOOM_STREAM, step]).uniform(*self.zoom)
         side = max(self.image_size, round(zoom * self.content.side))
         content = self._crops(self.content, step, _CONTENT_STREAM, side)
-        if not self.styles:
-            return content, None
-        return content, self._crops(self.styles, step, _STYLE_STREAM, self.styles.side)
+        return content, self._crops(self.styles, step, _STYLE_STREAM, self.styles.side) if self.styles else None
 
     def _crops(self, images: ImageSet, step: int, stream: int, side: int) -> Crops:
         rng = np.random.default_rng([self.seed, stream + 1, step])
@@ -396,8 +313,7 @@ class Batches:
 
     def _indices(self, step: int, count: int, stream: int) -> IntArray:
         """Return which of ``count`` images all workers together take."""
-        views = np.arange((step - 1) * self.batch_size, step * self.batch_size)
-        epochs, places = np.divmod(views, count)
+        epochs, places = np.divmod(np.arange((step - 1) * self.batch_size, step * self.batch_size), count)
         return np.array([self._order(count, stream, int(e))[p] for e, p in zip(epochs, places, strict=True)])
 
     def _shuffled(self, count: int, stream: int, epoch: int) -> IntArray:

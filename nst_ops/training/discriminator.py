@@ -1,7 +1,5 @@
 """Discriminators of adversarial training: they learn beside the network, one step of each in turn."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -16,18 +14,12 @@ from nst_ops.training.optim import Precision, Ranks
 
 
 class DiscriminatorTraining:
-    """Discriminators with their optimizer.
+    """Discriminators with their optimizer, the same on each of ``ranks``.
 
-    Args:
-        config: kind of loss, views and learning rate.
-        train: schedule and seed, shared with the network.
-        precision: of both; its scaler too.
-        ranks: the workers that train together; each has the same discriminators.
+    They share the schedule and seed of ``train`` with the network, and ``precision`` with its scaler.
     """
 
-    def __init__(
-        self, config: AdversarialConfig, train: TrainConfig, precision: Precision, ranks: Ranks
-    ) -> None:
+    def __init__(self, config: AdversarialConfig, train: TrainConfig, precision: Precision, ranks: Ranks) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)  # alike on every worker
             discriminators = AdversarialLoss(config)

@@ -1,7 +1,5 @@
 """Validation images on a sheet: content images above their stylized versions, the style image beside."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Iterable, Mapping
@@ -15,23 +13,16 @@ from torch import Tensor, nn
 from nst_ops.media.images import UInt8Array
 from nst_ops.training.data import ImageSet, to_tensor
 
-_CELL = 128
-"""Pixels an image must have for a caption to be read beside it; smaller ones are enlarged."""
-_STYLE_ROWS = 4
-"""Rows beside which the style image stands at most."""
+_CELL = 128  # pixels an image must have for a caption to be read beside it; smaller ones are enlarged
+_STYLE_ROWS = 4  # rows beside which the style image stands at most
 
 
 @dataclass(frozen=True)
 class ValidationImages:
-    """Images that a run is validated on.
+    """Images that a run is validated on, float in [0, 1]."""
 
-    Attributes:
-        content: (N, 3, S, S) in [0, 1], S a multiple of the network's stride.
-        styles: (N, 3, S, S) in [0, 1], the style image of each, or (1, 3, H, W), one for all.
-    """
-
-    content: Tensor
-    styles: Tensor
+    content: Tensor  # (N, 3, S, S), S a multiple of the network's stride
+    styles: Tensor  # (N, 3, S, S), the style image of each, or (1, 3, H, W), one for all
 
 
 def validation_images(
@@ -54,13 +45,8 @@ def validation_images(
 def stylize(network: nn.Module, content: Tensor, styles: Tensor | None = None) -> Tensor:
     """Run ``network`` without gradient on (B, 3, H, W) in [0, 1]; H and W multiples of its stride.
 
-    Args:
-        network: the network.
-        content: content images.
-        styles: (B, 3, H', W') in [0, 1], for a network that takes a style image with each.
-
-    Returns:
-        float32 (B, 3, H, W) in [0, 1] on the CPU.
+    ``styles``, (B, 3, H', W') in [0, 1], are for a network that takes a style image with each content image. Returns
+    float32 (B, 3, H, W) in [0, 1] on the CPU.
     """
     training = network.training
     network.eval()
@@ -75,15 +61,8 @@ def stylize(network: nn.Module, content: Tensor, styles: Tensor | None = None) -
 def validation_grid(shown: ValidationImages, stylized: Tensor, when: str = "") -> UInt8Array:
     """Draw the style image on the left; beside it content images, and below them their stylized versions.
 
-    Where every content image has its own style image, those are the row between.
-
-    Args:
-        shown: content and style images, N at least 1.
-        stylized: (N, 3, H, W) in [0, 1].
-        when: a word for the caption, such as "step 250".
-
-    Returns:
-        The image, see ``sheet``.
+    Where every content image has its own style image, those are the row between. ``stylized`` is (N, 3, H, W) in
+    [0, 1], N at least 1; ``when`` a word for the caption, such as "step 250". Returns the image, see ``sheet``.
     """
     content, styles = to_pixels(shown.content), to_pixels(shown.styles)
     caption = f"stylized · {when}" if when else "stylized"
@@ -93,15 +72,10 @@ def validation_grid(shown: ValidationImages, stylized: Tensor, when: str = "") -
 
 
 def sheet(rows: Mapping[str, Iterable[UInt8Array]], style_image: UInt8Array | None = None) -> UInt8Array:
-    """Draw rows of images below each other, each with its caption; on the left a style image, if given.
+    """Draw rows of images (uint8 (H, W, 3)) below each other, by caption; on the left a style image, if given.
 
-    Args:
-        rows: by caption N images, uint8 (H, W, 3); all are shown as large as the first.
-        style_image: uint8 (H', W', 3), of any size.
-
-    Returns:
-        uint8 (height, width, 3). Images keep their pixels, or are enlarged a whole number of
-        times where they are tiny.
+    All are shown as large as the first, and keep their pixels, or are enlarged a whole number of times where they are
+    tiny. Returns uint8 (height, width, 3).
     """
     tiles = {caption: [_enlarged(image) for image in row] for caption, row in rows.items()}
     width, height = next(iter(tiles.values()))[0].size
@@ -145,8 +119,7 @@ def png_bytes(pixels_hwc: UInt8Array) -> bytes:
 def to_pixels(images_bchw: Tensor) -> UInt8Array:
     """Convert (B, 3, H, W) in [0, 1] to uint8 (B, H, W, 3); what is not a number becomes black."""
     levels = (images_bchw.detach().float().cpu().nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels: UInt8Array = levels.permute(0, 2, 3, 1).numpy()
-    return pixels
+    return np.asarray(levels.permute(0, 2, 3, 1))
 
 
 def _enlarged(pixels_hwc: UInt8Array) -> Image.Image:

@@ -1,7 +1,5 @@
 """Training loop of one worker, alone or one of many. No Ray in here."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +9,15 @@ from nst_ops.storage import StorageFullError
 from nst_ops.training.data import Batches, Prefetcher
 from nst_ops.training.step import StepFigures, TrainingStep
 
-_WARM_UP_STEPS = 3
-"""First steps that do not count in the speed: they choose kernels and fill caches."""
+_WARM_UP_STEPS = 3  # first steps that do not count in the speed: they choose kernels and fill caches
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a training, first steps and checkpoints not counted."""
+
+    images_per_s: float = 0.0  # of all workers
+    data_wait_share: float = 0.0  # share of the time spent waiting for the next batch, from 0 to 1
 
 
 class Recorder:
@@ -27,25 +32,6 @@ class Recorder:
 
     def save(self, number: int, state: dict[str, Any], speed: Speed) -> None:
         """Write a checkpoint with ``state``, which ``train`` takes to go on; may raise StorageFullError."""
-
-
-@dataclass
-class Speed:
-    """Speed of a training, and its wait for images."""
-
-    images: int = 0
-    seconds: float = 0.0
-    data_wait_s: float = 0.0
-
-    @property
-    def images_per_s(self) -> float:
-        """Images per second of all workers, first steps and checkpoints not counted."""
-        return self.images / self.seconds if self.seconds else 0.0
-
-    @property
-    def data_wait_share(self) -> float:
-        """Share of that time spent waiting for the next batch, from 0 to 1."""
-        return self.data_wait_s / self.seconds if self.seconds else 0.0
 
 
 @dataclass
@@ -72,19 +58,9 @@ def train(
 ) -> Speed:
     """Train up to ``config.steps``, or until the validation loss stays on a plateau.
 
-    Args:
-        step: one step of training, with the network.
-        batches: images of each step.
-        config: how long, and when to save.
-        recorder: keeps and shows what happens.
-        state: state to go on from, as ``recorder.save`` was given it.
-
-    Returns:
-        The speed, without first steps and checkpoints.
-
-    Raises:
-        DivergedError: losses stayed non-finite.
-        StorageFullError: a checkpoint could not be written; raised by every worker.
+    ``state``, as ``recorder.save`` was given it, is gone on from. Returns the speed, without first steps and saving.
+    Raises DivergedError if losses stayed non-finite, StorageFullError, on every worker, if a checkpoint could not be
+    written.
     """
     plateau = Plateau(config.early_stop)
     first = 1
@@ -92,18 +68,17 @@ def train(
         step.restore(state["step"])
         plateau.best, plateau.waited = state["best"], state["waited"]
         first = config.steps + 1 if state["stopped"] else state["done"] + 1
-    speed = Speed()
+    speed, images = Speed(), 0
     prefetcher = Prefetcher(batches, step.device, first)
     started = time.perf_counter()
     try:
         for number in range(first, config.steps + 1):
             if number == first + _WARM_UP_STEPS:
-                speed, prefetcher.wait_s, started = Speed(), 0.0, time.perf_counter()
+                images, prefetcher.wait_s, started = 0, 0.0, time.perf_counter()
             content, styles = prefetcher()
-            drawing = step.drawing(content)
-            figures = step(content.cut(), number, styles.cut() if styles else None, drawing)
-            speed.images += batches.batch_size
-            speed.seconds, speed.data_wait_s = time.perf_counter() - started, prefetcher.wait_s
+            figures = step(content.cut(), number, styles.cut() if styles else None, step.drawing(content))
+            images, seconds = images + batches.batch_size, time.perf_counter() - started
+            speed = Speed(images / seconds, prefetcher.wait_s / seconds)
             if recorder:
                 recorder.step(number, figures, speed)
             if number % config.save_every == 0 or number == config.steps:
@@ -116,9 +91,7 @@ def train(
     return speed
 
 
-def _checkpoint(
-    number: int, step: TrainingStep, plateau: Plateau, recorder: Recorder | None, speed: Speed
-) -> bool:
+def _checkpoint(number: int, step: TrainingStep, plateau: Plateau, recorder: Recorder | None, speed: Speed) -> bool:
     """Let the first worker validate and save; all learn whether to stop, or that it failed."""
     outcome: bool | StorageFullError = False
     if recorder:

@@ -1,7 +1,5 @@
 """Model card and summary of a training: the facts of a checkpoint, for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,58 +8,19 @@ import yaml
 from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import CARD, MODEL
 
-_DATA = {
-    "content_images": "content images",
+_DATA = ("content_images", "content_images_skipped", "content_images_held_out", "style_images", "style_images_skipped")
+_TRAINING = ("steps", "steps_skipped", "precision")
+_SPEED = ("images_per_s", "data_wait_share", "train_s", "workers", "device")
+_LABELS = {
     "content_images_skipped": "not readable, skipped",
     "content_images_held_out": "held out",
-    "style_images": "style images",
     "style_images_skipped": "style images not readable, skipped",
-}
-_TRAINING = {"steps": "steps", "steps_skipped": "skipped as not finite", "precision": "precision"}
-_SPEED = {
+    "steps_skipped": "skipped as not finite",
     "images_per_s": "images per second",
     "data_wait_share": "waiting for data",
     "train_s": "wall time",
-    "workers": "workers",
-    "device": "device",
 }
 _ELSEWHERE = ("architecture", "parameters", "recipe", "losses", "validation", "versions")
-
-
-def model_card(
-    name: str, facts: Mapping[str, Any], grid: str | None = "grid.png", curves: str | None = "losses.png"
-) -> str:
-    """Write the facts of a checkpoint as Markdown; what they do not hold is left out.
-
-    Args:
-        name: name of the style.
-        facts: ``architecture`` of the network; ``parameters`` (int); ``content_images``,
-            ``content_images_skipped``, ``content_images_held_out``, ``style_images``,
-            ``style_images_skipped`` (ints); ``recipe`` (nested, keys as in the configuration);
-            ``steps``, ``steps_skipped``, ``precision``; ``losses`` and ``validation``
-            ({term: value}); ``images_per_s``, ``data_wait_share`` (of 1), ``train_s`` (seconds),
-            ``workers``, ``device``; ``versions`` ({name: version}). Any other key is shown as the
-            user's own words.
-        grid: link to the validation grid, relative to the card.
-        curves: link to the loss curves.
-    """
-    known = {*_DATA, *_TRAINING, *_SPEED, *_ELSEWHERE}
-    own = {key: key.replace("_", " ") for key in facts if key not in known}
-    sections = [
-        f"# {name}",
-        _summary(facts),
-        f"![style image; content images and their stylized versions]({grid})" if grid else "",
-        _section("Data and terms", _table(facts, own | _DATA)),
-        _section("Training", _table(facts, _TRAINING)),
-        _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
-        _section("Speed", _table(facts, _SPEED)),
-        _section("Software", _table(facts.get("versions", {}))),
-        _section("Use", _USE[facts.get("architecture", "johnson")]),
-        _section("Configuration", _configuration(facts.get("recipe"))),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
-
-
 _USE = {
     "johnson": """\
     nst-ops stylize --model.checkpoint model.safetensors --input photos --output stylized""",
@@ -70,6 +29,35 @@ _USE = {
         --style.images style.jpg --input photos --output stylized""",
 }
 _NETWORKS = {"johnson": "Johnson", "vit_adain": "ViT-AdaIN"}
+
+
+def model_card(
+    name: str, facts: Mapping[str, Any], grid: str | None = "grid.png", curves: str | None = "losses.png"
+) -> str:
+    """Write the facts of a checkpoint as Markdown; what they do not hold is left out.
+
+    ``facts`` are ``architecture`` of the network, ``parameters`` and the counts of images and steps (ints), ``recipe``
+    (nested, keys as in the configuration), ``precision``, ``losses`` and ``validation`` ({term: value}),
+    ``images_per_s``, ``data_wait_share`` (of 1), ``train_s`` (seconds), ``workers``, ``device``, ``versions``
+    ({name: version}). Any other key is shown as the user's own words. ``name`` is the style's; ``grid`` and ``curves``
+    are links, relative to the card.
+    """
+    own = [key for key in facts if key not in (*_DATA, *_TRAINING, *_SPEED, *_ELSEWHERE)]
+    recipe = yaml.safe_dump(dict(facts.get("recipe") or {}), sort_keys=False, allow_unicode=True).rstrip()
+    versions = facts.get("versions", {})
+    sections = [
+        f"# {name}",
+        _summary(facts),
+        f"![style image; content images and their stylized versions]({grid})" if grid else "",
+        _section("Data and terms", _table(facts, [*own, *_DATA])),
+        _section("Training", _table(facts, _TRAINING)),
+        _section("Losses", _losses(facts), f"![losses over the steps]({curves})" if curves else ""),
+        _section("Speed", _table(facts, _SPEED)),
+        _section("Software", _table(versions, list(versions))),
+        _section("Use", _USE[facts.get("architecture", "johnson")]),
+        _section("Configuration", f"```yaml\n{recipe}\n```" if facts.get("recipe") else ""),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _summary(facts: Mapping[str, Any]) -> str:
@@ -89,11 +77,10 @@ def _section(title: str, *parts: str) -> str:
     return "\n\n".join([f"## {title}", *body]) if body else ""
 
 
-def _table(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
-    """Make two columns, a row for each of ``labels`` (by default, each key) that has a value."""
-    labels = labels if labels is not None else {key: key for key in values}
-    rows = [(label, _text(key, values[key])) for key, label in labels.items() if key in values]
-    return _markdown_table(("", ""), rows)
+def _table(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Make two columns, a row for each of ``keys`` that has a value."""
+    labels = {key: _LABELS.get(key, key.replace("_", " ")) for key in keys if key in values}
+    return _markdown_table(("", ""), [(label, _text(key, values[key])) for key, label in labels.items()])
 
 
 def _losses(facts: Mapping[str, Any]) -> str:
@@ -102,20 +89,12 @@ def _losses(facts: Mapping[str, Any]) -> str:
     asked = facts.get("recipe", {}).get("loss", {})
     rows = []
     for term in dict.fromkeys([*trained, *validated]):
-        section = asked.get(term)
-        section = section if isinstance(section, Mapping) else {}
+        section = section if isinstance(section := asked.get(term), Mapping) else {}
         taps = ", ".join(section.get("taps", {}))
         values = (section.get("weight"), taps, trained.get(term), validated.get(term))
         rows.append((term, *("" if value is None else _text(term, value) for value in values)))
     table = _markdown_table(("term", "weight", "taps", "training, recent mean", "held out"), rows)
     return f"Terms are unweighted; the total is weighted.\n\n{table}" if table else ""
-
-
-def _configuration(recipe: Mapping[str, Any] | None) -> str:
-    """Write the whole recipe as it can stand in a configuration file."""
-    if not recipe:
-        return ""
-    return f"```yaml\n{yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip()}\n```"
 
 
 def _markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -141,21 +120,16 @@ def _text(key: str, value: Any) -> str:
 def describe_outcome(output_uri: str, facts: Mapping[str, Any]) -> str:
     """Say where the results of a training lie, what its losses are, and what to do next."""
     output = Folder(output_uri)
-    losses = ", ".join(
-        f"{term} {value:.3g}" for term, value in facts["validation"].items() if term != "total"
-    )
+    losses = ", ".join(f"{term} {value:.3g}" for term, value in facts["validation"].items() if term != "total")
     any_style = "--model.kind vit_adain --style.images IMAGE " if facts["architecture"] == "vit_adain" else ""
-    minutes, seconds = divmod(facts["train_s"], 60)
-    return "\n".join(
-        [
-            f"trained          {facts['steps']} steps in {minutes} min {seconds} s, on "
-            f"{facts['workers']} x {facts['device']}",
-            f"speed            {facts['images_per_s']:.3g} images/s, "
-            f"{facts['data_wait_share']:.1%} of the time waiting for them",
-            f"held-out losses  {losses}",
-            f"look at          {output.uri('grid.png')}",
-            f"                 {output.uri('losses.png')}",
-            f"read             {output.uri(CARD)}",
-            f"stylize with     {any_style}--model.checkpoint {output.uri(MODEL)}",
-        ]
+    workers, waiting = f"{facts['workers']} x {facts['device']}", f"{facts['data_wait_share']:.1%}"
+    lines = (
+        f"trained          {facts['steps']} steps in {_text('train_s', facts['train_s'])}, on {workers}",
+        f"speed            {facts['images_per_s']:.3g} images/s, {waiting} of the time waiting for them",
+        f"held-out losses  {losses}",
+        f"look at          {output.uri('grid.png')}",
+        f"                 {output.uri('losses.png')}",
+        f"read             {output.uri(CARD)}",
+        f"stylize with     {any_style}--model.checkpoint {output.uri(MODEL)}",
     )
+    return "\n".join(lines)

@@ -1,7 +1,5 @@
 """Optimization over one worker or several: learning rate, precision, agreement of ranks."""
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,12 +11,14 @@ from torch import Tensor
 
 from nst_ops.config.training import TrainConfig
 
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Return the rate of ``step``, counted from 1: a linear rise over the warm-up, then the schedule.
 
-    ``cosine`` falls to nearly 0 (I. Loshchilov, F. Hutter, ICLR 2017, without restarts),
-    ``step`` to a tenth at half and again at three quarters of all steps.
+    ``cosine`` falls to nearly 0 (I. Loshchilov, F. Hutter, ICLR 2017, without restarts), ``step`` to a tenth at half
+    and again at three quarters of all steps.
     """
     warmup = round(config.warmup * config.steps)
     if step <= warmup:
@@ -32,16 +32,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 class Precision:
-    """Autocast and gradient scaling for one device.
+    """Autocast and gradient scaling for one device: ``fp32``, ``bf16``, ``fp16``, or ``auto``.
 
-    Args:
-        name: ``fp32``, ``bf16``, ``fp16``, or ``auto``: bf16 where the hardware has it
-            (Ampere and later, CPUs with AMX or AVX512-BF16), fp16 on older GPUs, else fp32.
-        device: where the training runs.
+    ``auto`` is bf16 where the hardware has it (Ampere and later, CPUs with AMX or AVX512-BF16), fp16 on older GPUs,
+    else fp32.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -87,6 +82,5 @@ class Ranks:
         if self.world == 1:
             return value
         box = [value]
-        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
-        dist.broadcast_object_list(box, device=device)
+        dist.broadcast_object_list(box, device=torch.device("cuda" if dist.get_backend() == "nccl" else "cpu"))
         return box[0]

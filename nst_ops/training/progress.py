@@ -1,14 +1,13 @@
 """Progress of a training, for the person who waits for it."""
 
-from __future__ import annotations
-
 import logging
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from nst_ops.report.text import duration
 
 _log = logging.getLogger(__name__)
 
@@ -16,24 +15,18 @@ _LOG_EVERY_S = 10.0
 
 
 class ProgressTracker:
-    """Steps, losses, images per second and time left: a bar on a terminal, else lines in the log.
-
-    Args:
-        steps: how many there will be.
-        batch_size: images per step.
-    """
+    """Steps, losses, images per second and time left: a bar on a terminal, else lines in the log."""
 
     def __init__(self, steps: int, batch_size: int) -> None:
         self.steps, self.batch_size = steps, batch_size
         console = Console(stderr=True)
-        self._bar = Progress(
+        columns = (
             TextColumn("training"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            console=console,
-            disable=not console.is_terminal,
         )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("training", total=steps, figures="starting ...")
         self._logged = time.monotonic()
         self._since: int | None = None
@@ -43,9 +36,7 @@ class ProgressTracker:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None and self._unlogged:
             _log.info(self._unlogged)
         self._bar.stop()
@@ -53,22 +44,15 @@ class ProgressTracker:
     def update(self, latest: dict[str, Any]) -> None:
         """Show {"since", "step", "losses", "images_per_s"}: the step it began after, the step it is at."""
         step, images_per_s = latest["step"], latest["images_per_s"]
-        if self._since is not None and latest["since"] != self._since:
+        if self._since not in (None, latest["since"]):
             _log.warning("a worker was lost: training goes on from step %d", latest["since"])
         self._since = latest["since"]
         figures = " ".join(f"{term} {value:.3g}" for term, value in latest["losses"].items())
-        left_s = (self.steps - step) * self.batch_size / images_per_s if images_per_s else None
-        eta = "ETA unknown" if left_s is None else f"ETA {_clock(left_s)}"
-        line = f"{figures}  {images_per_s:.1f} img/s  {eta}"
+        eta = duration((self.steps - step) * self.batch_size / images_per_s) if images_per_s else "unknown"
+        line = f"{figures}  {images_per_s:.1f} img/s  ETA {eta}"
         self._bar.update(self._task, completed=step, figures=line)
         self._unlogged = f"step {step}/{self.steps}  {line}" if self._bar.disable else ""
         if self._unlogged and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
             _log.info(self._unlogged)
             self._unlogged = ""
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

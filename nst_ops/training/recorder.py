@@ -1,7 +1,5 @@
 """Recorder of a run: curves, grids, the checkpoint, its card, and the state to go on from."""
 
-from __future__ import annotations
-
 import json
 import math
 import platform
@@ -9,8 +7,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -32,35 +30,23 @@ _REPORT_EVERY_S = 0.5
 _TRACK_EVERY = 10
 
 
+@dataclass(eq=False)
 class RunRecorder(Recorder):
-    """Recorder of a run in its output folder; for the first worker.
+    """Recorder of a run in its output folder; for the first worker."""
 
-    Args:
-        config: the run's.
-        step: the step of training, with the network.
-        shown: images of the grid, on which validation losses are measured.
-        facts: facts known before the run starts, for checkpoint and card.
-        state: state that the run goes on from, as ``save`` wrote it.
-        report: gets {"since", "step", "losses", "images_per_s"} twice a second, see ``ProgressTracker``.
-    """
+    config: TrainingConfig
+    training: TrainingStep
+    shown: ValidationImages  # images of the grid, on which validation losses are measured
+    facts: dict[str, Any]  # those known before the run starts, for checkpoint and card
+    state: InitVar[dict[str, Any] | None]  # what the run goes on from, as ``save`` wrote it
+    report: Report  # gets {"since", "step", "losses", "images_per_s"} twice a second, see ``ProgressTracker``
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        step: TrainingStep,
-        shown: ValidationImages,
-        facts: dict[str, Any],
-        state: dict[str, Any] | None,
-        report: Report,
-    ) -> None:
-        self.config, self.training, self.shown = config, step, shown
-        self.facts = (json.loads(state["facts"]) if state else {}) | facts
-        self.report = report
-        self.output = Folder(config.output)
+    def __post_init__(self, state: dict[str, Any] | None) -> None:
+        self.facts = (json.loads(state["facts"]) if state else {}) | self.facts
+        self.output = Folder(self.config.output)
         self.history = History(**json.loads(state["history"])) if state else History()
         self.spent_s: float = state["spent_s"] if state else 0.0
-        self._started = time.monotonic()
-        self._reported = 0.0
+        self._started, self._reported = time.monotonic(), 0.0
         self._since: int = state["done"] if state else 0
         self._grid: UInt8Array | None = None
         self._validation: dict[str, float] = {}
@@ -69,22 +55,16 @@ class RunRecorder(Recorder):
         self._local.mkdir(parents=True, exist_ok=True)
         if not self.output.is_local and self.output.exists(WANDB_ID):
             (self._local / WANDB_ID).write_bytes(self.output.read_bytes(WANDB_ID))
-        project = config.tracking.wandb_project
-        self._tracking = Tracking(self._local, self._since, project, self._name, facts.get("recipe", {}))
-
-    @property
-    def _name(self) -> str:
-        return self.config.output.rstrip("/").rsplit("/", 1)[-1]
+        self._name, project = self.config.output.rstrip("/").rsplit("/", 1)[-1], self.config.tracking.wandb_project
+        self._tracking = Tracking(self._local, self._since, project, self._name, self.facts.get("recipe", {}))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tracking.close(failed=error is not None)
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._tracking.close(failed=kind is not None)
         if not self.output.is_local:
-            if error is None:
+            if kind is None:
                 self._upload()  # the last events were still on their way to the file
             shutil.rmtree(self._local, ignore_errors=True)
 
@@ -97,9 +77,7 @@ class RunRecorder(Recorder):
         if now - self._reported > _REPORT_EVERY_S or number == self.config.train.steps:
             self._reported = now
             losses = {term: self.history.recent(term) for term in figures.terms}
-            self.report(
-                {"since": self._since, "step": number, "losses": losses, "images_per_s": speed.images_per_s}
-            )
+            self.report({"since": self._since, "step": number, "losses": losses, "images_per_s": speed.images_per_s})
 
     def validate(self, number: int) -> float:
         """Measure the losses of the averaged network on the validation images, and draw them as a grid."""
@@ -109,8 +87,7 @@ class RunRecorder(Recorder):
         with torch.no_grad():
             styles = styles.to(device) if styles is not None else None
             terms = self.training.loss.score(stylized.to(device), shown.content.to(device), styles)
-        values = {name: float(value) for name, value in terms.terms.items()}
-        self._validation = {"total": float(terms.total), **values}
+        self._validation = {name: float(value) for name, value in {"total": terms.total, **terms.terms}.items()}
         self.history.validate(number, self._validation)
         self._grid = validation_grid(shown, stylized, f"step {number}")
         self._tracking.validation(number, self._validation, self._grid)

@@ -1,12 +1,9 @@
 """Training of a network, from its configuration to a checkpoint: the driver's side."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
@@ -21,22 +18,17 @@ from nst_ops.training.progress import ProgressTracker
 from nst_ops.training.setup import TrainingSetup, read_setup
 from nst_ops.training.step import DivergedError
 from nst_ops.training.tracking import check_wandb
-from nst_ops.training.worker import TrainingError, TrainingJob, most_workers, share_of, train_worker
+from nst_ops.training.worker import Facts, TrainingError, TrainingJob, most_workers, share_of, train_worker
 
 _log = logging.getLogger(__name__)
 
 
-def train_network(config: TrainingConfig) -> dict[str, Any]:
+def train_network(config: TrainingConfig) -> Facts:
     """Train the network of ``config`` on its images and style, into ``config.output``.
 
-    Returns:
-        The facts written into the checkpoint: data, recipe, losses, speed, versions.
-
-    Raises:
-        ConfigError: images, style, weights, workers or output that cannot be used; nothing was done.
-        TrainingError: diverged, out of space, or failed too often; the same command goes on from
-            the last checkpoint.
-        FatalError: Ray does not start.
+    Returns the facts written into the checkpoint: data, recipe, losses, speed, versions. Raises ConfigError if images,
+    style, weights, workers or output cannot be used, before anything is done; TrainingError if diverged, out of space,
+    or failed too often: the same command goes on from the last checkpoint; FatalError if Ray does not start.
     """
     output = Folder(config.output)
     config = absolute(config)
@@ -66,8 +58,7 @@ def train_network(config: TrainingConfig) -> dict[str, Any]:
 def uses_ray(config: TrainingConfig) -> bool:
     """Return whether ``config`` is trained by workers of Ray: asked for, at hand, or needed for several.
 
-    Raises:
-        ConfigError: several workers are asked for, but no Ray.
+    Raises ConfigError if several workers are asked for, but no Ray.
     """
     count = config.workers.count
     if config.executor == "auto":
@@ -75,18 +66,12 @@ def uses_ray(config: TrainingConfig) -> bool:
             count = most_workers(config.train.batch_size, max(1, torch.cuda.device_count()))
         return (count or 1) > 1 or cluster_at_hand(config.ray_address)
     if config.executor == "local" and (count or 1) > 1:
-        raise ConfigError(
-            f"workers.count: {count} workers need Ray: take --executor auto or ray, or --workers.count 1"
-        )
+        raise ConfigError(f"workers.count: {count} workers need Ray: take --executor auto or ray, or --workers.count 1")
     return config.executor == "ray"
 
 
 def local_device(config: TrainingConfig) -> torch.device:
-    """Return the device that a worker in this process trains on.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
+    """Return the device of a worker in this process; raises ConfigError if a GPU is asked for and there is none."""
     if config.workers.device != "cpu" and torch.cuda.is_available():
         return torch.device("cuda")
     if config.workers.device == "cuda":
@@ -105,9 +90,7 @@ def local_threads(config: TrainingConfig) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _train_here(
-    config: TrainingConfig, setup: TrainingSetup, names: list[str], style_names: list[str]
-) -> dict[str, Any]:
+def _train_here(config: TrainingConfig, setup: TrainingSetup, names: list[str], style_names: list[str]) -> Facts:
     """Train with one worker in this process, and return the facts of the finished checkpoint."""
     device = local_device(config)
     styles = ingest(config, style_names, "style") if style_names else None
@@ -121,11 +104,9 @@ def _train_here(
 
 @contextlib.contextmanager
 def alone_in(output: Folder) -> Iterator[None]:
-    """Be the only run of this machine that writes to ``output``, and say why it cannot go on.
+    """Be the only run of this machine that writes to ``output``, else raise OutputInUseError.
 
-    Raises:
-        nst_ops.collection.run_lock.OutputInUseError: another run is writing to it.
-        TrainingError: diverged, or out of space.
+    Raises TrainingError with the reason why the run cannot go on: diverged, or out of space.
     """
     try:
         with machine_lock(output):

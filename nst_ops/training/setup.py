@@ -1,14 +1,12 @@
 """Networks and style image of a training: read and checked before anything starts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 from nst_ops.losses import PerceptualLoss
@@ -22,8 +20,7 @@ from nst_ops.training.data import ImageSet, read_style_image, to_tensor
 from nst_ops.training.optim import Ranks
 from nst_ops.training.step import Network, TrainingStep
 
-_AVERAGED = 64
-"""Images of a set of styles whose mean statistics are the target."""
+_AVERAGED = 64  # images of a set of styles whose mean statistics are the target
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,7 @@ class TrainingSetup:
 
     network: Network
     vgg: VGGFeatures
-    style_image: UInt8Array | None
-    """(H, W, 3); None where the style is a set of images."""
+    style_image: UInt8Array | None  # (H, W, 3); None where the style is a set of images
 
     def step(
         self,
@@ -45,12 +41,7 @@ class TrainingSetup:
     ) -> TrainingStep:
         """Build a step of training on ``device``; moves the networks there, and trains this very network.
 
-        Args:
-            config: the run's.
-            device: where it trains.
-            wrap: module around the network, see ``TrainingStep``.
-            ranks: the workers that train together.
-            styles: set of style images, where there is one.
+        ``wrap`` is the module around the network, see ``TrainingStep``; ``styles`` the set of style images, if any.
         """
         if device.index is not None:  # a GPU by number: several workers may see all of a node
             torch.cuda.set_device(device)
@@ -59,26 +50,17 @@ class TrainingSetup:
         for network in (self.network, self.vgg):
             network.to(device)
             network.to(memory_format=torch.channels_last)
-        target = self._target(config, styles)
-        loss = PerceptualLoss(self.vgg, None if target is None else target.to(device), config.loss)
-        return TrainingStep(self.network, loss, config.train, wrap, ranks)
-
-    def _target(self, config: TrainingConfig, styles: ImageSet | None) -> Tensor | None:
-        """Return the images whose statistics all stylized ones should have; None if each has its own."""
-        if self.style_image is not None:
-            return to_tensor(self.style_image)
-        if not isinstance(config, TrainJohnsonConfig) or styles is None:
-            return None
-        spread = np.linspace(0, len(styles) - 1, min(len(styles), _AVERAGED)).astype(int)
-        return to_tensor(styles.take(spread))
+        # Images whose statistics all stylized ones should have; None if each has its own.
+        target = None if self.style_image is None else to_tensor(self.style_image).to(device)
+        if target is None and styles is not None and isinstance(config, TrainJohnsonConfig):
+            spread = np.linspace(0, len(styles) - 1, min(len(styles), _AVERAGED)).astype(int)
+            target = to_tensor(styles.take(spread)).to(device)
+        loss = PerceptualLoss(self.vgg, target, config.loss)
+        return TrainingStep(self.network, loss, config.train, wrap, ranks or Ranks())
 
 
 def read_setup(config: TrainingConfig) -> TrainingSetup:
-    """Read the networks and the style image of ``config``.
-
-    Raises:
-        ConfigError: one of them cannot be used; nothing was done.
-    """
+    """Read the networks and the style image of ``config``; raises ConfigError if one of them cannot be used."""
     try:
         style_image = None
         if isinstance(config, TrainJohnsonConfig) and config.style:
@@ -97,11 +79,8 @@ def read_setup(config: TrainingConfig) -> TrainingSetup:
 def build_network(config: TrainingConfig) -> Network:
     """Build a fresh network, the same for the same seed, or load the one to go on from.
 
-    Raises:
-        ConfigError: the checkpoint to go on from holds another kind of network.
-        FileNotFoundError: there is no such checkpoint, or no such file of the encoder's weights.
-        nst_ops.models.checkpoint.CheckpointError: it cannot be used.
-        ValueError: arguments that do not go together.
+    Raises ConfigError if that is another kind of network, FileNotFoundError if it or the encoder's weights are not
+    there, CheckpointError if they cannot be used, ValueError for arguments that do not go together.
     """
     torch.manual_seed(config.train.seed)
     if isinstance(config, TrainJohnsonConfig):
@@ -115,15 +94,11 @@ def build_network(config: TrainingConfig) -> Network:
     arguments: dict[str, Any] = config.network.model_dump(exclude={"start_from", "encoder_weights"})
     weights = config.network.encoder_weights
     file = None if weights in ("timm", "none") else weights
-    return ViTAdaIN(
-        **arguments, image_size=config.train.image_size, pretrained=weights == "timm", encoder_weights=file
-    )
+    return ViTAdaIN(**arguments, image_size=config.train.image_size, pretrained=weights == "timm", encoder_weights=file)
 
 
 def _load(checkpoint: str, kind: type[JohnsonNet] | type[ViTAdaIN]) -> Network:
     model = load_checkpoint(resolve_checkpoint(checkpoint)).model
     if not isinstance(model, kind):
-        raise ConfigError(
-            f"network.start_from: '{checkpoint}' holds a {type(model).__name__}, not a {kind.__name__}"
-        )
+        raise ConfigError(f"network.start_from: '{checkpoint}' holds a {type(model).__name__}, not a {kind.__name__}")
     return model.train()

@@ -1,12 +1,10 @@
 """One step of training. It does not know who calls it, nor on how many machines."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import torch
@@ -39,50 +37,36 @@ class StepFigures:
     """Figures of one step, as means over all workers."""
 
     total: float
-    terms: dict[str, float]
-    """Each term of the loss, unweighted; beside adversarial the discriminators' own loss, discriminator."""
-    grad_norm: float
-    """Norm of the gradient before clipping."""
+    terms: dict[str, float]  # unweighted; beside adversarial the discriminators' own loss, discriminator
+    grad_norm: float  # norm of the gradient before clipping
     learning_rate: float
-    skipped: bool
-    """Whether a loss or gradient was not finite, so that the step changed nothing."""
+    skipped: bool  # whether a loss or gradient was not finite, so that the step changed nothing
 
     def flat(self) -> dict[str, float | bool]:
         """Return all figures by name."""
-        measures = {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate, "skipped": self.skipped}
-        return {"total": self.total, **self.terms, **measures}
+        figures = dict(vars(self))
+        return {"total": figures.pop("total"), **figures.pop("terms"), **figures}
 
 
+@dataclass(eq=False)
 class TrainingStep:
     """Images in, updated network and figures out.
 
-    AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not
-    finite changes nothing; twenty in a row end the training. All that is random in a step is
-    drawn from the seed and its number.
-
-    Where the loss has an adversarial term, discriminators learn beside the network, one step of
-    each in turn, to tell its images from the style images.
-
-    Args:
-        network: the network to train, on its device: content images in, or content and style images.
-        loss: perceptual loss on the same device; frozen, and not part of the network.
-        config: schedule, clipping, averaging, precision, seed.
-        wrap: puts the network behind another module for training, such as
-            ``DistributedDataParallel``; what is saved is the network itself.
-        ranks: the workers that train together.
+    AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not finite changes nothing;
+    twenty in a row end the training. All that is random in a step is drawn from the seed and its number. Where the loss
+    has an adversarial term, discriminators learn beside the network, one step of each in turn, to tell its images from
+    the style images.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: PerceptualLoss,
-        config: TrainConfig,
-        wrap: Callable[[nn.Module], nn.Module] | None = None,
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.network, self.loss, self.config = network, loss, config
+    network: Network  # takes content images, or content and style images; lies on its device
+    loss: PerceptualLoss  # on the same device; frozen, and not part of the network
+    config: TrainConfig
+    wrap: InitVar[Callable[[nn.Module], nn.Module] | None] = None  # such as DDP; what is saved is the network itself
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def __post_init__(self, wrap: Callable[[nn.Module], nn.Module] | None) -> None:
+        network, loss, config = self.network, self.loss, self.config
         self._remove_grid()
-        self.ranks = ranks or Ranks()
         self.forward = wrap(network) if wrap else network
         self.device = next(network.parameters()).device
         self.precision = Precision(config.precision, self.device)
@@ -90,13 +74,12 @@ class TrainingStep:
         self.optimizer = AdamW(trained, config.learning_rate, config.betas, weight_decay=config.weight_decay)
         adversarial = loss.config.adversarial
         self.discriminator = (
-            DiscriminatorTraining(adversarial, config, self.precision, self.ranks)
-            if adversarial.weight
-            else None
+            DiscriminatorTraining(adversarial, config, self.precision, self.ranks) if adversarial.weight else None
         )
         self.averaged = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else network
-        self.takes_styles = loss.style_targets is None
-        """Whether the network is given a style image with each content image."""
+        self.takes_styles = loss.style_targets is None  # a style image with each content image
+        self._parts: dict[str, Any] = {"model": network, "averaged": self.averaged, "optimizer": self.optimizer}
+        self._parts["scaler"] = self.precision.scaler
         self._skips = 0
 
     def drawing(self, crops: Crops) -> Tensor | None:
@@ -105,19 +88,12 @@ class TrainingStep:
         return crops.cut(cel_shaded(crops.whole(), cel)) if cel.weight else None
 
     def __call__(
-        self,
-        content_bchw: Tensor,
-        number: int,
-        styles_bchw: Tensor | None = None,
-        drawing_bchw: Tensor | None = None,
+        self, content_bchw: Tensor, number: int, styles_bchw: Tensor | None = None, drawing_bchw: Tensor | None = None
     ) -> StepFigures:
-        """Train on this worker's share of step ``number``.
+        """Train on this worker's share, images in [0, 1], of step ``number``, counted from 1.
 
-        Args:
-            content_bchw: (B, 3, H, W) content images in [0, 1].
-            number: number of the step, from 1.
-            styles_bchw: (B, 3, H, W) style images in [0, 1], where there is a set of them.
-            drawing_bchw: (B, 3, H, W) from ``drawing``; None if the crops are whole images.
+        ``styles_bchw`` are given where there is a set of style images; ``drawing_bchw`` is what ``drawing`` returns,
+        None if the crops are whole images.
         """
         rate = learning_rate(number, self.config)
         for group in self.optimizer.param_groups:
@@ -128,31 +104,29 @@ class TrainingStep:
         names, measured = self._backward((content_bchw, styles_bchw, drawing_bchw), number)
         self.precision.scaler.unscale_(self.optimizer)
         # DDP has averaged the gradients, so their norm is the same on every worker, and so is what follows.
-        clip_norm = self.config.clip_norm or math.inf
-        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip_norm)
+        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or math.inf)
         figures = self.ranks.mean(torch.cat([measured, grad_norm.detach()[None]]))
         total, *terms, norm = figures.tolist()  # one transfer from the device for all of them
         skipped = not all(map(math.isfinite, (total, *terms, norm)))
         self._update(skipped, number, rate)
         return StepFigures(total, dict(zip(names, terms, strict=True)), norm, rate, skipped)
 
-    def _backward(
-        self, batch: tuple[Tensor, Tensor | None, Tensor | None], number: int
-    ) -> tuple[list[str], Tensor]:
+    def _backward(self, batch: tuple[Tensor, Tensor | None, Tensor | None], number: int) -> tuple[list[str], Tensor]:
         """Take the gradients of the batch in parts; return names of terms, and total and terms as tensor."""
         seed = hash((self.config.seed, number, self.ranks.rank)) % 2**63
         generator = torch.Generator(self.device).manual_seed(seed)
         torch.manual_seed(seed)  # for what has no generator of its own, such as augmentations
+        # Workers average what all parts come to, not each part.
+        no_sync = getattr(self.forward, "no_sync", contextlib.nullcontext)
         assert batch[0] is not None
-        batch_size = len(batch[0])
-        count = min(self.config.accumulate, batch_size)
+        count = min(self.config.accumulate, batch_size := len(batch[0]))
         parts = [[None] * count if part is None else part.tensor_split(count) for part in batch]
         names: list[str] = []
         measured = torch.zeros(1, device=self.device)
         for index, (content, styles, drawing) in enumerate(zip(*parts, strict=True)):
             assert content is not None
             weight = len(content) / batch_size
-            with self._no_sync() if index < count - 1 else contextlib.nullcontext():
+            with no_sync() if index < count - 1 else contextlib.nullcontext():
                 found, stylized = self._losses(content, styles, drawing, generator, number)
                 self.precision.scaler.scale(found.total * weight).backward()
             terms = found.terms
@@ -164,12 +138,7 @@ class TrainingStep:
         return names, measured
 
     def _losses(
-        self,
-        content: Tensor,
-        styles: Tensor | None,
-        drawing: Tensor | None,
-        generator: torch.Generator,
-        number: int,
+        self, content: Tensor, styles: Tensor | None, drawing: Tensor | None, generator: torch.Generator, number: int
     ) -> tuple[LossTerms, Tensor]:
         """Return the loss to minimize, and the stylized images."""
         with self.precision.autocast():
@@ -185,12 +154,6 @@ class TrainingStep:
                 total = found.total + self.loss.config.adversarial.weight * adversarial
                 found = LossTerms(total, found.terms | {"adversarial": adversarial.detach()})
         return found, stylized
-
-    def _no_sync(self) -> contextlib.AbstractContextManager[Any]:
-        """Do not average the parts of a batch over the workers one by one."""
-        no_sync: Callable[[], contextlib.AbstractContextManager[Any]]
-        no_sync = getattr(self.forward, "no_sync", contextlib.nullcontext)
-        return no_sync()
 
     def _update(self, skipped: bool, number: int, rate: float) -> None:
         self._skips = self._skips + 1 if skipped else 0
@@ -222,21 +185,12 @@ class TrainingStep:
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, as tensors and plain values."""
         discriminator = {"discriminator": self.discriminator.state()} if self.discriminator else {}
-        return {
-            **discriminator,
-            "model": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "skips": self._skips,
-        }
+        return discriminator | {name: part.state_dict() for name, part in self._parts.items()} | {"skips": self._skips}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where ``state`` was taken."""
-        self.network.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.scaler.load_state_dict(state["scaler"])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
         self._skips = state["skips"]
         if self.discriminator:
             self.discriminator.restore(state["discriminator"])
@@ -246,18 +200,15 @@ class TrainingStep:
 def remove_upsampling_grid(network: JohnsonNet) -> None:
     """Make the last convolution of ``network`` blind to the grid of its own upsampling, in place.
 
-    Resize-convolutions avoid most checkerboards (A. Odena et al., Distill 2016), but two doublings
-    still leave a faint weave with periods of 2 and 4 pixels in even areas. The last convolution
-    has 9x9 taps: enough to be blind to such a weave and to little else.
-
-    A kernel sees no pattern that repeats every 4 pixels, but for its mean, when the taps at
-    each of the 4x4 places in the period add up to the same. Each kernel becomes the nearest
-    one of that kind; what it makes of an even area stays as it was.
+    Resize-convolutions avoid most checkerboards (A. Odena et al., Distill 2016), but two doublings still leave a faint
+    weave with periods of 2 and 4 pixels in even areas. The last convolution has 9x9 taps: enough to be blind to such a
+    weave and to little else. A kernel sees no pattern that repeats every 4 pixels, but for its mean, when the taps at
+    each of the 4x4 places in the period add up to the same. Each kernel becomes the nearest one of that kind; what it
+    makes of an even area stays as it was.
     """
     last = network.decoder[-1]
     assert isinstance(last, ConvLayer)
-    weight = last.conv.weight
-    period = network.stride
+    weight, period = last.conv.weight, network.stride
     place = torch.arange(weight.shape[-1], device=weight.device) % period
     places = (place[:, None] * period + place).flatten()
     taps_at = F.one_hot(places, period * period).to(weight.dtype)  # (taps, places)

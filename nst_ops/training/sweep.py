@@ -1,7 +1,5 @@
 """Sweep: short trials of loss weights, one after another in this process, or side by side on a cluster."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import io
@@ -29,7 +27,7 @@ from nst_ops.losses import PerceptualLoss, add_noise, noise_stability
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.ray_cluster import connected, cores_per_node, nodes, num_gpus, num_nodes, pyarrow_filesystem
+from nst_ops.ray_cluster import connected, cores_per_node, nodes, num_gpus, num_nodes
 from nst_ops.storage import Folder
 from nst_ops.training.checkpointing import absolute, claim_output, fingerprint
 from nst_ops.training.data import Batches, StoredImages, ingest, list_images, to_tensor
@@ -39,36 +37,30 @@ from nst_ops.training.progress import ProgressTracker
 from nst_ops.training.run import alone_in, local_device, local_threads, uses_ray
 from nst_ops.training.setup import TrainingSetup, read_setup
 from nst_ops.training.step import DivergedError, StepFigures
-from nst_ops.training.worker import TrainingError, share_of
+from nst_ops.training.worker import share_of
 
 METRICS = ("content", "gram", "variation", "temporal")
-SWEPT = ("gram", "variation", "noise")
-"""Terms of the loss whose weights are tried."""
-TRIALS = "trials"
-ROW = "row.json"
+SWEPT = ("gram", "variation", "noise")  # terms of the loss whose weights are tried
+TRIALS, ROW = "trials", "row.json"
 IMAGE, ROWS, SCRATCH = "sweep.png", "sweep.json", ".ray_tune"
-SHOWN = 4
-"""Validation images that are shown of a trial."""
+SHOWN = 4  # validation images that are shown of a trial
+Weights = dict[str, float]  # by name of the loss term: gram, variation, noise
 
 _log = logging.getLogger(__name__)
 
 _CONTENT = f"{TRIALS}/content"
 _REPORT_EVERY_S = 1.0
-_REASON_LENGTH = 100
-"""Characters of the reason of a failure that the caption of its row has room for."""
+_REASON_LENGTH = 100  # characters of the reason of a failure that the caption of its row has room for
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Result of one combination of weights."""
+    """Result of one combination of weights, or the ``error`` because of which there is none."""
 
-    weights: dict[str, float]
-    """Weights by name of the loss term: gram, variation, noise."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Losses on the validation images, unweighted, measured alike in every trial; empty if it failed."""
+    weights: Weights
+    metrics: dict[str, float] = field(default_factory=dict)  # unweighted, of validation images; empty if it failed
     images_per_s: float = 0.0
     error: str | None = None
-    """Why there is no result."""
 
     @property
     def name(self) -> str:
@@ -86,8 +78,7 @@ class SweepResult:
     """All trials, sorted by their weights, and the image that shows them."""
 
     trials: list[Trial]
-    image: str
-    """URI of the image."""
+    image: str  # URI of the image
 
     @property
     def exit_code(self) -> int:
@@ -115,12 +106,9 @@ class SweepResult:
 def sweep(config: TrainJohnsonConfig) -> SweepResult:
     """Train shortly with every combination of ``config.trials`` into ``config.output``.
 
-    All trials start from the same network and see the same crops in the same order. One that
-    fails is a row with its reason, and no harm to the others.
-
-    Raises:
-        ConfigError: images, weights or output that cannot be used; nothing was done.
-        TrainingError: out of space, or Ray was lost; the same command runs what is missing.
+    All trials start from the same network and see the same crops in the same order. One that fails is a row with its
+    reason, and no harm to the others. Raises ConfigError if images, weights or output cannot be used, before anything
+    is done; TrainingError if out of space, or Ray was lost: the same command runs what is missing.
     """
     output = Folder(config.output)
     config = absolute(config)
@@ -129,8 +117,8 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
     alike = dict.fromkeys(SWEPT, 1.0)  # what is swept is no difference between two sweeps
     names = list_images(config, "content")
     setup = read_setup(weighted(config, content=1.0, **alike))
-    train_config = config.train.model_copy(update={"steps": config.trials.steps, "early_stop": None})
-    config = config.model_copy(update={"train": train_config})
+    shortly = config.train.model_copy(update={"steps": config.trials.steps, "early_stop": None})
+    config = config.model_copy(update={"train": shortly})
     shaped_by = fingerprint(weighted(config, **alike), setup, names, [])
     with alone_in(output):
         claim_output(output, config, shaped_by | {"sweep.steps": config.trials.steps})
@@ -142,17 +130,13 @@ def sweep(config: TrainJohnsonConfig) -> SweepResult:
             run = _run_on_ray if on_ray else _run_here
             finished |= {trial.name: trial for trial in run(config, setup, names, pending)}
         trials = [finished[Trial(weights).name] for weights in combinations]
-        image = _conclude(output, config, setup, trials)
+        _conclude(output, config, setup, trials)
         output.remove_scratch()
-        return SweepResult(trials, image)
+        return SweepResult(trials, output.uri(IMAGE))
 
 
-def _combinations(config: TrainJohnsonConfig) -> list[dict[str, float]]:
-    """Return the weights of every trial, sorted.
-
-    Raises:
-        ConfigError: a weight that no loss can have.
-    """
+def _combinations(config: TrainJohnsonConfig) -> list[Weights]:
+    """Return the weights of every trial, sorted; raises ConfigError for a weight that no loss can have."""
     values = {name: sorted(set(getattr(config.trials, name))) for name in SWEPT}
     for name, weights in values.items():
         for weight in weights:
@@ -165,10 +149,7 @@ def _combinations(config: TrainJohnsonConfig) -> list[dict[str, float]]:
 
 def weighted(config: TrainJohnsonConfig, **weights: float) -> TrainJohnsonConfig:
     """Return ``config`` with other weights of loss terms."""
-    terms = {
-        name: getattr(config.loss, name).model_copy(update={"weight": weight})
-        for name, weight in weights.items()
-    }
+    terms = {name: getattr(config.loss, name).model_copy(update={"weight": weight}) for name, weight in weights.items()}
     return config.model_copy(update={"loss": config.loss.model_copy(update=terms)})
 
 
@@ -181,14 +162,14 @@ def _finished(output: Folder) -> dict[str, Trial]:
     return {trial.name: trial for trial in trials}
 
 
+@dataclass
 class _SweepProgress:
     """Progress of all trials together, as that of one training."""
 
-    def __init__(self, tracker: ProgressTracker) -> None:
-        self.tracker = tracker
-        self.steps: dict[str, int] = {}
-        self.done = 0
-        self.started = time.monotonic()
+    tracker: ProgressTracker
+    steps: dict[str, int] = field(default_factory=dict)
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
 
     def update(self, trial: str, step: int, done: bool = False) -> None:
         """Show that ``trial`` has come to ``step``, or to its end."""
@@ -196,12 +177,11 @@ class _SweepProgress:
         self.done += done
         steps = sum(self.steps.values())
         rate = steps * self.tracker.batch_size / max(time.monotonic() - self.started, 1e-9)
-        losses = {"trials done": self.done}
-        self.tracker.update({"since": 0, "step": steps, "losses": losses, "images_per_s": rate})
+        self.tracker.update({"since": 0, "step": steps, "losses": {"trials done": self.done}, "images_per_s": rate})
 
 
 def _run_here(
-    config: TrainJohnsonConfig, setup: TrainingSetup, names: list[str], pending: list[dict[str, float]]
+    config: TrainJohnsonConfig, setup: TrainingSetup, names: list[str], pending: list[Weights]
 ) -> list[Trial]:
     """Run the trials one after another in this process."""
     device, steps = local_device(config), config.train.steps
@@ -209,30 +189,28 @@ def _run_here(
     _write_content(config, content)
     trials = []
     with local_threads(config) as threads:
-        each = share_of(device.type == "cuda", threads)
-        _log.info("%d trials of %d steps, %s each", len(pending), steps, each)
+        _log.info("%d trials of %d steps, %s each", len(pending), steps, share_of(device.type == "cuda", threads))
         with ProgressTracker(len(pending) * steps, config.train.batch_size) as tracker:
             progress = _SweepProgress(tracker)
             for weights in pending:
-                name = Trial(weights).name
+                report = partial(progress.update, Trial(weights).name)
                 fresh = dataclasses.replace(setup, network=copy.deepcopy(setup.network))
-                report = partial(progress.update, name)
                 trials.append(run_trial(weights, config, fresh, content, device, report))
-                progress.update(name, steps, done=True)
+                report(steps, done=True)
     return trials
 
 
 def _run_on_ray(
-    config: TrainJohnsonConfig, setup: TrainingSetup, names: list[str], pending: list[dict[str, float]]
+    config: TrainJohnsonConfig, setup: TrainingSetup, names: list[str], pending: list[Weights]
 ) -> list[Trial]:
     """Let Ray Tune run the trials, as many at once as the cluster can hold."""
     import ray
     from ray import tune
 
-    from nst_ops.training.on_ray import ingest_on_ray, loaded
+    from nst_ops.training.on_ray import ingest_on_ray, loaded, ray_lost
 
-    # Not Tune's files, tables and answer to Ctrl-C: rows and images are in the output already, the
-    # progress is shown here, and whoever stops a sweep wants it to stop.
+    # Not Tune's files, tables and answer to Ctrl-C: rows and images are in the output already, the progress is shown
+    # here, and whoever stops a sweep wants it to stop.
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -249,9 +227,7 @@ def _run_on_ray(
         def __getstate__(self) -> dict[str, Any]:
             return {}  # Tune writes its callbacks to the storage; a progress bar cannot be written
 
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-        ) -> None:
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             """A trial has come further, or to its end."""
             self.progress.update(trial.trial_id, result["step"], "row" in result)
 
@@ -261,20 +237,18 @@ def _run_on_ray(
             content = ingest_on_ray(config, names, "content")
             _write_content(config, loaded(content))
             resources, threads = _resources(config)
-            each = share_of("GPU" in resources, threads)
-            _log.info("%d trials of %d steps, %s each", len(pending), config.train.steps, each)
-            trainable = tune.with_parameters(
-                _run_tune_trial, config=config, setup=setup, content=content, threads=threads
-            )
-            with ProgressTracker(len(pending) * config.train.steps, config.train.batch_size) as tracker:
+            steps, each = config.train.steps, share_of("GPU" in resources, threads)
+            _log.info("%d trials of %d steps, %s each", len(pending), steps, each)
+            known = {"config": config, "setup": setup, "content": content, "threads": threads}
+            with ProgressTracker(len(pending) * steps, config.train.batch_size) as tracker:
                 tuner = tune.Tuner(
-                    tune.with_resources(trainable, resources),
+                    tune.with_resources(tune.with_parameters(_run_tune_trial, **known), resources),
                     param_space={"weights": tune.grid_search(pending)},
                     tune_config=tune.TuneConfig(max_concurrent_trials=config.workers.count),
                     run_config=tune.RunConfig(
                         name=SCRATCH,
                         storage_path=output.root,  # all nodes must see it, unlike a temporary folder
-                        storage_filesystem=pyarrow_filesystem(output),
+                        storage_filesystem=output.pyarrow_filesystem(),
                         failure_config=tune.FailureConfig(max_failures=config.workers.max_failures),
                         callbacks=[Watch(_SweepProgress(tracker))],
                         verbose=0,
@@ -283,8 +257,7 @@ def _run_on_ray(
                 results = tuner.fit()
             return [_trial(results[index]) for index in range(len(results))]
     except (ray.exceptions.RayError, tune.TuneError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"Ray was lost ({reason}): run the same command again to go on") from error
+        raise ray_lost(error) from error
     finally:
         output.remove(SCRATCH)
 
@@ -296,27 +269,19 @@ def _trial(result: Any) -> Trial:
 
 
 def _resources(config: TrainJohnsonConfig) -> tuple[dict[str, float], int]:
-    """Return the cluster's resources that a trial takes, a GPU or the cores of a node, and its CPU threads.
+    """Return the cluster's resources that a trial takes, a GPU or the cores of a node, and its CPU threads."""
+    from nst_ops.training.on_ray import on_gpus
 
-    Raises:
-        ConfigError: GPUs are asked for and there are none.
-    """
     threads = config.workers.threads
-    if config.workers.device != "cpu" and num_gpus():
+    if on_gpus(config):
         return {"CPU": 1, "GPU": 1}, threads or max(1, cores_per_node() * num_nodes() // num_gpus())
-    if config.workers.device == "cuda":
-        raise ConfigError("workers.device: the cluster has no GPU; take auto or cpu")
     largest = max(int(node.cpus) for node in nodes())
     threads = threads or max(1, largest)
     return {"CPU": max(1, min(threads, largest))}, threads  # of more than there are, none would start
 
 
 def _run_tune_trial(
-    space: dict[str, Any],
-    config: TrainJohnsonConfig,
-    setup: TrainingSetup,
-    content: StoredImages,
-    threads: int,
+    space: dict[str, Any], config: TrainJohnsonConfig, setup: TrainingSetup, content: StoredImages, threads: int
 ) -> None:
     """Run a trial as a worker of Tune, which starts it again only where its process is lost."""
     import ray
@@ -326,11 +291,8 @@ def _run_tune_trial(
 
     torch.set_num_threads(threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-
-    def report(step: int) -> None:
-        tune.report({"step": step})
-
-    trial = run_trial(space["weights"], config, setup, loaded(content), device, report)
+    images = loaded(content)
+    trial = run_trial(space["weights"], config, setup, images, device, lambda step: tune.report({"step": step}))
     tune.report({"step": config.train.steps, "row": asdict(trial)})
 
 
@@ -351,7 +313,7 @@ class _TrialRecorder(Recorder):
 
 
 def run_trial(
-    weights: dict[str, float],
+    weights: Weights,
     config: TrainJohnsonConfig,
     setup: TrainingSetup,
     content: StoredImages,
@@ -378,7 +340,7 @@ def run_trial(
 
 def _train(
     config: TrainJohnsonConfig,
-    weights: dict[str, float],
+    weights: Weights,
     setup: TrainingSetup,
     content: StoredImages,
     device: torch.device,
@@ -391,14 +353,11 @@ def _train(
     recorder = _TrialRecorder(report)
     speed = train(step, batches, config.train, recorder)
     if recorder.skipped > config.train.steps / 2:  # too few in a row for the step to give up
-        raise DivergedError(
-            f"loss or gradient was not finite in {recorder.skipped} of {config.train.steps} steps"
-        )
-    images = to_tensor(held_out.all(), JohnsonNet.stride)
+        raise DivergedError(f"loss or gradient was not finite in {recorder.skipped} of {config.train.steps} steps")
     assert setup.style_image is not None, "a sweep is of one style image"
-    style_image = to_tensor(setup.style_image).to(step.device)
+    images, style_image = to_tensor(held_out.all(), JohnsonNet.stride), to_tensor(setup.style_image).to(step.device)
     stylized, metrics = measure(step.averaged, images, style_image, setup.vgg, config)
-    if not all(math.isfinite(value) for value in metrics.values()):
+    if not all(map(math.isfinite, metrics.values())):
         raise DivergedError("stylized images are not finite")
     return Trial(weights, metrics, float(f"{speed.images_per_s:.4g}")), list(to_pixels(stylized))
 
@@ -406,19 +365,12 @@ def _train(
 def measure(
     network: nn.Module, content: Tensor, style_image: Tensor, vgg: VGGFeatures, config: TrainJohnsonConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Stylize ``content`` and measure losses, whatever the weights that the network was trained with.
+    """Stylize ``content``, (N, 3, H, W) in [0, 1], and measure losses, whatever the weights of the training.
 
-    Args:
-        network: the network, on its device.
-        content: (N, 3, H, W) in [0, 1].
-        style_image: (1, 3, H', W') in [0, 1], on the device.
-        vgg: with the taps of content and Gram, on the device.
-        config: taps, scales and units of the terms, amplitude and share of the noise.
-
-    Returns:
-        (N, 3, H, W) on the CPU, and ``METRICS``: the unweighted terms, and as ``temporal`` the mean
-        squared change of stylized images when their content gets the noise of ``config.loss.noise``,
-        the same noise for every network.
+    ``network``, ``style_image``, (1, 3, H', W') in [0, 1], and ``vgg``, with the taps of content and Gram, lie on the
+    device. Returns the stylized images on the CPU, and ``METRICS``: the unweighted terms, and as ``temporal`` the mean
+    squared change of stylized images when their content gets the noise of ``config.loss.noise``, the same noise for
+    every network.
     """
     loss = PerceptualLoss(vgg, style_image, weighted(config, content=1.0, gram=1.0, variation=1.0).loss)
     noise, generator = config.loss.noise, torch.Generator().manual_seed(config.train.seed)
@@ -443,28 +395,24 @@ def _write_content(config: TrainJohnsonConfig, content: StoredImages) -> None:
         Folder(config.output).write_bytes(f"{_CONTENT}/{index}.png", png_bytes(pixels))
 
 
-def _conclude(output: Folder, config: TrainJohnsonConfig, setup: TrainingSetup, trials: list[Trial]) -> str:
-    """Write the rows and the image of all ``trials``; return the URI of the image."""
+def _conclude(output: Folder, config: TrainJohnsonConfig, setup: TrainingSetup, trials: list[Trial]) -> None:
+    """Write the rows and the image of all ``trials``."""
     rows = {"steps": config.trials.steps, "rows": [asdict(trial) for trial in trials]}
     output.write_bytes(ROWS, json.dumps(rows, indent=2).encode())
-    start = config.network.start_from
-    origin = f"from {Path(start).stem}" if start else "from fresh weights"
+    origin = f"from {Path(start).stem}" if (start := config.network.start_from) else "from fresh weights"
     content = _read_pngs(output, _CONTENT)
     images = {f"content · {config.trials.steps} steps each, {origin}": content}
     for trial in trials:
         if trial.error:
-            caption = f"{trial.caption} · failed: {trial.error[:_REASON_LENGTH]}"
-            images[caption] = [np.full_like(content[0], 235)]
+            gray = np.full_like(content[0], 235)
+            images[f"{trial.caption} · failed: {trial.error[:_REASON_LENGTH]}"] = [gray]
         else:
             metrics = ", ".join(f"{name} {value:.3g}" for name, value in trial.metrics.items())
             images[f"{trial.caption} · losses: {metrics}"] = _read_pngs(output, f"{TRIALS}/{trial.name}")
     output.write_bytes(IMAGE, png_bytes(sheet(images, setup.style_image)))
-    return output.uri(IMAGE)
 
 
 def _read_pngs(output: Folder, relpath: str) -> list[UInt8Array]:
     """Read the first images ``0.png``, ``1.png``, ..."""
     names = [f"{relpath}/{index}.png" for index in range(SHOWN)]
-    return [
-        np.asarray(Image.open(io.BytesIO(output.read_bytes(name)))) for name in names if output.exists(name)
-    ]
+    return [np.asarray(Image.open(io.BytesIO(output.read_bytes(name)))) for name in names if output.exists(name)]

@@ -1,15 +1,13 @@
 """Curves of a run: written as JSON, as an image, to TensorBoard and to Weights & Biases."""
 
-from __future__ import annotations
-
 import json
 import math
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -20,33 +18,25 @@ from nst_ops.storage import Folder
 
 Row = dict[str, Any]
 
-MEASURES = ("grad_norm", "learning_rate", "skipped")
-"""Figures of a step beside its losses."""
+WANDB_ID = "wandb_id.txt"
+MEASURES = ("grad_norm", "learning_rate", "skipped")  # figures of a step beside its losses
+_NOT_LOSSES = {*MEASURES, "images_per_s", "data_wait_share"}
 
 
+@dataclass
 class History:
     """Figures of every step and of every validation so far.
 
-    Args:
-        rows: rows of the steps before, to go on from, as in ``losses.json``.
-        validations: rows of the validations before.
+    A row of a step has ``step`` (int, from 1), ``total`` (weighted sum), each term (unweighted), ``grad_norm`` (before
+    clipping), ``learning_rate`` and ``skipped`` (bool); None where a figure was not finite, as JSON has no name for it.
     """
 
-    def __init__(self, rows: list[Row] | None = None, validations: list[Row] | None = None) -> None:
-        self.rows: list[Row] = []
-        """One per step: ``step`` (int, from 1), ``total`` (weighted sum), each term (unweighted),
-        ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped`` (bool); None where a figure
-        was not finite, as JSON has no name for it."""
-        self.validations: list[Row] = []
-        """One per validation: ``step``, ``total`` and the terms."""
-        self._terms: dict[str, None] = {}
-        for row in rows or []:
-            self._keep(row)
-        self.validations.extend(validations or [])
+    rows: list[Row] = field(default_factory=list)  # one per step
+    validations: list[Row] = field(default_factory=list)  # one per validation: ``step``, ``total`` and the terms
 
     def append(self, step: int, figures: Mapping[str, float | bool]) -> None:
         """Keep the figures of ``step`` (counted from 1)."""
-        self._keep({"step": step} | _rounded(figures))
+        self.rows.append({"step": step} | _rounded(figures))
 
     def validate(self, step: int, figures: Mapping[str, float]) -> None:
         """Keep the losses on validation images after ``step``."""
@@ -55,7 +45,7 @@ class History:
     @property
     def terms(self) -> list[str]:
         """Terms of the loss, in the order of the figures."""
-        return list(self._terms)
+        return list(dict.fromkeys(key for row in self.rows for key in row if key not in ("step", "total", *MEASURES)))
 
     @property
     def skipped(self) -> int:
@@ -64,9 +54,7 @@ class History:
 
     def recent(self, key: str, steps: int = 25) -> float:
         """Return the mean of ``key`` over the last finite steps; single steps vary. NaN if there is none."""
-        finite = (
-            row[key] for row in reversed(self.rows) if not row.get("skipped") and row.get(key) is not None
-        )
+        finite = (row[key] for row in reversed(self.rows) if not row.get("skipped") and row.get(key) is not None)
         values = list(islice(finite, steps))
         return sum(values) / len(values) if values else math.nan
 
@@ -78,78 +66,42 @@ class History:
         with files.atomic_write("losses.png") as temporary:
             plot_losses(temporary, self.terms, self.rows, self.validations)
 
-    def _keep(self, row: Row) -> None:
-        self.rows.append(row)
-        self._terms.update(dict.fromkeys(key for key in row if key not in ("step", "total", *MEASURES)))
-
 
 def _rounded(figures: Mapping[str, float | bool]) -> Row:
     """Round to five digits; None for what is not finite."""
-    return {
-        key: value if isinstance(value, bool) else float(f"{value:.5g}") if math.isfinite(value) else None
-        for key, value in figures.items()
-    }
-
-
-_NOT_LOSSES = {*MEASURES, "images_per_s", "data_wait_share"}
-WANDB_ID = "wandb_id.txt"
+    numbers = {key: float(f"{value:.5g}") if math.isfinite(value) else None for key, value in figures.items()}
+    return numbers | {key: value for key, value in figures.items() if isinstance(value, bool)}
 
 
 def check_wandb(project: str | None) -> None:
-    """Refuse a Weights & Biases project where its package is missing; cheap, for before the work.
-
-    Raises:
-        ConfigError: it cannot be imported.
-    """
+    """Raise ConfigError if a Weights & Biases project is asked for and its package is missing; cheap, to call early."""
     if project is None:
         return
     try:
         import wandb  # noqa: F401  # an optional package
     except ImportError as error:
-        raise ConfigError(
-            f"tracking.wandb_project is '{project}', but Weights & Biases cannot be imported ({error}): "
-            "pip install wandb, or leave the key out"
-        ) from error
+        reason = f"but Weights & Biases cannot be imported ({error}): pip install wandb, or leave the key out"
+        raise ConfigError(f"tracking.wandb_project is '{project}', {reason}") from error
 
 
 class Tracking:
-    """Writer of the figures of a run to ``folder/tensorboard``, and to Weights & Biases if asked.
+    """Writer of the figures of a run to ``folder/tensorboard``, and to Weights & Biases if ``wandb_project`` is given.
 
-    A run that goes on writes into the same curves and the same W&B run: figures logged after
-    the checkpoint it goes on from are not shown twice.
-
-    Args:
-        folder: folder of the run on this machine. The W&B run is named in ``folder/wandb_id.txt``.
-        step: steps done so far, 0 for a new run.
-        wandb_project: W&B project, None for TensorBoard only.
-        run_name: name of the run in W&B.
-        config: configuration to show in W&B; must hold no paths of this machine.
-
-    Raises:
-        ConfigError: W&B is asked for and cannot be used.
+    A run that goes on after ``step`` writes into the same curves and the same W&B run, named in ``wandb_id.txt``:
+    figures logged after the checkpoint it goes on from are not shown twice. W&B shows ``config``, which must hold no
+    paths of this machine. Raises ConfigError if W&B is asked for and cannot be used.
     """
 
-    def __init__(
-        self, folder: Path, step: int, wandb_project: str | None, run_name: str, config: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, step: int, wandb_project: str | None, run_name: str, config: Row) -> None:
         check_wandb(wandb_project)
-        # Names of event files differ by the second only: the suffix keeps a quick second run from
-        # overwriting the first. TensorBoard drops older events from purge_step on.
-        self._board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1, flush_secs=10, filename_suffix=f".{step:08d}"
-        )
+        # Names of event files differ by the second only: the suffix keeps a quick second run from overwriting the
+        # first. TensorBoard drops older events from purge_step on.
+        events, suffix = str(folder / "tensorboard"), f".{step:08d}"
+        self._board = SummaryWriter(events, purge_step=step + 1, flush_secs=10, filename_suffix=suffix)
         self._wandb: Any = None
         if wandb_project is not None:
             self._wandb = _start_wandb(folder, wandb_project, run_name, config)
             self._wandb_from: int = self._wandb.step  # a round trip, so asked once
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(failed=error is not None)
 
     def log(self, step: int, figures: Mapping[str, float | bool]) -> None:
         """Write the figures of ``step``, which must not fall, as ``loss/<term>`` and ``train/<measure>``."""
@@ -191,32 +143,19 @@ class Tracking:
 def _start_wandb(folder: Path, project: str, run_name: str, config: dict[str, Any]) -> Any:
     import wandb
 
-    # An id in the folder, not one made of the name: two folders may have one name, and a folder that
-    # was emptied to start anew must not go on with the old curves.
+    # An id in the folder, not one made of the name: two folders may have one name, and a folder that was emptied to
+    # start anew must not go on with the old curves.
     kept = folder / WANDB_ID
     if not kept.exists():
         with Folder(str(folder)).atomic_write(WANDB_ID) as temporary:
             temporary.write_text(uuid.uuid4().hex)
     # Neither the machine nor its paths, code and git remote are anyone's business.
-    quiet = wandb.Settings(
-        console="off",
-        host="worker",
-        disable_git=True,
-        disable_code=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-    )
+    private = {"host": "worker", "disable_git": True, "disable_code": True}
+    private |= {"x_disable_meta": True, "x_disable_machine_info": True}
+    settings = wandb.Settings(console="off", **private)
+    known = {"project": project, "name": run_name, "id": kept.read_text().strip(), "config": config}
     try:
-        return wandb.init(
-            project=project,
-            name=run_name,
-            id=kept.read_text().strip(),
-            resume="allow",
-            dir=str(folder),
-            config=config,
-            settings=quiet,
-        )
+        return wandb.init(**known, resume="allow", dir=str(folder), settings=settings)
     except wandb.errors.Error as error:
-        raise ConfigError(
-            f"Weights & Biases cannot be used: {error}; wandb login, or leave tracking.wandb_project out"
-        ) from error
+        remedy = "wandb login, or leave tracking.wandb_project out"
+        raise ConfigError(f"Weights & Biases cannot be used: {error}; {remedy}") from error

@@ -1,12 +1,10 @@
 """One worker of a training, in this process or in one that Ray has started. No Ray in here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nst_ops.config import FatalError, TrainingConfig
@@ -18,6 +16,8 @@ from nst_ops.training.loop import train
 from nst_ops.training.optim import Ranks
 from nst_ops.training.recorder import Report, RunRecorder
 from nst_ops.training.setup import TrainingSetup
+
+Facts = dict[str, Any]  # facts on a run, for its checkpoint and card
 
 
 class TrainingError(FatalError):
@@ -31,55 +31,30 @@ class TrainingJob:
     config: TrainingConfig
     setup: TrainingSetup
     content: StoredImages
-    styles: StoredImages | None
-    """Set of style images, where there is one."""
-    facts: dict[str, Any]
-    """Facts on the run that are known before it starts, for the checkpoint."""
+    styles: StoredImages | None  # the set of style images, where there is one
+    facts: Facts  # those that are known before it starts
 
 
-def train_worker(
-    job: TrainingJob, ranks: Ranks, device: torch.device, report: Report | None
-) -> dict[str, Any]:
+def train_worker(job: TrainingJob, ranks: Ranks, device: torch.device, report: Report | None) -> Facts:
     """Train ``job`` as one of ``ranks``, from the last checkpoint in its output if there is one.
 
-    Args:
-        job: what to train.
-        ranks: this worker and the others.
-        device: where it trains.
-        report: gets the progress, of the first worker only.
-
-    Returns:
-        Facts on the finished run; empty but for the first worker.
-
-    Raises:
-        nst_ops.training.step.DivergedError: losses stayed non-finite; raised by all workers alike.
-        nst_ops.storage.StorageFullError: a checkpoint does not fit; likewise.
+    ``report`` gets the progress, of the first worker only. Returns facts on the finished run, empty but for the first
+    worker. Raises DivergedError, or StorageFullError if a checkpoint does not fit, on all workers alike.
     """
-    config = job.config
-
-    def wrap(network: nn.Module) -> nn.Module:
-        return DistributedDataParallel(network, gradient_as_bucket_view=True) if ranks.world > 1 else network
-
+    config, train_config = job.config, job.config.train
     content, held_out = job.content.split()
     styles, held_out_styles = job.styles.split() if job.styles else (None, None)
+    wrap = partial(DistributedDataParallel, gradient_as_bucket_view=True) if ranks.world > 1 else None
     step = job.setup.step(config, device, wrap, ranks, styles)
-    batches = Batches(
-        content,
-        config.train.batch_size,
-        config.train.image_size,
-        config.train.seed,
-        ranks.rank,
-        ranks.world,
-        styles,
-        config.data.zoom,
-    )
+    size, seed = (train_config.batch_size, train_config.image_size), train_config.seed
+    batches = Batches(content, *size, seed, ranks.rank, ranks.world, styles, config.data.zoom)
     state = ranks.share(read_state(Folder(config.output)) if ranks.first else None)
     if not ranks.first or report is None:
-        train(step, batches, config.train, None, state)
+        train(step, batches, train_config, None, state)
         return {}
     shown = validation_images(step.network, held_out, held_out_styles, job.setup.style_image)
     with RunRecorder(config, step, shown, job.facts, state, report) as recorder:
-        train(step, batches, config.train, recorder, state)
+        train(step, batches, train_config, recorder, state)
         return recorder.facts
 
 

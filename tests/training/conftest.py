@@ -13,6 +13,7 @@ from nst_ops.config.training import TrainConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
+from nst_ops.training.optim import Ranks
 from nst_ops.training.step import TrainingStep
 
 LOSS: dict[str, Any] = {
@@ -49,6 +50,6 @@ def new_step(vgg: VGGFeatures) -> Callable[..., TrainingStep]:
     def build(loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any) -> TrainingStep:
         torch.manual_seed(0)
         perceptual = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
-        return TrainingStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks)
+        return TrainingStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks or Ranks())
 
     return build

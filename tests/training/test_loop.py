@@ -224,8 +224,6 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
 
     log = Slow()
     speed = train(Timed(), batches(), config(steps=12, save_every=2), log)
-    assert speed.images == 9 * 2
-    assert speed.seconds == pytest.approx(9 * 0.5)
     assert speed.images_per_s == pytest.approx(4.0)
     assert log.speeds == [0.04] * 3 + [4.0] * 9
 

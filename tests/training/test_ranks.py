@@ -119,6 +119,7 @@ def both(tmp_path_factory, vgg) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", ["whole", "parts"])
 def test_they_learn_what_one_would_from_the_whole_batch(taken, both, vgg):
     alone = one_step(vgg, Ranks())
@@ -127,18 +128,21 @@ def test_they_learn_what_one_would_from_the_whole_batch(taken, both, vgg):
         assert seen[taken]["figures"] == pytest.approx(alone["figures"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", ["whole", "parts", "broken"])
 def test_their_networks_stay_the_same(taken, both):
     first, second = (seen[taken]["weights"] for seen in both)
     assert torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_for_one_is_skipped_by_both(both):
     for seen in both:
         assert seen["broken"]["skipped"] == [True, False]
         assert seen["broken"]["unchanged"]
 
 
+@pytest.mark.slow
 def test_they_agree_on_means_and_on_what_the_first_has(both):
     for seen in both:
         assert seen["mean"][0] == 0.5
@@ -146,6 +150,7 @@ def test_they_agree_on_means_and_on_what_the_first_has(both):
         assert seen["shared"] == {"of": 0}
 
 
+@pytest.mark.slow
 def test_they_end_together(both):
     for seen in both:
         assert seen["full"] == "no space left at 2"

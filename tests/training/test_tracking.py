@@ -4,6 +4,7 @@ import io
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_figures_come_under_their_names(tmp_path):
-    with Tracking(tmp_path, 0, None, "run", {}) as tracking:
+    with closing(Tracking(tmp_path, 0, None, "run", {})) as tracking:
         tracking.log(10, FIGURES)
         tracking.log(20, FIGURES | {"total": float("nan")})
         tracking.validation(20, {"total": 2.0, "gram": 0.5})
@@ -57,7 +58,7 @@ def test_figures_come_under_their_names(tmp_path):
 
 def test_the_grid_is_an_image(tmp_path):
     grid = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    with Tracking(tmp_path, 0, None, "run", {}) as tracking:
+    with closing(Tracking(tmp_path, 0, None, "run", {})) as tracking:
         tracking.validation(5, {"total": 2.0}, grid)
     values = [(event.step, value) for event in events(tmp_path) for value in event.summary.value]
     ((step, png),) = [(step, value.image) for step, value in values if value.tag == "validation/grid"]
@@ -68,10 +69,10 @@ def test_the_grid_is_an_image(tmp_path):
 @pytest.mark.parametrize("done", [0, 5])
 def test_a_run_that_goes_on_does_not_double_its_curves(done, tmp_path):
     """It was killed at step 8, its last checkpoint is of step ``done``."""
-    with Tracking(tmp_path, 0, None, "run", {}) as tracking:
+    with closing(Tracking(tmp_path, 0, None, "run", {})) as tracking:
         for step in range(1, 9):
             tracking.log(step, {"total": 1.0})
-    with Tracking(tmp_path, done, None, "run", {}) as tracking:
+    with closing(Tracking(tmp_path, done, None, "run", {})) as tracking:
         for step in range(done + 1, 11):
             tracking.log(step, {"total": 2.0})
     points = shown(tmp_path)["loss/total"]
@@ -80,7 +81,7 @@ def test_a_run_that_goes_on_does_not_double_its_curves(done, tmp_path):
 
 
 def test_flushed_figures_are_on_disk_before_the_end(tmp_path):
-    with Tracking(tmp_path, 0, None, "run", {}) as tracking:
+    with closing(Tracking(tmp_path, 0, None, "run", {})) as tracking:
         for step in range(200):
             tracking.log(step, FIGURES)
         tracking.flush()
@@ -102,7 +103,7 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     check_wandb("styles")
     ids = []
     for done in (0, 1):
-        with Tracking(tmp_path, done, "styles", "klimt", {"train": {"steps": 2}}) as tracking:
+        with closing(Tracking(tmp_path, done, "styles", "klimt", {"train": {"steps": 2}})) as tracking:
             tracking.log(done + 1, FIGURES)
             tracking.validation(done + 1, {"total": 2.0}, np.zeros((8, 8, 3), np.uint8))
             ids.append(tracking._wandb.id)
