@@ -23,22 +23,24 @@ class Command(NamedTuple):
     summary: str
     config: str
     """Class in ``nst_ops.config`` that its options are parsed into."""
-    module: str
-    """Module here whose ``main`` takes that configuration and returns the exit code, imported only when the options
-    are right: torch and Ray take seconds."""
+    function: str
+    """Module here and its function, which takes that configuration and returns the exit code. It is imported only
+    when the options are right, and imports torch and Ray, which take seconds, only when it is called."""
     if_stopped: str = "run the same command again to go on"
     """Message for who stops it."""
 
 
 COMMANDS = {
-    "stylize": Command("stylize every image and video of a collection", "StylizeConfig", "stylize"),
-    "train-johnson": Command("train a fast network for one style, or faces to anime", "TrainJohnsonConfig", "train"),
-    "train-vit-adain": Command("train a network for any style", "TrainVitAdainConfig", "train"),
-    "evaluate": Command(
-        "measure what a run made, and write a page about it", "EvaluateConfig", "evaluate", "nothing was written"
+    "stylize": Command("stylize every image and video of a collection", "StylizeConfig", "jobs.stylize"),
+    "train-johnson": Command(
+        "train a fast network for one style or for faces to anime", "TrainJohnsonConfig", "jobs.train"
     ),
-    "status": Command("show how far a run is, from its output alone", "StatusConfig", "status"),
-    "verify": Command("check every output of a run against its manifest", "VerifyConfig", "verify"),
+    "train-vit-adain": Command("train a network for any style", "TrainVitAdainConfig", "jobs.train"),
+    "evaluate": Command(
+        "measure what a run made, and write a page about it", "EvaluateConfig", "jobs.evaluate", "nothing was written"
+    ),
+    "status": Command("show how far a run is, from its output alone", "StatusConfig", "status.main"),
+    "verify": Command("check every output of a run against its manifest", "VerifyConfig", "verify.main"),
 }
 
 _HELP = """\
@@ -92,7 +94,8 @@ def run(name: str, arguments: Sequence[str]) -> int:
         # SIGTERM, of `ray job stop` or SLURM, stops a run as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return int(importlib.import_module(f"nst_ops.cli.{command.module}").main(options))
+        module, _, function = command.function.partition(".")
+        return int(getattr(importlib.import_module(f"nst_ops.cli.{module}"), function)(options))
     except config.ConfigError as error:
         return _fail("error", str(error), BAD_CONFIGURATION)
     except (config.FatalError, StorageError) as error:
