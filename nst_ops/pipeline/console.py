@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,10 +26,7 @@ _SHOWN_ERRORS = 5
 
 
 class _StandardError:
-    """The real standard error for the bars; lines of others who write there are printed above them.
-
-    Ray's C++ core writes to the file descriptor, past Python, and would tear the bars apart.
-    """
+    """The real standard error for the bars; lines of Ray's C++ core, which writes past Python, appear above them."""
 
     # Ray says so of every pool with restarts; its arguments live as long as the driver does.
     _FALSE_ALARM = "has constructor arguments in the object store and max_restarts > 0"
@@ -110,14 +107,13 @@ class ProgressDisplay:
         # Headers may claim too few frames: never show more than all of them.
         num_frames = max(planned.num_frames, done.num_frames)
         self._bars.update(self._files, completed=num_rows, total=planned.num_rows, rate=rates.rows_per_s, eta=eta)
-        self._bars.update(
-            self._frames,
-            completed=done.num_frames,
-            total=num_frames,
-            rate=rates.frames_per_s,
-            eta=eta,
-            visible=num_frames > 0,
-        )
+        frames_bar: dict[str, Any] = {
+            "completed": done.num_frames,
+            "total": num_frames,
+            "rate": rates.frames_per_s,
+            "eta": eta,
+        }
+        self._bars.update(self._frames, visible=num_frames > 0, **frames_bar)
         frames = f", frames {done.num_frames:,}/~{num_frames:,} ({rates.frames_per_s:.1f}/s)" if num_frames else ""
         files = f"files {num_rows:,}/{planned.num_rows:,} ({rates.rows_per_s:.1f}/s)"
         return f"progress: {files}{frames}, {done.elapsed_s:,.0f} s elapsed, ETA {eta}"
@@ -127,27 +123,21 @@ class ProgressDisplay:
 class Summary:
     """The outcome of a run."""
 
-    counts: dict[str, int]
-    """Rows of the whole collection by status: files, or files times styles."""
-    num_styles: int = 1
-    """Styles that every file gets."""
+    counts: dict[str, int]  # rows of the whole collection by status: files, or files times styles
+    num_styles: int = 1  # styles that every file gets
     num_already_done: int = 0
     num_images: int = 0
-    num_frames: int = 0
-    """Images and video frames stylized by this run."""
+    num_frames: int = 0  # images and video frames stylized by this run
     elapsed_s: float = 0.0
     timings: Timings = field(default_factory=Timings)
-    errors: Sequence[ErrorGroup] = field(default_factory=list)
-    """(count, error type, message, one source), most frequent first."""
-    places: dict[str, str] = field(default_factory=dict)
-    """Where to look: results, manifest, contact sheet."""
-    text: str = ""
-    """Shown instead of the table: a dry run's preflight."""
+    errors: Sequence[ErrorGroup] = ()  # most frequent first
+    places: dict[str, str] = field(default_factory=dict)  # where to look: results, manifest, contact sheet
+    text: str = ""  # shown instead of the table: a dry run's preflight
 
     @property
     def exit_code(self) -> int:
         """0 if every row is ok or was no media, 3 otherwise."""
-        return 3 if self.counts.get("failed", 0) or self.counts.get("crashed", 0) else 0
+        return 3 if self.counts.get("failed") or self.counts.get("crashed") else 0
 
     def table(self) -> str:
         """The summary as text for a terminal or a log."""
@@ -159,20 +149,15 @@ class Summary:
         earlier = f" ({self.num_already_done:,} by earlier runs)" if self.num_already_done else ""
         files = "files" if self.num_styles == 1 else f"files x {self.num_styles:,} styles"
         table.add_row(files, counted(self.counts) + earlier)
-        seconds = max(self.elapsed_s, 1e-9)
-        if self.num_images:
-            table.add_row("images", f"{self.num_images:,}, {self.num_images / seconds:.1f}/s")
-        if self.num_frames:
-            table.add_row("frames", f"{self.num_frames:,}, {self.num_frames / seconds:.1f}/s")
+        for name, number in (("images", self.num_images), ("frames", self.num_frames)):
+            if number:
+                table.add_row(name, f"{number:,}, {number / max(self.elapsed_s, 1e-9):.1f}/s")
         if self.num_images or self.num_frames:
-            busy = self.timings
-            table.add_row(
-                "time",
-                f"{self.elapsed_s:,.1f} s; workers busy: decode {busy.decode_s:,.1f} s, stylize "
-                f"{busy.stylize_s:,.1f} s, smooth {busy.smooth_s:,.1f} s, encode {busy.encode_s:,.1f} s "
-                "(side by side); "
-                f"network waited {busy.wait_s:,.1f} s",
-            )
+            seconds = asdict(self.timings)
+            wait_s = seconds.pop("wait_s")
+            busy = ", ".join(f"{name.removesuffix('_s')} {stage_s:,.1f} s" for name, stage_s in seconds.items())
+            waited = f"network waited {wait_s:,.1f} s"
+            table.add_row("time", f"{self.elapsed_s:,.1f} s; workers busy: {busy} (side by side); {waited}")
         for name, place in self.places.items():
             table.add_row(name, place)
         return table

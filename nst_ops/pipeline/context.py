@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Protocol
 
 import cv2
@@ -27,10 +28,8 @@ from nst_ops.stylizers import Style, Stylizer
 from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
-_WARM_UP_SIDE = 256
-"""Pixels of a frame that only warms the network up."""
-_STYLES_KEPT = 256
-"""Decoded style images in memory, about 1 MiB each at style.side 512."""
+_WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
+_STYLES_KEPT = 256  # decoded style images in memory, about 1 MiB each at style.side 512
 
 
 class HasError(Protocol):
@@ -41,11 +40,7 @@ class HasError(Protocol):
 
 @contextlib.contextmanager
 def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[None]:
-    """Let an error in here fail these items, and nothing else.
-
-    Raises:
-        StorageError: no item's fault.
-    """
+    """Let an error in here fail these items, and nothing else; raises StorageError, which is no item's fault."""
     try:
         yield
     except StorageError:
@@ -83,11 +78,7 @@ class WorkerContext:
             self.stylize(frames_nhwc, [Style("", frame_hwc) for frame_hwc in frames_nhwc])
 
     def _read_style(self, name: str) -> Style | None:
-        """Read a style image by name; None for a network that has its own style.
-
-        Raises:
-            UnreadableImageError: it cannot be read.
-        """
+        """Read a style image by name; None for a network that has its own style. Raises UnreadableImageError."""
         if self.run_spec.style_images is None:
             return None
         try:
@@ -100,9 +91,7 @@ class WorkerContext:
     ) -> UInt8Array:
         """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind."""
         stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
-        if self.config.style.preserve_color:
-            return keep_colors(stylized_nhwc, frames_nhwc)
-        return stylized_nhwc
+        return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
 
     def new_smoother(self) -> Smoother:
         """Make a smoother for one video, of which it holds a few frames in memory."""
@@ -120,9 +109,7 @@ class WorkerContext:
     def output_path(self, item: Item, style: str, relpath: str) -> str:
         """Return where the output ``relpath`` of an item lies in a style.
 
-        Raises:
-            OutputCollisionError: planning sees collisions by name; some outputs get theirs only when
-                the file is open.
+        Raises OutputCollisionError: planning sees most by name, but some names are known only when the file is open.
         """
         likely = likely_output(item["relpath"], self.config.video.container, self.config.shards.format)
         if relpath != likely and self.source.exists(relpath):
@@ -133,25 +120,13 @@ class WorkerContext:
         self, unit: WorkUnit, item: Item, style: str, error: Exception, timings: Timings | None = None
     ) -> Row:
         """Make the row of an item that could not be stylized."""
-        outcome = {
-            "status": "failed",
-            "error_type": type(error).__name__,
-            "error_message": (str(error).strip() or type(error).__name__)[:2000],
-        }
-        return self.row(unit, item, style, timings or Timings(), **outcome)
+        name = type(error).__name__
+        reason = {"error_type": name, "error_message": (str(error).strip() or name)[:2000]}
+        return self.row(unit, item, style, timings or Timings(), status="failed", **reason)
 
     def row(self, unit: WorkUnit, item: Item, style: str, timings: Timings, **outcome: object) -> Row:
         """Make the row of an item in a style."""
-        return manifest_row(
-            self.run_spec,
-            item,
-            style,
-            **outcome,
-            attempts=unit.attempt,
-            unit_id=unit.part,
-            worker=self.name,
-            decode_s=timings.decode_s,
-            stylize_s=timings.stylize_s,
-            smooth_s=timings.smooth_s,
-            encode_s=timings.encode_s,
-        )
+        seconds = asdict(timings)
+        del seconds["wait_s"]
+        work = {"attempts": unit.attempt, "unit_id": unit.part, "worker": self.name, **seconds}
+        return manifest_row(self.run_spec, item, style, **outcome, **work)

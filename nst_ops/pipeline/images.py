@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,31 +29,23 @@ from nst_ops.pipeline.video import stylize_video
 
 R = TypeVar("R")
 
-_UPLOADS = 8
-"""Images that are encoded and uploaded at once: a small upload mostly waits for answers."""
+_UPLOADS = 8  # images that are encoded and uploaded at once: a small upload mostly waits for answers
 
 
 @dataclass
 class ImageTask:
     """An image on its way through one style."""
 
-    item: Item
-    """The source, for its row."""
+    item: Item  # the source, for its row
     style_name: str
-    image: DecodedImage | None = None
-    """None where there is an error, where the image is animated, and for a sample without one."""
-    style: Style | None = None
-    """None for a network that has its own style."""
-    stylized_hwc: UInt8Array | None = None
-    """(H, W, 3), once it is stylized."""
+    image: DecodedImage | None = None  # None after an error, for an animated image, and for a sample without one
+    style: Style | None = None  # None for a network that has its own style
+    stylized_hwc: UInt8Array | None = None  # (H, W, 3), once it is stylized
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
-    losses: list[dict[str, float]] = field(default_factory=list)
-    """The losses of each step, where the image was optimized."""
-    sample: Sample | None = None
-    """The sample of a shard that the image is a part of."""
-    shard_image: ShardImage | None = None
-    """The image there."""
+    losses: list[dict[str, float]] = field(default_factory=list)  # of each step, where the image was optimized
+    sample: Sample | None = None  # the sample of a shard that the image is a part of
+    shard_image: ShardImage | None = None  # the image there
 
 
 def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
@@ -61,9 +53,11 @@ def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> 
     rows: list[Row] = []
     animated: dict[str, Item] = {}
     num_threads = 1 if context.output.is_local or context.run_spec.kind.has_losses else _UPLOADS
-    tasks = stylize_tasks(context, _read(context, unit), timings)
-    written = write_behind(context, partial(_write, context, unit), tasks, timings, num_threads)
-    for task, row in written:
+    reads = context.source.read_ahead(item["relpath"] for item in unit.items)
+    items = zip(unit.items, reads, strict=True)
+    decoded = itertools.chain.from_iterable(decode_tasks(context, item, read) for item, read in items)
+    tasks = stylize_tasks(context, decoded, timings)
+    for task, row in write_behind(context, partial(_write, context, unit), tasks, timings, num_threads):
         if row:
             rows.append(row)
         else:
@@ -74,30 +68,20 @@ def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> 
     return rows
 
 
-def _read(context: WorkerContext, unit: WorkUnit) -> Iterator[ImageTask]:
-    reads = context.source.read_ahead(item["relpath"] for item in unit.items)
-    for item, read in zip(unit.items, reads, strict=True):
-        yield from decode_tasks(context, item, read)
-
-
 def _write(context: WorkerContext, unit: WorkUnit, task: ImageTask) -> tuple[ImageTask, Row | None]:
     """Encode and write an image; return its row, or none for an animated one, which becomes a video."""
     if task.error is None and task.stylized_hwc is None:
         return task, None
-    started = time.perf_counter()
     outcome: dict[str, Any] = {}
-    with failing(task):
-        if task.error is None:
-            assert task.image is not None
-            has_alpha = task.image.alpha_hw is not None
-            relpath, image_format = image_output(task.item["relpath"], has_alpha=has_alpha)
+    if task.image and not task.error:
+        with failing(task), task.timings.busy("encode_s"):
+            relpath, image_format = image_output(task.item["relpath"], has_alpha=task.image.alpha_hw is not None)
             relpath = context.output_path(task.item, task.style_name, relpath)
             data = encode_task(context, task, image_format)
             context.output.write_bytes(relpath, data)
             outcome = {"output_uri": context.output.uri(relpath), **image_columns(task, data)}
             if task.losses:
                 _plot_losses(context, task, relpath)
-            task.timings.encode_s = time.perf_counter() - started
     context.telemetry.add(1, 0)
     if task.error:
         return task, context.failed_row(unit, task.item, task.style_name, task.error, task.timings)
@@ -120,22 +104,19 @@ def decode_tasks(
     shard_image: ShardImage | None = None,
 ) -> Iterator[ImageTask]:
     """Decode an image once for all of its styles, and read their style images."""
-    first = ImageTask(item, "")
-    started = time.perf_counter()
-    with failing(first):
+    first = ImageTask(item, "", sample=sample, shard_image=shard_image)
+    with failing(first), first.timings.busy("decode_s"):
         data = read()
         if not is_animated(data):
             first.image = decode_image(data, context.config.resize.max_side)
-    share_s = (time.perf_counter() - started) / len(item["styles"])
+    share_s = first.timings.decode_s / len(item["styles"])
     for name in item["styles"]:
-        task = ImageTask(item, name, first.image, error=first.error, sample=sample, shard_image=shard_image)
-        started = time.perf_counter()
+        task = replace(first, style_name=name, timings=Timings(decode_s=share_s))
         if task.image is not None:
-            with failing(task):
+            with failing(task), task.timings.busy("decode_s"):
                 task.style = context.read_style(name)
             if task.error:
                 task.image = None
-        task.timings.decode_s = share_s + time.perf_counter() - started
         yield task
 
 
@@ -175,11 +156,8 @@ def write_behind(
     """Write images in threads behind the network; with one thread in their order."""
 
     def timed_write(task: ImageTask) -> R:
-        started = time.perf_counter()
-        try:
+        with timings.busy("encode_s"):
             return write(task)
-        finally:
-            timings.encode_s += time.perf_counter() - started
 
     depth, telemetry = context.config.model.batch_size, context.telemetry
     with telemetry.follow(timings):
@@ -190,21 +168,15 @@ def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> b
     """Encode a stylized image with the transparency and the EXIF of its source."""
     assert task.image is not None
     assert task.stylized_hwc is not None
-    quality = context.config.images.quality
-    return encode_image(task.stylized_hwc, task.image.alpha_hw, image_format, quality, task.image.exif)
+    quality, alpha_hw = context.config.images.quality, task.image.alpha_hw
+    return encode_image(task.stylized_hwc, alpha_hw, image_format, quality, task.image.exif)
 
 
 def image_columns(task: ImageTask, data: bytes) -> dict[str, Any]:
     """Return the manifest's columns of a stylized image, but for the place of its output."""
     assert task.image is not None
     assert task.stylized_hwc is not None
-    return {
-        "status": "ok",
-        "output_bytes": len(data),
-        "output_sha256": hashlib.sha256(data).hexdigest(),
-        "width": task.image.source_size[0],
-        "height": task.image.source_size[1],
-        "output_width": task.stylized_hwc.shape[1],
-        "output_height": task.stylized_hwc.shape[0],
-        "num_frames": 1,
-    }
+    (width, height), (output_height, output_width, _) = task.image.source_size, task.stylized_hwc.shape
+    size = {"width": width, "height": height, "output_width": output_width, "output_height": output_height}
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"status": "ok", "output_bytes": len(data), "output_sha256": sha256, **size, "num_frames": 1}

@@ -1,11 +1,11 @@
 """Threads and bounded queues: what comes before the network, and after it, runs beside it.
 
-``prefetch`` runs a generator ahead of whoever iterates over it, ``fan_out`` hands the items of a generator
-to several consumers, ``map_threads`` calls a function on items in threads. The queues' depth bounds memory.
+The queues' depth bounds memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -18,11 +18,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-FillObserver = Callable[[float], None]
-"""Is told how full a queue is, 0 to 1, whenever its consumer on the network's side looks."""
+FillObserver = Callable[[float], None]  # is told how full a queue is, 0 to 1, whenever the network's side looks
 
-_POLL_S = 0.1
-"""Seconds between two looks whether the other side of a full queue is still there."""
+_POLL_S = 0.1  # seconds between two looks whether the other side of a full queue is still there
 
 
 @dataclass
@@ -40,24 +38,40 @@ class Timings:
         for stage in fields(self):
             setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
 
+    @contextlib.contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Add the seconds spent in here to the field ``stage``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
 
+
+@dataclass
 class _End:
     """The last item of a queue, with the exception that ended its producer, if one did."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
+    error: BaseException | None = None
+
+
+def _put(waiting: queue.Queue[T], item: T, is_over: Callable[[], bool]) -> bool:
+    """Put an item as soon as there is room; return False where nobody takes any more."""
+    while not is_over():
+        with contextlib.suppress(queue.Full):
+            waiting.put(item, timeout=_POLL_S)
+            return True
+    return False
 
 
 def timed(items: Iterator[T], timings: Timings, stage: str) -> Iterator[T]:
     """Add the seconds that each ``next(items)`` takes to the field ``stage`` of ``timings``."""
+    end = _End()
     while True:
-        started = time.perf_counter()
-        try:
-            item = next(items)
-        except StopIteration:
+        with timings.busy(stage):
+            item = next(items, end)
+        if isinstance(item, _End):
             return
-        finally:
-            setattr(timings, stage, getattr(timings, stage) + time.perf_counter() - started)
         yield item
 
 
@@ -72,24 +86,15 @@ def prefetch(
     ready: queue.Queue[T | _End] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(item: T | _End) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=_POLL_S)
-                return True
-            except queue.Full:
-                continue
-        return False
-
     def produce() -> None:
         end = _End()
         try:
             for item in items:
-                if not put(item):
+                if not _put(ready, item, stop.is_set):
                     return
         except BaseException as error:  # whatever it was, it belongs to the consumer
             end = _End(error)
-        put(end)
+        _put(ready, end, stop.is_set)
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
@@ -97,10 +102,8 @@ def prefetch(
         while True:
             if observe_fill:
                 observe_fill(ready.qsize() / depth)
-            started = time.perf_counter()
-            item = ready.get()
-            if timings:
-                timings.wait_s += time.perf_counter() - started
+            with (timings or Timings()).busy("wait_s"):
+                item = ready.get()
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error
@@ -129,12 +132,10 @@ def map_threads(
     with ThreadPoolExecutor(num_threads, "map") as pool:
         try:
             for item in items:
-                started = time.perf_counter()
                 while len(waiting) >= depth + num_threads or (waiting and waiting[0].done()):
-                    result = waiting.popleft().result()
-                    timings.wait_s += time.perf_counter() - started
+                    with timings.busy("wait_s"):
+                        result = waiting.popleft().result()
                     yield result
-                    started = time.perf_counter()
                 if observe_fill:
                     observe_fill(max(0, len(waiting) - num_threads) / depth)
                 waiting.append(pool.submit(function, item))
@@ -159,9 +160,8 @@ def fan_out(
         end = _End()
         try:
             for number, item in items:
-                started = time.perf_counter()
-                lanes[number].put(item)
-                timings.wait_s += time.perf_counter() - started
+                with timings.busy("wait_s"):
+                    lanes[number].put(item)
                 if all(lane.ended.done() for lane in lanes):
                     break
         except BaseException as error:  # no consumer may think that it has had everything
@@ -182,12 +182,7 @@ class _Lane(Generic[T]):
         self.ended = pool.submit(consumer, self._items())
 
     def put(self, item: T | _End) -> None:
-        while not self.ended.done():
-            try:
-                self._waiting.put(item, timeout=_POLL_S)
-                return
-            except queue.Full:
-                continue
+        _put(self._waiting, item, self.ended.done)
 
     def _items(self) -> Iterator[T]:
         while not isinstance(item := self._waiting.get(), _End):

@@ -6,17 +6,15 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nst_ops.collection.manifest import Key, Manifest
+from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.units import WorkUnit, cut_unit, in_each_style, split_unit, without
 from nst_ops.config.errors import FatalError
 from nst_ops.pipeline.executors import LostUnit, Outcome
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
 from nst_ops.pipeline.video_segments import unfinished
-from nst_ops.pipeline.worker import UnitResult
 
-_NODES_FORGIVEN = 3
-"""Nodes that may die below a unit before the unit is taken for the reason."""
+_NODES_FORGIVEN = 3  # nodes that may die below a unit before the unit is taken for the reason
 
 
 @dataclass
@@ -31,20 +29,13 @@ class RunUnits:
     spec: RunSpec
     manifest: Manifest
     planned: Iterator[WorkUnit]
-    at_most: int | None = None
-    """Number of planned units; None where some may be cut into more."""
-    timings: Timings = field(default_factory=Timings)
-    """Seconds that kept the workers busy."""
-    video_ids: set[str] = field(default_factory=set)
-    """Names, in each style, of the videos that were cut into segments."""
-    num_retries: int = 0
-    """Units that were lost with their worker, or failed as a whole, and are tried again."""
-    num_left: int = 0
-    """Rows that wait for the storage to come back, in another run."""
-    away_reason: str = ""
-    """Why the storage was away, if it was."""
-    settled_parts: set[str] = field(default_factory=set)
-    """Parts of the manifest that no unit will write to any more; whoever compacts them takes them out."""
+    at_most: int | None = None  # number of planned units; None where some may be cut into more
+    timings: Timings = field(default_factory=Timings)  # seconds that kept the workers busy
+    video_ids: set[str] = field(default_factory=set)  # names, in each style, of the videos that were cut into segments
+    num_retries: int = 0  # units that were lost with their worker, or failed as a whole, and are tried again
+    num_left: int = 0  # rows that wait for the storage to come back, in another run
+    away_reason: str = ""  # why the storage was away, if it was
+    settled_parts: set[str] = field(default_factory=set)  # parts of the manifest that nobody writes to: to be compacted
     _segments: deque[WorkUnit] = field(default_factory=deque)
     _again: deque[WorkUnit] = field(default_factory=deque)
     _at_work: dict[str, WorkUnit] = field(default_factory=dict)
@@ -56,10 +47,8 @@ class RunUnits:
 
         None where none is at hand, but one may come back from a worker.
         """
-        unit = None
-        if self._segments:
-            unit = self._segments.popleft()
-        elif not self._exhausted:
+        unit = self._segments.popleft() if self._segments else None
+        if unit is None and not self._exhausted:
             unit = next(self.planned, None)
             self._exhausted = unit is None
         if unit is None and self._again:
@@ -76,8 +65,7 @@ class RunUnits:
     def settle(self, outcome: Outcome) -> tuple[Mapping[str, int], int]:
         """Take note of an outcome; return the rows that it has settled, by status, and the images stylized.
 
-        Raises:
-            FatalError: the run cannot go on.
+        Raises FatalError if the run cannot go on.
         """
         unit = self._at_work.pop(outcome.unit_id, None)
         if unit is None:  # a worker that was taken for dead has finished it after all
@@ -85,7 +73,7 @@ class RunUnits:
         if isinstance(outcome, LostUnit):
             if outcome.node_died and self._nodes_lost[unit.unit_id] < _NODES_FORGIVEN:
                 self._nodes_lost[unit.unit_id] += 1
-                self._retry(self._without_rows([unit]))
+                self._retry(self._without_rows(unit))
                 return {}, 0
             return self._try_again(unit, ""), 0
         self.timings.add(outcome.timings)
@@ -98,19 +86,16 @@ class RunUnits:
             return {}, 0
         if outcome.error:
             return self._try_again(unit, outcome.error, outcome.storage_is_away), 0
-        return self._finish(unit, outcome), outcome.num_images
-
-    def _finish(self, unit: WorkUnit, result: UnitResult) -> Mapping[str, int]:
         if unit.segment:  # it may still wait to be joined
-            self._retry(self._without_rows([unit]), is_loss=False)
+            self._again.extend(self._without_rows(unit))
         elif unit.attempt == 1 and not self._nodes_lost[unit.unit_id]:
             self.settled_parts.add(unit.part)  # but for one whose first worker, taken for dead, may yet commit it
-        return result.statuses
+        return outcome.statuses, outcome.num_images
 
     def _try_again(self, unit: WorkUnit, error: str, storage_is_away: bool = False) -> Mapping[str, int]:
         """Split a unit that has failed as a whole, or give it up after enough tries."""
         statuses: Counter[str] = Counter()
-        for rest in self._without_rows([unit]):
+        for rest in self._without_rows(unit):
             if rest.attempt < self.spec.config.workers.attempts:
                 self._retry(split_unit(rest))
             elif storage_is_away:
@@ -120,31 +105,26 @@ class RunUnits:
                 statuses["crashed"] += self._give_up(rest, error)
         return statuses
 
-    def _retry(self, units: list[WorkUnit], is_loss: bool = True) -> None:
-        self.num_retries += len(units) if is_loss else 0
+    def _retry(self, units: list[WorkUnit]) -> None:
+        self.num_retries += len(units)
         self._again.extend(units)
 
-    def _without_rows(self, units: list[WorkUnit]) -> list[WorkUnit]:
-        """Return the parts of ``units`` that have no rows; a finished segment may still wait to be joined."""
-        lost = [rest for unit in units if (rest := without(unit, self._keys_with_rows(unit)))]
-        return unfinished(lost, self.manifest.output)
-
-    def _keys_with_rows(self, unit: WorkUnit) -> set[Key]:
-        return {key for one in in_each_style(unit) for key in self.manifest.keys_of(one.part)}
+    def _without_rows(self, unit: WorkUnit) -> list[WorkUnit]:
+        """Return the unit without what has rows, if any is left; a finished segment may still wait to be joined."""
+        rest = without(unit, {key for one in in_each_style(unit) for key in self.manifest.keys_of(one.part)})
+        return unfinished([rest], self.manifest.output) if rest else []
 
     def _give_up(self, unit: WorkUnit, error: str) -> int:
         """Record items that failed as a whole every time; return the number of rows."""
         reason = error or "killed its worker process, most likely a damaged file or too little memory"
         remedy = "check or re-encode the file, then run again with --retry-failed"
         message = f"{reason} ({unit.attempt} tries): {remedy}"
-        outcome = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
+        outcome: dict[str, object] = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
+        outcome["attempts"] = unit.attempt
         num_rows = 0
         for one in in_each_style(unit):
-            rows = [
-                manifest_row(self.spec, item, style, **outcome, attempts=unit.attempt, unit_id=one.part)
-                for item in one.items
-                for style in item["styles"]
-            ]
+            outcome["unit_id"] = one.part
+            rows = [manifest_row(self.spec, item, style, **outcome) for item in one.items for style in item["styles"]]
             self.manifest.commit(one.part, rows)
             num_rows += len(rows)
         return num_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -19,7 +19,6 @@ from nst_ops.collection.segments import forget_videos, remove_empty_folder
 from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.errors import FatalError
-from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline.console import ProgressDisplay, Summary
 from nst_ops.pipeline.dry_run import estimate_frames, preflight
 from nst_ops.pipeline.executors import Executor, new_executor
@@ -30,10 +29,8 @@ from nst_ops.storage import Folder, StorageError, configure_storage
 _log = logging.getLogger(__name__)
 
 _TOP_ERRORS = 20
-_SAMPLE = 2_000
-"""Rows of which the contact sheet shows a few."""
-_COMPACT_PARTS = 2_000
-"""Settled parts of the manifest that are worth a compaction beside the work."""
+_SAMPLE = 2_000  # rows of which the contact sheet shows a few
+_COMPACT_PARTS = 2_000  # settled parts of the manifest that are worth a compaction beside the work
 
 
 def stylize_collection(config: StylizeConfig) -> Summary:
@@ -76,14 +73,11 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     # Files that are named may have their output below their own folder; a folder would find it there again.
     is_named = source.only or source.listing
     if here == there or there.startswith(here) or (here.startswith(there) and not is_named):
-        raise ConfigError(
-            f"output '{config.output}' and input '{config.input}' lie in one another: take a folder beside it"
-        )
+        where = f"output '{config.output}' and input '{config.input}' lie in one another"
+        raise ConfigError(f"{where}: take a folder beside it")
     if styles and here.startswith(f"{styles.real_root()}/"):
-        raise ConfigError(
-            f"output '{config.output}' lies in style.images '{config.style.images}': its files would "
-            "be taken for styles, take a folder beside it"
-        )
+        where = f"output '{config.output}' lies in style.images '{config.style.images}'"
+        raise ConfigError(f"{where}: its files would be taken for styles, take a folder beside it")
     if output.is_file():
         raise ConfigError(f"output '{config.output}' is a file, not a folder")
     return source, output
@@ -93,14 +87,8 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     """Discover the files of the input, and plan what has no row yet."""
     config = spec.config
     recorded = SCHEMA.empty_table() if config.overwrite else manifest.reader(RECORDED)
-    rules = PlanRules(
-        choice=spec.choice,
-        images=config.units.images,
-        retry_failed=config.retry_failed,
-        container=config.video.container,
-        shards=config.shards.format,
-        shard_bytes=round(config.shards.target_mb * 1e6),
-    )
+    form, shard_bytes = config.shards.format, round(config.shards.target_mb * 1e6)
+    rules = PlanRules(spec.choice, config.units.images, config.retry_failed, config.video.container, form, shard_bytes)
     try:
         plan = Plan(discover(source), recorded, rules, source.root)
     except PermissionError as error:
@@ -125,26 +113,17 @@ def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) 
     except StorageError:
         raise
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"cannot write to output '{spec.config.output}': {reason}") from error
+        raise ConfigError(f"cannot write to output '{spec.config.output}': {error.strerror or error}") from error
     manifest.output.remove_scratch()
     num_refused = 0
     for refusals in plan.refusals():
         part = unit_id(refusal.item["item_id"] for refusal in refusals)
-        rows = [
-            manifest_row(
-                spec,
-                {**refusal.item, "kind": None if refusal.item["kind"] == "other" else refusal.item["kind"]},
-                style,
-                status=refusal.status,
-                error_type=refusal.error_type,
-                error_message=refusal.message,
-                attempts=0,
-                unit_id=part,
-            )
-            for refusal in refusals
-            for style in refusal.item["styles"]
-        ]
+        rows = []
+        for refusal in refusals:
+            item, reason = refusal.item, {"error_type": refusal.error_type, "error_message": refusal.message}
+            kind = None if item["kind"] == "other" else item["kind"]
+            outcome = {"kind": kind, "status": refusal.status, **reason, "attempts": 0, "unit_id": part}
+            rows += [manifest_row(spec, item, style, **outcome) for style in item["styles"]]
         manifest.commit(part, rows)
         heartbeat.count(Counter(row["status"] for row in rows))
         num_refused += len(rows)
@@ -154,28 +133,16 @@ def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) 
 def _execute(
     plan: Plan, num_refused: int, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat, executor: Executor
 ) -> tuple[RunUnits, float]:
-    """Run the units of the plan, each until it has its rows; return them settled, and the seconds it took.
-
-    Raises:
-        FatalError: the run cannot go on.
-    """
+    """Run the units of the plan, each until it has its rows; return them settled, and the seconds it took."""
     at_most = None if plan.left("video")[0] else plan.num_units
     units = RunUnits(spec, manifest, plan.units(), at_most)
     if not plan.num_units:
         return units, 0.0
     started = time.perf_counter()
-    planned = Planned(
-        num_rows=plan.num_left + num_refused,
-        num_done_before=plan.num_done,
-        num_frames=estimate_frames(plan, spec, executor),
-        num_workers=executor.num_workers,
-        num_gpus=executor.num_gpus,
-    )
-    with (
-        heartbeat.work(planned, executor.totals),
-        ProgressDisplay(heartbeat),
-        ThreadPoolExecutor(1, "compaction") as compaction,
-    ):
+    rows = {"num_rows": plan.num_left + num_refused, "num_done_before": plan.num_done}
+    workers = {"num_workers": executor.num_workers, "num_gpus": executor.num_gpus}
+    planned = Planned(**rows, num_frames=estimate_frames(plan, spec, executor), **workers)
+    with heartbeat.work(planned, executor.totals), ProgressDisplay(heartbeat), ThreadPoolExecutor(1) as compaction:
         compacted: Future[None] | None = None
         for outcome in executor.run(spec, units):
             try:
@@ -191,9 +158,8 @@ def _execute(
         if compacted:
             compacted.result()
     if units.num_left:
-        raise FatalError(
-            f"{units.num_left:,} rows are left, the storage was away ({units.away_reason}): run the same command again"
-        )
+        waiting = f"{units.num_left:,} rows are left, the storage was away ({units.away_reason})"
+        raise FatalError(f"{waiting}: run the same command again")
     forget_videos(manifest.output, keep=units.video_ids)
     return units, time.perf_counter() - started
 
@@ -213,24 +179,9 @@ def _report(
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
-    progress, read_style = heartbeat.progress("finished"), _shown_styles(spec)
+    progress, images = heartbeat.progress("finished"), spec.style_images
+    # The contact sheet shows the style image where it could be one of several.
+    read_style = (lambda name: images.read(name).pixels_hwc) if images and len(images.names) > 1 else None
     places |= write_report(output, spec.config, progress, sample, counts, errors, read_style)
-    return Summary(
-        counts=counts,
-        num_styles=spec.choice.per_item,
-        num_already_done=plan.num_done,
-        num_images=num_images,
-        num_frames=num_frames,
-        elapsed_s=elapsed_s,
-        timings=units.timings,
-        errors=errors,
-        places=places,
-    )
-
-
-def _shown_styles(spec: RunSpec) -> Callable[[str], UInt8Array] | None:
-    """Return how to read a style image for the contact sheet, where it could be one of several."""
-    images = spec.style_images
-    if images is None or len(images.names) == 1:
-        return None
-    return lambda name: images.read(name).pixels_hwc
+    num_styles, num_done = spec.choice.per_item, plan.num_done
+    return Summary(counts, num_styles, num_done, num_images, num_frames, elapsed_s, units.timings, errors, places)

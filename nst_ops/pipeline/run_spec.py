@@ -32,10 +32,8 @@ class RunSpec:
     model_sha256: str
     config_sha256: str
     choice: StyleChoice
-    source_root: str
-    """What the URIs of all sources begin with, up to their paths."""
-    style_images: StyleImages | None = None
-    """None for a network that has its own style."""
+    source_root: str  # what the URIs of all sources begin with, up to their paths
+    style_images: StyleImages | None = None  # None for a network that has its own style
 
     @property
     def style(self) -> str:
@@ -44,11 +42,7 @@ class RunSpec:
 
 
 def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
-    """Specify a run of ``config``, after a look whether model and styles load at all: now, not on every node.
-
-    Raises:
-        ConfigError: they do not.
-    """
+    """Specify a run of ``config``; raises ConfigError if model or styles do not load: now, not on every node."""
     model = config.model
     try:
         kind = model_kind(model.kind)
@@ -56,8 +50,7 @@ def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
         raise ConfigError(str(error)) from error
     style_images = _open_style_images(config, kind)
     # Workers of a cluster stand in another folder: relative paths would not mean the same there.
-    absolute = {"input": Folder(config.input).uri(), "output": Folder(config.output).uri()}
-    config = config.model_copy(update=absolute)
+    config = config.model_copy(update={key: Folder(getattr(config, key)).uri() for key in ("input", "output")})
     if config.temporal.freeze_statistics and not kind.can_freeze:
         raise ConfigError(f"model.kind {kind.name} takes no temporal.freeze_statistics: leave it out")
     try:
@@ -75,16 +68,9 @@ def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
     choice = StyleChoice((path.stem if path else kind.name,))
     if style_images:
         choice = StyleChoice(style_images.names, config.style.mode, config.style.seed)
-    return RunSpec(
-        config=config,
-        kind=kind,
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
-        model_sha256=sha256,
-        config_sha256=_digest(_shaping_settings(config, kind)),
-        choice=choice,
-        source_root=source_root,
-        style_images=style_images,
-    )
+    config_sha256 = hashlib.sha256(json.dumps(_shaping_settings(config, kind), sort_keys=True).encode()).hexdigest()
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images)
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
@@ -97,43 +83,31 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
 
 def manifest_row(spec: RunSpec, item: Item, style: str, **outcome: Any) -> Row:
     """Make a manifest row of ``item`` in ``style``, with the columns that are the same in all of the run."""
-    return {
-        **dict.fromkeys(SCHEMA.names),
-        **{key: item[key] for key in ("item_id", "source_uri", "source_bytes", "source_version", "kind")},
-        "source_member": item.get("source_member"),
-        "style": style,
-        "model": spec.kind.name,
-        "model_sha256": spec.model_sha256,
-        "config_sha256": spec.config_sha256,
-        "run_id": spec.run_id,
-        "finished_at": datetime.now(UTC),
-        **outcome,
-    }
+    source = {name: item[name] for name in ("item_id", "source_uri", "source_bytes", "source_version", "kind")}
+    source["source_member"] = item.get("source_member")
+    run = {name: getattr(spec, name) for name in ("model_sha256", "config_sha256", "run_id")}
+    run |= {"model": spec.kind.name, "style": style, "finished_at": datetime.now(UTC)}
+    return dict.fromkeys(SCHEMA.names) | source | run | outcome
 
 
 def _open_style_images(config: StylizeConfig, kind: ModelKind) -> StyleImages | None:
     """List the style images that the model needs; a setting that it would not heed is an error."""
     style = config.style
+    model = f"model.kind {kind.name}"
     if not kind.takes_style_images:
         for key in ("images", "mode", "alpha", "seed"):
             if getattr(style, key) != StyleConfig.model_fields[key].default:
-                raise ConfigError(
-                    f"model.kind {kind.name} takes no style.{key}: leave it out, or take --model.kind vit_adain"
-                )
+                raise ConfigError(f"{model} takes no style.{key}: leave it out, or take --model.kind vit_adain")
         return None
     if not style.images:
-        raise ConfigError(
-            f"model.kind {kind.name} takes its style from images: give --style.images, one image or a folder of them"
-        )
+        raise ConfigError(f"{model} takes its style from images: give --style.images, one image or a folder of them")
     if style.alpha != 1 and not kind.takes_alpha:
         instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
-        raise ConfigError(f"model.kind {kind.name} takes no style.alpha{instead}")
+        raise ConfigError(f"{model} takes no style.alpha{instead}")
     images = StyleImages.open(style)
     if style.mode == "each" and (taken := RESERVED & set(images.names)):
-        raise ConfigError(
-            f"style image '{images.relpaths[min(taken)]}' would get the folder '{min(taken)}', where the "
-            "run keeps its own files: rename it"
-        )
+        image, folder = images.relpaths[min(taken)], min(taken)
+        raise ConfigError(f"style image '{image}' would get the folder '{folder}' with the run's own files: rename it")
     return images
 
 
@@ -156,7 +130,3 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     else:
         dump["style"] = {"preserve_color": True} if config.style.preserve_color else {}
     return dump
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

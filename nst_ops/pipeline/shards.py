@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Protocol
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, item_id
@@ -20,7 +17,6 @@ from nst_ops.media.shards import (
     Sample,
     ShardImage,
     ShardReader,
-    ShardWriter,
     StylizedImage,
     TakenNames,
     file_samples,
@@ -32,8 +28,9 @@ from nst_ops.pipeline.images import ImageTask, decode_tasks, encode_task, image_
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.storage import Folder, StorageError
 
-Place = tuple[str, str | None]
-"""URI of an output, and for an image in a shard its member there."""
+Place = tuple[str, str | None]  # URI of an output, and for an image in a shard its member there
+_Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
+"""Adds a sample to the output of a style; returns the place of each image, by its member in the source."""
 
 
 def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
@@ -50,8 +47,7 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
             relpath, form = shard_output(item["relpath"], context.config.shards.format)
             relpaths = {style: context.output_path(item, style, relpath) for style in item["styles"]}
             layout = shard.layout() if is_table(form) else None
-            tasks = _read(context, item, shard, damage)
-            rows = _stylize_into(context, unit, relpaths, form, layout, tasks, timings)
+            rows = _stylize_into(context, unit, relpaths, form, layout, _read(context, item, shard, damage), timings)
     except StorageError:
         raise
     except (MediaError, OSError) as error:
@@ -71,10 +67,8 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
 def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
     """Stylize image files into one shard for each style; return a row for each file in each style."""
     config = context.config.shards
-    in_table = is_table(config.format)
-    labels = [
-        {**({"source_uri": item["source_uri"]} if in_table else {}), **item.get("extra", {})} for item in unit.items
-    ]
+    columns_of_table = ("source_uri",) if is_table(config.format) else ()
+    labels = [{name: item[name] for name in columns_of_table} | item.get("extra", {}) for item in unit.items]
     samples, columns = file_samples([item["relpath"] for item in unit.items], labels, config.image_column)
     relpath, form = shard_output(unit.shard, config.format)
     styles = dict.fromkeys(style for item in unit.items for style in item["styles"])
@@ -104,19 +98,18 @@ def _stylize_into(
         sinks: dict[str, _Sink] = {}
         for style, relpath in relpaths.items():
             if form == "files":
-                sinks[style] = FilesSink(context.output, relpath)
+                sinks[style] = partial(_write_files, context.output, relpath, TakenNames())
             else:
-                sinks[style] = opened.enter_context(ShardSink(context.output, relpath, layout))
+                sinks[style] = opened.enter_context(_open_sink(context.output, relpath, layout))
         waiting: dict[str, list[ImageTask]] = {style: [] for style in sinks}
 
         def write(task: ImageTask) -> list[Row]:
             """Write a sample with the last one of its images in a style."""
             assert task.sample is not None
-            tasks = waiting[task.style_name]
-            tasks.append(task)
-            if len(tasks) < len(task.sample.images):
+            waiting[task.style_name].append(task)
+            if len(waiting[task.style_name]) < len(task.sample.images):
                 return []
-            waiting[task.style_name] = []
+            tasks, waiting[task.style_name] = waiting[task.style_name], []
             return _write_sample(context, unit, task.sample, tasks, sinks[task.style_name])
 
         stylized = stylize_tasks(context, tasks, timings)
@@ -132,8 +125,7 @@ def _read(
     try:
         for sample in shard.samples():
             for image in sample.images:
-                source = _image_item(item, image)
-                yield from decode_tasks(context, source, partial(_bytes, image), sample, image)
+                yield from decode_tasks(context, _image_item(item, image), partial(_bytes, image), sample, image)
             if not sample.images:
                 for style in item["styles"]:
                     yield ImageTask(item, style, sample=sample)
@@ -162,14 +154,12 @@ def _write_sample(
     context: WorkerContext, unit: WorkUnit, sample: Sample, tasks: Sequence[ImageTask], sink: _Sink
 ) -> list[Row]:
     """Write a sample with those of its images that were stylized, if any; return the rows of all."""
-    stylized = {}
-    for task in tasks:
-        if task.shard_image and (image := _encode(context, task)):
-            stylized[task.shard_image.member] = image
+    encoded = {task.shard_image.member: _encode(context, task) for task in tasks if task.shard_image}
+    stylized = {member: image for member, image in encoded.items() if image}
     places: dict[str, Place] = {}
     if stylized or not sample.images:
         try:
-            places = sink.write(sample, stylized)
+            places = sink(sample, stylized)
         except MediaError as error:
             for task in tasks:
                 task.error = task.error or error
@@ -183,8 +173,8 @@ def _write_sample(
             continue
         uri, member = places[task.shard_image.member]
         columns = image_columns(task, stylized[task.shard_image.member].data)
-        place = {"output_uri": uri, "output_member": member}
-        rows.append(context.row(unit, task.item, task.style_name, task.timings, **place, **columns))
+        columns |= {"output_uri": uri, "output_member": member}
+        rows.append(context.row(unit, task.item, task.style_name, task.timings, **columns))
     return rows
 
 
@@ -196,82 +186,56 @@ def _encode(context: WorkerContext, task: ImageTask) -> StylizedImage | None:
             "an animated image, which becomes a video: give it as a file, with --shards.format files"
         )
         return None
-    started = time.perf_counter()
     name = task.shard_image.name
     path, image_format = image_output(name, has_alpha=task.image.alpha_hw is not None)
     try:
-        data = encode_task(context, task, image_format)
+        with task.timings.busy("encode_s"):
+            data = encode_task(context, task, image_format)
     except Exception as error:  # a format's own limit on size
         task.error = error
         return None
-    task.timings.encode_s = time.perf_counter() - started
     # In a sample the extension says what a file is: it is replaced, not appended.
     return StylizedImage(name if path == name else posixpath.splitext(name)[0] + ".png", data)
 
 
-class _Sink(Protocol):
-    """Takes the samples of one style."""
+@contextlib.contextmanager
+def _open_sink(output: Folder, relpath: str, layout: Layout | None) -> Iterator[_Sink]:
+    """Open a shard of the output, which appears whole, or not at all if it has no image."""
+    uri, num_images = output.uri(relpath), 0
+    with contextlib.suppress(_NoImagesError), contextlib.ExitStack() as opened:
+        temporary = opened.enter_context(output.atomic_write(relpath))
+        writer = opened.enter_context(open_writer(str(temporary), layout))
 
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
-        """Add a sample; return the place that each image of it got, by its member in the source."""
+        def write(sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
+            nonlocal num_images
+            names = writer.write(sample, stylized)
+            num_images += len(names)
+            return {source: (uri, name) for source, name in names.items()}
 
-
-class ShardSink:
-    """A shard of the output. A context manager: it appears whole, or not at all if it has no image."""
-
-    def __init__(self, folder: Folder, relpath: str, layout: Layout | None) -> None:
-        self._folder, self._relpath, self._layout = folder, relpath, layout
-        self._num_images = 0
-
-    def __enter__(self) -> ShardSink:
-        with contextlib.ExitStack() as opened:
-            temporary = opened.enter_context(self._folder.atomic_write(self._relpath))
-            self._writer: ShardWriter = open_writer(str(temporary), self._layout)
-            opened.enter_context(self._writer)
-            self._opened = opened.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        reason = error or (None if self._num_images else _NoImagesError())
-        with contextlib.suppress(_NoImagesError), self._opened:
-            if reason:
-                raise reason
-
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
-        """Add a sample."""
-        names = self._writer.write(sample, stylized)
-        self._num_images += len(names)
-        uri = self._folder.uri(self._relpath)
-        return {source: (uri, name) for source, name in names.items()}
-
-
-class FilesSink:
-    """The files that a shard becomes, in a folder that is named after it."""
-
-    def __init__(self, folder: Folder, relpath: str) -> None:
-        self._folder, self._relpath = folder, relpath
-        self._names = TakenNames()
-
-    def write(self, sample: Sample, stylized: Mapping[str, StylizedImage]) -> dict[str, Place]:
-        """Write the files of a sample, all or none."""
-        members = [replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)]
-        self._names.claim(member.name for member in members)
-        relpaths = [f"{self._relpath}/{member.name}" for member in members]
-        try:
-            for relpath, member in zip(relpaths, members, strict=True):
-                self._folder.write_bytes(relpath, member.data)
-        except StorageError:
-            raise
-        except OSError as error:  # a name too long, a file where a folder has to be
-            self._folder.remove_many(relpaths[: relpaths.index(relpath)])
-            raise OutputCollisionError(
-                f"cannot be written as {relpath}: {error.strerror}: rename it in the shard"
-            ) from error
-        uri = self._folder.uri(self._relpath)
-        return {member.image.member: (f"{uri}/{member.name}", None) for member in members if member.image}
+        yield write
+        if not num_images:
+            raise _NoImagesError
 
 
 class _NoImagesError(Exception):
     """There is nothing to write."""
+
+
+def _write_files(
+    output: Folder, folder: str, names: TakenNames, sample: Sample, stylized: Mapping[str, StylizedImage]
+) -> dict[str, Place]:
+    """Write the files of a sample, all or none, into a folder that is named after the shard."""
+    members = [replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)]
+    names.claim(member.name for member in members)
+    relpaths = [f"{folder}/{member.name}" for member in members]
+    try:
+        for relpath, member in zip(relpaths, members, strict=True):
+            output.write_bytes(relpath, member.data)
+    except StorageError:
+        raise
+    except OSError as error:  # a name too long, a file where a folder has to be
+        output.remove_many(relpaths[: relpaths.index(relpath)])
+        reason = f"cannot be written as {relpath}: {error.strerror}: rename it in the shard"
+        raise OutputCollisionError(reason) from error
+    uri = output.uri(folder)
+    return {member.image.member: (f"{uri}/{member.name}", None) for member in members if member.image}

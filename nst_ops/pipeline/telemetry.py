@@ -6,8 +6,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
+from nst_ops.collection.progress import Totals
 from nst_ops.pipeline.prefetch import Timings
 
 _EVERY_S = 0.5
@@ -38,22 +39,20 @@ class Reading:
     num_rows: int = 0
     num_frames: int = 0
     seconds: Timings = field(default_factory=Timings)
-    decode_fill: float = 0.0
-    """Fill of the queue between decoder and network: 0 where the network waits for the decoder."""
-    encode_fill: float = 0.0
-    """Fill of the queue before the encoder: 1 where the encoder holds everything up."""
+    decode_fill: float = 0.0  # fill of the queue between decoder and network: 0 where the network waits for the decoder
+    encode_fill: float = 0.0  # fill of the queue before the encoder: 1 where the encoder holds everything up
 
-
-Listener = Callable[[Reading], None]
+    @property
+    def totals(self) -> Totals:
+        """The work to add to that of all workers."""
+        seconds = self.seconds
+        return Totals(0, self.num_rows, self.num_frames, 0, seconds.stylize_s, seconds.wait_s)
 
 
 class Telemetry:
-    """Counts rows, frames and seconds from any thread of a worker, and tells its listeners every ``every_s`` seconds.
+    """Counts rows, frames and seconds from any thread of a worker; a thread tells listeners every ``every_s``."""
 
-    It does so in a thread of its own; without listeners there is none.
-    """
-
-    def __init__(self, *listeners: Listener, every_s: float = _EVERY_S) -> None:
+    def __init__(self, *listeners: Callable[[Reading], None], every_s: float = _EVERY_S) -> None:
         self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0
@@ -88,14 +87,10 @@ class Telemetry:
         """Tell the listeners what has happened since the last time."""
         with self._lock:
             now, seconds = time.perf_counter(), self._seconds()
-            reading = Reading(
-                now - self._read_at,
-                self._num_rows,
-                self._num_frames,
-                _difference(seconds, self._told),
-                self.decode_fill.take(),
-                self.encode_fill.take(),
-            )
+            told = asdict(self._told)
+            news = Timings(**{stage: total_s - told[stage] for stage, total_s in asdict(seconds).items()})
+            work = now - self._read_at, self._num_rows, self._num_frames, news
+            reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take())
             self._read_at, self._told = now, seconds
             self._num_rows = self._num_frames = 0
             for listener in self._listeners:
@@ -112,8 +107,3 @@ class Telemetry:
         while True:
             time.sleep(self._every_s)
             self.flush()
-
-
-def _difference(later: Timings, earlier: Timings) -> Timings:
-    names = [stage.name for stage in fields(Timings)]
-    return Timings(**{name: getattr(later, name) - getattr(earlier, name) for name in names})

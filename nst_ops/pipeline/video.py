@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +33,7 @@ from nst_ops.stylizers import Style, Stylizer
 from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
 
 Reader = VideoReader | AnimationReader
-Pair = tuple[Frame, UInt8Array]
-"""A source frame and its stylized pixels (H, W, 3)."""
+Pair = tuple[Frame, UInt8Array]  # a source frame and its stylized pixels (H, W, 3)
 
 
 @dataclass
@@ -45,16 +43,17 @@ class StyledVideo:
     unit: WorkUnit
     item: Item
     style_name: str
-    style: Style | None = None
-    """None for a network that has its own style."""
-    outcome: dict[str, Any] = field(default_factory=dict)
-    """Columns of the manifest, or of the record of a segment, once it is written."""
+    style: Style | None = None  # None for a network that has its own style
+    outcome: dict[str, Any] = field(
+        default_factory=dict
+    )  # columns of the manifest, or of a segment's record, at the end
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
 
 
-Write = Callable[[StyledVideo, Reader, Iterator[Frame]], dict[str, Any]]
-"""Encodes the smoothed frames of a video in one style; returns its outcome."""
+Write = Callable[
+    [StyledVideo, Reader, Iterator[Frame]], dict[str, Any]
+]  # encodes the smoothed frames; gives the outcome
 
 
 def stylize_video(
@@ -64,9 +63,8 @@ def stylize_video(
     videos = [StyledVideo(unit, item, style) for style in item["styles"]]
     if readable := read_styles(context, videos):
         with failing(*readable), context.source.local_copy(item["relpath"]) as path:
-            open_reader: Callable[[], Reader] = partial(open_video, context, path)
-            if animated:
-                open_reader = partial(AnimationReader, path, context.config.resize.max_side)
+            open_animation = partial(AnimationReader, path, context.config.resize.max_side)
+            open_reader = open_animation if animated else partial(open_video, context, path)
             source = None if animated else path
             stylize_frames(context, open_reader, source, readable, partial(_write, context, path))
     for video in videos:
@@ -99,15 +97,14 @@ def stylize_frames(
             video.outcome = write(video, reader, frames)
 
     try:
-        started = time.perf_counter()
-        with open_reader() as reader:
-            reading.decode_s += time.perf_counter() - started
+        with reading.busy("decode_s"):
+            opened = open_reader()
+        with opened as reader:
             read = timed(reader.frames(), reading, "decode_s")
             ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))
             with telemetry.follow(reading, *(video.timings for video in videos)), ahead as frames:
-                stylized = _stylize(context, frames, videos, source)
                 consumers = [partial(smooth_and_encode, video) for video in videos]
-                fan_out(stylized, consumers, per_style, reading)
+                fan_out(_stylize(context, frames, videos, source), consumers, per_style, reading)
     finally:
         for video in videos:
             video.timings.decode_s += reading.decode_s / len(videos)
@@ -119,21 +116,14 @@ def _stylize(
 ) -> Iterator[tuple[int, Pair]]:
     """Stylize frames batch by batch, each in every style; yield the number of the style and the pair."""
     temporal, batch_size = context.config.temporal, context.config.model.batch_size
-    shots: list[Shot] = []
-    if source and temporal.freeze_statistics:
-        shots = survey_shots(source, temporal.scene_threshold)
-
-    def shot_of(frame: Frame) -> Shot | None:
-        return shot_at(shots, frame.pts) if shots else None
-
-    for shot, run in itertools.groupby(frames, key=shot_of):
+    shots = survey_shots(source, temporal.scene_threshold) if source and temporal.freeze_statistics else []
+    for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
         stylizer = _frozen_stylizer(context, source, shot) if shot and source else None
         while batch := list(itertools.islice(run, batch_size)):
             frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
             for number, video in enumerate(videos):
-                started = time.perf_counter()
-                stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), stylizer)
-                video.timings.stylize_s += time.perf_counter() - started
+                with video.timings.busy("stylize_s"):
+                    stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), stylizer)
                 for pair in zip(batch, stylized_nhwc, strict=True):
                     yield number, pair
 
@@ -156,13 +146,11 @@ def _smooth(
     def push() -> Iterator[list[UInt8Array]]:
         for frame, stylized_hwc in pairs:
             held.append(frame)
-            started = time.perf_counter()
-            smoothed = smoother.push(frame.rgb_hwc, stylized_hwc)
-            video.timings.smooth_s += time.perf_counter() - started
+            with video.timings.busy("smooth_s"):
+                smoothed = smoother.push(frame.rgb_hwc, stylized_hwc)
             yield smoothed
-        started = time.perf_counter()
-        smoothed = smoother.flush()
-        video.timings.smooth_s += time.perf_counter() - started
+        with video.timings.busy("smooth_s"):
+            smoothed = smoother.flush()
         yield smoothed
 
     for smoothed_hwc in itertools.chain.from_iterable(push()):
@@ -173,17 +161,14 @@ def _smooth(
             yield Frame(source.pts, source.duration, smoothed_hwc)
 
 
-class _FrameWriter(Protocol):
-    def write(self, frame: Frame) -> None: ...
-
-
-def encode(context: WorkerContext, video: StyledVideo, frames: Iterator[Frame], writer: _FrameWriter) -> int:
+def encode(
+    context: WorkerContext, video: StyledVideo, frames: Iterator[Frame], writer: VideoWriter | FrameFolderWriter
+) -> int:
     """Write frames; return how many there were."""
     num_frames = 0
     for frame in frames:
-        started = time.perf_counter()
-        writer.write(frame)
-        video.timings.encode_s += time.perf_counter() - started
+        with video.timings.busy("encode_s"):
+            writer.write(frame)
         context.telemetry.add(0, 1)
         num_frames += 1
     return num_frames
@@ -202,9 +187,8 @@ def _write(
         writer = VideoWriter(str(temporary), container, reader.info, size, source, context.config.video, span_s)
         with writer:
             num_frames = encode(context, video, frames, writer)
-        started = time.perf_counter()
-        file = file_columns(context, relpath, temporary, num_frames)
-        video.timings.encode_s += time.perf_counter() - started
+        with video.timings.busy("encode_s"):
+            file = file_columns(context, relpath, temporary, num_frames)
     return file | video_columns(context, reader, writer.notes, num_frames, reader.num_damaged)
 
 
@@ -213,16 +197,12 @@ def _write_frame_folder(
 ) -> dict[str, Any]:
     """Write a stylized video as a folder of images, of which the manifest names the table."""
     with context.output.atomic_write_folder(relpath) as folder:
-        writer = FrameFolderWriter(str(folder), reader.info)
-        with writer:
+        with FrameFolderWriter(str(folder), reader.info) as writer:
             num_frames = encode(context, video, frames, writer)
         table = (folder / FRAME_TABLE).read_bytes()
-    return {
-        "output_uri": context.output.uri(f"{relpath}/{FRAME_TABLE}"),
-        "output_bytes": len(table),
-        "output_sha256": hashlib.sha256(table).hexdigest(),
-        **video_columns(context, reader, writer.notes, num_frames, reader.num_damaged),
-    }
+    uri, sha256 = context.output.uri(f"{relpath}/{FRAME_TABLE}"), hashlib.sha256(table).hexdigest()
+    file = {"output_uri": uri, "output_bytes": len(table), "output_sha256": sha256}
+    return file | video_columns(context, reader, writer.notes, num_frames, reader.num_damaged)
 
 
 def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:
@@ -237,9 +217,8 @@ def open_video(
     context: WorkerContext, source: MediaSource, segment: Segment | None = None, tail: int = 0
 ) -> VideoReader:
     """Open what the configuration selects of a video, or a segment of that and ``tail`` frames more."""
-    config = context.config
-    selected = config.resize.max_side, config.video.keep_damaged, context.selection
-    return VideoReader(source, *selected, segment, tail=tail)
+    max_side, keep_damaged = context.config.resize.max_side, context.config.video.keep_damaged
+    return VideoReader(source, max_side, keep_damaged, context.selection, segment, tail=tail)
 
 
 def video_place(context: WorkerContext, video: StyledVideo, reader: Reader) -> tuple[str, str]:
@@ -264,19 +243,10 @@ def video_columns(
     """Return the manifest's columns of a finished video, but for its file."""
     info, (width, height) = reader.info, written_size(context, reader)
     notes = [*notes, f"{num_damaged} damaged places"] if num_damaged else notes
-    return {
-        "status": "ok",
-        "note": "; ".join(notes) or None,
-        "width": info.width,
-        "height": info.height,
-        "output_width": width,
-        "output_height": height,
-        "num_frames": num_frames,
-        "frame_rate": float(info.frame_rate),
-        "duration_s": info.duration_s,
-        "video_codec": info.video_codec,
-        "audio_codec": ",".join(info.audio_codecs) or None,
-    }
+    size = {"width": info.width, "height": info.height, "output_width": width, "output_height": height}
+    length = {"num_frames": num_frames, "frame_rate": float(info.frame_rate), "duration_s": info.duration_s}
+    codecs = {"video_codec": info.video_codec, "audio_codec": ",".join(info.audio_codecs) or None}
+    return {"status": "ok", "note": "; ".join(notes) or None, **size, **length, **codecs}
 
 
 def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: int) -> dict[str, Any]:

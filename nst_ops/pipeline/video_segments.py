@@ -9,10 +9,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from nst_ops.collection.manifest import Row
+from nst_ops.collection.manifest import Key, Row
 from nst_ops.collection.segments import SegmentRecord, Segments
 from nst_ops.collection.units import Item, WorkUnit, in_each_style, without
-from nst_ops.media.video.container import Frame, VideoInfo, read_header
+from nst_ops.media.video.container import Frame, read_header
 from nst_ops.media.video.join import join_segments
 from nst_ops.media.video.segments import Segment, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource
@@ -34,8 +34,7 @@ from nst_ops.pipeline.video import (
 )
 from nst_ops.storage import Folder, StorageError
 
-_WORTH_CUTTING = 1.5
-"""Times the length of a segment: shorter videos stay whole."""
+_WORTH_CUTTING = 1.5  # times the length of a segment: shorter videos stay whole
 
 
 def find_segments(context: WorkerContext, item: Item) -> tuple[Segment, ...]:
@@ -65,8 +64,10 @@ def stylize_segment(context: WorkerContext, unit: WorkUnit, timings: Timings) ->
         return []
     videos = [StyledVideo(one, item, one.items[0]["styles"][0]) for one in units]
     rows: list[Row] = []
-    with failing(*videos), _open_source(context, item) as source:
-        _stylize(context, source, [video for video in videos if not _is_finished(context, video)])
+    whole = context.config.temporal.freeze_statistics
+    with failing(*videos), _open_source(context, item, context.source.media_source(item["relpath"]), whole) as source:
+        number = _segment(unit).number
+        _stylize(context, source, [video for video in videos if number not in _segments(context, video).finished()])
         for video in videos:
             if video.error is None:
                 with failing(video):
@@ -89,21 +90,17 @@ def unfinished(units: Sequence[WorkUnit], output: Folder) -> list[WorkUnit]:
     left = []
     finished: dict[str, set[int]] = {}
     for unit in units:
-        if not unit.segment:
-            left.append(unit)
-            continue
-        for style in unit.items[0]["styles"]:
-            if unit.video_in(style) not in finished:
-                finished[unit.video_in(style)] = segments_of(output, unit, style).finished()
-        done = {key for key in unit.keys if _is_done(unit.segment, finished[unit.video_in(key[1])])}
+        done: set[Key] = set()
+        for key in unit.keys if unit.segment else ():
+            segment, video = _segment(unit), unit.video_in(key[1])
+            if video not in finished:
+                finished[video] = segments_of(output, unit, key[1]).finished()
+            joins = segment.number == segment.count - 1 and len(finished[video]) == segment.count
+            if segment.number in finished[video] and not joins:
+                done.add(key)
         if rest := without(unit, done):
             left.append(rest)
     return left
-
-
-def _is_done(segment: Segment, finished: set[int]) -> bool:
-    joins = segment.number == segment.count - 1 and len(finished) == segment.count
-    return segment.number in finished and not joins
 
 
 def _segment(unit: WorkUnit) -> Segment:
@@ -111,15 +108,13 @@ def _segment(unit: WorkUnit) -> Segment:
     return unit.segment
 
 
-def _open_source(context: WorkerContext, item: Item) -> contextlib.AbstractContextManager[MediaSource]:
-    """Open the video, of which a segment needs its share; its shots are looked up in all of it."""
-    if context.config.temporal.freeze_statistics:
+def _open_source(
+    context: WorkerContext, item: Item, source: MediaSource, whole: bool
+) -> contextlib.AbstractContextManager[MediaSource]:
+    """Open a video: a segment needs its share, but ``whole`` where its sound is copied or its shots are looked up."""
+    if whole and not isinstance(source, str):
         return context.source.local_copy(item["relpath"])
-    return contextlib.nullcontext(context.source.media_source(item["relpath"]))
-
-
-def _is_finished(context: WorkerContext, video: StyledVideo) -> bool:
-    return _segment(video.unit).number in _segments(context, video).finished()
+    return contextlib.nullcontext(source)
 
 
 def _segments(context: WorkerContext, video: StyledVideo) -> Segments:
@@ -168,7 +163,10 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
     for record in records:
         total.add(Timings(**record.seconds))
     started = time.perf_counter()
-    with open_video(context, source) as reader, _sound_source(context, video.item, source, reader.info) as whole:
+    with (
+        open_video(context, source) as reader,
+        _open_source(context, video.item, source, bool(reader.info.audio_codecs)) as whole,
+    ):
         relpath, container = video_place(context, video, reader)
         with segments.local_copies() as paths, context.output.atomic_write(relpath) as temporary:
             num_frames, notes = join_segments(paths, str(temporary), container, reader.info, whole, reader.span_s)
@@ -179,12 +177,3 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
         columns = video_columns(context, reader, notes, num_frames, num_damaged)
     total.encode_s += time.perf_counter() - started
     return [context.row(video.unit, video.item, video.style_name, total, **columns, **file)]
-
-
-def _sound_source(
-    context: WorkerContext, item: Item, source: MediaSource, info: VideoInfo
-) -> contextlib.AbstractContextManager[MediaSource]:
-    """Open the video to copy its sound from: that is spread over all of the file."""
-    if info.audio_codecs and not isinstance(source, str):
-        return context.source.local_copy(item["relpath"])
-    return contextlib.nullcontext(source)

@@ -1,7 +1,6 @@
-"""The worker: takes a unit, runs it through all stages on one device, and commits its rows.
+"""The worker: takes a unit, runs it through all stages on one device, and commits its rows. Pixels never travel.
 
-Everything a unit needs happens inside one worker: pixels never travel. There is no executor in here, so that
-a test or a debugger can call a worker like any function.
+There is no executor in here, so that a test or a debugger can call a worker like any function.
 """
 
 from __future__ import annotations
@@ -27,19 +26,13 @@ class UnitResult:
 
     unit_id: str
     timings: Timings = field(default_factory=Timings)
-    statuses: dict[str, int] = field(default_factory=dict)
-    """Rows that were settled, by status."""
+    statuses: dict[str, int] = field(default_factory=dict)  # rows that were settled, by status
     num_images: int = 0
-    num_frames: int = 0
-    """Images and video frames stylized, of the rows that are ok."""
-    segments: tuple[Segment, ...] = ()
-    """Segments of a long video that are to be done instead of it; it has no rows yet."""
-    fatal: str = ""
-    """Why the run must stop, if it must: no item's fault."""
-    error: str = ""
-    """An exception that nothing foresaw; the unit has no rows and may be tried again."""
-    storage_is_away: bool = False
-    """Whether ``error`` was the storage's, which no item can help."""
+    num_frames: int = 0  # images and video frames stylized, of the rows that are ok
+    segments: tuple[Segment, ...] = ()  # segments of a long video that are to be done instead of it; it has no rows yet
+    fatal: str = ""  # why the run must stop, if it must: no item's fault
+    error: str = ""  # an exception that nothing foresaw; the unit has no rows and may be tried again
+    storage_is_away: bool = False  # whether ``error`` was the storage's, which no item can help
 
     def count(self, rows: Sequence[Row]) -> None:
         """Count rows that are committed."""
@@ -63,17 +56,16 @@ class Worker(WorkerContext):
                 result.segments = find_segments(self, unit.items[0])
             if not result.segments:
                 if unit.segment:
-                    rows = self._stylize_segment(unit, result.timings)
+                    rows = stylize_segment(self, unit, result.timings)
+                elif kind == "video":
+                    rows = stylize_video(self, unit, unit.items[0], result.timings)
+                elif kind == "shard":
+                    rows = stylize_shard(self, unit, result.timings)
+                elif unit.shard:
+                    rows = pack_images(self, unit, result.timings)
                 else:
-                    if kind == "video":
-                        rows = stylize_video(self, unit, unit.items[0], result.timings)
-                    elif kind == "shard":
-                        rows = stylize_shard(self, unit, result.timings)
-                    elif unit.shard:
-                        rows = pack_images(self, unit, result.timings)
-                    else:
-                        rows = stylize_images(self, unit, result.timings)
-                    self.manifest.commit(unit.part, rows)
+                    rows = stylize_images(self, unit, result.timings)
+                self._commit(unit, rows)
                 result.count(rows)
         except StorageFullError as error:
             result.fatal = str(error)
@@ -82,12 +74,13 @@ class Worker(WorkerContext):
             result.storage_is_away = isinstance(error, StorageUnavailableError)
         return result
 
-    def _stylize_segment(self, unit: WorkUnit, timings: Timings) -> list[Row]:
-        """Stylize a segment; with the last one of a video the video is finished, and its segments go."""
-        rows = stylize_segment(self, unit, timings)
+    def _commit(self, unit: WorkUnit, rows: list[Row]) -> None:
+        """Commit rows; with its last segment a video is finished in a style, and its segments go."""
+        if not unit.segment:
+            self.manifest.commit(unit.part, rows)
+            return
         for row in rows:
             self.manifest.commit(row["unit_id"], [row])
             self.telemetry.add(1, 0)
             if row["status"] == "ok":
                 segments_of(self.output, unit, row["style"]).remove()
-        return rows

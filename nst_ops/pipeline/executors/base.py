@@ -19,8 +19,7 @@ class LostUnit:
     """A unit whose worker died before it could report a result."""
 
     unit_id: str
-    node_died: bool = False
-    """Whether the whole machine was lost: then the unit is not the suspect."""
+    node_died: bool = False  # whether the whole machine was lost: then the unit is not the suspect
 
 
 Outcome = UnitResult | LostUnit
@@ -31,35 +30,29 @@ class PendingUnits(Protocol):
 
     def take(self) -> WorkUnit | None:
         """Return the next unit; None where none is at hand, but one may come back from a worker."""
-        ...
 
     @property
     def finished(self) -> bool:
         """Whether there is none at hand, and none at work that could come back."""
-        ...
 
     @property
     def at_most(self) -> int | None:
         """Number of units at most, so that no worker starts for nothing; None where nobody knows."""
-        ...
 
 
 class Executor(Protocol):
-    """Runs units on worker processes. A context manager: leaving it ends them.
+    """Runs units on worker processes, each unit in one of them; a context manager: leaving it ends them.
 
-    Every unit runs in one process on one device. An executor never tries a unit again: it reports it as
-    lost, and the run decides.
+    An executor never tries a unit again: it reports it as lost, and the run decides.
     """
 
     @property
     def num_workers(self) -> int:
         """Workers that the run begins with."""
-        ...
 
     @property
     def num_gpus(self) -> int:
         """GPUs of this machine, or of the cluster."""
-        ...
 
     def __enter__(self) -> Self: ...
 
@@ -68,20 +61,15 @@ class Executor(Protocol):
     def run(self, spec: RunSpec, pending: PendingUnits) -> Iterator[Outcome]:
         """Run units until ``pending`` is finished; yield their outcomes as they come, in any order.
 
-        An outcome is settled, and perhaps adds to ``pending``, before the next one is asked for.
-
-        Raises:
-            FatalError: no worker could start, or the executor itself was lost.
+        An outcome is settled, and perhaps adds to ``pending``, before the next one is asked for. Raises FatalError
+        if no worker could start, or the executor itself was lost.
         """
-        ...
 
     def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
         """Call a function in a process apart; return None if it killed the process, and raise what it raises.
 
         The function is importable by name; ``gpu`` wants the device of a worker for it.
         """
-        ...
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
-        ...

@@ -1,8 +1,7 @@
 """The executor of this machine: one worker process per GPU, or one on the CPU, without Ray.
 
-The processes come from loky, whose workers neither fork nor run the caller's script again. Each worker has
-a pool of its own with one process in it: when that dies, exactly one unit is lost, and another process takes
-its place.
+The processes come from loky, whose workers neither fork nor run the caller's script again. Each is a pool of its own:
+when it dies, exactly one unit is lost, and another process takes its place.
 """
 
 from __future__ import annotations
@@ -36,23 +35,16 @@ from nst_ops.ray_cluster import Node, cores_per_node
 
 R = TypeVar("R")
 
-_COUNTERS = ("num_rows", "num_frames", "busy_s", "wait_s")
-_FAILED_STARTS = 2
-"""Processes that may die while they make their worker before the run is given up."""
+_FAILED_STARTS = 2  # processes that may die while they make their worker before the run is given up
 _DIES_AT_START = (
     "the worker process dies while it loads the model, most likely for lack of memory: "
     "take fewer workers (--workers.count 1) or a smaller model"
 )
-_PARENT_EVERY_S = 1.0
-"""Seconds between two looks of a worker whether its driver is still there."""
+_PARENT_EVERY_S = 1.0  # seconds between two looks of a worker whether its driver is still there
 
 
 class LocalExecutor:
-    """Runs units in worker processes of this machine; see ``Executor``.
-
-    Raises:
-        ConfigError: the machine has no place for the workers.
-    """
+    """Runs units in worker processes of this machine; see ``Executor``."""
 
     def __init__(self, config: StylizeConfig) -> None:
         uses_gpus = wants_gpu(config) and not config.model.device.startswith("cuda:")
@@ -61,11 +53,9 @@ class LocalExecutor:
         self.num_workers = pool.initial_size
         self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
         counters = str(Path(self._scratch.name, "counters"))
-        self._counters = np.memmap(counters, np.float64, "w+", shape=(self.num_workers, len(_COUNTERS)))
-        self._processes = [
-            _WorkerProcess(counters, number, pool.threads, _visible_gpu(number, pool.gpus))
-            for number in range(self.num_workers)
-        ]
+        self._counters = np.memmap(counters, np.float64, "w+", shape=(self.num_workers, len(Totals._fields)))
+        gpus = [_visible_gpu(number, pool.gpus) for number in range(self.num_workers)]
+        self._processes = [_WorkerProcess(counters, number, pool.threads, gpu) for number, gpu in enumerate(gpus)]
 
     def __enter__(self) -> Self:
         self._processes[0].submit(os.getpid)  # it loads what it needs while the driver plans
@@ -85,8 +75,7 @@ class LocalExecutor:
             while idle and (unit := pending.take()):
                 process = idle.pop()
                 at_work[process.run(spec, unit)] = process, unit
-            done = wait(at_work, return_when=FIRST_COMPLETED).done
-            for future in done:
+            for future in wait(at_work, return_when=FIRST_COMPLETED).done:
                 process, unit = at_work.pop(future)
                 try:
                     outcome: Outcome = future.result()
@@ -113,8 +102,8 @@ class LocalExecutor:
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
-        rows, frames, busy_s, wait_s = self._counters.sum(axis=0).tolist()
-        return Totals(num_rows=int(rows), num_frames=int(frames), busy_s=busy_s, wait_s=wait_s)
+        totals = Totals._make(self._counters.sum(axis=0).tolist())
+        return totals._replace(num_rows=int(totals.num_rows), num_frames=int(totals.num_frames), num_failed=0)
 
 
 class _WorkerProcess:
@@ -132,10 +121,8 @@ class _WorkerProcess:
     def submit(self, function: Callable[..., R], *args: object) -> Future[R]:
         """Call a function in the process, which is started if there is none."""
         if self._pool is None:
-            arguments = (os.getpid(),)
-            self._pool = loky.ProcessPoolExecutor(
-                1, initializer=_begin_process, initargs=arguments, env=self._environment
-            )
+            begin = {"initializer": _begin_process, "initargs": (os.getpid(),)}
+            self._pool = loky.ProcessPoolExecutor(1, **begin, env=self._environment)
         future: Future[R] = self._pool.submit(function, *args)
         return future
 
@@ -203,13 +190,10 @@ def _begin_process(parent: int) -> None:
 def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int) -> None:
     """Make the worker of this process, or note why there is none."""
     global _worker, _problem
-    counters = np.memmap(counters_path, np.float64, "r+")[number * len(_COUNTERS) :]
+    counters = np.memmap(counters_path, np.float64, "r+").reshape(-1, len(Totals._fields))[number]
 
     def count(reading: Reading) -> None:
-        # One process writes here, and a killed one leaves no lock behind.
-        seconds = reading.seconds
-        for place, value in enumerate((reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s)):
-            counters[place] += value
+        counters[:] += reading.totals  # one process writes here, and a killed one leaves no lock behind
 
     try:
         _worker = Worker(spec, num_threads, Telemetry(count))

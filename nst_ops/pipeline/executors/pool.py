@@ -10,8 +10,7 @@ from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.ray_cluster import Node
 from nst_ops.stylizers.registry import KINDS
 
-_FINEST = 100
-"""Parts into which a core or a GPU is divided at the finest."""
+_FINEST = 100  # parts into which a core or a GPU is divided at the finest
 _SHOWN_NODES = 4
 
 
@@ -24,8 +23,7 @@ class Pool:
     max_size: int
     cpus: float
     gpus: float
-    threads: int
-    """CPU threads of the network in each worker, which Ray would set to 1."""
+    threads: int  # CPU threads of the network in each worker, which Ray would set to 1
 
     def at_most(self, count: int | None) -> Pool:
         """Return the pool without workers that would have nothing to do; None for no bound."""
@@ -38,8 +36,7 @@ class Pool:
 def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
     """Size the pool: one worker per GPU, or per node where no GPU is wanted or there, or as configured.
 
-    Raises:
-        ConfigError: the nodes cannot hold the pool, and there is no ``workers.max_count`` to wait for more.
+    Raises ConfigError if the nodes cannot hold it, and there is no ``workers.max_count`` to wait for more.
     """
     workers = config.workers
     gpus = _gpus(config, nodes)
@@ -77,11 +74,8 @@ def _cpus(count: int | None, gpus: float, nodes: Sequence[Node]) -> float:
     if not gpus:
         cores = [node.cpus for node in nodes if node.cpus]
         return _share(cores, count or len(cores)) if cores else 1.0
-    shares = [
-        node.cpus / min(on_node, count or on_node)
-        for node in nodes
-        if node.cpus and (on_node := _gpu_places(node, gpus))
-    ]
+    on_nodes = [(node.cpus, _gpu_places(node, gpus)) for node in nodes]
+    shares = [cpus / min(on_node, count or on_node) for cpus, on_node in on_nodes if cpus and on_node]
     return _rounded(min(shares)) if shares else 1.0
 
 

@@ -1,8 +1,7 @@
 """The executor of a Ray cluster: one execution of Ray Data, whose actors take units from an exchange.
 
-The driver puts units into the exchange, an actor beside it, and takes outcomes out of it. Ray Data holds the
-pool of workers: it starts them, spreads them over the nodes, lets the pool grow, and starts them again when
-they die.
+The driver puts units into the exchange, an actor beside it, and takes outcomes out of it. Ray Data holds the pool of
+workers: it starts them, spreads them over the nodes, lets the pool grow, and starts them again when they die.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import operator
 import threading
 import warnings
 from collections import deque
@@ -36,26 +36,18 @@ from nst_ops.ray_cluster import connected, nodes, num_gpus
 
 R = TypeVar("R")
 
-_AHEAD = 64
-"""Units that wait in the exchange at least, and two for each worker."""
-_EVENTS_S = 0.5
-"""Seconds that the driver waits for news before it looks after the nodes."""
-_ANSWER_S = 10.0
-"""Seconds that a node has to answer a ping, and the exchange a question of the progress display."""
-_SILENCE_S = 60.0
-"""Seconds after which an exchange that does not answer is lost, and with it the run."""
-_END_S = 30.0
-"""Seconds that Ray Data has to end after the last unit."""
-_CALLS_AT_ONCE = 10_000
-"""Workers that may wait for the exchange at the same time."""
+_AHEAD = 64  # units that wait in the exchange at least, and two for each worker
+_EVENTS_S = 0.5  # seconds that the driver waits for news before it looks after the nodes
+_ANSWER_S = 10.0  # seconds that a node has to answer a ping, and the exchange a question of the progress display
+_SILENCE_S = 60.0  # seconds after which an exchange that does not answer is lost, and with it the run
+_END_S = 30.0  # seconds that Ray Data has to end after the last unit
+_CALLS_AT_ONCE = 10_000  # workers that may wait for the exchange at the same time
 
 
 class RayExecutor:
     """Runs units on the workers of a Ray cluster, joined or started on this machine; see ``Executor``.
 
-    Raises:
-        ConfigError: there is no such cluster, or it has no place for the workers.
-        FatalError: Ray does not start on this machine.
+    Raises ConfigError if there is no such cluster, FatalError if Ray does not start on this machine.
     """
 
     def __init__(self, config: StylizeConfig) -> None:
@@ -153,18 +145,13 @@ class _Execution(threading.Thread):
             warnings.simplefilter("ignore", RayDeprecationWarning)  # there is no other way in before 2.64
             # Once only: a lease that was taken is gone.
             place = {"max_retries": 0, "scheduling_strategy": beside_driver()}
-            leases = ray.data.read_datasource(
-                _LeaseSource(exchange), override_num_blocks=1, num_cpus=0, ray_remote_args=place
-            )
+            once = {"override_num_blocks": 1, "num_cpus": 0, "ray_remote_args": place}
+            leases = ray.data.read_datasource(_LeaseSource(exchange), **once)
+            sizes: dict[str, Any] = {"min_size": pool.min_size, "initial_size": pool.initial_size, "max_size": pool.max_size}
             self._dataset: Dataset = leases.map_batches(
                 WorkerActor,
                 batch_size=1,
-                compute=ActorPoolStrategy(
-                    min_size=pool.min_size,
-                    initial_size=pool.initial_size,
-                    max_size=pool.max_size,
-                    max_tasks_in_flight_per_actor=1,
-                ),
+                compute=ActorPoolStrategy(**sizes, max_tasks_in_flight_per_actor=1),
                 fn_constructor_args=(spec, pool.threads, exchange),
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus,
@@ -285,15 +272,9 @@ class _Exchange:
         self._problem = self._problem or problem
         self._news.set()
 
-    async def add(self, num_rows: int, num_frames: int, busy_s: float, wait_s: float) -> None:
-        """Count the work since a worker's last report, and how long its network was busy and waited."""
-        done = self._totals
-        self._totals = done._replace(
-            num_rows=done.num_rows + num_rows,
-            num_frames=done.num_frames + num_frames,
-            busy_s=done.busy_s + busy_s,
-            wait_s=done.wait_s + wait_s,
-        )
+    async def add(self, work: Totals) -> None:
+        """Count the work since a worker's last report."""
+        self._totals = Totals._make(map(operator.add, self._totals, work))
 
     async def totals(self) -> Totals:
         """Return everything that was added so far."""
@@ -333,10 +314,8 @@ def dead_nodes(node_ids: set[str], ping: bool) -> set[str]:
     alive = node_ids & {node.node_id for node in nodes()} if node_ids else set()
     if ping and alive:
         ping_on: Any = ray.remote(num_cpus=0, max_retries=0)(_nothing)
-        pings = {
-            node_id: ping_on.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote()
-            for node_id in alive
-        }
+        places = {node_id: NodeAffinitySchedulingStrategy(node_id, soft=False) for node_id in alive}
+        pings = {node_id: ping_on.options(scheduling_strategy=place).remote() for node_id, place in places.items()}
         ray.wait(list(pings.values()), num_returns=len(pings), timeout=_ANSWER_S)
         alive = {node_id for node_id, ping_task in pings.items() if _answered(ping_task)}
     return node_ids - alive

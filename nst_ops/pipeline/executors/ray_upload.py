@@ -11,22 +11,16 @@ from typing import Any
 
 from nst_ops.config import ConfigError
 
-LIMIT_MB = 50
-"""The code with its checkpoints is a third of it. Ray itself stops at 500 MB, and keeps it all in memory."""
+LIMIT_MB = 50  # the code with its checkpoints is a third of it. Ray itself stops at 500 MB, and keeps it all in memory
 
 _NUM_SHOWN = 3
-_UPLOAD_PREFIX = "_ray_pkg_"
-"""Beginning of the names of folders that Ray unpacks uploads into."""
+_UPLOAD_PREFIX = "_ray_pkg_"  # beginning of the names of folders that Ray unpacks uploads into
 
 
 def check_submission(
     *, working_dir: str | None, runtime_env: str | None, runtime_env_json: str | None, **_: Any
 ) -> None:
-    """Check a submission; ``ray job submit`` calls this first if ``RAY_JOB_SUBMIT_HOOK`` names it.
-
-    Raises:
-        SystemExit: the upload would be too large; the message says what is, and what to do.
-    """
+    """Check what ``ray job submit`` uploads if ``RAY_JOB_SUBMIT_HOOK`` names this; raises SystemExit if it is large."""
     from ray.dashboard.modules.dashboard_sdk import parse_runtime_env_args
 
     environment = parse_runtime_env_args(runtime_env, runtime_env_json, working_dir)
@@ -39,11 +33,7 @@ def check_submission(
 
 
 def check_upload() -> None:
-    """Check the upload that this job runs in, for those who submit without the hook: every node fetches it.
-
-    Raises:
-        ConfigError: the job runs in an upload that is too large.
-    """
+    """Check the upload that this job runs in, for those who submit without the hook; raises ConfigError if large."""
     folder = Path.cwd()
     if folder.name.startswith(_UPLOAD_PREFIX):
         _refuse_large(folder, (path for path in folder.rglob("*") if path.is_file()))

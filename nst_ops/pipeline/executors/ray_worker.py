@@ -67,35 +67,26 @@ class WorkerActor:
         return {"units": [num_units]}
 
     def _report(self, reading: Reading) -> None:
-        seconds = reading.seconds
-        figures = reading.num_rows, reading.num_frames, seconds.stylize_s, seconds.wait_s
-        if any(figures):
-            self.exchange.add.remote(*figures)
+        if any(reading.totals):
+            self.exchange.add.remote(reading.totals)
 
 
 class WorkerMetrics:
-    """Metrics of one worker for Ray's dashboard and Prometheus; a process makes them once.
-
-    Args:
-        worker: its name.
-    """
-
-    _GAUGES = {  # noqa: RUF012
-        "busy_share": "Share of the time that the network of a worker was busy, 0 to 1.",
-        "decode_queue_fill": "Fill of the queue before the network, 0 to 1; 0: the decoder is the slowest.",
-        "encode_queue_fill": "Fill of the queue before the encoder, 0 to 1; 1: the encoder is the slowest.",
-    }
+    """Metrics of the worker with this name for Ray's dashboard and Prometheus; a process makes them once."""
 
     def __init__(self, worker: str) -> None:
         self._frames = Counter("nst_ops_frames_total", "Video frames stylized.")
         self._rows = Counter("nst_ops_items_total", "Rows settled, by status.", ("status",))
-        self._seconds = Counter(
-            "nst_ops_stage_seconds_total", "Seconds busy, by stage; stages run side by side.", ("stage",)
-        )
-        self._gauges = {
-            name: Gauge(f"nst_ops_{name}", about, ("worker",)).set_default_tags({"worker": worker})
-            for name, about in self._GAUGES.items()
+        about = "Seconds busy, by stage; stages run side by side."
+        self._seconds = Counter("nst_ops_stage_seconds_total", about, ("stage",))
+        gauges = {
+            "busy_share": "Share of the time that the network of a worker was busy, 0 to 1.",
+            "decode_queue_fill": "Fill of the queue before the network, 0 to 1; 0: the decoder is the slowest.",
+            "encode_queue_fill": "Fill of the queue before the encoder, 0 to 1; 1: the encoder is the slowest.",
         }
+        self._gauges = {name: Gauge(f"nst_ops_{name}", about, ("worker",)) for name, about in gauges.items()}
+        for gauge in self._gauges.values():
+            gauge.set_default_tags({"worker": worker})
 
     def show(self, reading: Reading) -> None:
         """Show a reading."""
@@ -117,8 +108,7 @@ class WorkerMetrics:
 def check_shared(spec: RunSpec) -> None:
     """Look for the input, and for the ``run.json`` that the driver has written into the output.
 
-    Raises:
-        NotSharedError: this node has a disk of its own, on which rows would vanish.
+    Raises NotSharedError if this node has a disk of its own, on which rows would vanish.
     """
     configure_storage(spec.config.storage)
     output = Folder(spec.config.output)
