@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -42,7 +41,6 @@ class _StandardError:
         self._thread.start()
 
     def close(self) -> None:
-        """Give the descriptor back."""
         sys.stderr.flush()
         os.dup2(self.stream.fileno(), 2)
         self._thread.join(timeout=1.0)  # a child that inherited the pipe may hold it open for longer
@@ -81,7 +79,7 @@ class ProgressDisplay:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         if kind is None:
@@ -141,10 +139,8 @@ class Summary:
 
     def table(self) -> str:
         """The summary as text for a terminal or a log."""
-        files = "files" if self.num_styles == 1 else "rows"
-        return self.text or render(self._table(), *errors_table(self.errors[:_SHOWN_ERRORS], files))
-
-    def _table(self) -> Table:
+        if self.text:
+            return self.text
         table = Table(title="summary", show_header=False, title_justify="left")
         earlier = f" ({self.num_already_done:,} by earlier runs)" if self.num_already_done else ""
         files = "files" if self.num_styles == 1 else f"files x {self.num_styles:,} styles"
@@ -160,4 +156,4 @@ class Summary:
             table.add_row("time", f"{self.elapsed_s:,.1f} s; workers busy: {busy} (side by side); {waited}")
         for name, place in self.places.items():
             table.add_row(name, place)
-        return table
+        return render(table, *errors_table(self.errors[:_SHOWN_ERRORS], "files" if self.num_styles == 1 else "rows"))

@@ -116,16 +116,13 @@ class WorkerContext:
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
         return self.run_spec.choice.output(style, relpath)
 
-    def failed_row(
-        self, unit: WorkUnit, item: Item, style: str, error: Exception, timings: Timings | None = None
+    def row(
+        self, unit: WorkUnit, item: Item, style: str, timings: Timings, error: Exception | None, **outcome: object
     ) -> Row:
-        """Make the row of an item that could not be stylized."""
-        name = type(error).__name__
-        reason = {"error_type": name, "error_message": (str(error).strip() or name)[:2000]}
-        return self.row(unit, item, style, timings or Timings(), status="failed", **reason)
-
-    def row(self, unit: WorkUnit, item: Item, style: str, timings: Timings, **outcome: object) -> Row:
-        """Make the row of an item in a style."""
+        """Make the row of an item in a style by its outcome, or by the error that has failed it."""
+        if error:
+            name = type(error).__name__
+            outcome = {"status": "failed", "error_type": name, "error_message": (str(error).strip() or name)[:2000]}
         seconds = asdict(timings)
         del seconds["wait_s"]
         work = {"attempts": unit.attempt, "unit_id": unit.part, "worker": self.name, **seconds}

@@ -18,7 +18,7 @@ from nst_ops.collection.planner import Plan
 from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size
-from nst_ops.media.video.container import Frame, VideoHeader, even_size, read_header
+from nst_ops.media.video.container import Frame, even_size, read_header
 from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.executors import Executor
@@ -133,20 +133,14 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> _Volume | None:
             return _Volume(1, width * height)
         header = read_header(source.media_source(item["relpath"]))
         width, height = even_size((header.width, header.height), max_side)
-        num_frames, duration_s = _selected(spec, header)
+        num_frames, duration_s, video = float(header.num_frames), 0.0, spec.config.video
+        if header.duration_s:  # then only what the configuration selects
+            duration_s = max(0.0, min(header.duration_s - video.start_s, video.duration_s or header.duration_s))
+            rate = header.num_frames / header.duration_s
+            num_frames = duration_s * min(rate, video.max_frame_rate or rate)
         return _Volume(num_frames, width * height * num_frames, duration_s)
     except Exception:  # it will be a failed row of the run, and weighs nothing here
         return None
-
-
-def _selected(spec: RunSpec, header: VideoHeader) -> tuple[float, float]:
-    """Return (frames, seconds) of a video that the configuration selects."""
-    video = spec.config.video
-    if not header.duration_s:
-        return float(header.num_frames), 0.0
-    duration_s = max(0.0, min(header.duration_s - video.start_s, video.duration_s or header.duration_s))
-    rate = header.num_frames / header.duration_s
-    return duration_s * min(rate, video.max_frame_rate or rate), duration_s
 
 
 def _measure(spec: RunSpec, items: list[Item], kind: str) -> _Cost | None:

@@ -1,14 +1,10 @@
-"""Images: read → stylize → encode → commit, the same for files and for images in shards.
-
-Reading runs in a thread ahead of the network, encoding and writing in threads behind it.
-"""
+"""Images, in files or in shards: read (in a thread ahead of the network) → stylize → encode → commit (behind it)."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,6 +40,7 @@ class ImageTask:
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
     losses: list[dict[str, float]] = field(default_factory=list)  # of each step, where the image was optimized
+    outcome: dict[str, Any] = field(default_factory=dict)  # columns of the manifest, once it is encoded
     sample: Sample | None = None  # the sample of a shard that the image is a part of
     shard_image: ShardImage | None = None  # the image there
 
@@ -72,28 +69,21 @@ def _write(context: WorkerContext, unit: WorkUnit, task: ImageTask) -> tuple[Ima
     """Encode and write an image; return its row, or none for an animated one, which becomes a video."""
     if task.error is None and task.stylized_hwc is None:
         return task, None
-    outcome: dict[str, Any] = {}
     if task.image and not task.error:
         with failing(task), task.timings.busy("encode_s"):
             relpath, image_format = image_output(task.item["relpath"], has_alpha=task.image.alpha_hw is not None)
             relpath = context.output_path(task.item, task.style_name, relpath)
             data = encode_task(context, task, image_format)
             context.output.write_bytes(relpath, data)
-            outcome = {"output_uri": context.output.uri(relpath), **image_columns(task, data)}
+            task.outcome["output_uri"] = context.output.uri(relpath)
             if task.losses:
-                _plot_losses(context, task, relpath)
+                from nst_ops.report.loss_curve import plot_losses  # matplotlib takes a second to load
+
+                terms = [term for term in task.losses[0] if term not in ("step", "total")]
+                with context.output.atomic_write(f"{REPORT}/losses/{relpath}.png") as temporary:
+                    plot_losses(temporary, terms, task.losses, smooth=False)
     context.telemetry.add(1, 0)
-    if task.error:
-        return task, context.failed_row(unit, task.item, task.style_name, task.error, task.timings)
-    return task, context.row(unit, task.item, task.style_name, task.timings, **outcome)
-
-
-def _plot_losses(context: WorkerContext, task: ImageTask, relpath: str) -> None:
-    from nst_ops.report.loss_curve import plot_losses  # matplotlib takes a second to load
-
-    terms = [term for term in task.losses[0] if term not in ("step", "total")]
-    with context.output.atomic_write(f"{REPORT}/losses/{relpath}.png") as temporary:
-        plot_losses(temporary, terms, task.losses, smooth=False)
+    return task, context.row(unit, task.item, task.style_name, task.timings, task.error, **task.outcome)
 
 
 def decode_tasks(
@@ -134,16 +124,14 @@ def stylize_tasks(context: WorkerContext, tasks: Iterator[ImageTask], timings: T
 
 def _stylize_batch(context: WorkerContext, batch: list[ImageTask], timings: Timings) -> None:
     frames_nhwc = np.stack([task.image.rgb_hwc for task in batch if task.image])
-    started = time.perf_counter()
-    with failing(*batch, only=MemoryError):
+    before_s = timings.stylize_s
+    with failing(*batch, only=MemoryError), timings.busy("stylize_s"):
         stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch])
         losses = getattr(context.stylizer, "last_losses", [[] for _ in batch])
         for task, stylized_hwc, steps in zip(batch, stylized_nhwc, losses, strict=True):
             task.stylized_hwc, task.losses = stylized_hwc, steps
-    elapsed_s = time.perf_counter() - started
-    timings.stylize_s += elapsed_s
     for task in batch:
-        task.timings.stylize_s = elapsed_s / len(batch)
+        task.timings.stylize_s = (timings.stylize_s - before_s) / len(batch)
 
 
 def write_behind(
@@ -165,18 +153,13 @@ def write_behind(
 
 
 def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> bytes:
-    """Encode a stylized image with the transparency and the EXIF of its source."""
+    """Encode a stylized image with the transparency and the EXIF of its source; note its outcome, but for its place."""
     assert task.image is not None
     assert task.stylized_hwc is not None
     quality, alpha_hw = context.config.images.quality, task.image.alpha_hw
-    return encode_image(task.stylized_hwc, alpha_hw, image_format, quality, task.image.exif)
-
-
-def image_columns(task: ImageTask, data: bytes) -> dict[str, Any]:
-    """Return the manifest's columns of a stylized image, but for the place of its output."""
-    assert task.image is not None
-    assert task.stylized_hwc is not None
+    data = encode_image(task.stylized_hwc, alpha_hw, image_format, quality, task.image.exif)
     (width, height), (output_height, output_width, _) = task.image.source_size, task.stylized_hwc.shape
     size = {"width": width, "height": height, "output_width": output_width, "output_height": output_height}
-    sha256 = hashlib.sha256(data).hexdigest()
-    return {"status": "ok", "output_bytes": len(data), "output_sha256": sha256, **size, "num_frames": 1}
+    file = {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
+    task.outcome = {"status": "ok", "num_frames": 1, **size, **file}
+    return data

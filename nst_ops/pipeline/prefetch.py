@@ -1,7 +1,4 @@
-"""Threads and bounded queues: what comes before the network, and after it, runs beside it.
-
-The queues' depth bounds memory.
-"""
+"""Threads and queues: what comes before the network, and after it, runs beside it. The queues' depth bounds memory."""
 
 from __future__ import annotations
 

@@ -43,10 +43,7 @@ class RunUnits:
     _exhausted: bool = False
 
     def take(self) -> WorkUnit | None:
-        """Return the next unit: segments of a video just cut, then the plan's, then those to be tried again.
-
-        None where none is at hand, but one may come back from a worker.
-        """
+        """Return the next unit at hand, if any: of a video just cut, then of the plan, then one to be tried again."""
         unit = self._segments.popleft() if self._segments else None
         if unit is None and not self._exhausted:
             unit = next(self.planned, None)
@@ -63,10 +60,7 @@ class RunUnits:
         return self._exhausted and not (self._segments or self._again or self._at_work)
 
     def settle(self, outcome: Outcome) -> tuple[Mapping[str, int], int]:
-        """Take note of an outcome; return the rows that it has settled, by status, and the images stylized.
-
-        Raises FatalError if the run cannot go on.
-        """
+        """Note an outcome; return rows settled, by status, and images stylized. FatalError: the run cannot go on."""
         unit = self._at_work.pop(outcome.unit_id, None)
         if unit is None:  # a worker that was taken for dead has finished it after all
             return {}, 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
@@ -154,7 +152,7 @@ def _execute(
                 if compacted:
                     compacted.result()
                 settled, units.settled_parts = units.settled_parts, set()
-                compacted = compaction.submit(compact, manifest, keep=partial(_is_not_in, settled))
+                compacted = compaction.submit(_compact_settled, manifest, settled)
         if compacted:
             compacted.result()
     if units.num_left:
@@ -164,8 +162,8 @@ def _execute(
     return units, time.perf_counter() - started
 
 
-def _is_not_in(names: Set[str], name: str) -> bool:
-    return name not in names
+def _compact_settled(manifest: Manifest, settled: set[str]) -> None:
+    compact(manifest, keep=lambda part: part not in settled)
 
 
 def _report(

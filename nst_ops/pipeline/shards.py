@@ -24,7 +24,7 @@ from nst_ops.media.shards import (
     open_writer,
 )
 from nst_ops.pipeline.context import WorkerContext
-from nst_ops.pipeline.images import ImageTask, decode_tasks, encode_task, image_columns, stylize_tasks, write_behind
+from nst_ops.pipeline.images import ImageTask, decode_tasks, encode_task, stylize_tasks, write_behind
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.storage import Folder, StorageError
 
@@ -34,10 +34,7 @@ _Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
 
 
 def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
-    """Stylize a shard; return a row for each of its images in each style.
-
-    A damaged shard has a row of its own in each style, beside those of the samples before the damage.
-    """
+    """Stylize a shard; return a row for each image in each style, and for the shard itself if it is damaged."""
     (item,) = unit.items
     damage: list[MediaError | OSError] = []
     rows: list[Row] = []
@@ -54,10 +51,10 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
         damage.append(error)
     for style in item["styles"]:
         if damage:
-            rows.append(context.failed_row(unit, item, style, damage[0]))
+            rows.append(context.row(unit, item, style, Timings(), damage[0]))
         elif not any(row["style"] == style for row in rows):
             reason = {"error_type": "UnsupportedMediaError", "error_message": "a shard without images"}
-            rows.append(context.row(unit, item, style, Timings(), status="skipped", **reason))
+            rows.append(context.row(unit, item, style, Timings(), None, status="skipped", **reason))
         else:
             continue
         context.telemetry.add(1, 0)
@@ -165,16 +162,11 @@ def _write_sample(
                 task.error = task.error or error
     rows: list[Row] = []
     for task in tasks:
-        if not task.shard_image:
-            continue
-        context.telemetry.add(1, 0)
-        if task.error is not None:
-            rows.append(context.failed_row(unit, task.item, task.style_name, task.error, task.timings))
-            continue
-        uri, member = places[task.shard_image.member]
-        columns = image_columns(task, stylized[task.shard_image.member].data)
-        columns |= {"output_uri": uri, "output_member": member}
-        rows.append(context.row(unit, task.item, task.style_name, task.timings, **columns))
+        if task.shard_image:
+            context.telemetry.add(1, 0)
+            if task.error is None:
+                task.outcome["output_uri"], task.outcome["output_member"] = places[task.shard_image.member]
+            rows.append(context.row(unit, task.item, task.style_name, task.timings, task.error, **task.outcome))
     return rows
 
 
@@ -182,9 +174,8 @@ def _encode(context: WorkerContext, task: ImageTask) -> StylizedImage | None:
     """Encode an image; return none, and give the task its error, where there is none."""
     assert task.shard_image is not None
     if task.stylized_hwc is None or task.image is None:
-        task.error = task.error or UnsupportedMediaError(
-            "an animated image, which becomes a video: give it as a file, with --shards.format files"
-        )
+        remedy = "give it as a file, with --shards.format files"
+        task.error = task.error or UnsupportedMediaError(f"an animated image, which becomes a video: {remedy}")
         return None
     name = task.shard_image.name
     path, image_format = image_output(name, has_alpha=task.image.alpha_hw is not None)

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from nst_ops.collection.progress import Totals
 from nst_ops.pipeline.prefetch import Timings
 
-_EVERY_S = 0.5
-
 
 class QueueFill:
     """How full a queue was, 0 to 1, on average over the times that somebody looked."""
@@ -45,14 +43,13 @@ class Reading:
     @property
     def totals(self) -> Totals:
         """The work to add to that of all workers."""
-        seconds = self.seconds
-        return Totals(0, self.num_rows, self.num_frames, 0, seconds.stylize_s, seconds.wait_s)
+        return Totals(0, self.num_rows, self.num_frames, 0, self.seconds.stylize_s, self.seconds.wait_s)
 
 
 class Telemetry:
     """Counts rows, frames and seconds from any thread of a worker; a thread tells listeners every ``every_s``."""
 
-    def __init__(self, *listeners: Callable[[Reading], None], every_s: float = _EVERY_S) -> None:
+    def __init__(self, *listeners: Callable[[Reading], None], every_s: float = 0.5) -> None:
         self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0

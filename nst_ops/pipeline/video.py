@@ -1,7 +1,4 @@
-"""Videos: read → stylize → smooth → encode → commit, frame by frame, all stages at the same time.
-
-A video, or a segment of one, is read once for all of its styles. Each style succeeds or fails by itself.
-"""
+"""Videos: read (once for all styles) → stylize → smooth → encode → commit, frame by frame, all stages at once."""
 
 from __future__ import annotations
 
@@ -29,8 +26,8 @@ from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
-from nst_ops.stylizers import Style, Stylizer
-from nst_ops.temporal.scenes import Shot, read_samples, shot_at, survey_shots
+from nst_ops.stylizers import Style
+from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
 
 Reader = VideoReader | AnimationReader
 Pair = tuple[Frame, UInt8Array]  # a source frame and its stylized pixels (H, W, 3)
@@ -116,24 +113,19 @@ def _stylize(
 ) -> Iterator[tuple[int, Pair]]:
     """Stylize frames batch by batch, each in every style; yield the number of the style and the pair."""
     temporal, batch_size = context.config.temporal, context.config.model.batch_size
+    stylizer: Any = context.stylizer  # of a kind that can freeze, where there are shots: the run has seen to it
     shots = survey_shots(source, temporal.scene_threshold) if source and temporal.freeze_statistics else []
     for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
-        stylizer = _frozen_stylizer(context, source, shot) if shot and source else None
+        frozen = None
+        if shot and source:  # all frames of a shot are normalized by the same statistics, sampled from it
+            frozen = stylizer.frozen(stylizer.measure(read_samples(source, shot, context.config.resize.max_side)))
         while batch := list(itertools.islice(run, batch_size)):
             frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
             for number, video in enumerate(videos):
                 with video.timings.busy("stylize_s"):
-                    stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), stylizer)
+                    stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), frozen)
                 for pair in zip(batch, stylized_nhwc, strict=True):
                     yield number, pair
-
-
-def _frozen_stylizer(context: WorkerContext, source: MediaSource, shot: Shot) -> Stylizer:
-    """Make a stylizer that normalizes all frames of a shot by the same statistics, sampled from it."""
-    stylizer: Any = context.stylizer  # of a kind that can freeze: the run has seen to it
-    samples_nhwc = read_samples(source, shot, context.config.resize.max_side)
-    frozen: Stylizer = stylizer.frozen(stylizer.measure(samples_nhwc))
-    return frozen
 
 
 def _smooth(
@@ -261,6 +253,4 @@ def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: i
 
 def video_row(context: WorkerContext, video: StyledVideo) -> Row:
     """Make the row of a video that is finished or has failed."""
-    if video.error:
-        return context.failed_row(video.unit, video.item, video.style_name, video.error, video.timings)
-    return context.row(video.unit, video.item, video.style_name, video.timings, **video.outcome)
+    return context.row(video.unit, video.item, video.style_name, video.timings, video.error, **video.outcome)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -146,10 +145,8 @@ def _write(context: WorkerContext, video: StyledVideo, reader: Reader, frames: I
             num_frames = encode(context, video, frames, writer)
         temporary.touch()  # of a damaged video nothing may be left here
         if num_frames != segment.num_frames and not reader.num_damaged:
-            raise OSError(
-                f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}: "
-                "set units.segment_s longer than the video"
-            )
+            differs = f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}"
+            raise OSError(f"{differs}: set units.segment_s longer than the video")
     return {"num_frames": num_frames, "num_damaged": reader.num_damaged}
 
 
@@ -158,12 +155,11 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
     segments = _segments(context, video)
     if len(segments.finished()) < segments.count:
         return []
-    records = segments.records()
-    total = Timings()
+    records, total = segments.records(), Timings()
     for record in records:
         total.add(Timings(**record.seconds))
-    started = time.perf_counter()
     with (
+        total.busy("encode_s"),
         open_video(context, source) as reader,
         _open_source(context, video.item, source, bool(reader.info.audio_codecs)) as whole,
     ):
@@ -175,5 +171,4 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
             file = file_columns(context, relpath, temporary, num_frames)
         num_damaged = sum(record.num_damaged for record in records)
         columns = video_columns(context, reader, notes, num_frames, num_damaged)
-    total.encode_s += time.perf_counter() - started
-    return [context.row(video.unit, video.item, video.style_name, total, **columns, **file)]
+    return [context.row(video.unit, video.item, video.style_name, total, None, **columns, **file)]

@@ -1,11 +1,8 @@
-"""The worker: takes a unit, runs it through all stages on one device, and commits its rows. Pixels never travel.
-
-There is no executor in here, so that a test or a debugger can call a worker like any function.
-"""
+"""The worker: runs a unit through all stages on one device, and commits its rows, without any executor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 
 from nst_ops.collection.manifest import Row
@@ -34,15 +31,6 @@ class UnitResult:
     error: str = ""  # an exception that nothing foresaw; the unit has no rows and may be tried again
     storage_is_away: bool = False  # whether ``error`` was the storage's, which no item can help
 
-    def count(self, rows: Sequence[Row]) -> None:
-        """Count rows that are committed."""
-        for row in rows:
-            self.statuses[row["status"]] = self.statuses.get(row["status"], 0) + 1
-            if row["status"] == "ok":
-                is_image = row["kind"] == "image"
-                self.num_images += is_image
-                self.num_frames += 0 if is_image else row["num_frames"]
-
 
 class Worker(WorkerContext):
     """Stylizes units with one network on one device."""
@@ -66,7 +54,10 @@ class Worker(WorkerContext):
                 else:
                     rows = stylize_images(self, unit, result.timings)
                 self._commit(unit, rows)
-                result.count(rows)
+                result.statuses = dict(Counter(row["status"] for row in rows))
+                done = [row for row in rows if row["status"] == "ok"]
+                result.num_images = sum(row["kind"] == "image" for row in done)
+                result.num_frames = sum(row["num_frames"] for row in done if row["kind"] != "image")
         except StorageFullError as error:
             result.fatal = str(error)
         except Exception as error:  # a device that fails, or our own mistake: the driver decides

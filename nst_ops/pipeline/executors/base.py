@@ -35,9 +35,7 @@ class PendingUnits(Protocol):
     def finished(self) -> bool:
         """Whether there is none at hand, and none at work that could come back."""
 
-    @property
-    def at_most(self) -> int | None:
-        """Number of units at most, so that no worker starts for nothing; None where nobody knows."""
+    at_most: int | None  # number of units, so that no worker starts for nothing; None where nobody knows
 
 
 class Executor(Protocol):
@@ -66,10 +64,7 @@ class Executor(Protocol):
         """
 
     def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
-        """Call a function in a process apart; return None if it killed the process, and raise what it raises.
-
-        The function is importable by name; ``gpu`` wants the device of a worker for it.
-        """
+        """Call an importable function in a process apart, on a GPU if wanted; return None if it killed that."""
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""

@@ -1,7 +1,6 @@
 """The executor of this machine: one worker process per GPU, or one on the CPU, without Ray.
 
-The processes come from loky, whose workers neither fork nor run the caller's script again. Each is a pool of its own:
-when it dies, exactly one unit is lost, and another process takes its place.
+loky's processes neither fork nor run the caller's script again. Each is a pool of its own: a death loses one unit.
 """
 
 from __future__ import annotations
@@ -36,10 +35,6 @@ from nst_ops.ray_cluster import Node, cores_per_node
 R = TypeVar("R")
 
 _FAILED_STARTS = 2  # processes that may die while they make their worker before the run is given up
-_DIES_AT_START = (
-    "the worker process dies while it loads the model, most likely for lack of memory: "
-    "take fewer workers (--workers.count 1) or a smaller model"
-)
 _PARENT_EVERY_S = 1.0  # seconds between two looks of a worker whether its driver is still there
 
 
@@ -83,7 +78,9 @@ class LocalExecutor:
                     if process.died_at_start():  # no unit's fault
                         failed_starts += 1
                         if failed_starts > _FAILED_STARTS:
-                            raise FatalError(_DIES_AT_START) from error
+                            why = "the worker process dies while it loads the model, most likely for lack of memory"
+                            remedy = "take fewer workers (--workers.count 1) or a smaller model"
+                            raise FatalError(f"{why}: {remedy}") from error
                         at_work[process.run(spec, unit)] = process, unit
                         continue
                     process.kill()
@@ -119,7 +116,6 @@ class _WorkerProcess:
         self._started: Future[None] | None = None
 
     def submit(self, function: Callable[..., R], *args: object) -> Future[R]:
-        """Call a function in the process, which is started if there is none."""
         if self._pool is None:
             begin = {"initializer": _begin_process, "initargs": (os.getpid(),)}
             self._pool = loky.ProcessPoolExecutor(1, **begin, env=self._environment)
@@ -137,11 +133,10 @@ class _WorkerProcess:
 
     def died_at_start(self) -> bool:
         """Return whether the process has died while it made the worker; the next call starts another."""
-        started = self._started
-        if started is None or not started.done() or started.exception() is None:
-            return False
-        self.kill()
-        return True
+        died = self._started is not None and self._started.done() and self._started.exception() is not None
+        if died:
+            self.kill()
+        return died
 
     def kill(self) -> None:
         """End the process at once: whatever it has reported is committed."""
@@ -161,7 +156,6 @@ def _visible_gpu(number: int, gpus: float) -> str | None:
 
 
 def _count_gpus() -> int:
-    """Count the GPUs of this machine that torch sees."""
     if sys.platform == "linux" and not any(map(os.path.exists, ("/dev/nvidia0", "/dev/dxg", "/dev/kfd"))):
         return 0  # importing torch takes seconds
     import torch

@@ -29,8 +29,8 @@ class Pool:
         """Return the pool without workers that would have nothing to do; None for no bound."""
         if count is None:
             return self
-        low, first, high = (min(size, max(1, count)) for size in (self.min_size, self.initial_size, self.max_size))
-        return replace(self, min_size=low, initial_size=first, max_size=high)
+        sizes = {name: min(getattr(self, name), max(1, count)) for name in ("min_size", "initial_size", "max_size")}
+        return replace(self, **sizes)
 
 
 def plan_pool(config: StylizeConfig, nodes: Sequence[Node]) -> Pool:
@@ -63,10 +63,8 @@ def _gpus(config: StylizeConfig, nodes: Sequence[Node]) -> float:
     """Return the GPUs of each worker: as configured, or one, or an equal share for more workers."""
     if config.workers.gpus:
         return config.workers.gpus
-    cards = sum(int(node.gpus) for node in nodes)
-    if not cards or not wants_gpu(config):
-        return 0.0
-    return _share([1.0] * cards, config.workers.count or cards)
+    cards = sum(int(node.gpus) for node in nodes) if wants_gpu(config) else 0
+    return _share([1.0] * cards, config.workers.count or cards) if cards else 0.0
 
 
 def _cpus(count: int | None, gpus: float, nodes: Sequence[Node]) -> float:
@@ -99,7 +97,6 @@ def _times(amount: float, share: float) -> int:
 
 
 def _places(node: Node, cpus: float, gpus: float) -> int:
-    """Count the workers that a node holds."""
     by_cpus = _times(node.cpus, cpus)
     return min(by_cpus, _gpu_places(node, gpus)) if gpus else by_cpus
 
@@ -114,7 +111,5 @@ def _no_place(count: int, places: int, cpus: float, gpus: float, nodes: Sequence
     have = [f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes[:_SHOWN_NODES]]
     have += ["..."] * (len(nodes) > _SHOWN_NODES)
     lack = f"has place for {places} of {count} workers" if places else "has no node for a worker"
-    return (
-        f"the cluster {lack} with {each} each (its nodes: {', '.join(have)}): lower workers.count, "
-        "workers.gpus or workers.cpus, or set workers.max_count if nodes are still to come"
-    )
+    remedy = "lower workers.count, workers.gpus or workers.cpus, or set workers.max_count if nodes are still to come"
+    return f"the cluster {lack} with {each} each (its nodes: {', '.join(have)}): {remedy}"

@@ -13,7 +13,7 @@ import logging
 import operator
 import threading
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Self, TypeVar
@@ -108,7 +108,8 @@ class RayExecutor:
             if dead := dead_nodes(set(news["nodes"]), ping=False):
                 exchange.drop_nodes.remote(list(dead))
             if not execution.is_alive() and not pending.finished:
-                raise FatalError(f"no worker could start, or all were lost ({execution.reason}): {_SEE_LOGS}")
+                lost = f"no worker could start, or all were lost ({execution.reason})"
+                raise FatalError(f"{lost}: see the logs of Ray, by default in /tmp/ray/session_latest")
         ray.get(exchange.close.remote())
         execution.join(_END_S)
 
@@ -127,11 +128,7 @@ class RayExecutor:
         """Return what the workers have done so far, units at work included."""
         if self._exchange is None:
             return Totals()
-        totals: Totals = ray.get(self._exchange.totals.remote(), timeout=_ANSWER_S)
-        return totals
-
-
-_SEE_LOGS = "see the logs of Ray, by default in /tmp/ray/session_latest"
+        return Totals._make(ray.get(self._exchange.totals.remote(), timeout=_ANSWER_S))
 
 
 class _Execution(threading.Thread):
@@ -147,7 +144,11 @@ class _Execution(threading.Thread):
             place = {"max_retries": 0, "scheduling_strategy": beside_driver()}
             once = {"override_num_blocks": 1, "num_cpus": 0, "ray_remote_args": place}
             leases = ray.data.read_datasource(_LeaseSource(exchange), **once)
-            sizes: dict[str, Any] = {"min_size": pool.min_size, "initial_size": pool.initial_size, "max_size": pool.max_size}
+            sizes: dict[str, Any] = {
+                "min_size": pool.min_size,
+                "initial_size": pool.initial_size,
+                "max_size": pool.max_size,
+            }
             self._dataset: Dataset = leases.map_batches(
                 WorkerActor,
                 batch_size=1,
@@ -161,7 +162,6 @@ class _Execution(threading.Thread):
             )
 
     def run(self) -> None:
-        """Drain the dataset, in this thread."""
         try:
             for _ in self._dataset.iter_rows():
                 pass
@@ -175,18 +175,16 @@ class _LeaseSource(Datasource):
     def __init__(self, exchange: Any) -> None:
         self._exchange = exchange
 
-    def estimate_inmemory_data_size(self) -> None:
-        """Return no estimate."""
+    def estimate_inmemory_data_size(self) -> None: ...
 
     def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
-        """Return one task, which reads as long as the run goes on."""
         exchange = self._exchange
 
         def read() -> Iterator[pa.Table]:
             while ray.get(exchange.next_lease.remote()):
                 yield pa.table({"lease": [1]})
 
-        return [ReadTask(read, BlockMetadata(None, None, None, None))]
+        return [ReadTask(read, BlockMetadata(None, None, None, None))]  # it reads as long as the run goes on
 
 
 class _Exchange:
@@ -202,7 +200,7 @@ class _Exchange:
         self._closed = False
         self._holders: dict[str, str] = {}  # node of each worker that holds a lease
         self._at_work: dict[str, str] = {}  # unit of each worker
-        self._generations: dict[str, int] = {}
+        self._generations: Counter[str] = Counter()
         self._results: list[str] = []
         self._lost: list[tuple[str, str]] = []
         self._problem = ""
@@ -235,7 +233,7 @@ class _Exchange:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
-        if self._generations.get(worker_id) != generation:
+        if self._generations[worker_id] != generation:
             self._wake()  # it has died while it waited, and must not take a unit along
             return ""
         if not self._units:
@@ -249,15 +247,14 @@ class _Exchange:
     async def register(self, worker_id: str, node_id: str) -> int:
         """Note that a worker has started; what it was at work on before is lost."""
         self._lose(worker_id)
-        self._generations[worker_id] = self._generations.get(worker_id, 0) + 1
+        self._generations[worker_id] += 1
         return self._generations[worker_id]
 
     async def drop_nodes(self, node_ids: list[str]) -> None:
         """Note that nodes have died, and with them what their workers were at work on."""
-        for worker_id, node_id in list(self._holders.items()):
-            if node_id in node_ids:
-                self._lose(worker_id)
-                self._generations[worker_id] = self._generations.get(worker_id, 0) + 1
+        for worker_id in [worker_id for worker_id, node_id in self._holders.items() if node_id in node_ids]:
+            self._lose(worker_id)
+            self._generations[worker_id] += 1
 
     async def next_lease(self) -> bool:
         """Wait until another worker may start; false at the end of the run."""
@@ -277,7 +274,6 @@ class _Exchange:
         self._totals = Totals._make(map(operator.add, self._totals, work))
 
     async def totals(self) -> Totals:
-        """Return everything that was added so far."""
         return self._totals
 
     async def close(self) -> None:
@@ -317,20 +313,16 @@ def dead_nodes(node_ids: set[str], ping: bool) -> set[str]:
         places = {node_id: NodeAffinitySchedulingStrategy(node_id, soft=False) for node_id in alive}
         pings = {node_id: ping_on.options(scheduling_strategy=place).remote() for node_id, place in places.items()}
         ray.wait(list(pings.values()), num_returns=len(pings), timeout=_ANSWER_S)
-        alive = {node_id for node_id, ping_task in pings.items() if _answered(ping_task)}
+        alive = set()
+        for node_id, ping_task in pings.items():
+            with contextlib.suppress(ray.exceptions.RayError):  # it died, or has no answer yet
+                ray.get(ping_task, timeout=0)
+                alive.add(node_id)
     return node_ids - alive
 
 
 def _nothing() -> None:
     """Do nothing, which only a node that lives can do."""
-
-
-def _answered(ping: Any) -> bool:
-    try:
-        ray.get(ping, timeout=0)
-    except ray.exceptions.RayError:  # it died, or has no answer yet
-        return False
-    return True
 
 
 def _configure_ray_data() -> None:

@@ -60,7 +60,6 @@ def _refuse_large(folder: Path, files: Iterable[Path]) -> None:
     total_mb = bytes_of.total() / 1e6
     if total_mb > LIMIT_MB:
         largest = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in bytes_of.most_common(_NUM_SHOWN))
-        raise ConfigError(
-            f"the upload is {total_mb:,.0f} MB, at most {LIMIT_MB} MB ({largest}): name what no worker needs "
-            "in .rayignore, or move it out of the folder; data and large checkpoints travel by URI"
-        )
+        remedy = "name what no worker needs in .rayignore, or move it out of the folder"
+        large = f"the upload is {total_mb:,.0f} MB, at most {LIMIT_MB} MB ({largest})"
+        raise ConfigError(f"{large}: {remedy}; data and large checkpoints travel by URI")
