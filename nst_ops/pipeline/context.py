@@ -107,10 +107,7 @@ class WorkerContext:
         return Selection(video.start_s, video.duration_s, video.max_frame_rate)
 
     def output_path(self, item: Item, style: str, relpath: str) -> str:
-        """Return where the output ``relpath`` of an item lies in a style.
-
-        Raises OutputCollisionError: planning sees most by name, but some names are known only when the file is open.
-        """
+        """Return where an output lies in a style; OutputCollisionError: its name was only known with the file open."""
         likely = likely_output(item["relpath"], self.config.video.container, self.config.shards.format)
         if relpath != likely and self.source.exists(relpath):
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")

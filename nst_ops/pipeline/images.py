@@ -139,7 +139,7 @@ def write_behind(
     write: Callable[[ImageTask], R],
     tasks: Iterator[ImageTask],
     timings: Timings,
-    num_threads: int = 1,
+    num_threads: int,
 ) -> Iterator[R]:
     """Write images in threads behind the network; with one thread in their order."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -90,7 +91,6 @@ def _stylize_into(
     timings: Timings,
 ) -> list[Row]:
     """Stylize images and write them sample by sample, in a thread, into an output for each style."""
-    rows: list[Row] = []
     with contextlib.ExitStack() as opened:
         sinks: dict[str, _Sink] = {}
         for style, relpath in relpaths.items():
@@ -110,9 +110,7 @@ def _stylize_into(
             return _write_sample(context, unit, task.sample, tasks, sinks[task.style_name])
 
         stylized = stylize_tasks(context, tasks, timings)
-        for some in write_behind(context, write, stylized, timings):
-            rows += some
-    return rows
+        return list(itertools.chain.from_iterable(write_behind(context, write, stylized, timings, 1)))
 
 
 def _read(
@@ -138,13 +136,9 @@ def _bytes(image: ShardImage) -> bytes:
 
 def _image_item(shard: Item, image: ShardImage) -> Item:
     """Describe an image of a shard as an item of the catalog."""
-    return {
-        **shard,
-        "item_id": item_id(f"{shard['source_uri']}#{image.member}"),
-        "source_member": image.member,
-        "source_bytes": len(image.data),
-        "kind": "video" if media_kind(image.name) == "video" else "image",
-    }
+    name = {"item_id": item_id(f"{shard['source_uri']}#{image.member}"), "source_member": image.member}
+    kind = "video" if media_kind(image.name) == "video" else "image"
+    return {**shard, **name, "source_bytes": len(image.data), "kind": kind}
 
 
 def _write_sample(

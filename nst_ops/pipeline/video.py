@@ -134,23 +134,17 @@ def _smooth(
     """Smooth stylized frames over time; yield those that belong to the segment."""
     smoother = context.new_smoother()
     held: deque[Frame] = deque()  # sources of the frames that the smoother still holds
-
-    def push() -> Iterator[list[UInt8Array]]:
-        for frame, stylized_hwc in pairs:
-            held.append(frame)
-            with video.timings.busy("smooth_s"):
-                smoothed = smoother.push(frame.rgb_hwc, stylized_hwc)
-            yield smoothed
+    for pair in itertools.chain(pairs, (None,)):  # None: all were pushed
+        if pair:
+            held.append(pair[0])
         with video.timings.busy("smooth_s"):
-            smoothed = smoother.flush()
-        yield smoothed
-
-    for smoothed_hwc in itertools.chain.from_iterable(push()):
-        source = held.popleft()
-        if segment is None or segment.holds(source.pts):
-            if context.config.video.side_by_side:
-                smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
-            yield Frame(source.pts, source.duration, smoothed_hwc)
+            smoothed = smoother.push(pair[0].rgb_hwc, pair[1]) if pair else smoother.flush()
+        for smoothed_hwc in smoothed:
+            source = held.popleft()
+            if segment is None or segment.holds(source.pts):
+                if context.config.video.side_by_side:
+                    smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
+                yield Frame(source.pts, source.duration, smoothed_hwc)
 
 
 def encode(

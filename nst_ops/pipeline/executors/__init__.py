@@ -8,10 +8,7 @@ __all__ = ["Executor", "LostUnit", "Outcome", "PendingUnits", "new_executor"]
 
 
 def new_executor(config: StylizeConfig) -> Executor:
-    """Make the executor that ``config.executor`` names; ``auto`` takes Ray where a cluster is at hand.
-
-    Raises ConfigError if there is no such cluster, or it or the machine has no place for the workers.
-    """
+    """Make the executor of the configuration; ``auto``: Ray where a cluster is at hand. ConfigError: no place."""
     if config.executor == "ray" or (config.executor == "auto" and cluster_at_hand(config.ray_address)):
         from nst_ops.pipeline.executors.ray import RayExecutor  # seconds to import
 

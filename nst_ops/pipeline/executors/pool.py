@@ -27,9 +27,8 @@ class Pool:
 
     def at_most(self, count: int | None) -> Pool:
         """Return the pool without workers that would have nothing to do; None for no bound."""
-        if count is None:
-            return self
-        sizes = {name: min(getattr(self, name), max(1, count)) for name in ("min_size", "initial_size", "max_size")}
+        most = self.max_size if count is None else max(1, count)
+        sizes = {name: min(getattr(self, name), most) for name in ("min_size", "initial_size", "max_size")}
         return replace(self, **sizes)
 
 

@@ -45,10 +45,7 @@ _CALLS_AT_ONCE = 10_000  # workers that may wait for the exchange at the same ti
 
 
 class RayExecutor:
-    """Runs units on the workers of a Ray cluster, joined or started on this machine; see ``Executor``.
-
-    Raises ConfigError if there is no such cluster, FatalError if Ray does not start on this machine.
-    """
+    """Runs units on a Ray cluster, joined or started here; see ``Executor``. ConfigError: there is no such cluster."""
 
     def __init__(self, config: StylizeConfig) -> None:
         self._config = config

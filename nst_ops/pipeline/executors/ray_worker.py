@@ -106,10 +106,7 @@ class WorkerMetrics:
 
 
 def check_shared(spec: RunSpec) -> None:
-    """Look for the input, and for the ``run.json`` that the driver has written into the output.
-
-    Raises NotSharedError if this node has a disk of its own, on which rows would vanish.
-    """
+    """Look for the input and the driver's ``run.json``; NotSharedError: on this node's own disk rows would vanish."""
     configure_storage(spec.config.storage)
     output = Folder(spec.config.output)
     try:
