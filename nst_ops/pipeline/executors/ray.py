@@ -141,15 +141,15 @@ class _Execution(threading.Thread):
             place = {"max_retries": 0, "scheduling_strategy": beside_driver()}
             once = {"override_num_blocks": 1, "num_cpus": 0, "ray_remote_args": place}
             leases = ray.data.read_datasource(_LeaseSource(exchange), **once)
-            sizes: dict[str, Any] = {
-                "min_size": pool.min_size,
-                "initial_size": pool.initial_size,
-                "max_size": pool.max_size,
-            }
             self._dataset: Dataset = leases.map_batches(
                 WorkerActor,
                 batch_size=1,
-                compute=ActorPoolStrategy(**sizes, max_tasks_in_flight_per_actor=1),
+                compute=ActorPoolStrategy(
+                    min_size=pool.min_size,
+                    initial_size=pool.initial_size,
+                    max_size=pool.max_size,
+                    max_tasks_in_flight_per_actor=1,
+                ),
                 fn_constructor_args=(spec, pool.threads, exchange),
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus,
