@@ -47,7 +47,7 @@ def measure(config: RayPoolConfig) -> dict[str, float]:
     """Run the pool; return its size, the units, and the share of the workers' time in which they had none."""
     import ray
 
-    from nst_ops.pipeline import stylize_collection
+    from nst_ops.pipeline.run import stylize_collection
 
     num_units = config.num_workers * config.units_each
     with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nst_ops.config import StylizeConfig
-    from nst_ops.pipeline import stylize_collection
+    from nst_ops.pipeline.run import stylize_collection
 
     __version__: str
 
 __all__ = ["StylizeConfig", "__version__", "stylize_collection"]
 
-_HOMES = {"StylizeConfig": "nst_ops.config", "stylize_collection": "nst_ops.pipeline"}
+_HOMES = {"StylizeConfig": "nst_ops.config", "stylize_collection": "nst_ops.pipeline.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ from nst_ops.config import EvaluateConfig, StylizeConfig, TrainingConfig, TrainJ
 
 def stylize(config: StylizeConfig) -> int:
     """Stylize a collection and print the summary; exit code 3 if some files failed."""
-    from nst_ops.pipeline import stylize_collection
     from nst_ops.pipeline.executors.ray_upload import check_upload
+    from nst_ops.pipeline.run import stylize_collection
 
     check_upload()
     summary = stylize_collection(config)

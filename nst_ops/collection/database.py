@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +15,16 @@ import pyarrow as pa
 _FETCH = 100_000
 Values = Mapping[str, Any]
 """Values of the parameters that a statement names as ``$name``."""
+
+
+def import_ahead() -> None:
+    """Import pandas in a thread, if it is there: DuckDB does so for its first Arrow table, and it takes a second."""
+
+    def import_pandas() -> None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pandas")
+
+    threading.Thread(target=import_pandas, name="import", daemon=True).start()
 
 
 class Database:

@@ -72,10 +72,10 @@ class WorkerContext:
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 
     def warm_up(self) -> None:
-        """Run the network once: what only the first call costs is not to count as a unit's."""
+        """Run the network on one small frame: what only the first call costs is not to count as a unit's."""
         if self.run_spec.kind.warms_up:
-            frames_nhwc = np.zeros((self.config.model.batch_size, _WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8)
-            self.stylize(frames_nhwc, [Style("", frame_hwc) for frame_hwc in frames_nhwc])
+            frame_hwc = np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8)
+            self.stylize(frame_hwc[None], [Style("", frame_hwc)])
 
     def _read_style(self, name: str) -> Style | None:
         """Read a style image by name; None for a network that has its own style. Raises UnreadableImageError."""

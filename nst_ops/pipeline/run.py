@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from nst_ops.collection.database import import_ahead
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
 from nst_ops.collection.planner import Plan, PlanRules
@@ -40,9 +41,10 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     """
     try:
         configure_storage(config.storage)
+        import_ahead()
         source, output = _open_folders(config)
         with new_executor(config) as executor:
-            spec, manifest = new_run_spec(config, source.root), Manifest(output)
+            spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)
             if not config.overwrite:
                 refuse_other_run(output, fingerprint(spec))
             if config.dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from nst_ops.collection.manifest import SCHEMA, Row
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.config.stylize import StyleConfig
+from nst_ops.config.stylize import ModelConfig, StyleConfig
 from nst_ops.media.style_images import StyleImages
 from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.storage import Folder
@@ -41,7 +42,17 @@ class RunSpec:
         return self.style_images.fingerprint if self.style_images else self.choice.names[0]
 
 
-def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
+LoadModel = Callable[[ModelKind, ModelConfig, float], object]
+"""Loads a model of a kind with ``style.alpha``, to see whether it does; raises OSError or ValueError."""
+
+
+def load_model(kind: ModelKind, model: ModelConfig, alpha: float) -> bool:
+    """Load a model in this process, and drop it again."""
+    kind.load(model, alpha)
+    return True
+
+
+def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load_model) -> RunSpec:
     """Specify a run of ``config``; raises ConfigError if model or styles do not load: now, not on every node."""
     model = config.model
     try:
@@ -56,9 +67,9 @@ def new_run_spec(config: StylizeConfig, source_root: str) -> RunSpec:
     try:
         path = kind.weights_file(model)
         tried = kind.with_weights_file(model, path) if path else model
-        kind.load(tried.model_copy(update={"device": "cpu"}), config.style.alpha)
         load_smoother(config.temporal, "cpu")
         check_encoder(config.video)
+        load(kind, tried.model_copy(update={"device": "cpu"}), config.style.alpha)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""

@@ -22,9 +22,9 @@ from planning import units_of
 
 from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.config import ConfigError, FatalError, StylizeConfig
-from nst_ops.pipeline import stylize_collection
 from nst_ops.pipeline.executors.local import LocalExecutor
 from nst_ops.pipeline.retry import RunUnits
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
@@ -313,7 +313,7 @@ def test_auto_does_without_ray_where_no_cluster_is(runs: Runs) -> None:
 import sys
 import nst_ops.ray_cluster
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.executors.local import LocalExecutor
 from nst_ops.pipeline.retry import RunUnits
 from nst_ops.pipeline.run_spec import new_run_spec
@@ -337,7 +337,7 @@ def test_a_script_needs_no_guard_around_its_run(runs: Runs) -> None:
     script.write_text(f"""
 import numpy as np
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.executors.local import LocalExecutor
 from nst_ops.pipeline.retry import RunUnits
 from nst_ops.pipeline.run_spec import new_run_spec

@@ -16,7 +16,7 @@ from media_factory import Sound, moving_frames, write_video
 from PIL import Image
 
 from nst_ops.config import StylizeConfig
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 
 pytestmark = pytest.mark.slow
 

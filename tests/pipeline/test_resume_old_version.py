@@ -15,7 +15,7 @@ from media_factory import decoded
 
 from nst_ops.collection.integrity import verify
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.storage import Folder
 
 RECORDED = Path(__file__).parent / "old_version"

@@ -15,7 +15,7 @@ from media_factory import Sound, moving_frames, write_video
 from nst_ops.collection.integrity import verify
 from nst_ops.collection.run_lock import machine_lock
 from nst_ops.config import ConfigError, StylizeConfig, parse_config
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.storage import Folder
 
 
@@ -169,13 +169,14 @@ def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
     locked.mkdir()
     locked.chmod(0o000)
     code = (
-        "import contextlib, os, sys; from nst_ops.pipeline import run, stylize_collection\n"
+        "import contextlib, os, sys, types; from nst_ops.pipeline import run\n"
         # As someone who may not even read Python's modules, no worker could start.
-        "run.new_executor = lambda config: contextlib.nullcontext()\n"
+        "executor = types.SimpleNamespace(load_model=lambda *arguments: None)\n"
+        "run.new_executor = lambda config: contextlib.nullcontext(executor)\n"
         "from nst_ops.config import ConfigError, StylizeConfig\nmodel = {'kind': 'identity'}\n"
         "config = StylizeConfig(input=sys.argv[1], output='/nowhere', executor='local', model=model)\n"
         "os.setuid(65534)\n"
-        "try: stylize_collection(config)\n"
+        "try: run.stylize_collection(config)\n"
         "except ConfigError as error: print(error); sys.exit(2)"
     )
     for parent in (tmp_path, *tmp_path.parents[:-2]):

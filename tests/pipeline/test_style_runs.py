@@ -10,7 +10,7 @@ from media_factory import moving_frames, write_video
 from PIL import Image
 
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.pipeline import stylize_collection
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.run_spec import fingerprint, new_run_spec
 
 

@@ -8,8 +8,10 @@ from typing import Protocol, Self, TypeVar
 
 from nst_ops.collection.progress import Totals
 from nst_ops.collection.units import WorkUnit
+from nst_ops.config import ModelConfig
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.worker import UnitResult
+from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
 
@@ -65,6 +67,13 @@ class Executor(Protocol):
 
     def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
         """Call an importable function in a process apart, on a GPU if wanted; return None if it killed that."""
+
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+        """Load a model once, to see whether it does: in a process where the workers are on this machine, else here.
+
+        Raises OSError or ValueError where it does not, and FatalError where it kills the process.
+        """
+        ...
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""

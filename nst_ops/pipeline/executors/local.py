@@ -23,19 +23,26 @@ import numpy as np
 
 from nst_ops.collection.progress import Totals
 from nst_ops.collection.units import WorkUnit
-from nst_ops.config import StylizeConfig
+from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.errors import FatalError
 from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
 from nst_ops.pipeline.executors.pool import plan_pool, wants_gpu
-from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec, load_model
 from nst_ops.pipeline.telemetry import Reading, Telemetry
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.ray_cluster import Node, cores_per_node
+from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
 
 _FAILED_STARTS = 2  # processes that may die while they make their worker before the run is given up
 _PARENT_EVERY_S = 1.0  # seconds between two looks of a worker whether its driver is still there
+
+
+_DIES_AT_START = (
+    "the worker process dies while it loads the model, most likely for lack of memory: "
+    "take fewer workers (--workers.count 1) or a smaller model"
+)
 
 
 class LocalExecutor:
@@ -78,9 +85,7 @@ class LocalExecutor:
                     if process.died_at_start():  # no unit's fault
                         failed_starts += 1
                         if failed_starts > _FAILED_STARTS:
-                            why = "the worker process dies while it loads the model, most likely for lack of memory"
-                            remedy = "take fewer workers (--workers.count 1) or a smaller model"
-                            raise FatalError(f"{why}: {remedy}") from error
+                            raise FatalError(_DIES_AT_START) from error
                         at_work[process.run(spec, unit)] = process, unit
                         continue
                     process.kill()
@@ -96,6 +101,13 @@ class LocalExecutor:
         except BrokenProcessPool:
             process.kill()
             return None
+
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+        """Load a model once in a worker process, which has its libraries then; the driver needs none of them."""
+        if not kind.uses_device:
+            load_model(kind, model, alpha)
+        elif self.call(load_model, kind, model, alpha) is None:
+            raise FatalError(_DIES_AT_START)
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""

@@ -26,13 +26,14 @@ from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nst_ops.collection.progress import Totals
-from nst_ops.config import StylizeConfig
+from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.errors import FatalError
 from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
 from nst_ops.pipeline.executors.pool import Pool, plan_pool
 from nst_ops.pipeline.executors.ray_worker import WorkerActor, parse_result
-from nst_ops.pipeline.run_spec import RunSpec
+from nst_ops.pipeline.run_spec import RunSpec, load_model
 from nst_ops.ray_cluster import connected, nodes, num_gpus
+from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
 
@@ -120,6 +121,10 @@ class RayExecutor:
             raise
         except ray.exceptions.RayError:
             return None
+
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+        """Load a model once on this machine, to see whether it does."""
+        load_model(kind, model, alpha)
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
