@@ -222,7 +222,7 @@ def test_what_cannot_be_trained_is_refused(changes, words, files, tmp_path, monk
 
 def test_a_gpu_that_is_not_there_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = changed(tiny(files, tmp_path / "out"), workers={"device": "cuda"})
+    config = changed(tiny(files, tmp_path / "out"), workers={"device": "cuda"}, executor="local")
     with pytest.raises(ConfigError, match=r"workers\.device: this machine has no GPU; take auto or cpu"):
         train_network(config)
 
@@ -274,10 +274,12 @@ def test_a_signal_ends_the_command_with_a_word(number, files, tmp_path, monkeypa
     monkeypatch.setattr(RunRecorder, "step", killed)
     file = tmp_path / "run.yaml"
     file.write_text(tiny(files, tmp_path / "out", save_every=2).model_dump_json(exclude_none=True))
-    before = signal.getsignal(signal.SIGTERM)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that put the tests behind it has it ignored
     try:
         assert main(["train-johnson", "--config", str(file), "--executor", "local"]) == 1
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert capsys.readouterr().err.endswith("stopped: run the same command again to go on\n")
     assert torch.load(tmp_path / "out/state.pt", weights_only=True)["done"] == 2
