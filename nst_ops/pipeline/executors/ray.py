@@ -40,7 +40,7 @@ R = TypeVar("R")
 _AHEAD = 64  # units that wait in the exchange at least, and two for each worker
 _EVENTS_S = 0.5  # seconds that the driver waits for news before it looks after the nodes
 _ANSWER_S = 10.0  # seconds that a node has to answer a ping, and the exchange a question of the progress display
-_SILENCE_S = 60.0  # seconds after which an exchange that does not answer is lost, and with it the run
+_SILENCE_S = 300.0  # seconds after which an exchange that does not answer is lost, and with it the run
 _END_S = 30.0  # seconds that Ray Data has to end after the last unit
 _CALLS_AT_ONCE = 10_000  # workers that may wait for the exchange at the same time
 
@@ -87,6 +87,7 @@ class RayExecutor:
         place = {"num_cpus": 0, "max_concurrency": _CALLS_AT_ONCE, "scheduling_strategy": beside_driver()}
         exchange: Any = ray.remote(**place)(_Exchange).remote(pool.max_size)
         self._exchange = exchange
+        ray.get(exchange.totals.remote())  # it must not start behind hundreds of workers on a busy machine
         execution = _Execution(spec, pool, exchange)
         execution.start()
         num_waiting = 0
