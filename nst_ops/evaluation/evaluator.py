@@ -238,7 +238,7 @@ class Evaluator:
     def _compare_sets(
         self, means: Mapping[str, Sequence[tuple[Tensor, Tensor]]], used: set[str]
     ) -> tuple[dict[str, DistributionDistance], dict[str, str]]:
-        """By tap the distance of the sets; and by metric the reason where there is none."""
+        """Return the distance of the sets by tap, and where there is none the reason by metric."""
         # where every image has a style of its own, only those are the style set
         chosen = [i for i, style in enumerate(self._styles.styles) if "" in used or style.name in used]
         distances, reasons = {}, {}

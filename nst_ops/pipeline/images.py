@@ -101,7 +101,7 @@ def decode_tasks(
             first.image = decode_image(data, context.config.resize.max_side)
     share_s = first.timings.decode_s / len(item["styles"])
     for name in item["styles"]:
-        task = replace(first, style_name=name, timings=Timings(decode_s=share_s))
+        task = replace(first, style_name=name, timings=Timings(decode_s=share_s), losses=[], outcome={})
         if task.image is not None:
             with failing(task), task.timings.busy("decode_s"):
                 task.style = context.read_style(name)

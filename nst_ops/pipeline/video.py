@@ -41,16 +41,13 @@ class StyledVideo:
     item: Item
     style_name: str
     style: Style | None = None  # None for a network that has its own style
-    outcome: dict[str, Any] = field(
-        default_factory=dict
-    )  # columns of the manifest, or of a segment's record, at the end
+    outcome: dict[str, Any] = field(default_factory=dict)  # columns of the manifest, or of a segment's record
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
 
 
-Write = Callable[
-    [StyledVideo, Reader, Iterator[Frame]], dict[str, Any]
-]  # encodes the smoothed frames; gives the outcome
+Write = Callable[[StyledVideo, Reader, Iterator[Frame]], dict[str, Any]]
+"""Encodes the smoothed frames of a video in one style; returns its outcome."""
 
 
 def stylize_video(

@@ -74,7 +74,7 @@ def test_layer_norm_keeps_what_instance_norm_erases():
 
 
 def test_bilinear_upsampling_weaves_no_grid():
-    """Of a ramp, nearest makes stairs of two pixels; bilinear keeps it a ramp."""
+    """Nearest turns a ramp into stairs of two pixels; bilinear keeps it a ramp."""
     ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
     curvature = {}
     for upsampling in ("nearest", "bilinear"):

@@ -9,7 +9,7 @@ from nst_ops.training.optim import learning_rate
 
 
 def rates(**train: object) -> list[float]:
-    """Of every step, as shares of the peak rate."""
+    """Return the rate of every step, as a share of the peak rate."""
     config = TrainConfig(**{"learning_rate": 0.004, **train})
     return [learning_rate(step, config) / 0.004 for step in range(1, config.steps + 1)]
 

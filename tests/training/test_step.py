@@ -25,7 +25,7 @@ def weights(network: nn.Module) -> Tensor:
 
 
 def gradient(network: nn.Module) -> Tensor:
-    """Of all weights, as the step left it."""
+    """Return the gradient of all weights, as the step left it."""
     return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
 
 
@@ -123,7 +123,7 @@ def test_a_batch_may_be_taken_in_parts(parts, new_step):
 
 
 def test_a_batch_of_one_image_may_be_taken_in_parts(new_step):
-    """Of unlike images it may not: relative content is the error of a batch over its energy."""
+    """Unlike images may not be: relative content is the error of a batch over its energy."""
     whole, taken = (new_step(accumulate=count, clip_norm=1e9) for count in (1, 2))
     batch = images(count=1).expand(4, -1, -1, -1)
     figures, of_parts = whole(batch, 1), taken(batch, 1)

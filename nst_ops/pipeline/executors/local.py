@@ -37,8 +37,6 @@ R = TypeVar("R")
 
 _FAILED_STARTS = 2  # processes that may die while they make their worker before the run is given up
 _PARENT_EVERY_S = 1.0  # seconds between two looks of a worker whether its driver is still there
-
-
 _DIES_AT_START = (
     "the worker process dies while it loads the model, most likely for lack of memory: "
     "take fewer workers (--workers.count 1) or a smaller model"
