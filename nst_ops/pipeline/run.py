@@ -180,8 +180,9 @@ def _report(
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
     progress, images = heartbeat.progress("finished"), spec.style_images
+    model = spec.kind.describe(spec.config.model)
     # The contact sheet shows the style image where it could be one of several.
     read_style = (lambda name: images.read(name).pixels_hwc) if images and len(images.names) > 1 else None
-    places |= write_report(output, spec.config, progress, sample, counts, errors, read_style)
+    places |= write_report(output, spec.config, model, progress, sample, counts, errors, read_style)
     num_styles, num_done = spec.choice.per_item, plan.num_done
     return Summary(counts, num_styles, num_done, num_images, num_frames, elapsed_s, units.timings, errors, places)

@@ -32,7 +32,6 @@ from nst_ops.report.contact_sheet import Strip, read_strips, write_contact_sheet
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
 from nst_ops.report.text import digits, duration, pace
 from nst_ops.storage import Folder
-from nst_ops.stylizers.registry import model_kind
 
 CONTACT_SHEET = f"{REPORT}/contact_sheet.png"
 CLIP_S = 5.0  # of a video that a clip shows
@@ -47,6 +46,7 @@ _SPEED, _BUSY, _WAIT = "#2b6cb0", "#2f855a", "#dd6b20"
 def write_report(
     output: Folder,
     config: StylizeConfig,
+    model: str,
     progress: Progress,
     rows: pa.Table,
     counts: Mapping[str, int],
@@ -55,9 +55,9 @@ def write_report(
 ) -> dict[str, str]:
     """Write ``report/``: the page, the clips that it plays, and the contact sheet if there is one to draw.
 
-    Needed are the last ``progress``, ``rows`` of the manifest to choose a few images and videos from, ``counts`` of the
-    whole output by status, and the most frequent errors; ``read_style`` is that of ``read_strips``. Returned are the
-    URIs of what was written: ``before/after`` and ``report``.
+    Needed are the ``model`` in words, the last ``progress``, ``rows`` of the manifest to choose a few images and videos
+    from, ``counts`` of the whole output by status, and the most frequent errors; ``read_style`` is that of
+    ``read_strips``. Returned are the URIs of what was written: ``before/after`` and ``report``.
     """
     places = {}
     strips = read_strips(rows, config.report.pairs, read_style) if config.report.pairs else []
@@ -68,7 +68,7 @@ def write_report(
     body = [
         f"<h1>{escape(title)}</h1>",
         _tiles(counts),
-        definitions(_facts(output, config, progress)),
+        definitions(_facts(output, config, model, progress)),
         *_errors(errors, output),
         *_speed(progress),
         *_strips(strips),
@@ -85,13 +85,13 @@ def _tiles(counts: Mapping[str, int]) -> str:
     return f"<div class=tiles>{''.join(tiles)}</div>"
 
 
-def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterator[tuple[str, str]]:
+def _facts(output: Folder, config: StylizeConfig, model: str, progress: Progress) -> Iterator[tuple[str, str]]:
     """Facts about the run, by name."""
     done, planned, speed = progress.done, progress.planned, progress.overall
     yield "state", f"{progress.state}{f': {progress.reason}' if progress.reason else ''}"
     yield "input", Folder(config.input).uri()
     yield "output", output.uri()
-    yield "model", _model(config)
+    yield "model", f"{model}, style {config.style.images}" if config.style.images else model
     if planned.num_done_before:
         yield "earlier runs", f"{planned.num_done_before:,} rows"
     yield "this run", f"{done.num_rows:,} of {planned.num_rows:,} rows in {duration(done.elapsed_s)}, {pace(speed)}"
@@ -103,13 +103,6 @@ def _facts(output: Folder, config: StylizeConfig, progress: Progress) -> Iterato
         yield "lost units", f"{progress.num_retries:,}, tried again"
     yield "run", f"{progress.run_id}, begun {progress.started_at}, driver on {progress.host}"
     yield "details", "run.json: the whole configuration; manifest/: a row for each file and style"
-
-
-def _model(config: StylizeConfig) -> str:
-    model = config.model
-    has_checkpoint = model_kind(model.kind).weights_key == "checkpoint"
-    weights = f", {str(model.checkpoint).rsplit('/', 1)[-1]}" if has_checkpoint else ""
-    return f"{model.kind}{weights}{f', style {config.style.images}' if config.style.images else ''}"
 
 
 def _errors(errors: Sequence[ErrorGroup], output: Folder) -> Iterator[str]:

@@ -81,6 +81,11 @@ class ModelKind:
         named = getattr(getattr(model, section), key) if section else None
         return Path(named) if named else None
 
+    def describe(self, model: ModelConfig) -> str:
+        """Return the kind in words, with the file name of its checkpoint where it has one."""
+        file = f", {str(model.checkpoint).rsplit('/', 1)[-1]}" if self.weights_key == "checkpoint" else ""
+        return self.name + file
+
     def with_weights_file(self, model: ModelConfig, path: str | Path) -> ModelConfig:
         """Return ``model`` with ``path`` as the file of its weights."""
         section, _, key = self.weights_key.rpartition(".")

@@ -54,7 +54,7 @@ def rows_of(*pairs: tuple[str, str, str]) -> pa.Table:
 
 def write(output: Folder, source: Path, rows: pa.Table, errors: object = (), **sections: object) -> str:
     config = StylizeConfig(input=str(source), output=output.uri(), **sections)
-    places = write_report(output, config, PROGRESS, rows, {"ok": 37, "failed": 3}, errors)
+    places = write_report(output, config, config.model.kind, PROGRESS, rows, {"ok": 37, "failed": 3}, errors)
     assert places["report"] == output.uri("report/index.html")
     return output.read_bytes("report/index.html").decode()
 
