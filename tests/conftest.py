@@ -1,7 +1,12 @@
 """Settings of the whole suite, and the two servers that tests share because they take long to start."""
 
 import os
+import signal
 from collections.abc import Iterator
+
+# A shell that puts the tests behind it has them, and with them every job that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two test processes side by side would start a thread for each core each, and their children as many again.
 if "PYTEST_XDIST_WORKER" in os.environ:

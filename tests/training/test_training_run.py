@@ -275,7 +275,6 @@ def test_a_signal_ends_the_command_with_a_word(number, files, tmp_path, monkeypa
     file = tmp_path / "run.yaml"
     file.write_text(tiny(files, tmp_path / "out", save_every=2).model_dump_json(exclude_none=True))
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that put the tests behind it has it ignored
     try:
         assert main(["train-johnson", "--config", str(file), "--executor", "local"]) == 1
     finally:
