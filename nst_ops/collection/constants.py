@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from nst_ops.storage.local import SCRATCH
 
 RUN_FILE = "run.json"
@@ -19,3 +21,15 @@ STATUSES = ("ok", "failed", "crashed", "skipped")
 
 RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, REPORT, SCRATCH})
 """Names in the output that no output of a source may take."""
+
+CATALOG_SCHEMA = pa.schema(
+    [
+        ("relpath", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("source_version", pa.string()),
+        ("kind", pa.string()),
+        ("problem", pa.string()),  # why it cannot even be opened; null for the others
+        ("extra", pa.string()),  # JSON of what a list says of it beside its URI; null for most
+    ]
+)
+"""Columns of the catalog: every file of the input."""

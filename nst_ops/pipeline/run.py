@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from nst_ops.collection.database import import_ahead
 from nst_ops.collection.inputs import Source, discover
@@ -45,6 +46,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         source, output = _open_folders(config)
         with new_executor(config) as executor:
             spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)
+            spec = replace(spec, labels=source.labels)
             if not config.overwrite:
                 refuse_other_run(output, fingerprint(spec))
             if config.dry_run:

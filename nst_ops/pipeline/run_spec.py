@@ -6,11 +6,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from nst_ops.collection.constants import RESERVED
+from nst_ops.collection.lists import Labels
 from nst_ops.collection.manifest import SCHEMA, Row
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item
@@ -35,6 +36,7 @@ class RunSpec:
     choice: StyleChoice
     source_root: str  # what the URIs of all sources begin with, up to their paths
     style_images: StyleImages | None = None  # None for a network that has its own style
+    labels: Labels = field(default_factory=dict)  # types of the columns that a list has beside the URIs
 
     @property
     def style(self) -> str:

@@ -66,8 +66,14 @@ def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> lis
     """Stylize image files into one shard for each style; return a row for each file in each style."""
     config = context.config.shards
     columns_of_table = ("source_uri",) if is_table(config.format) else ()
-    labels = [{name: item[name] for name in columns_of_table} | item.get("extra", {}) for item in unit.items]
-    samples, columns = file_samples([item["relpath"] for item in unit.items], labels, config.image_column)
+    own = {config.image_column: config.image_column + "_"}  # a label of the name that the images have
+    labels = [
+        {name: item[name] for name in columns_of_table}
+        | {own.get(name, name): value for name, value in item.get("extra", {}).items()}
+        for item in unit.items
+    ]
+    types = {own.get(name, name): kind for name, kind in context.run_spec.labels.items()}
+    samples, columns = file_samples([item["relpath"] for item in unit.items], labels, config.image_column, types)
     relpath, form = shard_output(unit.shard, config.format)
     styles = dict.fromkeys(style for item in unit.items for style in item["styles"])
     relpaths = {style: context.run_spec.choice.output(style, relpath) for style in styles}

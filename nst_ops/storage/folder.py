@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nst_ops.storage.base import FileInfo, Tree, storage_full_errors
-from nst_ops.storage.local import LocalTree
+from nst_ops.storage.local import LocalTree, local_path
 from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
 
 
@@ -29,8 +29,9 @@ class Folder:
     """
 
     def __init__(self, uri: str) -> None:
-        self.is_local = "://" not in uri or uri.startswith("file://")
-        self._tree = LocalTree(uri.removeprefix("file://")) if self.is_local else _remote_tree(uri)
+        path = local_path(uri)
+        self.is_local = path is not None
+        self._tree = _remote_tree(uri) if path is None else LocalTree(path)
         self.fs, self.root = self._tree.fs, self._tree.root
 
     def path(self, relpath: str) -> str:

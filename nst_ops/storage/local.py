@@ -5,15 +5,31 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
 from nst_ops.storage.base import FileInfo, Tree
 
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(/(?:[^/].*)?)", re.IGNORECASE | re.DOTALL)
+
 SCRATCH = ".tmp"  # folder under an output that holds unfinished local writes; on the same disk: a rename is atomic
+
+
+def local_path(uri: str) -> str | None:
+    """Return the path that a URI means on this machine: its own, or that of a ``file:`` URI, which has escapes.
+
+    None for other URIs; raises ValueError for a file of another machine.
+    """
+    if file := _FILE_URI.fullmatch(uri):
+        return unquote(file[1], errors="surrogateescape")
+    if uri.lower().startswith("file://"):
+        raise ValueError(f"'{uri}' names a file of another machine: give its path here, file:///PATH")
+    return uri if "://" not in uri else None
 
 
 class LocalTree(Tree):

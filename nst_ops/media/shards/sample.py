@@ -7,6 +7,7 @@ Stylized images are given to it by ``ShardImage.member``; an image that is not a
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
@@ -20,8 +21,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from nst_ops.media.errors import MediaError, OutputCollisionError
+from nst_ops.media.errors import MediaError, OutputCollisionError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
+from nst_ops.media.shards.labels import label_column
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of a column in Hugging Face's datasets
 ROWS_PER_GROUP = 100  # for shards that come from no Parquet: what Hugging Face writes for images
@@ -65,13 +67,21 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """An image in a column of a table, or none where the table has a null."""
+
+    image: ShardImage | None
+    path: str | None = None  # the name of the image that the table itself gives, if any
+    data: bytes | None = None  # what is written for it; None writes a null
+
+
+@dataclass(frozen=True)
 class TableRow:
     """A row of a table."""
 
-    image: ShardImage
-    path: str | None  # the name of the image that the row itself gives, if any
-    data: bytes
+    cells: tuple[Cell, ...] | None  # one, or those of a list, which may itself be null
     others: pa.RecordBatch  # the other columns, of one row
+    fields: pa.StructArray | None = None  # what the structs of the cells hold beside bytes and path
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,28 @@ class Layout:
     """The columns of a table of images."""
 
     schema: pa.Schema
-    image: str  # column of the images: bytes, or a struct of bytes and path
+    image: str  # column of the images: bytes, or a struct of bytes, path and others, or lists of these
     rows_per_group: int
+
+    @property
+    def place(self) -> int:
+        """Number of the column of the images."""
+        return int(self.schema.get_field_index(self.image))
+
+    @property
+    def image_type(self) -> pa.DataType:
+        """Type of the column of the images."""
+        return self.schema.field(self.place).type
+
+    @property
+    def cell_type(self) -> pa.DataType:
+        """Type of one image."""
+        return cell_type(self.image_type)
 
     @property
     def others(self) -> pa.Schema:
         """The schema without the images."""
-        return self.schema.remove(self.schema.get_field_index(self.image))
+        return self.schema.remove(self.place)
 
 
 class TakenNames:
@@ -111,15 +136,18 @@ class RowNames:
         self._taken: set[str] = set()
         self._num_rows = 0
 
-    def next(self, path: str | None) -> str:
-        """Name the next row; the same paths in the same order give the same names."""
-        if not (name := printable(path or "")) or name in self._taken:
-            name = f"row-{self._num_rows:07d}"
-        while name in self._taken:
-            name += "-"
-        self._taken.add(name)
+    def next(self, paths: Sequence[str | None], *, is_list: bool = False) -> list[str]:
+        """Name the images of the next row; the same paths in the same order give the same names."""
+        names = []
+        for place, path in enumerate(paths):
+            if not (name := printable(path or "")) or name in self._taken:
+                name = f"row-{self._num_rows:07d}" + (f"-{place}" if is_list else "")
+            while name in self._taken:
+                name += "-"
+            self._taken.add(name)
+            names.append(name)
         self._num_rows += 1
-        return name
+        return names
 
 
 class SampleKeys:
@@ -188,7 +216,7 @@ class FilesSample:
         columns = layout.others
         values = {name: _parse_label(data, columns.field(name).type) for name, data in self.labels().items()}
         others = pa.RecordBatch.from_pylist([{"__key__": self.key, **values}], schema=columns)
-        return [TableRow(source, image.name, image.data, others) for source, image in images]
+        return [TableRow((Cell(source, image.name, image.data),), others) for source, image in images]
 
     def labels(self) -> dict[str, bytes]:
         """Return the files that are no images, by the columns that they become."""
@@ -199,29 +227,55 @@ class FilesSample:
 
 @dataclass(frozen=True)
 class RowSample:
-    """A row with an image: of a table, or of an image file and its labels."""
+    """A row of a table with its images, or an image file and its labels."""
 
     key: str  # name of its files in a tar, without extension
-    image: ShardImage
-    path: str | None
+    cells: tuple[Cell, ...] | None  # yet without data
     others: pa.RecordBatch
+    image_column: str
+    is_list: bool = False
+    fields: pa.StructArray | None = None  # what the structs of the cells hold beside bytes and path
 
     @property
     def images(self) -> tuple[ShardImage, ...]:
-        """The one image."""
-        return (self.image,)
+        """The images, in their order: one, or those of a list."""
+        return tuple(cell.image for cell in self.cells or () if cell.image)
+
+    @property
+    def image(self) -> ShardImage:
+        """The first of the images."""
+        return self.images[0]
 
     def members(self, stylized: Stylized) -> list[Member]:
-        """Return the image and its labels as files of one key."""
-        image = stylized[self.image.member]
-        labels = [Member(f"{self.key}.{field}", data) for field, data in _label_files(self.others)]
-        return [Member(self.key + posixpath.splitext(image.name)[1], image.data, self.image), *labels]
+        """Return the images and their labels as files of one key; those of a list have their place in their names."""
+        members = []
+        for place, cell in enumerate(self.cells or ()):
+            if cell.image and (image := stylized.get(cell.image.member)):
+                key = f"{self.key}.{place}" if self.is_list else self.key
+                members.append(Member(key + posixpath.splitext(image.name)[1], image.data, cell.image))
+        fields: list[dict[str, Any]] = [{}] if self.fields is None else self.fields.to_pylist()
+        if self.is_list:  # their paths make no names of files
+            beside = itertools.chain(fields, itertools.repeat({}))
+            fields = [
+                {"path": cell.path} | each if cell.path else each
+                for cell, each in zip(self.cells or (), beside, strict=False)
+            ]
+        rest = {self.image_column: fields if self.is_list else fields[0]} if any(fields) else {}
+        return members + [Member(f"{self.key}.{field}", data) for field, data in _label_files(self.others, rest)]
 
     def rows(self, stylized: Stylized, layout: Layout) -> list[TableRow]:
-        """Return the row with the stylized image."""
-        image = stylized[self.image.member]
-        path = image.name if self.path and image.name != self.image.name else self.path
-        return [TableRow(self.image, path, image.data, self.others)]
+        """Return the row with its stylized images; one of a list that has failed leaves a null in its place."""
+        if self.cells is None:
+            return [TableRow(None, self.others)]
+        return [TableRow(tuple(_stylized_cell(cell, stylized) for cell in self.cells), self.others, self.fields)]
+
+
+def _stylized_cell(cell: Cell, stylized: Stylized) -> Cell:
+    image = stylized.get(cell.image.member) if cell.image else None
+    if image is None or cell.image is None:
+        return Cell(None)
+    path = image.name if cell.path and image.name != cell.image.name else cell.path
+    return Cell(cell.image, path, image.data)
 
 
 Sample = FilesSample | RowSample
@@ -248,16 +302,24 @@ class ShardWriter(AbstractContextManager["ShardWriter"], Protocol):
 
 
 def file_samples(
-    relpaths: Sequence[str], labels: Sequence[Mapping[str, Any]], image_column: str
+    relpaths: Sequence[str],
+    labels: Sequence[Mapping[str, Any]],
+    image_column: str,
+    types: Mapping[str, pa.DataType] | None = None,
 ) -> tuple[list[RowSample], Layout]:
-    """Make samples of image files, yet without bytes, with their ``labels`` by column, and the columns of a table."""
-    columns = {name: None for row in labels for name in row if name != image_column}
-    arrays = {name: _label_column([row.get(name) for row in labels]) for name in columns}
+    """Make samples of image files, yet without bytes, with their ``labels`` by column, and the columns of a table.
+
+    Columns with ``types`` are there, of these types, whatever the labels of these files are.
+    """
+    types = types or {}
+    columns = dict.fromkeys(name for row in [*labels, types] for name in row if name != image_column)
+    arrays = {name: label_column([row.get(name) for row in labels], types.get(name)) for name in columns}
     schema = pa.schema([(name, array.type) for name, array in arrays.items()])
     keys, samples = SampleKeys(), []
     for index, relpath in enumerate(relpaths):
         others = pa.RecordBatch.from_arrays([array.slice(index, 1) for array in arrays.values()], schema=schema)
-        samples.append(RowSample(keys.next(relpath), ShardImage(relpath, relpath, b""), relpath, others))
+        cell = Cell(ShardImage(relpath, relpath, b""), relpath)
+        samples.append(RowSample(keys.next(relpath), (cell,), others, image_column))
     return samples, image_layout(image_column, schema)
 
 
@@ -279,8 +341,22 @@ def label_layout(image_column: str, labels: Iterable[Mapping[str, bytes]]) -> La
     return image_layout(image_column, pa.schema([("__key__", pa.string()), *sorted(types.items())]))
 
 
+def is_list_of(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds lists."""
+    types = pa.types
+    tests = types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view
+    return any(test(kind) for test in tests)
+
+
+def cell_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of what a column of lists holds; that of another column itself."""
+    return kind.value_type if is_list_of(kind) else kind
+
+
 def is_bytes(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds bytes."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
@@ -299,37 +375,39 @@ def _fits(data: bytes, wanted: pa.DataType) -> bool:
     return not isinstance(value, int) or value in _INT64
 
 
-def _label_files(row: pa.RecordBatch) -> Iterator[tuple[str, bytes]]:
+def _label_files(row: pa.RecordBatch, rest: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Yield one row as (extension, content) of files: of its bytes, an integer label's ``cls``, the rest's ``json``."""
-    taken, rest = {"json"}, {}
-    for name, kind in zip(row.schema.names, row.schema.types, strict=True):
-        value = row[name][0].as_py()
+    taken = {"json"}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        kind = column.type
         if is_bytes(kind):
             extension = re.sub(r"[^\w-]", "_", name)
             while extension in taken or media_kind(f"a.{extension}") != "other":
                 extension += "_"
             taken.add(extension)
-            if value is not None:
-                yield extension, value
+            if column[0].is_valid:
+                yield extension, column[0].as_py()
         elif pa.types.is_integer(kind) and name.lower() in _LABELS and "cls" not in taken:
             taken.add("cls")
-            if value is not None:
-                yield "cls", str(value).encode()
+            if column[0].is_valid:
+                yield "cls", str(column[0].as_py()).encode()
         else:
-            rest[name] = value
+            while name in rest:
+                name += "_"
+            rest[name] = _plain_value(name, column)
     if rest:
         yield "json", json.dumps(rest, ensure_ascii=False, default=_json_value).encode()
 
 
+def _plain_value(name: str, column: pa.Array) -> Any:
+    """Return the one value of a column as Python knows it; a time that Python has no type for as Arrow's text."""
+    try:
+        return column[0].as_py()
+    except ValueError as error:  # nanoseconds
+        with contextlib.suppress(pa.ArrowException):
+            return column.cast(pa.string())[0].as_py()
+        raise UnsupportedMediaError(f"its column '{name}' ({column.type}) cannot be written as JSON") from error
+
+
 def _json_value(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def _label_column(values: Sequence[Any]) -> pa.Array:
-    """Make a column of JSON values; of JSON text where they are of no one type."""
-    try:
-        column = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-        return pa.array(texts, pa.string())
-    return column.cast(pa.string()) if pa.types.is_null(column.type) else column

@@ -1,0 +1,467 @@
+"""Lists of files: text, CSV, JSON lines and Parquet, with what they say of each file."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TextIO, TypeAlias
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nst_ops.collection.constants import CATALOG_SCHEMA
+from nst_ops.collection.database import Database
+from nst_ops.media.formats import media_kind
+from nst_ops.media.shards.labels import comes_back
+from nst_ops.storage import Folder
+
+Labels: TypeAlias = dict[str, pa.DataType]
+"""Columns that travel with the files of a list, with their types, which hold for all of it."""
+
+_URI = ("uri", "url", "source_uri", "path", "file_path", "file", "filename", "file_name", "image")
+_KEY = ("bucket", "key")
+# What other columns are for: names by which they are known.
+_ROLES = {
+    "num_bytes": ("source_bytes", "num_bytes", "size", "bytes"),
+    "version": ("source_version", "version", "etag", "e_tag"),
+}
+_INVENTORY_ROLES = {
+    "is_latest": ("is_latest", "islatest"),
+    "is_deleted": ("is_delete_marker", "isdeletemarker"),
+    "modified": ("last_modified_date", "lastmodifieddate", "last_modified", "lastmodified"),
+}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_ROWS = 20_000  # of a text, in memory at once
+_BOMS = {
+    # those of UTF-32 begin as those of UTF-16 do
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# A column of text has the first of these types from which every value in all of the list comes back as it was written.
+_TEXT_TYPES = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "BOOLEAN": pa.bool_()}
+_EVERY_VALUE_COMES_BACK = """
+    SELECT bool_and(CAST(TRY_CAST({0} AS {1}) AS VARCHAR) IS NOT DISTINCT FROM {0}
+        AND {0} NOT IN ('nan', '-nan', 'inf', '-inf')) FROM found WHERE {0} IS NOT NULL
+"""
+# How values of a type of DuckDB are given to JSON, where JSON itself would lose something.
+_TO_JSON = {
+    "BLOB": "to_base64({})",
+    "DECIMAL": "CAST({} AS VARCHAR)",
+    "FLOAT": "CAST(CAST({} AS VARCHAR) AS DOUBLE)",  # 3.7, not 3.700000047683716
+}
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A file that names files, one a line or row; it has been read whole.
+
+    Entries are URIs or absolute paths, all on one storage, or paths relative to the list's own folder. Text: empty
+    lines and those that begin with # are left out. Tables: the column is called uri, url, path, file_name or the
+    like, or there are two, bucket and key, as in an S3 inventory, of which only the latest versions of objects count.
+    Size and ETag are taken if they are there; all other columns travel with the file. Where several rows name one
+    file, its columns are lists of their values.
+    """
+
+    name: str
+    root: str
+    """What the paths of all entries are relative to."""
+    labels: Labels
+    database: Database = field(repr=False)
+
+    @classmethod
+    def open(cls, file: Folder) -> ListFile:
+        """Read a list; raises ValueError if it is empty, unreadable or has no column of URIs."""
+        folder, name = file.parent_and_name()
+        database = Database()
+        try:
+            with folder.local_copy(name) as path:
+                labels = _read(database, path)
+            first = database.rows("SELECT uri FROM entries WHERE uri IS NOT NULL ORDER BY row LIMIT 1")
+        except (duckdb.Error, ValueError, csv.Error) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"list '{file.uri()}' cannot be read: {reason}") from error
+        if not first:
+            raise ValueError(f"list '{file.uri()}' is empty")
+        scheme, is_absolute = _SCHEME.match(first[0][0]), first[0][0].startswith("/")
+        root = scheme[0] if scheme else "/" if is_absolute else folder.uri()
+        several = "SELECT uri FROM entries WHERE uri IS NOT NULL GROUP BY uri HAVING count(DISTINCT extra) > 1 LIMIT 1"
+        if labels and database.rows(several):
+            labels = {label: kind if pa.types.is_string(kind) else pa.json_() for label, kind in labels.items()}
+        return cls(name, root, labels, database)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the files, each once, in batches of ``CATALOG_SCHEMA``, and rows that name none, with their problem."""
+        is_absolute = self.root == "/" or _SCHEME.fullmatch(self.root) is not None
+        sql = """
+            WITH by_columns AS (
+                SELECT uri, extra, min(row) AS row, arg_min(num_bytes, row) AS num_bytes,
+                    arg_min(version, row) AS version
+                FROM entries WHERE uri IS NOT NULL GROUP BY uri, extra
+            ), files AS (
+                SELECT uri, arg_min(num_bytes, row) AS num_bytes, arg_min(version, row) AS version,
+                    if(count(*) = 1, any_value(extra), '[' || string_agg(extra, ',' ORDER BY row) || ']') AS extra
+                FROM by_columns GROUP BY uri
+            )
+            SELECT
+                if(starts_with(uri, $begin), substr(uri, length($begin) + 1), uri) AS relpath,
+                num_bytes AS source_bytes, version AS source_version,
+                CASE
+                    WHEN regexp_matches(uri, '^file:', 'i') THEN 'it is said to be on another machine: copy it here'
+                    WHEN NOT starts_with(uri, $begin) OR NOT $is_absolute
+                        AND (starts_with(uri, '/') OR regexp_matches(uri, '^[a-z][a-z0-9+.-]*://'))
+                        THEN 'a list names files of one storage, all relative to its folder or none:'
+                            || ' its first entry is below ' || $root
+                    WHEN regexp_matches(uri, '(^|/)\\.\\.?(/|$)|[^:]//')
+                        THEN 'its path has .. or empty parts: write it without'
+                    WHEN contains(uri, chr(0)) THEN 'its path has a NUL character, as no file has: mend the list'
+                END AS problem,
+                extra
+            FROM files
+            UNION ALL
+            SELECT $name || '#' || row, NULL, '', 'entry ' || row || ' of the list names no file: mend the list', extra
+            FROM entries WHERE uri IS NULL
+        """
+        values = {"begin": self.root if is_absolute else "", "root": self.root, "is_absolute": is_absolute}
+        for batch in self.database.batches(sql, {**values, "name": self.name}):
+            made = {
+                "kind": map(media_kind, batch["relpath"].to_pylist()),
+                "extra": map(_joined, batch["extra"].to_pylist()),
+            }
+            columns = [
+                pa.array(made[f.name], f.type) if f.name in made else batch[f.name].cast(f.type) for f in CATALOG_SCHEMA
+            ]
+            yield pa.record_batch(columns, CATALOG_SCHEMA)
+
+
+def is_list(file: Folder) -> bool:
+    """Return whether a file names others: by its extension, a Parquet file by its columns."""
+    extension = _extension(file.root)
+    if extension != ".parquet":
+        return extension in _TEXTS
+    from nst_ops.media.shards.parquet import holds_images  # Pillow takes a while to load
+
+    folder, name = file.parent_and_name()
+    try:
+        with folder.open(name) as content:
+            table = pq.ParquetFile(content)
+            texts = [column.name for column in table.schema_arrow if _is_text(column.type)]
+            return _Columns.find(texts) is not None and not holds_images(table)
+    except (pa.ArrowException, OSError, ValueError):  # damaged or encrypted: as a shard it gets a row that says so
+        return False
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a list by what they are for, under the names that they have."""
+
+    uri: tuple[str, ...]  # one column, or bucket and key
+    roles: dict[str, str]
+
+    @classmethod
+    def find(cls, names: Sequence[str], texts: Sequence[str] | None = None) -> _Columns | None:
+        """Find the columns by their names, the URIs among ``texts``; None if none holds URIs."""
+        known = {name.strip().lower(): name for name in reversed(names)}
+        readable = {name.strip().lower() for name in names if texts is None or name in texts}
+        uri = next((known[name] for name in _URI if name in readable), None)
+        if uri is None and not readable >= set(_KEY):
+            return None
+        wanted = _ROLES if uri is not None else _ROLES | _INVENTORY_ROLES
+        found = ((role, next((known[a] for a in aliases if a in known), None)) for role, aliases in wanted.items())
+        roles = {role: name for role, name in found if name is not None}
+        return cls((uri,) if uri is not None else tuple(known[key] for key in _KEY), roles)
+
+    @classmethod
+    def get(cls, names: Sequence[str], texts: Sequence[str] | None = None) -> _Columns:
+        """Find the columns; ValueError if none holds URIs."""
+        if columns := cls.find(names, texts):
+            return columns
+        raise ValueError(f"none of its columns {list(names)} holds URIs: call one of them 'uri'")
+
+
+def _read(database: Database, path: str) -> Labels:
+    """Make the table ``entries``: row, uri, num_bytes, version, extra; return the types of what ``extra`` holds."""
+    extension = _extension(path)
+    if extension == ".parquet":
+        return _read_parquet(database, path)
+    with _open_text(path, None if extension in (".txt", ".jsonl") else "") as text:
+        try:
+            return _TEXTS[extension](database, text)
+        except UnicodeError as error:
+            line = _undecodable_line(path) if text.encoding == "utf-8" else ""
+            convert = "save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+            raise ValueError(f"it is no {text.encoding.upper()}{line}: {convert}") from error
+        except RecursionError as error:
+            raise ValueError("its values are nested too deeply") from error
+
+
+def _read_parquet(database: Database, path: str) -> Labels:
+    schema = pq.read_schema(path)
+    kinds = dict(zip(_unique(schema.names), schema.types, strict=True))
+    columns = _Columns.get(list(kinds), [name for name, kind in kinds.items() if _is_text(kind)])
+    numbered = {name: f"c{number}" for number, name in enumerate(kinds)}
+    # A path with a wildcard of its own is no pattern.
+    values = {"path": re.sub(r"([*?\[])", r"[\1]", path)}
+    found = f"read_parquet($path) AS found({', '.join(numbered.values())})"
+    database.run(f"CREATE TABLE found AS SELECT * FROM {found}", values)
+    duck = {row[0]: row[1] for row in database.rows("DESCRIBE found")}
+    shown = {
+        name: next((sql for kind, sql in _TO_JSON.items() if duck[column].startswith(kind)), "{}").format(column)
+        for name, column in numbered.items()
+    }
+    others = _make_entries(database, columns, numbered, shown)
+    return {name: kinds[name] if comes_back(kinds[name]) else pa.json_() for name in others}
+
+
+def _read_lines(database: Database, text: TextIO) -> Labels:
+    lines = (line.strip() for line in text)
+    _load(database, 1, ([line] for line in lines if line and not line.startswith("#")))
+    _make_entries(database, _Columns(("uri",), {}), {"uri": "c0"}, {})
+    return {}
+
+
+def _read_csv(database: Database, text: TextIO, delimiters: str = ",;\t|") -> Labels:
+    """Read a table of text; its delimiter is the one by which its header has a column of URIs."""
+    csv.field_size_limit(sys.maxsize)
+    headers = [(_csv_header(text, delimiter), delimiter) for delimiter in delimiters]
+    found = next((header for header in headers if _Columns.find(header[0])), headers[0])
+    (names, delimiter), columns = found, _Columns.get(found[0])
+    numbered = {name: f"c{number}" for number, name in enumerate(names)}
+    uris = [names.index(name) for name in columns.uri]
+
+    def rows() -> Iterator[list[str | None]]:
+        for row in _csv_rows(text, delimiter, len(names)):
+            if len(uris) == 1:  # keys of a bucket may begin or end with spaces
+                row[uris[0]] = row[uris[0]].strip()
+            yield [value or None for value in row]
+
+    _load(database, len(names), rows())
+    labels: Labels = {}
+    shown: dict[str, str] = {}
+    for name, column in numbered.items():
+        types = (sql for sql in _TEXT_TYPES if database.value(_EVERY_VALUE_COMES_BACK.format(column, sql)))
+        sql = next(types, None)
+        labels[name] = _TEXT_TYPES[sql] if sql else pa.string()
+        shown[name] = f"CAST({column} AS {sql})" if sql else column
+    others = _make_entries(database, columns, numbered, shown)
+    return {name: labels[name] for name in others}
+
+
+def _read_json_lines(database: Database, text: TextIO) -> Labels:
+    """Read an object of JSON a line; its columns are those of the first one and whatever others have beside them."""
+    objects = _json_objects(text)
+    first = next(objects, None)
+    columns = _Columns.get(list(first or {}))
+    taken = dict.fromkeys([*columns.uri, *columns.roles.values()])
+    labels: Labels = {}
+
+    def rows() -> Iterator[list[str | None]]:
+        left = itertools.chain([first or {}], objects)
+        while some := list(itertools.islice(left, _ROWS)):
+            rest = [_without(each, columns) for each in some]
+            for name in dict.fromkeys(itertools.chain.from_iterable(rest)):
+                labels[name] = _merged(labels.get(name), [each.get(name) for each in rest])
+            for each, others in zip(some, rest, strict=True):
+                yield [*(_text(each.get(name)) for name in taken), json.dumps(others, ensure_ascii=False)]
+
+    numbered = {name: f"c{number}" for number, name in enumerate(taken)}
+    _load(database, len(numbered) + 1, rows())
+    _make_entries(database, columns, numbered, {}, f"nullif(c{len(numbered)}, '{{}}')")
+    return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in labels.items()}
+
+
+_TEXTS: dict[str, Callable[[Database, TextIO], Labels]] = {
+    ".txt": _read_lines,
+    ".csv": _read_csv,
+    ".tsv": partial(_read_csv, delimiters="\t"),
+    ".jsonl": _read_json_lines,
+}
+
+
+def _make_entries(
+    database: Database, columns: _Columns, numbered: Mapping[str, str], shown: Mapping[str, str], extra: str = ""
+) -> list[str]:
+    """Make ``entries`` of the table ``found``; return the columns that ``extra`` holds, unless it is there already.
+
+    ``numbered`` are the columns of ``found`` by their names in the list, ``shown`` the SQL of their JSON.
+    """
+    roles = {role: numbered[name] for role, name in columns.roles.items()}
+    size = f"TRY_CAST(CAST({roles['num_bytes']} AS VARCHAR) AS BIGINT)" if "num_bytes" in roles else "0"
+    if (
+        "num_bytes" in roles
+        and not extra
+        and database.value(f"SELECT count(*) > 0 FROM found WHERE {roles['num_bytes']} IS NOT NULL AND {size} IS NULL")
+    ):  # a column of another meaning
+        size = "0"
+        del roles["num_bytes"]
+    taken = {*columns.uri, *(columns.roles[role] for role in _ROLES if role in roles)}
+    others = [name for name in numbered if name not in taken]
+    if not extra:
+        pairs = [f"{_literal(name)}, {shown[name]}" for name in others if name in shown]
+        extra = f"CAST(json_object({', '.join(pairs)}) AS VARCHAR)" if pairs else "NULL"
+    address = numbered[columns.uri[0]]
+    if len(columns.uri) == 2:
+        address = f"'s3://' || {address} || '/' || {numbered[columns.uri[1]]}"
+    # A URI of a file is percent-encoded; a host is that of another machine.
+    local = r"regexp_extract(uri, '^file:(?://(?:localhost)?)?(/(?:[^/].*)?)$', 1, 'i')"
+    version = f"trim(CAST({roles['version']} AS VARCHAR), '\"')" if "version" in roles else "''"
+    is_there = "TRUE"
+    if "is_latest" in roles:
+        is_there = f"coalesce(lower(CAST({roles['is_latest']} AS VARCHAR)), 'true') <> 'false'"
+    elif "modified" in roles:
+        newest = f"row_number() OVER (PARTITION BY {address} ORDER BY {roles['modified']} DESC, rowid)"
+        is_there = f"{newest} = 1"
+    if "is_deleted" in roles:
+        is_there += f" AND coalesce(lower(CAST({roles['is_deleted']} AS VARCHAR)), 'false') <> 'true'"
+    database.run(
+        f"""
+        CREATE TABLE entries AS
+        SELECT row, nullif(regexp_replace(
+                if({local} = '', uri, TRY(url_decode({local}))), '^(\\./)+', ''), '') AS uri,
+            num_bytes, version, extra
+        FROM (
+            SELECT rowid + 1 AS row, {address} AS uri, {size} AS num_bytes, {version} AS version, {extra} AS extra,
+                {is_there} AS is_there
+            FROM found
+        ) WHERE is_there
+        """
+    )
+    database.run("DROP TABLE found")
+    return others
+
+
+def _load(database: Database, num_columns: int, rows: Iterator[list[str | None]]) -> None:
+    """Make the table ``found`` of rows of text, its columns c0, c1, ..."""
+    schema = pa.schema([(f"c{number}", pa.string()) for number in range(num_columns)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        while some := list(itertools.islice(rows, _ROWS)):
+            yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema)
+
+    lines = pa.RecordBatchReader.from_batches(schema, batches())
+    database.run("CREATE TABLE found AS SELECT * FROM lines", lines=lines)
+
+
+def _open_text(path: str, newline: str | None) -> TextIO:
+    """Open a text by its byte order mark, UTF-16 without one by its zeros, as UTF-8 otherwise."""
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    encoding = next((name for mark, name in _BOMS.items() if start.startswith(mark)), "utf-8")
+    if encoding == "utf-8":
+        for name, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[::2])):
+            if zeros.count(0) > len(start) / 8:  # ASCII in UTF-16 has a zero for each letter
+                encoding = name
+    return open(path, encoding=encoding, newline=newline)
+
+
+def _undecodable_line(path: str) -> str:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeError:
+                return f" in line {number}"
+    return ""
+
+
+def _csv_header(text: TextIO, delimiter: str) -> list[str]:
+    text.seek(0)
+    header = next(csv.reader(text, delimiter=delimiter), [])
+    return _unique([name.strip() or f"column{number}" for number, name in enumerate(header)])
+
+
+def _csv_rows(text: TextIO, delimiter: str, num_columns: int) -> Iterator[list[str]]:
+    """Yield the rows after the header, but for empty ones; ValueError at one that has not its columns."""
+    text.seek(0)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)  # else a quote that is not closed takes all of the rest
+    try:
+        next(reader)
+        for row in reader:
+            if len(row) != num_columns and (len(row) < num_columns or any(row[num_columns:])) and "".join(row).strip():
+                fields = f"has {len(row)} fields, its header {num_columns}"
+                raise ValueError(f"line {reader.line_num} {fields}: quote those that hold '{delimiter}'")
+            if "".join(row).strip():
+                yield row[:num_columns]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+
+
+def _json_objects(text: TextIO) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"line {number} is no object of JSON: write one a line")
+        yield value
+
+
+def _without(row: Mapping[str, Any], columns: _Columns) -> dict[str, Any]:
+    """Return what of an object of JSON travels: all but what the catalog has itself."""
+    taken = {*columns.uri, *(columns.roles[role] for role in _ROLES if role in columns.roles)}
+    size = columns.roles.get("num_bytes")
+    if size is not None and size in row and not str(row[size]).isdecimal():  # a column of another meaning
+        taken.discard(size)
+    return {name: value for name, value in row.items() if name not in taken}
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _merged(kind: pa.DataType | None, values: Sequence[Any]) -> pa.DataType:
+    """Return a type for values of JSON and those before them; that of JSON where there is no other."""
+    if kind == pa.json_():
+        return kind
+    try:
+        types = [pa.array(values).type] if kind is None else [kind, pa.array(values).type]
+        fields = [pa.schema([("value", each)]) for each in types]
+        return pa.unify_schemas(fields, promote_options="permissive").field("value").type
+    except (pa.ArrowException, OverflowError):
+        return pa.json_()
+
+
+def _joined(extra: str | None) -> str | None:
+    """Make one object of JSON out of a list of them: each value a list."""
+    if extra is None or not extra.startswith("["):
+        return extra
+    rows = json.loads(extra)
+    names = dict.fromkeys(itertools.chain.from_iterable(rows))
+    return json.dumps({name: [row.get(name) for row in rows] for name in names}, ensure_ascii=False)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """Number names that are there before."""
+    unique: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        unique[next(each for each in itertools.chain([name], numbered) if each not in unique)] = None
+    return list(unique)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
