@@ -29,6 +29,7 @@ CATALOG_SCHEMA = pa.schema(
         ("source_version", pa.string()),
         ("kind", pa.string()),
         ("problem", pa.string()),  # why it cannot even be opened; null for the others
+        ("no_media", pa.string()),  # why nothing is made of it, where there is more to say than its kind, other
         ("extra", pa.string()),  # JSON of what a list says of it beside its URI; null for most
     ]
 )

@@ -13,13 +13,16 @@ from fsspec.utils import glob_translate
 
 from nst_ops.collection.constants import CATALOG_SCHEMA
 from nst_ops.collection.lists import Labels, ListFile, is_list
-from nst_ops.media.formats import media_kind
-from nst_ops.storage import FileInfo, Folder
+from nst_ops.config.stylize import DiscoveryConfig
+from nst_ops.media.formats import is_unknown, kind_and_reason
+from nst_ops.media.signatures import HEAD_BYTES, content_kind
+from nst_ops.storage import FileInfo, Folder, StorageError
 
 _WILD = re.compile(r"[*?\[]")
 
 _BATCH = 20_000
 _NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
+_NOT_THERE = "it is not there: a list names it, or it has just gone"
 _NOT_UTF8 = "its name is not valid UTF-8: rename it"
 
 
@@ -82,25 +85,63 @@ class Source:
                 yield info
 
 
-def discover(source: Source) -> pa.RecordBatchReader:
+def discover(source: Source, config: DiscoveryConfig = DiscoveryConfig()) -> pa.RecordBatchReader:  # noqa: B008
     """List the input in batches of ``CATALOG_SCHEMA``, in any order, as the storage gives it.
 
     Raises:
         PermissionError: while reading, a folder that may not be listed.
         ValueError: while reading, a list that cannot be read.
     """
-    batches = source.listing.batches() if source.listing else catalog_batches(source.files())
+    # Whoever names a file, or hidden files by a pattern, wants them.
+    takes_hidden = config.hidden or bool(source.only or re.search(r"(^|/)\.", source.pattern or ""))
+    batches = source.listing.batches() if source.listing else catalog_batches(source.files(), takes_hidden)
+    is_near = source.folder.is_local or source.only is not None
+    if config.look_inside == "always" or (config.look_inside == "auto" and is_near):
+        batches = (_look_inside(source.folder, batch) for batch in batches)
     return pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, batches)
 
 
-def catalog_batches(files: Iterable[FileInfo]) -> Iterator[pa.RecordBatch]:
+def catalog_batches(files: Iterable[FileInfo], takes_hidden: bool = False) -> Iterator[pa.RecordBatch]:
     """Yield files in batches of ``CATALOG_SCHEMA``."""
     left = iter(files)
     while infos := list(itertools.islice(left, _BATCH)):
         names, problems = zip(*map(_name, infos), strict=True)
-        sizes, versions = [info.num_bytes for info in infos], [info.version for info in infos]
-        columns = names, sizes, versions, list(map(media_kind, names)), problems, [None] * len(infos)
-        yield pa.record_batch(list(map(pa.array, columns, CATALOG_SCHEMA.types)), schema=CATALOG_SCHEMA)
+        kinds, reasons = zip(*(kind_and_reason(name, takes_hidden) for name in names), strict=True)
+        columns = {
+            "relpath": pa.array(names, pa.string()),
+            "source_bytes": pa.array([info.num_bytes for info in infos], pa.int64()),
+            "source_version": pa.array([info.version for info in infos], pa.string()),
+            "problem": pa.array(problems, pa.string()),
+            "extra": pa.nulls(len(infos), pa.string()),
+            "kind": pa.array(kinds, pa.string()),
+            "no_media": pa.array(reasons, pa.string()),
+        }
+        yield pa.record_batch([columns[name] for name in CATALOG_SCHEMA.names], schema=CATALOG_SCHEMA)
+
+
+def _look_inside(folder: Folder, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Replace the kind of files whose names say nothing by what their first bytes say."""
+    columns = batch.select(["relpath", "kind", "problem", "no_media"]).to_pydict()
+    places = [
+        place
+        for place, (relpath, kind, *reasons) in enumerate(zip(*columns.values(), strict=True))
+        if kind == "other" and not any(reasons) and is_unknown(relpath)
+    ]
+    heads = folder.read_ahead((columns["relpath"][place] for place in places), num_bytes=HEAD_BYTES)
+    for place, read in zip(places, heads, strict=True):
+        try:
+            if (kind := content_kind(read())) == "other":
+                columns["no_media"][place] = "not an image or video, neither by its name nor by its first bytes"
+            columns["kind"][place] = kind
+        except StorageError:
+            raise
+        except FileNotFoundError:
+            columns["problem"][place] = _NOT_THERE
+        except OSError as error:
+            columns["no_media"][place] = f"not an image or video by its name, and it cannot be read: {error.strerror}"
+    for name in ("kind", "problem", "no_media") if places else ():
+        batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(columns[name], pa.string()))
+    return batch
 
 
 def _name(info: FileInfo) -> tuple[str, str | None]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from nst_ops.collection.constants import CATALOG_SCHEMA
 from nst_ops.collection.database import Database
-from nst_ops.media.formats import media_kind
+from nst_ops.media.formats import kind_and_reason
 from nst_ops.media.shards.labels import comes_back
 from nst_ops.storage import Folder
 
@@ -135,8 +135,10 @@ class ListFile:
         """
         values = {"begin": self.root if is_absolute else "", "root": self.root, "is_absolute": is_absolute}
         for batch in self.database.batches(sql, {**values, "name": self.name}):
+            found = [kind_and_reason(relpath) for relpath in batch["relpath"].to_pylist()]
             made = {
-                "kind": map(media_kind, batch["relpath"].to_pylist()),
+                "kind": (kind for kind, _ in found),
+                "no_media": (reason for _, reason in found),
                 "extra": map(_joined, batch["extra"].to_pylist()),
             }
             columns = [

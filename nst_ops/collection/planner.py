@@ -4,7 +4,7 @@ All of it happens in a database, so that the driver plans a hundred million file
 units are made one after the other while the run goes on. The tables, in the order in which they are made:
 
 ========================  ====================================================================================
-``catalog``               every file of the input: relpath, source_bytes, source_version, kind, problem, extra
+``catalog``               every file of the input: relpath, source_bytes, source_version, kind, problem, no_media, extra
 ``renamed_outputs``       files whose outputs get an extension appended: relpath, target
 ``refusals``              files that no worker need see: relpath, status, error_type, message
 ``ordered``               the other files with the number of their unit, whatever is done of them
@@ -145,18 +145,21 @@ class Plan:
 
     def _name_outputs(self) -> None:
         """Make ``renamed_outputs``."""
-        extension = "'.' || split_part(relpath, '.', -1)"
+        extension = "regexp_extract(relpath, '[^/]((?i:\\.tar)?\\.[^/.]*)$', 1)"
         # Images that go into shards take no names of their own.
         named = "kind IN ('video', 'shard')" if self._rules.packs else "kind <> 'other'"
-        extensions = self.database.rows(f"SELECT DISTINCT {extension} FROM catalog WHERE {named}")
+        found = self.database.rows(f"SELECT DISTINCT kind, {extension} FROM catalog WHERE {named}")
         container, shards = self._rules.container, self._rules.shards
-        endings = {e: likely_output(f"x{e}", container, shards).removeprefix(f"x{e}") for (e,) in extensions}
+        outputs = [(kind, ext, likely_output(f"x{ext}", container, shards, kind)) for kind, ext in found]
+        rows = [{"kind": kind, "extension": ext, "ending": path[1 + len(ext) :]} for kind, ext, path in outputs]
+        schema = pa.schema(dict.fromkeys(("kind", "extension", "ending"), pa.string()))
         self.database.run(
             f"""
             CREATE TABLE renamed_outputs AS SELECT relpath, relpath || ending AS target
-            FROM catalog JOIN endings ON {extension} = endings.extension WHERE {named} AND ending <> ''
+            FROM (SELECT relpath, kind, {extension} AS extension FROM catalog WHERE {named})
+                JOIN endings USING (kind, extension) WHERE ending <> ''
             """,
-            endings=pa.table({"extension": _texts(endings), "ending": _texts(endings.values())}),
+            endings=pa.Table.from_pylist(rows, schema),
         )
 
     def _refuse(self) -> None:
@@ -171,7 +174,7 @@ class Plan:
             FROM catalog WHERE problem IS NOT NULL
             UNION ALL
             SELECT relpath, 'skipped', 'UnsupportedMediaError',
-                'not an image or video by its extension; rename it if it is one'
+                coalesce(no_media, 'not an image or video by its extension; rename it if it is one')
             FROM catalog WHERE problem IS NULL AND kind = 'other'
             UNION ALL
             SELECT relpath, 'failed', 'OutputCollisionError', '''' || split_part(relpath, '/', 1)

@@ -109,9 +109,22 @@ class ResizeConfig(StrictModel):
     """Longer side in pixels of what is written; smaller sources keep their size. Default: as the source."""
 
 
-class ImagesConfig(StrictModel):
-    """How stylized images are written."""
+class DiscoveryConfig(StrictModel):
+    """Which files of the input are taken for media."""
 
+    look_inside: Literal["auto", "always", "never"] = "auto"
+    """Look at the first bytes of files whose names say nothing, as those without an extension. auto: on a disk;
+    always: in a bucket, too, with a request for each; never: such files are skipped."""
+    hidden: bool = False
+    """Take hidden files of a folder, too: those with a name, or a folder, that begins with a dot."""
+
+
+class ImagesConfig(StrictModel):
+    """How images are read, and stylized ones written."""
+
+    max_megapixels: PositiveFloat = 300.0
+    """Largest image that is read, in millions of pixels, each with about 8 MB of memory; a JPEG counts as it is
+    decoded, with resize.max_side at down to an eighth of its width and height."""
     quality: int = Field(default=95, ge=1, le=100)
     """Quality of lossy formats (JPEG, WebP, AVIF); lower makes smaller files."""
 
@@ -253,6 +266,7 @@ class StylizeConfig(JobConfig):
     """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
     model: ModelConfig = ModelConfig()
     style: StyleConfig = StyleConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
     resize: ResizeConfig = ResizeConfig()
     images: ImagesConfig = ImagesConfig()
     video: VideoConfig = VideoConfig()

@@ -4,12 +4,14 @@ An output keeps its source's whole name. Where the format has to change, the new
 becomes ``clip.webm.mkv``, a folder of frames ``clip.webm.frames``), so that ``clip.webm`` and ``clip.avi`` never meet.
 
 To add a format: a line in ``IMAGE_WRITERS`` or ``_IMAGE_READ_ONLY`` if Pillow knows it, in ``VIDEO_CONTAINERS`` or
-``_VIDEO_READ_ONLY`` if FFmpeg does; of shards an entry in ``SHARD_FORMATS``, and the module that it names.
+``_VIDEO_READ_ONLY`` if FFmpeg does, and its first bytes in ``signatures.py``; of shards an entry in ``SHARD_FORMATS``,
+and the module that it names.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +28,10 @@ IMAGE_WRITERS = {
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     **{".webp": "WEBP", ".bmp": "BMP", ".avif": "AVIF"},
 }
-_IMAGE_READ_ONLY = {".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".heic", ".heif"}
+_IMAGE_READ_ONLY = {
+    *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".ico", ".heic", ".heif", ".heics", ".hif", ".avifs"),
+    *(".jxl", ".mpo", ".jps", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".psd", ".qoi", ".icns", ".dib"),
+}
 
 # source extension: container that is written under the same name
 VIDEO_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -34,6 +39,42 @@ VIDEO_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matros
 _VIDEO_READ_ONLY = {
     *(".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf"),
     *(".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".m2v", ".mjpeg", ".y4m", ".264", ".h264", ".265", ".hevc"),
+    *(".3gpp", ".3gpp2", ".f4v", ".qt", ".tod", ".mpe", ".m1v", ".m2p", ".m2t", ".dv", ".ogm", ".divx", ".rm", ".ivf"),
+}
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys((*IMAGE_WRITERS, *_IMAGE_READ_ONLY), "image"),
+    **dict.fromkeys((*VIDEO_CONTAINERS, *_VIDEO_READ_ONLY), "video"),
+}
+_LENGTHENED = re.compile(r"(\.[a-z0-9]+)(?:\?[^/]*|[_:!-][a-z0-9]+)$")
+_RAW = (
+    *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "gpr", "iiq", "kdc", "mef", "mos", "mrw", "nef"),
+    *("nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
+)
+# What such a path is, and why nothing is made of it: it may look like media, by its name or by its content.
+_NO_MEDIA = [
+    (re.compile(pattern, re.IGNORECASE), reason)
+    for pattern, reason in (
+        (r"(^|/)\._[^/]*$", "a Mac's AppleDouble file: what it keeps of the file beside it, without its pixels"),
+        (r"\.(thm|lrv|lrf)$", "a camera's thumbnail or preview of the film beside it; rename it if you want it"),
+        (r"_original$", "ExifTool's backup of the file beside it; rename it if you want it"),
+        (rf"\.({'|'.join(_RAW)})$", "a camera's raw file: develop it to JPEG or TIFF"),
+    )
+]
+# The same of what is found in a folder; a list that names such a file wants it.
+_HIDDEN = [
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"(^|/)(@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle|lost\+found)/", "in a folder that a system keeps for itself"),
+        (r"(^|/)\.[^/]", "a hidden file: rename it, or set discovery.hidden, if it is to be stylized"),
+    )
+]
+# Texts and the like, which often lie beside media by the million: not worth a look into each.
+_NEVER_LOOKED_INTO = {
+    *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".aae", ".html", ".htm", ".md", ".pdf", ".log"),
+    *(".ini", ".db", ".yaml", ".yml", ".toml", ".srt", ".vtt", ".ass", ".sub", ".idx", ".nfo", ".url", ".lnk"),
+    *(".py", ".js", ".css", ".sh", ".zip", ".gz", ".7z", ".rar", ".npy", ".npz", ".pt", ".pth", ".safetensors"),
+    *(".mp3", ".m4a", ".m4b", ".aac", ".wav", ".flac", ".ogg", ".oga", ".opus", ".wma", ".mka", ".aiff", ".amr"),
 }
 
 
@@ -64,13 +105,28 @@ SHARD_FORMATS = {
 
 
 def media_kind(name: str) -> Kind:
-    """Return what a file is by its extension; its content has the last word when it is opened."""
-    extension = os.path.splitext(name)[1].lower()
-    if extension in IMAGE_WRITERS or extension in _IMAGE_READ_ONLY:
-        return "image"
-    if extension in VIDEO_CONTAINERS or extension in _VIDEO_READ_ONLY:
-        return "video"
-    return "shard" if shard_entry(name) else "other"
+    """Return what a file is by its extension; its content has the last word when it is opened.
+
+    Of an extension that a download has made longer (``.jpg_large``, ``.jpg?w=640``) its beginning counts.
+    """
+    if kind := _KINDS.get(os.path.splitext(name)[1].lower()):
+        return kind
+    if shard_entry(name):
+        return "shard"
+    lengthened = _LENGTHENED.search(name.lower())
+    return _KINDS.get(lengthened[1], "other") if lengthened else "other"
+
+
+def kind_and_reason(relpath: str, takes_hidden: bool = True) -> tuple[Kind, str | None]:
+    """Return what a file is by its path; if that is no media whatever it holds, other and why."""
+    rules = _NO_MEDIA if takes_hidden else _NO_MEDIA + _HIDDEN
+    reason = next((reason for pattern, reason in rules if pattern.search(relpath)), None)
+    return ("other", reason) if reason else (media_kind(relpath), None)
+
+
+def is_unknown(relpath: str) -> bool:
+    """Return whether the name of a file says nothing of what it is: a look at its first bytes would."""
+    return media_kind(relpath) == "other" and os.path.splitext(relpath)[1].lower() not in _NEVER_LOOKED_INTO
 
 
 def shard_entry(name: str) -> ShardEntry | None:
@@ -103,7 +159,7 @@ def video_output(
         return relpath + FRAMES_SUFFIX, "frames"
     own = VIDEO_CONTAINERS.get(os.path.splitext(relpath)[1].lower())
     if container == "auto":
-        if not has_sound:
+        if not has_sound and not own:
             return relpath + ".mp4", "mp4"
         return (relpath, own) if own and fits else (relpath + ".mkv", "matroska")
     wanted = VIDEO_CONTAINERS["." + container]
@@ -122,9 +178,14 @@ def shard_output(relpath: str, wanted: ShardFormat = "auto") -> tuple[str, str]:
     return relpath if is_kept else relpath + entry.extension, entry.name
 
 
-def likely_output(relpath: str, container: Container = "auto", shards: ShardFormat = "auto") -> str:
-    """Return the output path that planning reserves, before the file is opened; a folder takes all below it, too."""
-    kind = media_kind(relpath)
+def likely_output(
+    relpath: str, container: Container = "auto", shards: ShardFormat = "auto", kind: Kind | None = None
+) -> str:
+    """Return the output path that planning reserves, before the file is opened; a folder takes all below it, too.
+
+    ``kind`` is what the file was found to be; None: what its name says.
+    """
+    kind = kind or media_kind(relpath)
     if kind == "video":
         return video_output(relpath, container=container)[0]
     return shard_output(relpath, shards)[0] if kind == "shard" else image_output(relpath)[0]

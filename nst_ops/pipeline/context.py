@@ -18,7 +18,7 @@ from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, TooLargeError, UnreadableImageError
 from nst_ops.media.formats import likely_output
-from nst_ops.media.images import UInt8Array
+from nst_ops.media.images import UInt8Array, limit_megapixels
 from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
@@ -56,6 +56,7 @@ class WorkerContext:
 
     def __init__(self, run_spec: RunSpec, num_threads: int | None = None, telemetry: Telemetry | None = None) -> None:
         configure_storage(run_spec.config.storage)
+        limit_megapixels(run_spec.config.images.max_megapixels)
         self.run_spec = run_spec
         self.config = run_spec.config
         self.source = Folder(run_spec.source_root)
@@ -108,7 +109,8 @@ class WorkerContext:
 
     def output_path(self, item: Item, style: str, relpath: str) -> str:
         """Return where an output lies in a style; OutputCollisionError: its name was only known with the file open."""
-        likely = likely_output(item["relpath"], self.config.video.container, self.config.shards.format)
+        container, shards = self.config.video.container, self.config.shards.format
+        likely = likely_output(item["relpath"], container, shards, item["kind"])
         if relpath != likely and self.source.exists(relpath):
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
         return self.run_spec.choice.output(style, relpath)

@@ -11,13 +11,12 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from rich.table import Table
 
 from nst_ops.collection.planner import Plan
 from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
-from nst_ops.media.images import decode_image, encode_image, fit_size
+from nst_ops.media.images import decode_image, encode_image, fit_size, open_image
 from nst_ops.media.video.container import Frame, even_size, read_header
 from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext
@@ -128,7 +127,7 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> _Volume | None:
     max_side = spec.config.resize.max_side
     try:
         if kind == "image":
-            with source.open(item["relpath"], _HEADER_BYTES) as file, Image.open(file) as image:
+            with source.open(item["relpath"], _HEADER_BYTES) as file, open_image(file) as image:
                 width, height = fit_size(image.size, max_side)
             return _Volume(1, width * height)
         header = read_header(source.media_source(item["relpath"]))

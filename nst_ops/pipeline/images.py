@@ -16,7 +16,7 @@ from nst_ops.collection.constants import REPORT
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, few_styles_each
 from nst_ops.media.formats import image_output
-from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated
+from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated, is_film
 from nst_ops.media.shards import Sample, ShardImage
 from nst_ops.media.style_images import Style
 from nst_ops.pipeline.context import WorkerContext, failing
@@ -34,7 +34,8 @@ class ImageTask:
 
     item: Item  # the source, for its row
     style_name: str
-    image: DecodedImage | None = None  # None after an error, for an animated image, and for a sample without one
+    image: DecodedImage | None = None  # None after an error, for what moves, and for a sample without one
+    is_film: bool = False  # whether it is a video by its content
     style: Style | None = None  # None for a network that has its own style
     stylized_hwc: UInt8Array | None = None  # (H, W, 3), once it is stylized
     error: Exception | None = None
@@ -48,7 +49,7 @@ class ImageTask:
 def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
     """Stylize the image files of a unit; return the row of each, in each of its styles."""
     rows: list[Row] = []
-    animated: dict[str, Item] = {}
+    moving: dict[str, tuple[Item, bool]] = {}
     num_threads = 1 if context.output.is_local or context.run_spec.kind.has_losses else _UPLOADS
     reads = context.source.read_ahead(item["relpath"] for item in unit.items)
     items = zip(unit.items, reads, strict=True)
@@ -58,15 +59,15 @@ def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> 
         if row:
             rows.append(row)
         else:
-            animated[task.item["item_id"]] = {**task.item, "kind": "video"}
-    for video in animated.values():  # only now, since there is one network for all
+            moving[task.item["item_id"]] = {**task.item, "kind": "video"}, not task.is_film
+    for video, animated in moving.values():  # only now, since there is one network for all
         for few in few_styles_each(video):
-            rows += stylize_video(context, unit, few, timings, animated=True)
+            rows += stylize_video(context, unit, few, timings, animated)
     return rows
 
 
 def _write(context: WorkerContext, unit: WorkUnit, task: ImageTask) -> tuple[ImageTask, Row | None]:
-    """Encode and write an image; return its row, or none for an animated one, which becomes a video."""
+    """Encode and write an image; return its row, or none for what moves, which becomes a video."""
     if task.error is None and task.stylized_hwc is None:
         return task, None
     if task.image and not task.error:
@@ -97,7 +98,8 @@ def decode_tasks(
     first = ImageTask(item, "", sample=sample, shard_image=shard_image)
     with failing(first), first.timings.busy("decode_s"):
         data = read()
-        if not is_animated(data):
+        first.is_film = is_film(data)
+        if not (first.is_film or is_animated(data)):
             first.image = decode_image(data, context.config.resize.max_side)
     share_s = first.timings.decode_s / len(item["styles"])
     for name in item["styles"]:
@@ -161,5 +163,6 @@ def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> b
     (width, height), (output_height, output_width, _) = task.image.source_size, task.stylized_hwc.shape
     size = {"width": width, "height": height, "output_width": output_width, "output_height": output_height}
     file = {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
-    task.outcome = {"status": "ok", "num_frames": 1, **size, **file}
+    note = "; ".join(task.image.notes) or None
+    task.outcome = {"status": "ok", "note": note, "num_frames": 1, **size, **file}
     return data

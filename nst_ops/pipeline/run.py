@@ -92,7 +92,7 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     form, shard_bytes = config.shards.format, round(config.shards.target_mb * 1e6)
     rules = PlanRules(spec.choice, config.units.images, config.retry_failed, config.video.container, form, shard_bytes)
     try:
-        plan = Plan(discover(source), recorded, rules, source.root)
+        plan = Plan(discover(source, config.discovery), recorded, rules, source.root)
     except PermissionError as error:
         raise ConfigError(f"cannot list '{error.filename or config.input}': {error.strerror or error}") from error
     except ValueError as error:  # a list that breaks off in its middle

@@ -130,6 +130,7 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     dump = config.model_dump(mode="json", include=sections)
     for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
         dump["model"].pop(key)
+    dump["images"].pop("max_megapixels")  # it says what fails
     if config.temporal.mode == "none":  # the rest of the section changes nothing
         dump["temporal"] = {key: dump["temporal"][key] for key in ("mode", "freeze_statistics")}
     if config.video.crf is None and not config.video.bitrate_kbps:

@@ -18,6 +18,7 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.signatures import HEAD_BYTES, content_kind
 from nst_ops.media.video.container import Frame, container_takes, count_packets
 from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.reader import AnimationReader, VideoReader
@@ -26,6 +27,7 @@ from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
+from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style
 from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
 
@@ -48,6 +50,17 @@ class StyledVideo:
 
 Write = Callable[[StyledVideo, Reader, Iterator[Frame]], dict[str, Any]]
 """Encodes the smoothed frames of a video in one style; returns its outcome."""
+
+
+def holds_image(context: WorkerContext, item: Item) -> bool:
+    """Return whether a file is an image by its content, whatever its name says; False where it cannot be read."""
+    (read,) = context.source.read_ahead([item["relpath"]], num_bytes=HEAD_BYTES)
+    try:
+        return content_kind(read()) == "image"
+    except StorageError:
+        raise
+    except OSError:  # reading the video will say it better
+        return False
 
 
 def stylize_video(

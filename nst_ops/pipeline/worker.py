@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import WorkUnit
@@ -12,7 +12,7 @@ from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.images import stylize_images
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.shards import pack_images, stylize_shard
-from nst_ops.pipeline.video import stylize_video
+from nst_ops.pipeline.video import holds_image, stylize_video
 from nst_ops.pipeline.video_segments import find_segments, segments_of, stylize_segment
 from nst_ops.storage import StorageFullError, StorageUnavailableError
 
@@ -40,6 +40,8 @@ class Worker(WorkerContext):
         result = UnitResult(unit.unit_id)
         try:
             kind = unit.items[0]["kind"]
+            if kind == "video" and not unit.segment and holds_image(self, unit.items[0]):
+                kind, unit = "image", replace(unit, items=tuple({**item, "kind": "image"} for item in unit.items))
             if kind == "video" and not unit.segment:
                 result.segments = find_segments(self, unit.items[0])
             if not result.segments:

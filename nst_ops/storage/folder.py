@@ -82,19 +82,22 @@ class Folder:
         """Read a whole file."""
         return self._tree.read(relpath)
 
-    def read_ahead(self, relpaths: Iterable[str], streams: int = 8) -> Iterator[Callable[[], bytes]]:
+    def read_ahead(
+        self, relpaths: Iterable[str], streams: int = 8, num_bytes: int | None = None
+    ) -> Iterator[Callable[[], bytes]]:
         """Yield for each file, in order, a function that returns its bytes or raises what ``read_bytes`` raises.
 
-        Of remote files up to ``streams`` are read at once, before they are asked for: most of the time of a small one
-        is the way there and back.
+        With ``num_bytes`` only its first ones. Of remote files up to ``streams`` are read at once, before they are
+        asked for: most of the time of a small one is the way there and back.
         """
+        read = self.read_bytes if num_bytes is None else partial(self._tree.read, start=0, end=num_bytes)
         if self.is_local:
-            yield from (partial(self.read_bytes, relpath) for relpath in relpaths)
+            yield from (partial(read, relpath) for relpath in relpaths)
             return
         with ThreadPoolExecutor(streams) as pool:
             waiting: deque[Future[bytes]] = deque()
             for relpath in relpaths:
-                waiting.append(pool.submit(self.read_bytes, relpath))
+                waiting.append(pool.submit(read, relpath))
                 if len(waiting) == streams:
                     yield waiting.popleft().result
             while waiting:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nst_ops.collection.inputs import CATALOG_SCHEMA, Source, discover
 from nst_ops.collection.units import item_id, unit_id
+from nst_ops.config.stylize import DiscoveryConfig
 from nst_ops.storage import Folder
 
 
@@ -33,7 +34,8 @@ def test_every_file_is_listed_once_by_kind(tmp_path):
     kinds = dict(zip(catalog["relpath"].to_pylist(), catalog["kind"].to_pylist(), strict=True))
     assert kinds["b/2.MP4"] == "video"
     assert kinds["notes.txt"] == "other"
-    assert kinds["b/c/d.gif"] == kinds[".hidden.jpg"] == "image"
+    assert kinds["b/c/d.gif"] == "image"
+    assert kinds[".hidden.jpg"] == "other", "hidden files are skipped, and say so"
     assert Source.open(str(tmp_path)).root == f"{tmp_path}/"
     assert catalog["source_bytes"].to_pylist() == [len(name) for name in sorted(names)]
     assert catalog["problem"].null_count == len(names)
@@ -123,3 +125,94 @@ def test_a_pattern_chooses_files_below_its_folder(tmp_path):
     assert paths("in/[1]") == ["f.jpg"], "a folder of that name is no pattern"
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Source.open(str(tmp_path / "nowhere/*.jpg"))
+
+
+# Names that say nothing, and names that say too much.
+
+JPEG, MP4, PROGRAM = b"\xff\xd8\xff\xe0" + bytes(60), b"\0\0\0\x20ftypisom" + bytes(60), b"#!/bin/sh\n"
+
+
+def kinds_of(uri: str | Path, **config: object) -> dict[str, tuple[str, str | None]]:
+    """Kind and reason of every file."""
+    rows = discover(Source.open(str(uri)), DiscoveryConfig(**config)).read_all().to_pylist()
+    return {row["relpath"]: (row["kind"], row["no_media"]) for row in rows}
+
+
+def write_all(root: Path, contents: dict[str, bytes]) -> Path:
+    for name, content in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_unknown_names_are_looked_into_on_a_disk(tmp_path):
+    contents = {"0a1b2c": JPEG, "PXL.MP": MP4, "MOV1.MOD": b"\0\0\1\xba" + bytes(60), "a.weird": PROGRAM, "empty": b""}
+    write_all(tmp_path, contents)
+    found = kinds_of(tmp_path)
+    assert {name: kind for name, (kind, _) in found.items()} == {
+        "0a1b2c": "image",
+        "PXL.MP": "video",
+        "MOV1.MOD": "video",
+        "a.weird": "other",
+        "empty": "other",
+    }
+    assert "neither by its name nor by its first bytes" in found["a.weird"][1]
+    assert {kind for kind, _ in kinds_of(tmp_path, look_inside="never").values()} == {"other"}
+
+
+def test_unknown_names_in_a_bucket_are_looked_into_only_if_asked():
+    folder = Folder("memory://unknown-names")
+    folder.write_bytes("0a1b2c", JPEG)
+    folder.write_bytes("b", b"")
+    assert kinds_of("memory://unknown-names")["0a1b2c"] == ("other", None)
+    assert kinds_of("memory://unknown-names", look_inside="always")["0a1b2c"] == ("image", None)
+    assert kinds_of("memory://unknown-names/0a1b2c")["0a1b2c"] == ("image", None), "a file that is named is wanted"
+
+
+def test_texts_are_not_even_opened(tmp_path):
+    write_all(tmp_path, {"a.json": JPEG, "b.txt": JPEG})
+    assert set(kinds_of(tmp_path).values()) == {("other", None)}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DCIM/._IMG_0001.JPG", "AppleDouble"),
+        ("__MACOSX/IMG_0001.JPG", "a system keeps"),
+        ("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "a system keeps"),
+        (".thumbnails/a.jpg", "hidden"),
+        (".hidden.jpg", "hidden"),
+        ("GOPR0001.THM", "thumbnail or preview"),
+        ("GOPR0001.LRV", "thumbnail or preview"),
+        ("a.jpg_original", "ExifTool"),
+        ("IMG_1.CR2", "raw file"),
+        ("IMG_1.dng", "raw file"),
+    ],
+)
+def test_sidecars_and_hidden_files_are_no_media(tmp_path, name, reason):
+    write_all(tmp_path, {name: JPEG, "a.jpg": JPEG})
+    found = kinds_of(tmp_path)
+    assert found["a.jpg"] == ("image", None)
+    kind, why = found[name]
+    assert kind == "other"
+    assert reason in why
+
+
+def test_hidden_files_are_taken_if_asked_and_if_a_list_names_them(tmp_path):
+    write_all(tmp_path / "in", {".cache/a.jpg": JPEG, ".b.jpg": JPEG, "._b.jpg": JPEG})
+    shown = kinds_of(tmp_path / "in", hidden=True)
+    assert {name: kind for name, (kind, _) in shown.items()} == {
+        ".cache/a.jpg": "image",
+        ".b.jpg": "image",
+        "._b.jpg": "other",
+    }
+    (tmp_path / "in" / "list.txt").write_text(".cache/a.jpg\n")
+    assert kinds_of(tmp_path / "in" / "list.txt") == {".cache/a.jpg": ("image", None)}
+    assert kinds_of(tmp_path / "in" / ".b.jpg") == {".b.jpg": ("image", None)}
+    assert set(kinds_of(tmp_path / "in" / ".*.jpg").values()) >= {("image", None)}
+
+
+def test_a_list_that_names_what_is_not_there_says_so(tmp_path):
+    (tmp_path / "list.txt").write_text("0a1b2c\n")
+    (row,) = catalog_of(tmp_path / "list.txt").to_pylist()
+    assert "not there" in row["problem"]

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
+from nst_ops.media.images import open_image
 from nst_ops.media.shards.sample import (
     Cell,
     Layout,
@@ -277,7 +277,7 @@ def _extension(data: bytes) -> str:
 
 def _format(data: bytes | None) -> str | None:
     """Return Pillow's name of an image's format; None for what is none."""
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data or b"")) as image:
+    with contextlib.suppress(Exception), open_image(io.BytesIO(data or b"")) as image:
         return image.format
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -15,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from nst_ops.media.errors import EmptyFileError, UnreadableImageError, UnreadableVideoError, UnsupportedMediaError
+from nst_ops.media.images import open_repaired
 from nst_ops.media.video.color import LIMITED, Color, sws_matrix, to_rgb
 from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size, stream_duration_s
 from nst_ops.media.video.decoder import FrameDecoder
@@ -212,7 +214,7 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
 
     def __init__(self, path: str, max_side: int | None = None) -> None:
         try:
-            self._image = Image.open(path)
+            self._image = open_repaired(Path(path).read_bytes())
             num_frames: int = getattr(self._image, "n_frames", 1)
             # An animated PNG may begin with a still for viewers that know no better.
             self._first = int(bool(self._image.info.get("default_image")))

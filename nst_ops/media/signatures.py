@@ -1,0 +1,62 @@
+"""Formats of media by the first bytes of a file, whatever its name says."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+ContentKind = Literal["image", "video", "other"]
+
+HEAD_BYTES = 1024
+"""Bytes from the start of a file that tell its format."""
+
+_BOX = rb"....(?:ftyp|moov|mdat|wide|free|skip|pnot)"  # the first box of an MP4 or QuickTime file
+# Format, its kind, and how its files begin. The first that fits counts: special ones stand before general ones.
+_SIGNATURES: list[tuple[str, ContentKind, bytes]] = [
+    ("JPEG", "image", rb"\xff\xd8\xff"),
+    ("PNG", "image", rb"\x89PNG\r\n\x1a\n"),
+    ("GIF", "image", rb"GIF8[79]a"),
+    ("WEBP", "image", rb"RIFF....WEBP"),
+    ("raw", "other", rb"....ftypcrx |II\*\0....CR|IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|\0MRM|FOVb"),
+    ("TIFF", "image", rb"II[*+]\0|MM\0[*+]"),
+    ("AVIF", "image", rb"....ftyp(?:avi[fs]|mi[fa]1.{4,24}?avif)"),
+    ("HEIF", "image", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif[12]|msf1)"),
+    ("JXL", "image", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    ("JPEG2000", "image", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+    ("PSD", "image", rb"8BPS\0\x01"),
+    ("QOI", "image", rb"qoif"),
+    ("ICNS", "image", rb"icns"),
+    ("BMP", "image", rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}"),
+    ("sound", "other", rb"....ftypM4[ABP] |ID3|fLaC|RIFF....WAVE|OggS.{24}.?(?:\x01vorbis|OpusHead|Speex)"),
+    ("MP4", "video", _BOX),
+    ("Matroska", "video", rb"\x1aE\xdf\xa3"),
+    ("AVI", "video", rb"RIFF....AVI "),
+    ("MPEG-PS", "video", rb"\0\0\x01(?:\xba|\xb3)"),
+    ("MPEG-TS", "video", rb"(?:G.{187}){3}G|.{4}(?:G.{191}){3}G"),
+    ("ASF", "video", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    ("FLV", "video", rb"FLV\x01"),
+    ("Ogg", "video", rb"OggS"),
+    ("MXF", "video", rb"\x06\x0e\x2b\x34\x02\x05\x01\x01"),
+    ("YUV4MPEG", "video", rb"YUV4MPEG2 "),
+    ("RealMedia", "video", rb"\.RMF\0"),
+    ("IVF", "video", rb"DKIF"),
+    ("PDF", "other", rb"%PDF-"),
+    ("SVG", "other", rb"(?i)\s*(?:<\?xml.{0,500}?)?<svg"),
+    ("HTML", "other", rb"(?i)\s*<(?:!doctype html|html|\?xml|head|body|svg)"),
+    ("AppleDouble", "other", rb"\0\x05\x16[\0\x07]"),
+]
+_PATTERNS = [(name, kind, re.compile(pattern, re.DOTALL)) for name, kind, pattern in _SIGNATURES]
+
+
+def content_format(head: bytes) -> str:
+    """Return the name of a file's format by its first bytes, an image's as Pillow has it; empty if unknown."""
+    return _find(head)[0]
+
+
+def content_kind(head: bytes) -> ContentKind:
+    """Return what a file is by its first ``HEAD_BYTES``; other if it is no media, or of a format without a mark."""
+    return _find(head)[1]
+
+
+def _find(head: bytes) -> tuple[str, ContentKind]:
+    return next(((name, kind) for name, kind, pattern in _PATTERNS if pattern.match(head)), ("", "other"))
