@@ -296,8 +296,8 @@ def _refuse_cut_off(data: bytes, image: Image.Image) -> None:
             raise OSError("cut off: the scans that make it sharp are missing")
         return
     # A last corner of gray is what libjpeg puts where data are missing: then a closer look is due.
-    corner = np.atleast_1d(image.getpixel((image.width - 1, image.height - 1)))
-    if np.all(np.abs(corner.astype(int) - 128) <= 1) and (missing := missing_share(data)) > MOST_MISSING:
+    corner = np.asarray(image.crop((image.width - 1, image.height - 1, *image.size)), int)
+    if np.all(np.abs(corner - 128) <= 1) and (missing := missing_share(data)) > MOST_MISSING:
         raise OSError(f"cut off: {missing:.0%} of its pixels are missing")
 
 
