@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from benchmarks.figures_table import show_figures
-from nst_ops.collection.inputs import CATALOG_SCHEMA, catalog_batches
+from nst_ops.collection.constants import CATALOG_SCHEMA
+from nst_ops.collection.inputs import catalog_batches
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.collection.inputs import CATALOG_SCHEMA, Source, discover
+from nst_ops.collection.constants import CATALOG_SCHEMA
+from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.units import item_id, unit_id
 from nst_ops.config.stylize import DiscoveryConfig
 from nst_ops.storage import Folder

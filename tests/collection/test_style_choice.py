@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.collection.inputs import CATALOG_SCHEMA
+from nst_ops.collection.constants import CATALOG_SCHEMA
 from nst_ops.collection.manifest import SCHEMA
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.styles import StyleChoice
