@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import skimage.data
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
@@ -26,6 +28,9 @@ LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 
 BT709, BT601 = 1, 6
 LIMITED, FULL = 1, 2
+BT2020 = 9
+MASTERING = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=800,200"
+"""Display and light of ``hdr_video`` as x265 takes them: up to 1000 cd/m2, at most 800."""
 TEXT_CODECS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip"}
 _KR_KB = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114)}
 
@@ -107,6 +112,7 @@ def write_video(
     options: dict[str, str] | None = None,
     color: dict[str, int] | None = None,
     rotation: int = 0,
+    mirrored: tuple[bool, bool] = (False, False),
     aspect: Fraction | None = None,
     sounds: Sequence[Sound] = (),
     subtitles: Sequence[tuple[float, float, str]] = (),
@@ -128,6 +134,7 @@ def write_video(
         options: its options.
         color: tags of the stream by PyAV's names: colorspace, color_range, color_trc, color_primaries.
         rotation: degrees counter-clockwise that turn a stored frame upright.
+        mirrored: whether it is then mirrored left to right, and top to bottom.
         aspect: sample aspect ratio.
         sounds: one audio stream each.
         subtitles: (start, end, text) in seconds, as one text stream.
@@ -152,8 +159,8 @@ def write_video(
             stream.metadata["language"] = language
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or any(mirrored):
+            stream.set_display_rotation(rotation, *mirrored)
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)
         tones = [_add_sound(output, sound) for sound in sounds]
@@ -174,6 +181,46 @@ def write_video(
         for start, end, line in subtitles:
             _write_line(output, text, start, end, line)
     return path
+
+
+def hdr_video(path: Path, transfer: int, num_frames: int = 5) -> Path:
+    """Write 10-bit H.265 in BT.2020 of a transfer, 16 (PQ) or 18 (HLG), with ``MASTERING``."""
+    tags = {"colorspace": BT2020, "color_range": 1, "color_trc": transfer, "color_primaries": BT2020}
+    options = {"preset": "ultrafast", "g": "10", "x265-params": f"log-level=error:{MASTERING}"}
+    frames = moving_frames(num_frames, 64, 48)
+    return write_video(path, frames, codec="libx265", pix_fmt="yuv420p10le", options=options, color=tags)
+
+
+def cc_data(number: int) -> bytes:
+    """Closed captions of a frame: two characters of CEA-608, and zeros that look like a start code."""
+    return bytes([0xFC, 0x80 | 0x41 + number % 26, 0x80 | 0x61 + number % 26, 0xFD, 0, 0, 0xFA, 0, 0, 0xFA, 0, 1])
+
+
+def captioned_video(path: Path, num_frames: int) -> Path:
+    """Write MPEG-2 as a broadcaster does, with captions as user data of each picture (ATSC A/53)."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg2video", rate=25, options={"g": "10", "bf": "2", "qscale": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        frames = [av.VideoFrame.from_ndarray(image, "rgb24") for image in moving_frames(num_frames, 64, 48)]
+        for number, frame in enumerate(frames):
+            frame.pts = number
+        for packet in itertools.chain.from_iterable(stream.encode(frame) for frame in (*frames, None)):
+            data = bytes(packet)
+            slice_start = data.index(b"\0\0\1\1")
+            number = round(packet.pts * packet.time_base * 25)
+            user_data = b"\0\0\1\xb2GA94\x03" + bytes([0x44, 0xFF]) + cc_data(number) + b"\xff"
+            captioned = av.Packet(data[:slice_start] + user_data + data[slice_start:])
+            captioned.stream, captioned.time_base, captioned.is_keyframe = stream, packet.time_base, packet.is_keyframe
+            captioned.pts, captioned.dts, captioned.duration = packet.pts, packet.dts, packet.duration
+            output.mux(captioned)
+    return path
+
+
+def captions(path: Path) -> list[bytes]:
+    """Closed captions of every frame, as a decoder finds them."""
+    found = [frame.side_data.get(Type.A53_CC) for frame in decoded(path)]
+    return [b"" if each is None else bytes(each) for each in found]
 
 
 def _chapter(index: int, start_ms: int, end_ms: int, title: str) -> Any:

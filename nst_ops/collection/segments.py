@@ -24,6 +24,10 @@ class SegmentRecord:
 
     num_frames: int
     num_damaged: int = 0
+    ends_damaged: bool = False
+    """Whether no whole frame of it comes after the last damage."""
+    notes: tuple[str, ...] = ()
+    """What of its frames has no place in the output."""
     attempts: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds by stage: decode_s, stylize_s, ..."""

@@ -10,6 +10,8 @@ from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import Weights
 from nst_ops.config.storage import StorageConfig
 
+Hdr = Literal["tonemap", "keep"]
+
 
 class GatysContentConfig(StrictModel):
     """Keep what the content image shows. The error is relative: 0 is the image itself, 1 an empty one."""
@@ -144,6 +146,8 @@ class VideoConfig(StrictModel):
     """Effort of the encoder; faster presets make larger files."""
     pixel_format: Literal["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"] = "yuv420p"
     """Chroma subsampling and bit depth: yuv420p plays everywhere; 10 bit shows no bands in soft gradients."""
+    hdr: Hdr = "tonemap"
+    """High dynamic range (PQ, HLG): tonemap shows it as SDR does; keep writes it in 10 bits, of 8 that are stylized."""
     container: Literal["auto", "mp4", "mov", "mkv", "frames"] = "auto"
     """auto: as the source where it can hold the result, else mkv; mov holds no av1; frames: PNG folders, no sound."""
     keyframe_interval_s: PositiveFloat | None = None

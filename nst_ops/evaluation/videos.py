@@ -124,11 +124,11 @@ def _frames(
 ) -> Iterator[tuple[float, UInt8Array]]:
     """Frames of a video with their times in seconds from its first."""
     with VideoReader(path, None, keep_damaged, selection or Selection()) as reader:
-        turns = round(reader.info.rotation / 90) if upright else 0
         first_pts: int | None = None
         for frame in reader.frames():
             first_pts = frame.pts if first_pts is None else first_pts
-            yield float((frame.pts - first_pts) * reader.info.time_base), np.rot90(frame.rgb_hwc, turns)
+            shown_hwc = reader.info.upright(frame.rgb_hwc) if upright else frame.rgb_hwc
+            yield float((frame.pts - first_pts) * reader.info.time_base), shown_hwc
 
 
 def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nst_ops.collection.manifest import Row
+from nst_ops.collection.segments import SegmentRecord
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
@@ -128,7 +129,8 @@ def _stylize(
     for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
         frozen = None
         if shot and source:  # all frames of a shot are normalized by the same statistics, sampled from it
-            frozen = stylizer.frozen(stylizer.measure(read_samples(source, shot, context.config.resize.max_side)))
+            samples = read_samples(source, shot, context.config.resize.max_side, context.config.video.hdr)
+            frozen = stylizer.frozen(stylizer.measure(samples))
         while batch := list(itertools.islice(run, batch_size)):
             frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
             for number, video in enumerate(videos):
@@ -154,7 +156,7 @@ def _smooth(
             if segment is None or segment.holds(source.pts):
                 if context.config.video.side_by_side:
                     smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
-                yield Frame(source.pts, source.duration, smoothed_hwc)
+                yield replace(source, rgb_hwc=smoothed_hwc)
 
 
 def encode(
@@ -185,7 +187,7 @@ def _write(
             num_frames = encode(context, video, frames, writer)
         with video.timings.busy("encode_s"):
             file = file_columns(context, relpath, temporary, num_frames)
-    return file | video_columns(context, reader, writer.notes, num_frames, reader.num_damaged)
+    return file | video_columns(context, reader, [*writer.notes, *damage_notes(reader)], num_frames)
 
 
 def _write_frame_folder(
@@ -198,7 +200,7 @@ def _write_frame_folder(
         table = (folder / FRAME_TABLE).read_bytes()
     uri, sha256 = context.output.uri(f"{relpath}/{FRAME_TABLE}"), hashlib.sha256(table).hexdigest()
     file = {"output_uri": uri, "output_bytes": len(table), "output_sha256": sha256}
-    return file | video_columns(context, reader, writer.notes, num_frames, reader.num_damaged)
+    return file | video_columns(context, reader, [*writer.notes, *damage_notes(reader)], num_frames)
 
 
 def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:
@@ -213,16 +215,17 @@ def open_video(
     context: WorkerContext, source: MediaSource, segment: Segment | None = None, tail: int = 0
 ) -> VideoReader:
     """Open what the configuration selects of a video, or a segment of that and ``tail`` frames more."""
-    max_side, keep_damaged = context.config.resize.max_side, context.config.video.keep_damaged
-    return VideoReader(source, max_side, keep_damaged, context.selection, segment, tail=tail)
+    max_side, video = context.config.resize.max_side, context.config.video
+    return VideoReader(source, max_side, video.keep_damaged, context.selection, segment, tail, video.hdr)
 
 
 def video_place(context: WorkerContext, video: StyledVideo, reader: Reader) -> tuple[str, str]:
     """Return where a stylized video lies in the output, and its container."""
     wanted, has_sound = context.config.video.container, isinstance(reader, VideoReader)
     relpath, container = video_output(video.item["relpath"], has_sound=has_sound, container=wanted)
-    codecs = (*reader.info.audio_codecs, encoder_for(context.config.video).codec)
-    if container != "frames" and not container_takes(container, codecs):
+    codec = encoder_for(context.config.video).codec
+    fits = container == "frames" or (container_takes(container, (codec,)) and reader.sound_fits(container))
+    if not fits:
         relpath, container = video_output(video.item["relpath"], fits=False, container=wanted)
     return context.output_path(video.item, video.style_name, relpath), container
 
@@ -233,12 +236,16 @@ def written_size(context: WorkerContext, reader: Reader) -> tuple[int, int]:
     return (2 * width if context.config.video.side_by_side else width), height
 
 
-def video_columns(
-    context: WorkerContext, reader: Reader, notes: Sequence[str], num_frames: int, num_damaged: int
-) -> dict[str, Any]:
+def damage_notes(part: Reader | SegmentRecord) -> list[str]:
+    """Say what of a video, or of a segment of it, did not decode."""
+    if not part.num_damaged:
+        return []
+    return [f"{part.num_damaged} damaged places" + (", the last at its very end" if part.ends_damaged else "")]
+
+
+def video_columns(context: WorkerContext, reader: Reader, notes: Sequence[str], num_frames: int) -> dict[str, Any]:
     """Return the manifest's columns of a finished video, but for its file."""
     info, (width, height) = reader.info, written_size(context, reader)
-    notes = [*notes, f"{num_damaged} damaged places"] if num_damaged else notes
     size = {"width": info.width, "height": info.height, "output_width": width, "output_height": height}
     length = {"num_frames": num_frames, "frame_rate": float(info.frame_rate), "duration_s": info.duration_s}
     codecs = {"video_codec": info.video_codec, "audio_codec": ",".join(info.audio_codecs) or None}

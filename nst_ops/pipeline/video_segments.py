@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,6 +22,7 @@ from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.video import (
     Reader,
     StyledVideo,
+    damage_notes,
     encode,
     file_columns,
     open_video,
@@ -147,7 +149,9 @@ def _write(context: WorkerContext, video: StyledVideo, reader: Reader, frames: I
         if num_frames != segment.num_frames and not reader.num_damaged:
             differs = f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}"
             raise OSError(f"{differs}: set units.segment_s longer than the video")
-    return {"num_frames": num_frames, "num_damaged": reader.num_damaged}
+    notes = tuple(note for note in writer.notes if note not in reader.info.notes)
+    damage = {"num_damaged": reader.num_damaged, "ends_damaged": reader.ends_damaged}
+    return {"num_frames": num_frames, "notes": notes, **damage}
 
 
 def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> list[Row]:
@@ -169,6 +173,8 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
             if num_frames != sum(record.num_frames for record in records):
                 raise OSError(f"its segments hold {num_frames} frames, not as many as their records say")
             file = file_columns(context, relpath, temporary, num_frames)
-        num_damaged = sum(record.num_damaged for record in records)
-        columns = video_columns(context, reader, notes, num_frames, num_damaged)
+        damaged = SegmentRecord(num_frames, sum(record.num_damaged for record in records), records[-1].ends_damaged)
+        of_segments = itertools.chain.from_iterable(record.notes for record in records)
+        notes = [*dict.fromkeys((*notes, *of_segments)), *damage_notes(damaged)]
+        columns = video_columns(context, reader, notes, num_frames)
     return [context.row(video.unit, video.item, video.style_name, total, None, **columns, **file)]

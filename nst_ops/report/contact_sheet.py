@@ -92,8 +92,7 @@ def _thumbnail(uri: str, kind: str) -> Image.Image:
                 reader = VideoReader(folder.media_source(name), _CELL, keep_damaged=True)
             stack.enter_context(reader)
             *_, frame = itertools.islice(reader.frames(), _VIDEO_FRAME)
-            # Quarter turns only: np.rot90 counts them counter-clockwise, as ``rotation`` does.
-            return Image.fromarray(np.rot90(frame.rgb_hwc, round(reader.info.rotation / 90) % 4))
+            return Image.fromarray(np.ascontiguousarray(reader.info.upright(frame.rgb_hwc)))
     decoded = decode_image(folder.read_bytes(name), _CELL)
     image = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is not None:

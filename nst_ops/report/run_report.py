@@ -23,7 +23,7 @@ from nst_ops.collection.results import ErrorGroup
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.container import Frame
+from nst_ops.media.video.container import Frame, VideoInfo
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection
 from nst_ops.media.video.source import MediaSource
@@ -247,26 +247,26 @@ def write_clip(path: str, stylized: MediaSource, source: MediaSource | None, sel
     """
     with ExitStack() as readers:
         after = readers.enter_context(VideoReader(stylized, _CLIP_SIDE, True, Selection(duration_s=CLIP_S)))
-        turns = round(after.info.rotation / 90) % 4
         lefts: Iterator[Frame | None] = itertools.repeat(None)
         if source is not None:
             span = replace(selection, duration_s=min(CLIP_S, selection.duration_s or CLIP_S))
             lefts = readers.enter_context(VideoReader(source, _CLIP_SIDE, True, span)).frames()
-        shown = (_shown(left, right, turns) for left, right in zip(lefts, after.frames(), strict=False))
+        shown = (_shown(left, right, after.info) for left, right in zip(lefts, after.frames(), strict=False))
         first = next(shown)
         height, width = first.rgb_hwc.shape[:2]
         aspect = after.info.sample_aspect_ratio
-        info = replace(after.info, rotation=0, sample_aspect_ratio=1 / aspect if aspect and turns % 2 else aspect)
+        shown_aspect = 1 / aspect if aspect and after.info.swaps_sides else aspect
+        info = replace(after.info, display_matrix=(), sample_aspect_ratio=shown_aspect)
         with VideoWriter(path, "mp4", info, (width, height), None, _CLIP) as writer:
             for frame in itertools.chain([first], shown):
                 writer.write(frame)
 
 
-def _shown(left: Frame | None, right: Frame, turns: int) -> Frame:
+def _shown(left: Frame | None, right: Frame, info: VideoInfo) -> Frame:
     """The frame upright, beside its source if there is one."""
-    frame_hwc = np.rot90(right.rgb_hwc, turns)
+    frame_hwc = info.upright(right.rgb_hwc)
     if left is not None:
-        upright_hwc = np.ascontiguousarray(np.rot90(left.rgb_hwc, turns))
+        upright_hwc = np.ascontiguousarray(info.upright(left.rgb_hwc))
         left_hwc = cv2.resize(upright_hwc, frame_hwc.shape[1::-1], interpolation=cv2.INTER_AREA)
         frame_hwc = np.concatenate([left_hwc, frame_hwc], axis=1)
     return Frame(right.pts, right.duration, np.ascontiguousarray(frame_hwc))

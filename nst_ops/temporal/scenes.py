@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from nst_ops.config.stylize import Hdr
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.reader import VideoReader
@@ -110,12 +111,12 @@ def shot_at(shots: Sequence[Shot], pts: int) -> Shot:
     return shots[max(0, bisect_right(shots, pts, key=lambda shot: shot.start_pts) - 1)]
 
 
-def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None) -> UInt8Array:
+def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None, hdr: Hdr = "tonemap") -> UInt8Array:
     """Read the frames that a shot is sampled by, (N, H, W, 3), as ``VideoReader`` gives them, with its errors."""
     frames = []
     for pts in shot.sample_pts:
         alone = Segment(number=0, count=2, lead_pts=pts, start_pts=pts, end_pts=pts + 1, num_frames=1)
-        with VideoReader(source, max_side, keep_damaged=True, segment=alone) as reader:
+        with VideoReader(source, max_side, keep_damaged=True, segment=alone, hdr=hdr) as reader:
             frames.append(next(reader.frames()).rgb_hwc)
     return np.stack(frames)
 

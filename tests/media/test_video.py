@@ -441,7 +441,7 @@ def test_sound_that_no_container_takes_is_converted(tmp_path, codec, suffix):
     source = write_video(tmp_path / f"a{suffix}", FRAMES * 3, sounds=[sound], **video)
     after = rewrite(source)
     assert after.path.name == f"a{suffix}.mkv"
-    assert after.notes == [f"its sound ({codec}) fits into no container and is converted to AAC"]
+    assert after.notes == [f"its sound ({codec}) does not fit into matroska and is converted to AAC"]
     with av.open(str(after.path)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
         wave = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from nst_ops.media.images import UInt8Array
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
+PQ, HLG = 16, 18  # transfer characteristics of high dynamic range
 SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix coefficients to what swscale calls them
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 # Measured on a 4:2:0 frame and back: Lanczos up and area down lose the least chroma (53 dB in RGB against 49 dB for
@@ -28,6 +33,11 @@ class Color:
     range: int = 0
     transfer: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether it is of high dynamic range."""
+        return self.transfer in (PQ, HLG)
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Color:
@@ -56,20 +66,33 @@ def sws_matrix(matrix: int, height: int) -> int:
     return SWS_MATRIX.get(matrix, SWS_MATRIX[6])
 
 
-def to_rgb(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int) -> UInt8Array:
-    """Convert a decoded frame to uint8 RGB (H, W, 3) of ``size`` (width, height); ``matrix`` is swscale's."""
+def side_data(frame: VideoFrame) -> Mapping[Type, Any]:
+    """Return what a decoder attached to a frame, by type; nothing if PyAV does not know one of the types."""
+    try:
+        return cast("Mapping[Type, Any]", frame.side_data)
+    except ValueError:
+        return {}
+
+
+def to_rgb(
+    reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int, pixel_format: str = "rgb24"
+) -> NDArray[Any]:
+    """Convert a decoded frame to RGB (H, W, 3) of ``size`` (width, height), its transfer as it was.
+
+    ``matrix`` is swscale's; ``rgb24`` gives uint8, ``rgb48le`` uint16 of full range.
+    """
     rgb = reformatter.reformat(
         frame,
         width=size[0],
         height=size[1],
-        format="rgb24",
+        format=pixel_format,
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=FULL if frame.color_range == FULL else LIMITED,
         dst_color_range=FULL,
         interpolation=_TO_RGB,
     )
-    return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+    return np.asarray(rgb.to_ndarray())
 
 
 def to_yuv(

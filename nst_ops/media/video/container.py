@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from av.stream import Discard, Disposition, Stream
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.images import UInt8Array, fit_size
 from nst_ops.media.video.color import Color
+from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.source import MediaSource, RangeInput
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
@@ -36,7 +38,8 @@ class Frame:
 
     pts: int  # presentation time in units of the video's ``time_base``
     duration: int  # in the same unit; 0 if unknown
-    rgb_hwc: UInt8Array  # as stored, not turned by ``rotation``
+    rgb_hwc: UInt8Array  # as stored, not turned upright
+    captions: bytes = b""  # closed captions that travel in the frame: ``cc_data`` triplets of CTA-708
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,25 @@ class VideoInfo:
     color: Color
     video_codec: str
     audio_codecs: tuple[str, ...] = ()
-    rotation: int = 0  # degrees counter-clockwise that turn a stored frame upright, as in ``VideoFrame.rotation``
+    # Nine integers, as MP4 has them: from places in a stored frame to those where it is shown; empty if they agree.
+    display_matrix: tuple[int, ...] = ()
     sample_aspect_ratio: Fraction | None = None
+    mastering: Mastering | None = None  # of frames that are written in high dynamic range
     notes: tuple[str, ...] = ()  # properties that have no place in the output, in words
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether the width of a stored frame is the height of the upright one."""
+        return bool(self.display_matrix) and abs(self.display_matrix[1]) > abs(self.display_matrix[0])
+
+    def upright(self, frame_hwc: UInt8Array) -> UInt8Array:
+        """Turn and mirror a stored frame (H, W, C) as the display matrix says, to the nearest quarter turn."""
+        if not self.display_matrix:
+            return frame_hwc
+        a, b, _, c, d = self.display_matrix[:5]
+        x, y = (c, b) if self.swaps_sides else (a, d)
+        turned_hwc = frame_hwc.transpose(1, 0, 2) if self.swaps_sides else frame_hwc
+        return turned_hwc[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1]
 
 
 @dataclass(frozen=True)
@@ -133,6 +152,21 @@ def container_takes(container: str, codecs: tuple[str, ...]) -> bool:
         return codecs_for(probe).issuperset(codecs)
 
 
+def takes_copy(container: str, stream: Stream) -> bool:
+    """Return whether a container takes the packets of a stream as they are, by writing a header for it alone."""
+    options = {key: value for key, value in muxer_options(container).items() if key == "strict"}
+    output = av.open(io.BytesIO(), "w", format=container, options=options)
+    try:
+        output.add_stream_from_template(stream)
+        output.start_encoding()
+    except (FFmpegError, ValueError):
+        return False
+    finally:
+        with contextlib.suppress(FFmpegError):  # it misses packets
+            output.close()
+    return True
+
+
 def codecs_for(output: OutputContainer) -> set[str]:
     """Return the names of the codecs that ``output`` takes."""
     codecs: set[str] = output.supported_codecs
@@ -146,10 +180,13 @@ def muxer_options(container: str, time_base: Fraction | None = None) -> dict[str
     segments written, to be joined later.
     """
     if container == "matroska":
-        return {"fflags": "+bitexact"}  # no random number in the file: the same frames, the same bytes
+        # No random number in the file: the same frames, the same bytes. Sound that begins a little before zero, as AAC
+        # out of an MP4 does, is left there: else all other streams would be late by as much.
+        return {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
     # The movie time scale rounds where each stream starts; its default of 1 ms would move the sound.
     clock = 90000 if time_base is None else time_base.denominator
-    return {"movflags": "+faststart", "movie_timescale": str(clock)}
+    # strict: MP3 below 16 kHz, which cheap cameras write, plays everywhere, yet FFmpeg calls it out of the standard.
+    return {"movflags": "+faststart", "movie_timescale": str(clock), "strict": "unofficial"}
 
 
 def nominal_rate(info: VideoInfo) -> Fraction:

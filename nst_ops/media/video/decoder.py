@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import av
 from av.error import FFmpegError, InvalidDataError
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
+from nst_ops.media.video.color import side_data
 from nst_ops.media.video.container import open_input, video_stream
-from nst_ops.media.video.source import MediaSource, promised_bytes, size_of
+from nst_ops.media.video.source import MediaSource, RangeInput, fragments_end, promised_bytes, size_of
 
 # Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding from there did
 # not show it whole (a gradual refresh, a container whose index is off).
 _STEPS_BACK_S = (0, 2, 20)
+_KEEP = "set video.keep_damaged to write what decodes"
 
 
 class FrameDecoder:
@@ -29,6 +33,9 @@ class FrameDecoder:
         self.keep_damaged = keep_damaged
         # PTS from and up to which damage counts, the end left out: what lies around only warms up. None: everywhere.
         self.wanted: tuple[int, int | None] | None = None
+        self.cut_off = ""  # how far the file falls short of its header, in words
+        self.ends_damaged = False  # whether no whole frame has come after the last damage
+        self._last_damage: _Damage | None = None
         self._open()
 
     def close(self) -> None:
@@ -37,7 +44,9 @@ class FrameDecoder:
 
     def frames(self) -> Iterator[VideoFrame]:
         """Yield the frames from where the file stands."""
-        self.num_damaged = self.num_decoded = 0
+        self.num_damaged = self.num_decoded = self._num_packets = 0
+        self.ends_damaged = False
+        self._last_damage = None
         packets = self.container.demux(self.stream)
         whole = False  # whether a frame without holes has come
         pts: int | None = None
@@ -45,24 +54,31 @@ class FrameDecoder:
             try:
                 packet = next(packets)
             except StopIteration:
-                return
+                break
             except FFmpegError as error:
-                self._damage(error, pts)
-                return
+                self._count_damage(error, pts)
+                break
+            self._num_packets += packet.size > 0
             pts = packet.pts if packet.pts is not None else pts
             try:
                 frames = packet.decode()
             except (InvalidDataError, av.error.ExternalError) as error:
                 # Before the first frame this is a recording that starts mid-way, not damage.
                 if self.num_decoded:
-                    self._damage(error, pts)
+                    self._count_damage(error, pts)
                 continue
             for frame in frames:
                 if frame.is_corrupt and whole:
-                    self._damage(None, frame.pts)  # the decoder has concealed a hole
+                    self._count_damage(None, frame.pts)  # the decoder has concealed a hole
+                elif self._last_damage and self._last_damage.is_before(frame, self._num_packets):
+                    self.ends_damaged = False
+                    self._refuse_damage()
                 whole |= not frame.is_corrupt
                 self.num_decoded += 1
-                yield frame
+                # Where damage is refused, what follows it only tells whether it is at the end.
+                if self.keep_damaged or not self._last_damage:
+                    yield frame
+        self._refuse_damage()
 
     def frames_from(self, pts: int) -> Iterator[VideoFrame]:
         """Yield the frames from the one at ``pts`` on, the same as if all before had been decoded."""
@@ -73,6 +89,9 @@ class FrameDecoder:
                 first = _first_from(pts, frames)
             except (FFmpegError, DamagedVideoError):
                 continue  # decoding from an earlier frame tells whether it is really damaged
+            # The first frame after a seek may have the captions of those before it, which were skipped.
+            if first is not None and self.num_decoded == 1 and Type.A53_CC in side_data(first):
+                continue
             if first is not None and first.pts == pts and not first.is_corrupt:
                 break
         else:
@@ -85,41 +104,65 @@ class FrameDecoder:
             yield from frames
 
     def _open(self) -> None:
-        self.container = open_input(self._source)
+        end, whole = fragments_end(self._source) if isinstance(self._source, str) else (0, 0)
+        self._refuse_cut_off(end)
+        # FFmpeg opens no file that ends with half a header of a fragment.
+        self.container = open_input(RangeInput(self._source, whole) if self.cut_off else self._source)
         try:
             self.stream = video_stream(self.container, alone=True)
-            self._refuse_cut_off()
+            self._refuse_cut_off(promised_bytes(self._source, self.container.format.name, self.stream))
         except BaseException:
             self.close()
             raise
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = 2  # more of them can hang beside torch's own
 
-    def _refuse_cut_off(self) -> None:
+    def _refuse_cut_off(self, promised: int) -> None:
         """Refuse a file that is shorter than its header says, before hours go into it."""
-        if self.keep_damaged:
+        if promised <= (size := size_of(self._source)):
             return
-        promised = promised_bytes(self._source, self.container.format.name, self.stream)
-        if promised > (size := size_of(self._source)):
-            raise DamagedVideoError(
-                f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}; copy it again, or set "
-                "video.keep_damaged to write what decodes"
-            )
+        self.cut_off = f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}"
+        if not self.keep_damaged:
+            raise DamagedVideoError(f"{self.cut_off}; copy it again, or {_KEEP}")
 
-    def _damage(self, error: FFmpegError | None, pts: int | None) -> None:
-        """Count a damaged place among the wanted frames, or raise it."""
-        place = f"after frame {self.num_decoded}"
+    def _count_damage(self, error: FFmpegError | None, pts: int | None) -> None:
+        """Count a damaged place, if it is among the wanted frames."""
         if pts is not None and self.wanted is not None:
             start, end = self.wanted
             if pts < start or (end is not None and pts >= end):
                 return
-            place = f"near {float(pts * self.stream.time_base):.2f} s"
         self.num_damaged += 1
-        if not self.keep_damaged:
-            reason = error.strerror if error else "parts of the frame are missing"
-            raise DamagedVideoError(
-                f"damaged {place} ({reason}): copy it again, or set video.keep_damaged to write what decodes"
-            ) from error
+        self.ends_damaged = True
+        if self.keep_damaged or not self._last_damage:  # the first is the one to name
+            self._last_damage = _Damage(error, pts, self._num_packets, self.num_decoded)
+
+    def _refuse_damage(self) -> None:
+        """Raise for the damage that was counted, if it is not to be kept, and say whether it is at the end."""
+        damage = self._last_damage
+        if damage is None or self.keep_damaged:
+            return
+        place = f"after frame {damage.num_decoded}"
+        if damage.pts is not None and self.wanted is not None:
+            place = f"near {float(damage.pts * self.stream.time_base):.2f} s"
+        if self.ends_damaged:
+            place = f"at its very end, {place}, as a recording that was cut off"
+        reason = damage.error.strerror if damage.error else "parts of the frame are missing"
+        raise DamagedVideoError(f"damaged {place} ({reason}): copy it again, or {_KEEP}") from damage.error
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """A place that does not decode."""
+
+    error: FFmpegError | None  # None: the decoder has concealed it
+    pts: int | None
+    num_packets: int  # that were read by then
+    num_decoded: int  # frames by then
+
+    def is_before(self, frame: VideoFrame, num_packets: int) -> bool:
+        """Return whether a whole frame comes after it, in the file and on the screen."""
+        is_later = frame.pts is None or self.pts is None or frame.pts > self.pts
+        return is_later and num_packets > self.num_packets
 
 
 def _first_from(pts: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:

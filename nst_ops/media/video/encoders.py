@@ -23,12 +23,30 @@ from av.video.frame import VideoFrame
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.formats import VIDEO_CONTAINERS
 from nst_ops.media.video.container import container_takes
+from nst_ops.media.video.hdr import Mastering
 
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes to stderr past FFmpeg; errors reach us as exceptions
 
 _EFFORTS = ("ultrafast", "veryfast", "fast", "medium", "slow", "veryslow")
 _420 = {name: name for name in ("yuv420p", "yuv420p10le")}
 _ALL = {name: name for name in (*_420, "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le")}
+
+
+@dataclass(frozen=True)
+class _MasteringKeys:
+    """The mastering data of HDR as an encoder's own parameters."""
+
+    option: str  # of FFmpeg that takes the encoder's parameters
+    display: str
+    light_level: str
+    units: tuple[Fraction, Fraction] = (Fraction(1, 50000), Fraction(1, 10000))  # of x and y, and of cd/m2
+
+    def parameters(self, mastering: Mastering) -> list[str]:
+        """Return ``key=value`` of what is stated."""
+        found = {self.display: mastering.display(*self.units)}
+        if mastering.light_level:
+            found[self.light_level] = "{},{}".format(*mastering.light_level)
+        return [f"{key}={value}" for key, value in found.items() if value]
 
 
 @dataclass(frozen=True)
@@ -47,8 +65,16 @@ class Encoder:
     num_threads: int = 0  # 0 leaves it to the encoder, where they do not change what it writes
     mp4_tag: str = ""  # of the codec in MP4 and MOV; empty for FFmpeg's own
     loses_aspect_in: tuple[str, ...] = ()  # containers that do not keep the sample aspect ratio in their own stream
+    mastering: _MasteringKeys | None = None  # how it takes the mastering data of HDR; None: not at all
 
-    def options_for(self, config: VideoConfig, frame_rate: Fraction) -> dict[str, str]:
+    def format_for(self, config: VideoConfig, is_hdr: bool) -> str:
+        """Return its pixel format: the one that is asked for, for HDR with 10 bits where it has that."""
+        wanted = config.pixel_format.removesuffix("10le") + "10le" if is_hdr else config.pixel_format
+        return self.pixel_formats.get(wanted) or self.pixel_formats[config.pixel_format]
+
+    def options_for(
+        self, config: VideoConfig, frame_rate: Fraction, mastering: Mastering | None = None
+    ) -> dict[str, str]:
         """Return options by FFmpeg's names, for a video of this average frame rate."""
         options = {**self.options, "preset": self.presets[_EFFORTS.index(config.preset)]}
         if config.bitrate_kbps:
@@ -57,7 +83,10 @@ class Encoder:
             options[self.crf_key] = str(self.default_crf if config.crf is None else config.crf)
         if config.keyframe_interval_s:
             options["g"] = str(max(1, int(config.keyframe_interval_s * frame_rate)))
-        return options
+        if mastering and self.mastering:
+            given = (options.get(self.mastering.option, ""), *self.mastering.parameters(mastering))
+            options[self.mastering.option] = ":".join(filter(None, given))
+        return {key: value for key, value in options.items() if value}
 
 
 def _x264_options() -> dict[str, str]:
@@ -73,6 +102,7 @@ _SVT: Any = {
     "options": {"g": "250"},
     "bitrate_options": {"svtav1-params": "lp=1"},
     "max_frame_rate": Fraction(240),
+    "mastering": _MasteringKeys("svtav1-params", "mastering-display", "content-light", (Fraction(1), Fraction(1))),
 }
 _HVC1 = "hvc1"  # or Apple's players do not open it
 _NVENC: Any = {"presets": ("p1", "p2", "p3", "p4", "p6", "p7"), "options": {"rc": "vbr", "b": "0"}, "crf_key": "cq"}
@@ -81,8 +111,19 @@ _NVENC_444 = {"yuv444p": "yuv444p", "yuv444p10le": "yuv444p16le"}
 
 ENCODERS = {
     # (video.encoder, video.codec): encoder
-    ("software", "h264"): Encoder("libx264", "h264", 18, _ALL, options=_x264_options(), num_threads=4),
-    ("software", "h265"): Encoder("libx265", "hevc", 20, _ALL, options=_X265, num_threads=4, mp4_tag=_HVC1),
+    ("software", "h264"): Encoder(
+        *("libx264", "h264", 18, _ALL),
+        options=_x264_options(),
+        num_threads=4,
+        mastering=_MasteringKeys("x264-params", "mastering-display", "cll"),
+    ),
+    ("software", "h265"): Encoder(
+        *("libx265", "hevc", 20, _ALL),
+        options=_X265,
+        num_threads=4,
+        mp4_tag=_HVC1,
+        mastering=_MasteringKeys("x265-params", "master-display", "max-cll"),
+    ),
     ("software", "av1"): Encoder("libsvtav1", "av1", 24, _420, loses_aspect_in=("matroska",), **_SVT),
     ("nvenc", "h264"): Encoder("h264_nvenc", "h264", 18, {n: n for n in ("yuv420p", "yuv444p")}, **_NVENC),
     ("nvenc", "h265"): Encoder("hevc_nvenc", "hevc", 20, _NVENC_420 | _NVENC_444, mp4_tag=_HVC1, **_NVENC),

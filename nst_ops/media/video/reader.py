@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,21 +12,42 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
+from nst_ops.config.stylize import Hdr
 from nst_ops.media.errors import EmptyFileError, UnreadableImageError, UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import open_repaired
-from nst_ops.media.video.color import LIMITED, Color, sws_matrix, to_rgb
-from nst_ops.media.video.container import CLOCK_RESTART_S, Frame, VideoInfo, codec_name, even_size, stream_duration_s
+from nst_ops.media.video.color import LIMITED, Color, side_data, sws_matrix, to_rgb
+from nst_ops.media.video.container import (
+    CLOCK_RESTART_S,
+    Frame,
+    VideoInfo,
+    codec_name,
+    even_size,
+    stream_duration_s,
+    takes_copy,
+)
 from nst_ops.media.video.decoder import FrameDecoder
+from nst_ops.media.video.hdr import NAMES, SDR, Mastering, tone_map
 from nst_ops.media.video.segments import Segment, Selection, cut_segments, read_index
 from nst_ops.media.video.source import MediaSource, size_of
 
 ALL_FRAMES = Selection()
 _NO_FRAMES = "no frame of it is selected: it ends before video.start_s"
 _DEFAULT_DELAY_MS = 100  # what browsers take for delays of up to 10 ms
+
+# Side data of a decoded frame that no encoder here writes, and what is said of a video that has it.
+_LEFT_OUT = {
+    Type.SPHERICAL: "its spherical projection is left out: players show it flat",
+    Type.STEREO3D: "its stereo 3D arrangement is left out: players show it flat",
+    Type.DYNAMIC_HDR_PLUS: "its HDR10+ metadata is left out",
+    Type.DOVI_METADATA: "its Dolby Vision metadata is left out",
+    Type.DYNAMIC_HDR_VIVID: "its HDR Vivid metadata is left out",
+    Type.ICC_PROFILE: "its ICC profile is left out",
+}
 
 TimedFrame = tuple[int, int, VideoFrame]  # PTS, duration, decoded frame
 
@@ -40,6 +62,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         selection: frames of the video that are wanted.
         segment: part of the selection that is read, from its ``lead_pts`` on; None: all of it.
         tail: wanted frames to read after the segment, as far as there are any.
+        hdr: whether frames of high dynamic range are mapped to SDR, or given as their codes, rounded to 8 bits.
 
     Raises EmptyFileError or UnreadableVideoError on opening, UnsupportedMediaError if the selection lies after the
     video's end, DamagedVideoError on opening a cut-off file, or while iterating.
@@ -53,8 +76,9 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         selection: Selection = ALL_FRAMES,
         segment: Segment | None = None,
         tail: int = 0,
+        hdr: Hdr = "tonemap",
     ) -> None:
-        self._source, self._selection, self._tail = source, selection, tail
+        self._source, self._selection, self._tail, self._hdr = source, selection, tail, hdr
         self._reformatter = VideoReformatter()
         if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
@@ -85,21 +109,39 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     @property
     def span_s(self) -> tuple[float, float | None] | None:
-        """Start, a whole number of ticks, and end of the selection on the file's clock; None if all is selected."""
-        if self._selection.start_s == 0 and self._selection.duration_s is None:
+        """Start, a whole number of ticks, and end of the selection on the file's clock; None if it is written as it is.
+
+        A whole video that begins before zero is moved, as no container shows what is there.
+        """
+        if self._selection.start_s == 0 and self._selection.duration_s is None and self._first_pts >= 0:
             return None
         time_base = self.info.time_base
         return float(self._begin * time_base), None if self._stop is None else float(self._stop * time_base)
+
+    @property
+    def ends_damaged(self) -> bool:
+        """Whether no whole frame has come after the last damage."""
+        return self._decoder.ends_damaged
+
+    def sound_fits(self, container: str) -> bool:
+        """Return whether a container takes all sound as it is."""
+        streams = self._decoder.container.streams.audio
+        return all(takes_copy(container, stream) for stream in streams if codec_name(stream))
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame once, at the working size, with rising PTS."""
         width, height = self.info.width, self.info.height  # the size may change midway, the output's not
         if self.output_size[0] < width or self.output_size[1] < height:  # odd sizes are padded when written
             width, height = self.output_size
-        matrix = sws_matrix(self.info.color.matrix, self.info.height)
+        color, maps = self._color, self._color.is_hdr and self._hdr == "tonemap"
+        matrix = sws_matrix(color.matrix, self.info.height)
+        pixel_format = "rgb48le" if maps else "rgb24"
         decoded = None
         for pts, duration, decoded in self._kept():
-            yield Frame(pts, duration, to_rgb(self._reformatter, decoded, (width, height), matrix))
+            rgb_hwc = to_rgb(self._reformatter, decoded, (width, height), matrix, pixel_format)
+            if maps:
+                rgb_hwc = tone_map(rgb_hwc, color, self._mastering.peak_nits)
+            yield Frame(pts, duration, rgb_hwc, self._captions(decoded))
         if decoded is None and (self._segment is None or self._segment.count == 1):
             raise UnsupportedMediaError(_NO_FRAMES)
 
@@ -171,10 +213,29 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             last_pts = pts
             yield pts, frame.duration or step, frame
 
+    def _captions(self, decoded: VideoFrame) -> bytes:
+        """Return the closed captions of a frame; none where frames are dropped, which would leave gaps in the text."""
+        data = side_data(decoded).get(Type.A53_CC)
+        return b"" if data is None or self._selection.max_frame_rate is not None else bytes(data)
+
     def _describe(self, first: VideoFrame) -> VideoInfo:
         """Describe the whole video by its header and its first frame."""
         stream, container = self._decoder.stream, self._decoder.container
-        notes = []
+        attached = side_data(first)
+        self._color, self._mastering = Color.of(first), Mastering.of(first)
+        notes = [note for kind, note in _LEFT_OUT.items() if kind in attached]
+        if Type.A53_CC in attached and self._selection.max_frame_rate is not None:
+            notes.append("its closed captions are left out: video.max_frame_rate leaves out frames")
+        if self._decoder.cut_off:
+            notes.append(self._decoder.cut_off)
+        color, mastering = self._color, None
+        if self._color.is_hdr and self._hdr == "tonemap":
+            notes.append(f"HDR ({NAMES[color.transfer]}) is tone-mapped to SDR; video.hdr keep leaves it")
+            color = SDR
+        elif self._color.is_hdr:
+            notes.append(f"HDR ({NAMES[color.transfer]}) is kept; its frames are stylized in 8 bits")
+            mastering = self._mastering
+        matrix = attached.get(Type.DISPLAYMATRIX)
         if first.interlaced_frame:
             notes.append("interlaced: its two fields are stylized as one frame")
         if any(part.is_alpha for part in first.format.components) or stream.metadata.get("alpha_mode") == "1":
@@ -185,9 +246,10 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             time_base=stream.time_base or Fraction(1, 90000),
             frame_rate=Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25),
             duration_s=stream_duration_s(container, stream),
-            rotation=first.rotation,
+            display_matrix=struct.unpack_from("9i", bytes(matrix)) if matrix else (),
             sample_aspect_ratio=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None,
-            color=Color.of(first),
+            mastering=mastering,
+            color=color,
             video_codec=codec_name(stream),
             audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
             notes=tuple(notes),
@@ -210,7 +272,7 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
     The time base is a millisecond. Raises UnreadableImageError on opening, or while iterating over damaged frames.
     """
 
-    num_damaged = 0
+    num_damaged, ends_damaged = 0, False
 
     def __init__(self, path: str, max_side: int | None = None) -> None:
         try:
@@ -229,6 +291,10 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
 
     def __exit__(self, *_: object) -> None:
         self._image.close()
+
+    def sound_fits(self, container: str) -> bool:
+        """Return whether a container takes all sound as it is."""
+        return True
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame once, with its delay as its duration."""

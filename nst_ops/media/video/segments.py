@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from nst_ops.media.video.container import codec_name, open_input, video_stream
-from nst_ops.media.video.source import MediaSource, SampleTable
+from nst_ops.media.video.source import MediaSource, SampleTable, fragments_end, size_of
 
 _EARLY = 0.95  # share of the longest keyframe interval below which a keyframe answers a change of scene
 _BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate a video keeps every frame
@@ -95,6 +95,9 @@ def read_index(source: MediaSource) -> PacketIndex:
     only the sample table is read, of a fragmented one and of Matroska every byte. Raises UnreadableVideoError.
     """
     table = SampleTable(source)
+    if not table.is_whole and fragments_end(source)[0] > size_of(source):
+        nothing = np.empty(0, np.int64)
+        return PacketIndex(Fraction(1, 90000), nothing, nothing, "its last fragment is cut off")
     # Without parsing, which would find no keyframes among zeros: a whole table needs no correction.
     container = open_input(table, fflags="noparse+nofillin") if table.is_whole else open_input(source)
     rows: list[tuple[int, bool, bool]] = []

@@ -13,6 +13,19 @@ from typing import Any, Protocol
 _FIRST_BYTES, _MOST_BYTES = 2**16, 2**22  # of a request: the first one somewhere in a file, after enough that follow
 _BLOCKS_KEPT = 4  # in memory: header, sound and video may lie far from each other
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+_BOX_HEAD = 8  # bytes at least
+_FRAGMENT_BOXES = _FIRST_BOXES | {
+    b"moof",
+    b"sidx",
+    b"styp",
+    b"emsg",
+    b"prft",
+    b"ssix",
+    b"mfra",
+    b"uuid",
+    b"meta",
+    b"udta",
+}
 _EBML_HEADER, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -42,9 +55,9 @@ class RangeInput:
     reading after an error: PyAV raises the first one as it is, and from there on the file is at its end.
     """
 
-    def __init__(self, source: MediaSource) -> None:
+    def __init__(self, source: MediaSource, num_bytes: int | None = None) -> None:
         self.name = source if isinstance(source, str) else source.name
-        self.num_bytes = size_of(source)
+        self.num_bytes = size_of(source) if num_bytes is None else num_bytes  # what follows is not read
         self._read_range = partial(_read_local, source) if isinstance(source, str) else source.read_range
         self._blocks: deque[tuple[int, bytes]] = deque(maxlen=_BLOCKS_KEPT)
         self._position = 0
@@ -104,13 +117,8 @@ class SampleTable(RangeInput):
         start = 0
         while start < self.num_bytes:
             self.seek(start)
-            head = self.read(16)
-            num_bytes, kind, head_bytes = int.from_bytes(head[:4]), head[4:8], 8
-            if num_bytes == 0:  # up to the end
-                num_bytes = self.num_bytes - start
-            elif num_bytes == 1:
-                num_bytes, head_bytes = int.from_bytes(head[8:]), 16
-            if num_bytes < head_bytes or kind == b"moof" or (start == 0 and kind not in _FIRST_BOXES):
+            kind, head_bytes, num_bytes = _box_head(self)
+            if num_bytes == 0 or kind == b"moof" or (start == 0 and kind not in _FIRST_BOXES):
                 return False
             if kind == b"mdat":
                 self._media_data.append(range(start + head_bytes, start + num_bytes))
@@ -124,6 +132,47 @@ class SampleTable(RangeInput):
             if start < data.start:
                 num_bytes = min(num_bytes, data.start - start)
         return super()._piece(start, num_bytes)
+
+
+def fragments_end(source: MediaSource) -> tuple[int, int]:
+    """Return where the last box of a fragmented MP4 says that it ends, and where the boxes before it end.
+
+    It goes from box to box, so a remote file takes a request for each fragment. A file without fragments gives 0, 0;
+    what follows the last box that MP4 knows is no box.
+    """
+    file = RangeInput(source)
+    start = end = whole = 0
+    kind, has_fragments = b"", False
+    while start < file.num_bytes:
+        file.seek(start)
+        kind, head_bytes, num_bytes = _box_head(file)
+        if start == 0 and kind not in _FIRST_BOXES:
+            return 0, 0
+        if kind and kind not in _FRAGMENT_BOXES:
+            break
+        end = start + (num_bytes or head_bytes)
+        if end > file.num_bytes:
+            # The samples of half an mdat are there; half a moof is of no use, and FFmpeg opens no file that has one.
+            whole = file.num_bytes if kind == b"mdat" else start
+            break
+        has_fragments |= kind == b"moof"
+        whole = start = end
+    if kind == b"moof" and end == file.num_bytes:  # the box of its samples is missing
+        end += _BOX_HEAD
+    return (end, whole) if has_fragments or kind == b"moof" else (0, 0)
+
+
+def _box_head(file: RangeInput) -> tuple[bytes, int, int]:
+    """Read the head of an MP4 box: its kind, the size of the head, and of the box; kind is empty if cut off."""
+    start, head = file.tell(), file.read(16)
+    num_bytes, kind, head_bytes = int.from_bytes(head[:4]), head[4:8], 8
+    if num_bytes == 0:  # up to the end
+        num_bytes = file.num_bytes - start
+    elif num_bytes == 1:
+        num_bytes, head_bytes = int.from_bytes(head[8:]), 16
+    if len(head) < head_bytes:
+        return b"", head_bytes, 0
+    return kind, head_bytes, num_bytes if num_bytes >= head_bytes else 0
 
 
 def promised_bytes(source: MediaSource, container: str, stream: Any) -> int:

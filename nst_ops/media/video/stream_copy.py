@@ -9,14 +9,24 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
-from av.stream import Stream
+from av.stream import Discard, Stream
 
-from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, codecs_for, open_input
+from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, open_input, takes_copy
 from nst_ops.media.video.source import MediaSource
 
 # Containers write these themselves; copied, they would lie about the new file.
 _CONTAINER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-_STREAM_TAGS = ("language", "title")
+_STREAM_TAGS = ("language", "title", "timecode")
+# What the muxers write of a file's tags where others look for them. Anything else, such as the place and the camera of
+# a phone, goes into a list of its own that has no room for the cover image.
+_COMMON_TAGS = {"title", "album", "date", "comment", "genre", "copyright", "creation_time", "location"}
+_PLAIN_TAGS = {
+    "mov": _COMMON_TAGS | {"author", "make", "model"},
+    "mp4": _COMMON_TAGS
+    | {"artist", "album_artist", "composer", "keywords", "grouping", "lyrics", "description", "synopsis", "show"}
+    | {"episode_id", "network"},
+}
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _OUT_OF_STEP_S = 10  # how far the streams of a file may lie apart in it
 
 Span = tuple[float, float | None]  # begin and end of a part of a source, on its container's clock; None: to its end
@@ -36,7 +46,7 @@ class StreamCopier:
         self._source, self._output, self._span_s = open_input(source), output, span_s
         self._streams: dict[int, Stream] = {}  # of the output, by index in the source
         self._transcoders: dict[int, _Transcoder] = {}
-        output.metadata.update((k, v) for k, v in self._source.metadata.items() if k.lower() not in _CONTAINER_TAGS)
+        self._copy_tags(notes)
         if chapters := [part for chapter in self._source.chapters() if (part := _cut(chapter, span_s))]:
             output.set_chapters(chapters)
         self._add_streams(video, notes)
@@ -90,7 +100,8 @@ class StreamCopier:
                 time_s = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
                 if end_s is not None and time_s > end_s + _OUT_OF_STEP_S:
                     return
-                if begin_s <= time_s and (end_s is None or time_s < end_s):
+                # What precedes the first frame of a clock that begins before zero still belongs to it.
+                if (begin_s < 0 or begin_s <= time_s) and (end_s is None or time_s < end_s):
                     _shift(packet, -round(begin_s / packet.time_base))
                     yield packet
         except FFmpegError:  # the reader of the video has reported the damage already
@@ -120,36 +131,77 @@ class StreamCopier:
         for stream in self._source.streams:
             if stream.disposition & STILL and container != "mp4":
                 notes.append("the cover image is left out")
+            elif stream.type == "data":
+                self._add_data(stream, video, notes)
             elif stream.disposition & STILL or stream.type in ("audio", "subtitle"):
                 self._add_stream(stream, notes)
             elif stream.type == "video":
                 num_videos += 1
                 if num_videos == 1:
-                    video.metadata.update(_stream_tags(stream))
+                    video.metadata.update(_stream_tags(stream) | video.metadata)
                 elif num_videos == 2:
                     notes.append("only the first video stream is stylized, the others are left out")
             elif stream.type == "attachment" and container == "matroska":
                 self._output.add_stream_from_template(stream)  # fonts of the subtitles
+            else:
+                notes.append(f"{stream.type} stream {stream.index} does not fit into {container}")
+        if self._span_s and self._span_s[0] > 0 and "timecode" in video.metadata.keys() | self._output.metadata.keys():
+            for metadata in (video.metadata, self._output.metadata):
+                metadata.pop("timecode", None)
+            notes.append("its timecode is left out: the part begins later")
 
     def _add_stream(self, stream: Stream, notes: list[str]) -> None:
         name = codec_name(stream)
         if not name:
             notes.append(f"{stream.type} stream {stream.index} is of an unknown codec and left out")
             return
-        if name in codecs_for(self._output):
+        if takes_copy(self._output.format.name, stream):
             copy: Any = self._output.add_stream_from_template(stream)
         elif isinstance(stream, AudioStream):
             # The source's own channels as far as FFmpeg's AAC encoder knows them, else stereo.
             layout = {1: "mono", 2: "stereo", 6: "5.1"}.get(stream.channels, "stereo")
-            copy = self._output.add_stream("aac", rate=stream.rate, layout=layout)
+            rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
+            copy = self._output.add_stream("aac", rate=rate, layout=layout)
             self._transcoders[stream.index] = _Transcoder(copy)
-            notes.append(f"its sound ({name}) fits into no container and is converted to AAC")
+            notes.append(f"its sound ({name}) does not fit into {self._output.format.name} and is converted to AAC")
         else:
             notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}")
             return
         copy.metadata.update(stream.metadata | _stream_tags(stream))
         copy.disposition = stream.disposition
         self._streams[stream.index] = copy
+
+    def _copy_tags(self, notes: list[str]) -> None:
+        """Copy the tags of the file, those that players look for to where they do."""
+        tags = {key: value for key, value in self._source.metadata.items() if key.lower() not in _CONTAINER_TAGS}
+        for key in list(tags):  # FFmpeg names some twice, with and without their language
+            if tags.get(key[:-4]) == tags[key] and key[-4:-3] == "-":
+                del tags[key]
+        plain = _PLAIN_TAGS.get(self._output.format.name)
+        if plain is not None and (others := [key for key in tags if key.lower() not in plain | {"timecode"}]):
+            if any(stream.disposition & STILL for stream in self._source.streams):
+                notes.append(f"its tags {', '.join(others)} are left out: they do not fit beside its cover image")
+            else:
+                self._output.options["movflags"] += "+use_metadata_tags"
+        self._output.metadata.update(tags)
+
+    def _add_data(self, stream: Stream, video: Stream, notes: list[str]) -> None:
+        """Copy telemetry where it fits; a timecode is a tag from which the muxer makes its own track."""
+        if stream.discard == Discard.all:  # titles of chapters, which are copied as such
+            return
+        is_timecode = "timecode" in stream.metadata
+        if is_timecode:
+            video.metadata.setdefault("timecode", stream.metadata["timecode"])
+        if is_timecode and stream.frames <= 1:  # more than one sample is telemetry that has a timecode in it
+            return
+        # Of a kind that FFmpeg does not know the packets would be copied, and not what they are.
+        if stream.name and takes_copy(self._output.format.name, stream):
+            copy: Any = self._output.add_stream_from_template(stream)
+            copy.disposition = stream.disposition
+            self._streams[stream.index] = copy
+        else:
+            kind = stream.metadata.get("handler_name") or stream.name or "unknown"
+            notes.append(f"data stream {stream.index} ({kind}) does not fit into {self._output.format.name}")
 
 
 class _Transcoder:

@@ -20,9 +20,11 @@ from PIL import Image
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
+from nst_ops.media.video.captions import add_captions, holds_captions
 from nst_ops.media.video.color import sws_matrix, to_yuv
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.encoders import choose_encoder
+from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
 FRAME_TABLE = "frames.csv"  # ``name`` and ``sha256`` of images, ``pts_s`` and ``duration_s`` on the source's clock
@@ -60,11 +62,17 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         self._info = info
         self.notes = list(info.notes)
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
+        self._captions: dict[int, bytes] = {}  # by PTS
         self._reformatter = VideoReformatter()
         self._matrix = sws_matrix(info.color.matrix, info.height)
         self._color = info.color.written(info.height, size[1])
         self._encoder = choose_encoder(config)
-        self._pixel_format = self._encoder.pixel_formats[config.pixel_format]
+        is_hdr = info.mastering is not None
+        self._pixel_format = self._encoder.format_for(config, is_hdr)
+        if is_hdr and "10" not in self._pixel_format and "16" not in self._pixel_format:
+            self.notes.append(f"{self._encoder.name} writes its HDR in 8 bits")
+        if info.mastering not in (None, Mastering()) and not self._encoder.mastering:
+            self.notes.append(f"{self._encoder.name} does not write its mastering data")
         self._shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
         options = muxer_options(container, None if source_path else info.time_base)
         self._output: OutputContainer = av.open(f"file:{path}", "w", format=container, options=options)
@@ -92,19 +100,38 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         encoded.pts, encoded.duration, encoded.time_base = frame.pts - self._shift, frame.duration, self._info.time_base
         encoded.colorspace, encoded.color_range = self._color.matrix, self._color.range
         self._durations[encoded.pts] = frame.duration
+        if frame.captions:
+            self._captions[encoded.pts] = frame.captions
         self._mux(self._stream.encode(encoded))
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts, packet.duration)
+            if captions := self._captions.pop(packet.pts, b""):
+                packet = self._captioned(packet, captions)
             if self._copier:
                 self._copier.copy_beside(packet)
             self._output.mux(packet)
 
+    def _captioned(self, packet: Any, captions: bytes) -> Any:
+        """Return a packet with the closed captions of its frame in it, or as it is if its codec takes none."""
+        codec = self._encoder.codec
+        if not holds_captions(codec):
+            note = f"its closed captions are left out: {codec} is written without them"
+            self.notes += [note] if note not in self.notes else []
+            return packet
+        captioned: Any = av.Packet(add_captions(codec, bytes(packet), captions))
+        captioned.stream, captioned.time_base = packet.stream, packet.time_base
+        captioned.pts, captioned.dts, captioned.duration = packet.pts, packet.dts, packet.duration
+        captioned.is_keyframe = packet.is_keyframe
+        return captioned
+
     def _add_stream(self, container: str, size: tuple[int, int], config: VideoConfig) -> Any:
         info, encoder = self._info, self._encoder
         rate = min(nominal_rate(info), encoder.max_frame_rate)
-        stream: Any = self._output.add_stream(encoder.name, rate=rate, options=encoder.options_for(config, rate))
+        stream: Any = self._output.add_stream(
+            encoder.name, rate=rate, options=encoder.options_for(config, rate, info.mastering)
+        )
         context = stream.codec_context
         context.width, context.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         context.pix_fmt = self._pixel_format
@@ -114,14 +141,14 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             context.codec_tag = encoder.mp4_tag
         if info.sample_aspect_ratio:
             context.sample_aspect_ratio = info.sample_aspect_ratio
-            if container in encoder.loses_aspect_in:
+            if container in encoder.loses_aspect_in and info.sample_aspect_ratio != 1:
                 self.notes.append(
                     f"the shape of its pixels is lost: {encoder.codec} keeps it only in video.container mp4"
                 )
         context.colorspace, context.color_range = self._color.matrix, self._color.range
         context.color_trc, context.color_primaries = self._color.transfer, self._color.primaries
-        if info.rotation:
-            stream.set_display_rotation(info.rotation)
+        if info.display_matrix:
+            stream.set_display_matrix(_scaled(info.display_matrix, size[0] / info.width))
         try:
             context.open()
         except FFmpegError as error:
@@ -130,6 +157,11 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
                 f"({error.strerror}): set video.codec to h264, or resize.max_side if they are large"
             ) from error
         return stream
+
+
+def _scaled(matrix: tuple[int, ...], scale: float) -> list[int]:
+    """Return a display matrix for frames of another size: what it moves by is in pixels."""
+    return [round(value * scale) if place in (6, 7) else value for place, value in enumerate(matrix)]
 
 
 class FrameFolderWriter(AbstractContextManager["FrameFolderWriter"]):
@@ -155,7 +187,7 @@ class FrameFolderWriter(AbstractContextManager["FrameFolderWriter"]):
     def write(self, frame: Frame) -> None:
         """Write one frame."""
         name = f"{self._num_frames:06d}.png"
-        upright_hwc = np.rot90(frame.rgb_hwc, round(self._info.rotation / 90))
+        upright_hwc = self._info.upright(frame.rgb_hwc)
         # The lowest level takes a third of the time and an eighth more room.
         encoded = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(upright_hwc)).save(encoded, format="PNG", compress_level=1)

@@ -1,0 +1,126 @@
+"""Cut-off and damaged videos: where the damage is, and what is left of them."""
+
+from pathlib import Path
+
+import av
+import pytest
+from media_factory import Sound, decoded, moving_frames, write_video
+
+from nst_ops.media.errors import DamagedVideoError, MediaError
+from nst_ops.media.video.reader import VideoReader
+from nst_ops.media.video.segments import read_index
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+OPTIONS = {"preset": "ultrafast", "g": "10", "crf": "20"}
+NUM_FRAMES = 50
+
+
+@pytest.fixture(scope="module")
+def fragmented(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("fragmented") / "a.mp4"
+    frames, sound = moving_frames(NUM_FRAMES, 96, 64), [Sound(duration_s=2.0)]
+    return write_video(path, frames, options=OPTIONS, sounds=sound, container_options=FRAGMENTED)
+
+
+def boxes(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Kind, start and end of the outermost boxes."""
+    found, start = [], 0
+    while start < len(data):
+        end = start + int.from_bytes(data[start : start + 4], "big")
+        found.append((data[start + 4 : start + 8], start, end))
+        start = end
+    return found
+
+
+def num_frames(path: Path, keep_damaged: bool = False) -> int:
+    with VideoReader(str(path), keep_damaged=keep_damaged) as reader:
+        return sum(1 for _ in reader.frames())
+
+
+def test_a_whole_fragmented_video_is_read(tmp_path, fragmented):
+    assert num_frames(fragmented) == NUM_FRAMES
+    for garbage in (b"\0" * 5000, b"\xff" * 5000):  # a download manager's padding, and anything else
+        (tmp_path / "a.mp4").write_bytes(fragmented.read_bytes() + garbage)
+        assert num_frames(tmp_path / "a.mp4") == NUM_FRAMES
+
+
+def test_a_cut_off_fragment_is_found_wherever_it_is_cut(tmp_path, fragmented):
+    data, path = fragmented.read_bytes(), tmp_path / "a.mp4"
+    kind, start, end = [box for box in boxes(data) if box[0] in (b"moof", b"mdat")][-2]
+    assert kind == b"moof"
+    mdat_end = boxes(data)[-2][2] if boxes(data)[-1][0] == b"mfra" else len(data)
+    for cut in (start + 4, start + 8, start + 100, end, end + 3, end + 8, end + 50, mdat_end - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(DamagedVideoError, match=r"cut off: .*video\.keep_damaged"):
+            VideoReader(str(path))
+        assert read_index(str(path)).problem == "its last fragment is cut off"
+        with VideoReader(str(path), keep_damaged=True) as reader:
+            assert any(note.startswith("cut off") for note in reader.info.notes), cut
+            assert 40 <= sum(1 for _ in reader.frames()) <= NUM_FRAMES
+
+
+def test_a_fragment_that_is_missing_whole_leaves_a_shorter_video(tmp_path, fragmented):
+    data = fragmented.read_bytes()
+    start = [start for kind, start, _ in boxes(data) if kind == b"moof"][-1]
+    (tmp_path / "a.mp4").write_bytes(data[:start])
+    assert num_frames(tmp_path / "a.mp4") == 40
+
+
+def damaged(source: Path, path: Path, numbers: range) -> Path:
+    """Overwrite packets of a video, counted in the order of the file."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        found = [packet for packet in container.demux(video=0) if packet.size]
+    for number in numbers:
+        packet = bytes(found[number])
+        start = data.index(packet)
+        data[start : start + len(packet)] = b"\xff" * len(packet)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_damage_at_the_very_end_is_told_from_damage_inside(tmp_path, name, b_frames):
+    options = {"preset": "medium", "g": "15", "bf": b_frames, "b_strategy": "0", "crf": "20"}
+    source = write_video(tmp_path / name, moving_frames(NUM_FRAMES, 96, 64), options=options)
+    last = range(NUM_FRAMES - 2, NUM_FRAMES)
+    for numbers, words, at_end in ((range(20, 23), "damaged after frame", False), (last, "at its very end", True)):
+        path = damaged(source, tmp_path / f"damaged {name}", numbers)
+        with pytest.raises(DamagedVideoError, match=words) as caught:
+            num_frames(path)
+        assert ("very end" in str(caught.value)) == at_end
+        with VideoReader(str(path), keep_damaged=True) as reader:
+            assert NUM_FRAMES - 30 <= sum(1 for _ in reader.frames()) < NUM_FRAMES + 1
+            assert reader.num_damaged
+            assert reader.ends_damaged == at_end
+
+
+def test_a_transport_stream_cut_inside_a_frame_is_damaged_at_its_end(tmp_path):
+    source = write_video(tmp_path / "a.ts", moving_frames(NUM_FRAMES, 192, 128), options={**OPTIONS, "crf": "1"})
+    data = source.read_bytes()
+    with av.open(str(source)) as container:
+        last = [packet for packet in container.demux(video=0) if packet.size][-1]
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[: last.pos + 188 * (last.size // 188 // 2)])
+    with pytest.raises(DamagedVideoError, match="at its very end"):
+        num_frames(cut)
+
+
+def test_a_video_without_its_table_is_refused(tmp_path):
+    data = write_video(tmp_path / "a.mp4", moving_frames(5, 96, 64)).read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data[: data.rindex(b"moov") - 4])
+    with pytest.raises(MediaError, match="does not open"):
+        VideoReader(str(tmp_path / "b.mp4"))
+
+
+def test_trailing_garbage_and_a_missing_index_cost_no_frame(tmp_path):
+    frames = moving_frames(12, 96, 64)
+    mp4 = write_video(tmp_path / "a.mp4", frames)
+    mp4.write_bytes(mp4.read_bytes() + b"\x5a" * 4097)
+    assert num_frames(mp4) == 12
+    avi = write_video(tmp_path / "a.avi", frames, codec="mpeg4", options={})
+    data = avi.read_bytes()
+    index = data.rindex(b"idx1")
+    avi.write_bytes(data[: index + 8] + bytes(len(data) - index - 8))
+    assert num_frames(avi) == len(decoded(avi)) == 12
