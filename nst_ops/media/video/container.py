@@ -17,6 +17,7 @@ from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.images import UInt8Array, fit_size
 from nst_ops.media.video.color import Color
 from nst_ops.media.video.hdr import Mastering
+from nst_ops.media.video.programs import read_programs
 from nst_ops.media.video.source import MediaSource, RangeInput
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
@@ -133,6 +134,17 @@ def video_stream(container: InputContainer, alone: bool = False) -> Any:
         if other is not stream:
             other.discard = Discard.all
     return stream
+
+
+def own_streams(container: InputContainer, source: MediaSource, video: Stream) -> list[Stream]:
+    """Return the streams of the program that a video belongs to; of a file without programs all."""
+    streams = list(container.streams)
+    if container.format.name != "mpegts":
+        return streams
+    programs = read_programs(source)
+    own = {pid for program in programs if video.id in program for pid in program}
+    others = {pid for program in programs for pid in program} - own
+    return [stream for stream in streams if stream.id not in others] if own else streams
 
 
 def count_packets(path: str) -> int:

@@ -27,6 +27,7 @@ from nst_ops.media.video.container import (
     VideoInfo,
     codec_name,
     even_size,
+    own_streams,
     stream_duration_s,
     takes_copy,
 )
@@ -125,8 +126,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def sound_fits(self, container: str) -> bool:
         """Return whether a container takes all sound as it is."""
-        streams = self._decoder.container.streams.audio
-        return all(takes_copy(container, stream) for stream in streams if codec_name(stream))
+        return all(takes_copy(container, stream) for stream in self._sound)
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame once, at the working size, with rising PTS."""
@@ -221,6 +221,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     def _describe(self, first: VideoFrame) -> VideoInfo:
         """Describe the whole video by its header and its first frame."""
         stream, container = self._decoder.stream, self._decoder.container
+        own = own_streams(container, self._source, stream)
+        self._sound = [each for each in own if each.type == "audio" and codec_name(each)]
         attached = side_data(first)
         self._color, self._mastering = Color.of(first), Mastering.of(first)
         notes = [note for kind, note in _LEFT_OUT.items() if kind in attached]
@@ -251,7 +253,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             mastering=mastering,
             color=color,
             video_codec=codec_name(stream),
-            audio_codecs=tuple(filter(None, map(codec_name, container.streams.audio))),
+            audio_codecs=tuple(map(codec_name, self._sound)),
             notes=tuple(notes),
         )
 

@@ -11,7 +11,15 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Stream
 
-from nst_ops.media.video.container import CLOCK_RESTART_S, STILL, codec_name, open_input, takes_copy
+from nst_ops.media.video.container import (
+    CLOCK_RESTART_S,
+    STILL,
+    codec_name,
+    open_input,
+    own_streams,
+    takes_copy,
+    video_stream,
+)
 from nst_ops.media.video.source import MediaSource
 
 # Containers write these themselves; copied, they would lie about the new file.
@@ -43,7 +51,7 @@ class StreamCopier:
     def __init__(
         self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span_s: Span | None = None
     ) -> None:
-        self._source, self._output, self._span_s = open_input(source), output, span_s
+        self._path, self._source, self._output, self._span_s = source, open_input(source), output, span_s
         self._streams: dict[int, Stream] = {}  # of the output, by index in the source
         self._transcoders: dict[int, _Transcoder] = {}
         self._copy_tags(notes)
@@ -127,8 +135,11 @@ class StreamCopier:
     def _add_streams(self, video: Stream, notes: list[str]) -> None:
         """Add the streams of the source, but for its video, to the output."""
         container = self._output.format.name
+        own = own_streams(self._source, self._path, video_stream(self._source))
+        if others := len(self._source.streams) - len(own):
+            notes.append(f"only the first program is stylized, the {others} streams of others are left out")
         num_videos = 0
-        for stream in self._source.streams:
+        for stream in own:
             if stream.disposition & STILL and container != "mp4":
                 notes.append("the cover image is left out")
             elif stream.type == "data":

@@ -20,13 +20,14 @@ from PIL import Image
 
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
-from nst_ops.media.video.captions import add_captions, holds_captions
+from nst_ops.media.video.captions import add_captions
 from nst_ops.media.video.color import sws_matrix, to_yuv
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.encoders import choose_encoder
 from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
+_NO_CAPTIONS = "its closed captions are left out: images hold none"
 FRAME_TABLE = "frames.csv"  # ``name`` and ``sha256`` of images, ``pts_s`` and ``duration_s`` on the source's clock
 
 
@@ -114,13 +115,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             self._output.mux(packet)
 
     def _captioned(self, packet: Any, captions: bytes) -> Any:
-        """Return a packet with the closed captions of its frame in it, or as it is if its codec takes none."""
-        codec = self._encoder.codec
-        if not holds_captions(codec):
-            note = f"its closed captions are left out: {codec} is written without them"
-            self.notes += [note] if note not in self.notes else []
-            return packet
-        captioned: Any = av.Packet(add_captions(codec, bytes(packet), captions))
+        """Return a packet with the closed captions of its frame in it."""
+        captioned: Any = av.Packet(add_captions(self._encoder.codec, bytes(packet), captions))
         captioned.stream, captioned.time_base = packet.stream, packet.time_base
         captioned.pts, captioned.dts, captioned.duration = packet.pts, packet.dts, packet.duration
         captioned.is_keyframe = packet.is_keyframe
@@ -187,6 +183,8 @@ class FrameFolderWriter(AbstractContextManager["FrameFolderWriter"]):
     def write(self, frame: Frame) -> None:
         """Write one frame."""
         name = f"{self._num_frames:06d}.png"
+        if frame.captions and _NO_CAPTIONS not in self.notes:
+            self.notes.append(_NO_CAPTIONS)
         upright_hwc = self._info.upright(frame.rgb_hwc)
         # The lowest level takes a third of the time and an eighth more room.
         encoded = io.BytesIO()
