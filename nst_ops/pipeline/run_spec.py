@@ -16,7 +16,7 @@ from nst_ops.collection.manifest import SCHEMA, Row
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
-from nst_ops.config.stylize import ModelConfig, StyleConfig
+from nst_ops.config.stylize import ModelConfig, StyleConfig, VideoConfig
 from nst_ops.media.style_images import StyleImages
 from nst_ops.media.video.encoders import check_encoder, encoder_for
 from nst_ops.storage import Folder
@@ -131,6 +131,8 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
         dump["model"].pop(key)
     dump["images"].pop("max_megapixels")  # it says what fails
+    if config.video.hdr == VideoConfig.model_fields["hdr"].default:  # runs of earlier versions do not have the key
+        dump["video"].pop("hdr")
     if config.temporal.mode == "none":  # the rest of the section changes nothing
         dump["temporal"] = {key: dump["temporal"][key] for key in ("mode", "freeze_statistics")}
     if config.video.crf is None and not config.video.bitrate_kbps:
