@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_ops.models.padding import reflection_pad
+
 Upsampling = Literal["nearest", "bilinear", "transposed"]
 Norm = Literal["instance", "batch", "layer", "none"]
 Head = Literal["sigmoid", "linear"]
@@ -45,7 +47,8 @@ class InstanceNorm(nn.Module):
         mean, var = self.statistics or self.moments(x_bchw)
         scale = self.weight.float()[:, None, None] * torch.rsqrt(var + self.eps)
         shift = self.bias.float()[:, None, None] - mean * scale
-        return torch.addcmul(shift.to(x_bchw.dtype), x_bchw, scale.to(x_bchw.dtype))
+        # In fp32: the scale of an even area is 300, and with a mean of some hundreds the shift is beyond fp16.
+        return torch.addcmul(shift, x_bchw, scale).to(x_bchw.dtype)
 
     def moments(self, x_bchw: Tensor) -> Moments:
         """Return mean and variance over ``dims``."""
@@ -82,7 +85,7 @@ class ConvLayer(nn.Module):
             return cast(Tensor, self.conv(x_bchw))
         if self.upsampling:
             x_bchw = F.interpolate(x_bchw, scale_factor=2, mode=self.upsampling)
-        return cast(Tensor, self.conv(F.pad(x_bchw, (self.pad,) * 4, mode="reflect")))
+        return cast(Tensor, self.conv(reflection_pad(x_bchw, self.pad)))
 
 
 class ConvNormReLU(nn.Module):

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nst_ops.models.padding import ReflectConv2d
 from nst_ops.models.weights import CheckpointError, read_weights
 
 VGGName = Literal["vgg16", "vgg19"]
@@ -106,7 +107,9 @@ def _build(name: VGGName, depth: int, padding: Padding) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels_in, channels, convs in zip((3, *_CHANNELS), _CHANNELS, _BLOCKS[name], strict=False):
         for before in (channels_in, *[channels] * (convs - 1)):
-            layers += [nn.Conv2d(before, channels, 3, padding=1, padding_mode=padding), nn.ReLU(inplace=True)]
+            mirrored = padding == "reflect"
+            conv = ReflectConv2d(before, channels, 3) if mirrored else nn.Conv2d(before, channels, 3, padding=1)
+            layers += [conv, nn.ReLU(inplace=True)]
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers[:depth])
 

@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from nst_ops.models.adain import Statistics, adain, channel_statistics
+from nst_ops.models.padding import ReflectConv2d, reflection_pad
 from nst_ops.models.vgg import IMAGENET_MEAN, IMAGENET_STD
 from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 
@@ -103,7 +104,7 @@ class Stem(nn.Module):
         """Return one tensor for each of ``shapes``, from the finest on."""
         levels, x_bchw = [], x_bchw * 2 - 1
         for layer in self.layers:
-            x_bchw = F.leaky_relu(layer(F.pad(x_bchw, (1, 1, 1, 1), mode="reflect")), _SLOPE)
+            x_bchw = F.leaky_relu(layer(reflection_pad(x_bchw, 1)), _SLOPE)
             levels.append(x_bchw)
         return levels
 
@@ -135,7 +136,7 @@ class ResizeDecoder(nn.Module):
             _two_convolutions(channels + joined, after)
             for channels, joined, after in zip(before, joining, [widths[0], *widths], strict=True)
         )
-        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1, padding_mode="reflect")  # a name in checkpoints
+        self.paint = ReflectConv2d(widths[-1], 3, 3)  # a name in checkpoints
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Decode features to (B, 3, H, W) of any range."""
@@ -184,7 +185,7 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
     """Two of 3x3 with reflection padding and ReLU, at a scale that keeps the variance (He et al. 2015)."""
     layers: list[nn.Module] = []
     for channels in (before, after):
-        layer = nn.Conv2d(channels, after, 3, padding=1, padding_mode="reflect")
+        layer = ReflectConv2d(channels, after, 3)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         layer.bias = nn.Parameter(torch.zeros(after))
         layers += [layer, nn.ReLU()]

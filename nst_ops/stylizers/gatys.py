@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +22,7 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, smallest_side
 from nst_ops.stylizers.device import choose_device, pad, to_frames, to_network
-from nst_ops.stylizers.memory import frames_that_fit
+from nst_ops.stylizers.memory import stylize_in_parts
 
 Objective = Callable[[Tensor], Tensor]
 """From images, (B, 3, H, W) in [0, 1], to a scalar to minimize."""
@@ -131,14 +130,20 @@ class GatysStylizer:
         """
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
-        _, height, width, _ = frames_nhwc.shape
+        count, height, width, _ = frames_nhwc.shape
         pixels = max(height, self._smallest) * max(width, self._smallest)
+        elements = round(64 * pixels * max({1.0, *self.config.gram.scales}) ** 2)
         pixels *= sum(scale**2 for scale in {1.0, *self.config.gram.scales})
-        fits = frames_that_fit(height, width, round(_LIVE_MAPS * 64 * 4 * pixels), self.device)
-        at_once = fits if self.config.optimizer == "adam" else 1
         self.last_losses = []
-        starts = range(0, len(frames_nhwc), at_once)
-        return np.concatenate([self._stylize(frames_nhwc[i : i + at_once], styles[i : i + at_once]) for i in starts])
+        return stylize_in_parts(
+            lambda some: self._stylize(frames_nhwc[some], styles[some]),
+            count,
+            (height, width),
+            round(_LIVE_MAPS * 64 * 4 * pixels),
+            elements,
+            self.device,
+            at_most=count if self.config.optimizer == "adam" else 1,
+        )
 
     def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
         """Stylize frames that the memory holds at once, from coarse to fine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
-from nst_ops.stylizers.memory import frames_that_fit, free_bytes, too_large
+from nst_ops.stylizers.memory import attempt, frames_that_fit, free_bytes, max_elements, too_large
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
@@ -49,22 +50,26 @@ class JohnsonStylizer:
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``."""
         count, height, width, _ = frames_nhwc.shape
-        tile = self._tile_for(1, height, width)
-        if tile or self.device.type == "cpu":
-            step = 1  # on a CPU as quick as a batch, and what comes beside a frame cannot change its rounding
-        else:
-            step = frames_that_fit(height, width, self._bytes(height, width), self.device)
-        stylized = [self._stylize(frames_nhwc[i : i + step], tile) for i in range(0, count, step)]
-        return np.concatenate(stylized)
+        parts: list[UInt8Array] = []
+        first = 0
+        while first < count:
+            tile = self._tile_for(1, height, width)
+            at_once = min(count - first, 1 if tile else self._frames_at_once(height, width))
+            part = self._attempt(frames_nhwc[first : first + at_once], tile)
+            if part is not None:
+                parts.append(part)
+                first += at_once
+        return np.concatenate(parts)
 
     def measure(self, frames_nhwc: UInt8Array) -> Statistics:
         """Measure the statistics of frames together, such as samples of one shot, as if they were one large image.
 
         Raises MemoryError where they do not fit into the device's memory together, not even in tiles.
         """
-        model = measuring_copy(self.model)
-        self._stylize(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model)
-        return tuple(norm.statistics for norm in model.norms() if norm.statistics)
+        while True:
+            model = measuring_copy(self.model)
+            if self._attempt(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model) is not None:
+                return tuple(norm.statistics for norm in model.norms() if norm.statistics)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
         """Return a stylizer of the same weights that normalizes every frame by ``statistics``.
@@ -88,25 +93,43 @@ class JohnsonStylizer:
             y_bchw = (model or self.model)(x_bchw)
         return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
 
+    def _attempt(self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None) -> UInt8Array | None:
+        """Stylize all frames at once; None where the device ran out of memory, after which less is planned."""
+        count, height, width, _ = frames_nhwc.shape
+        run = partial(self._stylize, frames_nhwc, tile, model)
+        return attempt(run, count, self._bytes(height, width, tile), self.device)
+
+    def _frames_at_once(self, height: int, width: int) -> int:
+        """Return how many frames of this size the device takes at once."""
+        if self.device.type == "cpu":
+            return 1  # as quick as a batch, and what comes beside a frame cannot change its rounding
+        return frames_that_fit(height, width, self._bytes(height, width), self.device, self._elements(height, width))
+
     def _tile_for(self, count: int, height: int, width: int) -> int | None:
         """Return the side of the tiles in which ``count`` frames of this size fit at once; None for no tiles.
 
         Raises MemoryError where they do not fit, not even in the smallest tiles.
         """
-        free = free_bytes(self.device)
-        if max(height, width) <= (self.tile or math.inf) and count * self._bytes(height, width) <= free:
+        free, most_elements = free_bytes(self.device), max_elements(self.device)
+        fits = count * self._bytes(height, width) <= free and count * self._elements(height, width) <= most_elements
+        if fits and max(height, width) <= (self.tile or math.inf):
             return None
         # Each tile pays for what is read around it: the largest that fits.
         tile = self.tile or _TILE
-        beside = _LIVE_MAPS_BESIDE_TILES * self._bytes_per_map(height, width)
-        while (needed := count * (beside + self._bytes(tile, tile))) > free:
+        while (needed := count * self._bytes(height, width, tile)) > free:
             tile //= 2
             if tile < _SMALLEST_TILE:
                 raise too_large(height, width, needed, free)
         return tile
 
-    def _bytes(self, height: int, width: int) -> int:
-        """Return the bytes that one frame takes in one piece."""
+    def _elements(self, height: int, width: int) -> int:
+        """Return the elements of a frame's largest map, that before the last but one layer, at full size."""
+        return 2 * self._bytes_per_map(height, width) // self.dtype.itemsize
+
+    def _bytes(self, height: int, width: int, tile: int | None = None) -> int:
+        """Return the bytes that one frame takes, in one piece or in tiles."""
+        if tile:
+            return _LIVE_MAPS_BESIDE_TILES * self._bytes_per_map(height, width) + self._bytes(tile, tile)
         maps = _LIVE_MAPS_WITH_SKIPS if self.model.skips else _LIVE_MAPS
         return maps * self._bytes_per_map(height, width)
 

@@ -1,24 +1,105 @@
-"""Memory of a device: how many frames fit, and the error for one that does not."""
+"""Memory of a device: how many frames fit, what is done where they did not, and the error for one that does not."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import psutil
 import torch
 
+from nst_ops.media.images import UInt8Array
 
-def frames_that_fit(height: int, width: int, bytes_per_frame: int, device: torch.device) -> int:
-    """Return how many frames the free memory of the device holds at once; MemoryError if not even one."""
+MAX_ELEMENTS = 2**31 - 1
+"""Elements of a map on a GPU at most: kernels of torch and cuDNN count them in 32 bits."""
+
+_ALLOCATION_FAILED = ("can't allocate memory", "ALLOC_FAILED")  # torch on a CPU; cuBLAS and cuDNN
+
+_HALF, _TOO_LITTLE = 0.5, 0.75  # of what was not enough: for fewer frames; for a frame in smaller tiles
+
+_usable: dict[torch.device, float] = {}
+"""Share of a device's free memory that this process counts on, where it ran out of memory before that was full."""
+
+
+def stylize_in_parts(
+    stylize: Callable[[slice], UInt8Array],
+    count: int,
+    size: tuple[int, int],
+    bytes_per_frame: int,
+    elements_per_frame: int,
+    device: torch.device,
+    at_most: int = sys.maxsize,
+) -> UInt8Array:
+    """Stylize ``count`` frames of a height and a width, as many at once as the device holds, and ``at_most``.
+
+    ``stylize`` takes those of a slice. Raises MemoryError where the device does not hold one.
+    """
+    parts: list[UInt8Array] = []
+    first = 0
+    while first < count:
+        fits = min(at_most, frames_that_fit(*size, bytes_per_frame, device, elements_per_frame))
+        some = slice(first, min(first + fits, count))
+        part = attempt(partial(stylize, some), some.stop - first, bytes_per_frame, device)
+        if part is not None:
+            parts.append(part)
+            first = some.stop
+    return np.concatenate(parts)
+
+
+def attempt(run: Callable[[], UInt8Array], count: int, bytes_per_frame: int, device: torch.device) -> UInt8Array | None:
+    """Return what ``run`` makes of ``count`` frames; or None after it ran out of the memory that it was promised.
+
+    Less is then counted on: half as many frames would be taken to fit, and one alone no longer would.
+    """
+    try:
+        return run()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    if device.type == "cuda":  # out of the handler, whose traceback has kept all maps alive
+        torch.cuda.empty_cache()
+    # What was promised may have gone to another process on the card, to fragments, or to the workspace of a kernel.
+    promised, less = count * bytes_per_frame / free_bytes(device), _HALF if count > 1 else _TOO_LITTLE
+    _usable[device] = _usable.get(device, 1.0) * less * min(1.0, promised)
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that an allocation failed, on whichever device."""
+    known = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _ALLOCATION_FAILED)
+    return isinstance(error, RuntimeError) and known
+
+
+def frames_that_fit(
+    height: int, width: int, bytes_per_frame: int, device: torch.device, elements_per_frame: int = 1
+) -> int:
+    """Return how many frames the device holds at once; MemoryError if not even one.
+
+    They take ``bytes_per_frame`` of its free memory, and on a GPU their largest map has ``elements_per_frame``.
+    """
     free = free_bytes(device)
-    if bytes_per_frame > free:
+    fits = min(free // bytes_per_frame, max_elements(device) // elements_per_frame)
+    if not fits:
         raise too_large(height, width, bytes_per_frame, free)
-    return free // bytes_per_frame
+    return fits
+
+
+def max_elements(device: torch.device) -> int:
+    """Return how many elements a map may have on a device."""
+    return MAX_ELEMENTS if device.type == "cuda" else sys.maxsize
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory of the device that is free, or held by torch for what comes next."""
+    """Return the memory of the device that is free, or held by torch for what comes next, as far as it can be had."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    return int(psutil.virtual_memory().available)
+        # Of what this process has reserved, the part that it does not use.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = int(torch.cuda.mem_get_info(device)[0]) + unused
+    else:
+        free = int(psutil.virtual_memory().available)
+    return int(free * _usable.get(device, 1.0))
 
 
 def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 
 from nst_ops.media.images import UInt8Array
@@ -13,7 +12,7 @@ from nst_ops.media.style_images import Style
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
-from nst_ops.stylizers.memory import frames_that_fit
+from nst_ops.stylizers.memory import frames_that_fit, stylize_in_parts
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
 # measured 3.8 to 5.0 (resize) and 1.0 (transposed, colors from its last layer) at 1024 x 1024.
@@ -39,16 +38,24 @@ class VitAdainStylizer:
         # Styles of a run may be many thousands: what is known of one goes when it goes.
         self._statistics: WeakKeyDictionary[Style, Statistics] = WeakKeyDictionary()
 
-    @torch.inference_mode()
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``; raises ValueError where there are not as many styles as frames."""
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
+        count, height, width, _ = frames_nhwc.shape
+        return stylize_in_parts(
+            lambda some: self._stylize(frames_nhwc[some], styles[some]),
+            count,
+            (height, width),
+            self._bytes_per_frame(height, width),
+            self._elements(height, width),
+            self.device,
+        )
+
+    @torch.inference_mode()
+    def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
+        """Stylize frames that the memory holds at once."""
         _, height, width, _ = frames_nhwc.shape
-        fits = frames_that_fit(height, width, self._bytes_per_frame(height, width), self.device)
-        if fits < len(frames_nhwc):
-            starts = range(0, len(frames_nhwc), fits)
-            return np.concatenate([self(frames_nhwc[i : i + fits], styles[i : i + fits]) for i in starts])
         # by level: means and deviations of all frames
         per_frame = [self._statistics_of(style) for style in styles]
         statistics = [
@@ -67,6 +74,11 @@ class VitAdainStylizer:
         return self._statistics[style]
 
     def _bytes_per_frame(self, height: int, width: int) -> int:
+        maps, _ = _LIVE_MAPS[str(self.model.config["decoder"])]
+        return maps * self._elements(height, width) * self.dtype.itemsize
+
+    def _elements(self, height: int, width: int) -> int:
+        """Return the elements of a frame's widest map at full size."""
         pixels = padded(height, self.model.stride) * padded(width, self.model.stride)
-        maps, widest = _LIVE_MAPS[str(self.model.config["decoder"])]
-        return maps * int(self.model.config["widths"][widest]) * pixels * self.dtype.itemsize
+        _, widest = _LIVE_MAPS[str(self.model.config["decoder"])]
+        return int(self.model.config["widths"][widest]) * pixels

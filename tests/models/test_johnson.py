@@ -60,6 +60,21 @@ def test_instance_norm_keeps_layout_and_half_precision_statistics():
     assert norm(torch.full((1, 4, 8, 8), 7.0)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
+def test_even_frames_do_not_overflow_half_precision(dtype, color):
+    """As in networks for pixels up to 255, whose first layer then has means of some hundreds and no deviation."""
+    norm = InstanceNorm(4)
+    even = torch.full((1, 4, 16, 16), 1000 * color) * torch.tensor([1.0, -1.0, 3.0, 0.1])[:, None, None]
+    torch.testing.assert_close(norm(even.to(dtype)).float(), torch.zeros_like(even), atol=0.05, rtol=0)
+    torch.manual_seed(0)
+    net = JohnsonNet(width=8, num_blocks=1, head="linear")
+    with torch.no_grad():
+        net.encoder[0].conv.conv.weight.mul_(255)
+        stylized = net.to(dtype)(torch.full((1, 3, 32, 32), color, dtype=dtype))
+    assert stylized.isfinite().all()
+
+
 def test_layer_norm_keeps_what_instance_norm_erases():
     """Two flat images of different colors: alike to instance norm, apart to layer norm."""
     flat = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None].expand(2, 3, 32, 32)

@@ -108,7 +108,7 @@ def test_what_a_batch_does_not_hold_goes_in_parts(gatys: Any, monkeypatch: pytes
     stylize = gatys()
     frames, styles = np.stack([soft(seed, 32, 40) for seed in range(3)]), [stripes(4), stripes(9), stripes(4)]
     whole = stylize(frames, styles)
-    monkeypatch.setattr("nst_ops.stylizers.gatys.frames_that_fit", lambda *_: 2)
+    monkeypatch.setattr("nst_ops.stylizers.memory.frames_that_fit", lambda *_: 2)
     parts = stylize(frames, styles)
     assert len(stylize.last_losses) == 3
     assert np.abs(parts.astype(int) - whole).mean() < 0.5
