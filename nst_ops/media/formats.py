@@ -48,27 +48,19 @@ _KINDS: dict[str, Kind] = {
 }
 _LENGTHENED = re.compile(r"(\.[a-z0-9]+)(?:\?[^/]*|[_:!-][a-z0-9]+)$")
 _RAW = (
-    *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "gpr", "iiq", "kdc", "mef", "mos", "mrw", "nef"),
-    *("nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
-# What such a path is, and why nothing is made of it: it may look like media, by its name or by its content.
-_NO_MEDIA = [
-    (re.compile(pattern, re.IGNORECASE), reason)
-    for pattern, reason in (
-        (r"(^|/)\._[^/]*$", "a Mac's AppleDouble file: what it keeps of the file beside it, without its pixels"),
-        (r"\.(thm|lrv|lrf)$", "a camera's thumbnail or preview of the film beside it; rename it if you want it"),
-        (r"_original$", "ExifTool's backup of the file beside it; rename it if you want it"),
-        (rf"\.({'|'.join(_RAW)})$", "a camera's raw file: develop it to JPEG or TIFF"),
-    )
-]
-# The same of what is found in a folder; a list that names such a file wants it.
-_HIDDEN = [
-    (re.compile(pattern), reason)
-    for pattern, reason in (
-        (r"(^|/)(@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle|lost\+found)/", "in a folder that a system keeps for itself"),
-        (r"(^|/)\.[^/]", "a hidden file: rename it, or set discovery.hidden, if it is to be stylized"),
-    )
-]
+# Why nothing is made of files of these extensions, whatever they hold: they may look like media inside.
+_NO_MEDIA = {
+    **dict.fromkeys((".thm", ".lrv", ".lrf"), "a camera's preview of the film beside it; rename it if you want it"),
+    **dict.fromkeys(_RAW, "a camera's raw file: develop it to JPEG or TIFF"),
+}
+_APPLE_DOUBLE = "a Mac's AppleDouble file: what it keeps of the file beside it, without its pixels"
+_BACKUP = "ExifTool's backup of the file beside it; rename it if you want it"
+_HIDDEN = "a hidden file: rename it, or set discovery.hidden, if it is to be stylized"
+_SYSTEM = "in a folder that a system keeps for itself"
+_SYSTEM_FOLDERS = {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "#recycle", "lost+found"}
 # Texts and the like, which often lie beside media by the million: not worth a look into each.
 _NEVER_LOOKED_INTO = {
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".aae", ".html", ".htm", ".md", ".pdf", ".log"),
@@ -119,9 +111,20 @@ def media_kind(name: str) -> Kind:
 
 def kind_and_reason(relpath: str, takes_hidden: bool = True) -> tuple[Kind, str | None]:
     """Return what a file is by its path; if that is no media whatever it holds, other and why."""
-    rules = _NO_MEDIA if takes_hidden else _NO_MEDIA + _HIDDEN
-    reason = next((reason for pattern, reason in rules if pattern.search(relpath)), None)
+    reason = _no_media(relpath, takes_hidden)
     return ("other", reason) if reason else (media_kind(relpath), None)
+
+
+def _no_media(relpath: str, takes_hidden: bool) -> str | None:
+    *folders, name = relpath.split("/")
+    if name.startswith("._"):
+        return _APPLE_DOUBLE
+    if not takes_hidden and not _SYSTEM_FOLDERS.isdisjoint(folders):
+        return _SYSTEM
+    if not takes_hidden and (relpath.startswith(".") or "/." in relpath):
+        return _HIDDEN
+    extension = os.path.splitext(name)[1].lower()
+    return _BACKUP if extension.endswith("_original") else _NO_MEDIA.get(extension)
 
 
 def is_unknown(relpath: str) -> bool:

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, Uni
 from nst_ops.media import profiles
 from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
 from nst_ops.media.profiles import to_srgb
-from nst_ops.media.repairs import MOST_MISSING, lacks_scans, missing_share, repair
+from nst_ops.media.repairs import MOST_MISSING, drop_broken_tags, lacks_scans, missing_share, repair
 from nst_ops.media.signatures import HEAD_BYTES, content_format, content_kind
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -105,6 +105,8 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
     form = content_format(head)
     if form == "JPEG":  # of several in a file (MPO) the first
         return JpegImagePlugin.JpegImageFile(file)
+    if form == "JXL" and (num_pixels := math.prod(_jxl_size(head))) > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise _too_large(num_pixels)  # its plugin decodes on opening
     if plugin := _PLUGINS.get(form):
         module, function, remedy = plugin
         try:
@@ -120,6 +122,32 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
     except UnidentifiedImageError as error:
         what = _NO_IMAGES.get(form, "not an image that Pillow can read: check the file or convert it to PNG")
         raise UnreadableImageError(what) from error
+
+
+def _jxl_size(head: bytes) -> tuple[int, int]:
+    """Return width and height by the first bits of a JPEG XL; (0, 0) where they do not lie at its front."""
+    place = (
+        0
+        if head.startswith(b"\xff\x0a")
+        else max(head.find(b"jxlc\xff\x0a") + 4, head.find(b"jxlp\0\0\0\0\xff\x0a") + 8)
+    )
+    bits = int.from_bytes(head[place + 2 : place + 14], "little")
+    if head[place : place + 2] != b"\xff\x0a":
+        return 0, 0
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & (1 << count) - 1, bits >> count
+        return value
+
+    def side(is_small: int) -> int:
+        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    is_small = take(1)
+    height = side(is_small)
+    if ratio := take(3):
+        return height * (1, 1, 12, 4, 3, 16, 5, 2)[ratio] // (1, 1, 10, 3, 2, 9, 4, 1)[ratio], height
+    return side(is_small), height
 
 
 def is_film(data: bytes) -> bool:
@@ -192,6 +220,11 @@ def encode_image(
     buffer = io.BytesIO()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
+
+
+def color_profile(data: bytes, image: Image.Image) -> bytes | None:
+    """Return the ICC profile of an opened image, or one that says what else its file says of its colors; None: sRGB."""
+    return _profile(data, image, _read_exif(image))
 
 
 def _decode(data: bytes, max_side: int | None) -> DecodedImage:
@@ -296,13 +329,16 @@ def _refuse_cut_off(data: bytes, image: Image.Image) -> None:
             raise OSError("cut off: the scans that make it sharp are missing")
         return
     # A last corner of gray is what libjpeg puts where data are missing: then a closer look is due.
-    corner = np.asarray(image.crop((image.width - 1, image.height - 1, *image.size)), int)
-    if np.all(np.abs(corner - 128) <= 1) and (missing := missing_share(data)) > MOST_MISSING:
+    corner: Any = image.getpixel((image.width - 1, image.height - 1))
+    is_gray = all(127 <= level <= 129 for level in (corner if isinstance(corner, tuple) else (corner,)))
+    if is_gray and (missing := missing_share(data)) > MOST_MISSING:
         raise OSError(f"cut off: {missing:.0%} of its pixels are missing")
 
 
 def _read_exif(image: Image.Image) -> Image.Exif:
     try:
+        if isinstance(block := image.info.get("exif"), bytes):
+            image.info["exif"] = drop_broken_tags(block)
         return image.getexif()
     except Exception:  # a broken block is not worth a lost image
         return Image.Exif()

@@ -132,6 +132,38 @@ def _pixels(data: bytes, all_of_them: bool) -> np.ndarray[tuple[int, int, int], 
     return array.reshape(*array.shape[:2], -1)
 
 
+_BYTES_OF_TYPE = {2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # of EXIF, others 1
+_SUB_FOLDERS = (0x8769, 0x8825)
+
+
+def drop_broken_tags(exif: bytes) -> bytes:
+    """Leave out tags of EXIF whose values lie outside of it: Pillow would read none of those that follow."""
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    order = "<" if exif[start : start + 2] == b"II" else ">"
+    block = bytearray(exif[start:])
+    folders = [struct.unpack_from(f"{order}I", block, 4)[0]] if len(block) >= 8 else []
+    is_sound = True
+    for folder in folders:  # it grows
+        if folder + 2 > len(block):
+            continue
+        (count,) = struct.unpack_from(f"{order}H", block, folder)
+        begin, end = folder + 2, min(folder + 2 + 12 * count, len(block) - 11)
+        kept = []
+        for place in range(begin, end, 12):
+            tag, form, number, value = struct.unpack_from(f"{order}HHII", block, place)
+            num_bytes = number * _BYTES_OF_TYPE.get(form, 1)
+            if num_bytes <= 4 or value + num_bytes <= len(block):
+                kept.append(bytes(block[place : place + 12]))
+            if tag in _SUB_FOLDERS and value not in folders:
+                folders.append(value)
+        if len(kept) < count and kept:
+            is_sound = False
+            struct.pack_into(f"{order}H", block, folder, len(kept))
+            block[begin : begin + 12 * len(kept)] = b"".join(kept)
+            block[begin + 12 * len(kept) : begin + 12 * len(kept) + 4] = bytes(4)
+    return exif if is_sound else exif[:start] + bytes(block)
+
+
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the color types of PNG
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from nst_ops.media import profiles
 from nst_ops.media.images import decode_image
+from nst_ops.media.video.reader import AnimationReader
 
 MAKE, EXIF, INTEROP, COLOR_SPACE = 0x010F, 0x8769, 0xA005, 0xA001
 SRGB_ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -203,3 +204,15 @@ def test_display_p3_comes_out_as_srgb_shows_it():
     shown = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(p3)))
     decoded = decode_image(saved(shown, "PNG", icc_profile=p3))
     assert psnr(decoded.rgb_hwc, np.asarray(image)) > 40
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "AVIF"])
+def test_frames_of_an_animation_are_converted_too(image_format, tmp_path):
+    frames = [Image.new("RGB", (32, 32), (128, 128, level)) for level in (128, 120, 110)]
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    data = saved(frames[0], image_format, save_all=True, append_images=frames[1:], icc_profile=LINEAR, **options)
+    (tmp_path / "a").write_bytes(data)
+    with AnimationReader(str(tmp_path / "a")) as reader:
+        shown = [tuple(map(int, frame.rgb_hwc[0, 0])) for frame in reader.frames()]
+    assert len(shown) == 3
+    assert shown[0] == pytest.approx((188, 188, 188), abs=4)

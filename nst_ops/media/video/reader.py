@@ -19,7 +19,8 @@ from PIL import Image
 
 from nst_ops.config.stylize import Hdr
 from nst_ops.media.errors import EmptyFileError, UnreadableImageError, UnreadableVideoError, UnsupportedMediaError
-from nst_ops.media.images import open_repaired
+from nst_ops.media.images import color_profile, open_repaired
+from nst_ops.media.profiles import to_srgb
 from nst_ops.media.video.color import LIMITED, Color, side_data, sws_matrix, to_rgb
 from nst_ops.media.video.container import (
     CLOCK_RESTART_S,
@@ -278,7 +279,9 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
 
     def __init__(self, path: str, max_side: int | None = None) -> None:
         try:
-            self._image = open_repaired(Path(path).read_bytes())
+            data = Path(path).read_bytes()
+            self._image = open_repaired(data)
+            self._profile = color_profile(data, self._image)
             num_frames: int = getattr(self._image, "n_frames", 1)
             # An animated PNG may begin with a still for viewers that know no better.
             self._first = int(bool(self._image.info.get("default_image")))
@@ -304,7 +307,7 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
         for index, duration_ms in enumerate(self._durations_ms, self._first):
             try:
                 self._image.seek(index)
-                image = self._image.convert("RGBA")
+                image = to_srgb(self._image.convert("RGBA"), self._profile)
             except Exception as error:
                 raise UnreadableImageError(f"damaged at frame {index}: {error}: copy it again") from error
             rgb = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
