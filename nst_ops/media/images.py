@@ -126,13 +126,9 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
 
 def _jxl_size(head: bytes) -> tuple[int, int]:
     """Return width and height by the first bits of a JPEG XL; (0, 0) where they do not lie at its front."""
-    place = (
-        0
-        if head.startswith(b"\xff\x0a")
-        else max(head.find(b"jxlc\xff\x0a") + 4, head.find(b"jxlp\0\0\0\0\xff\x0a") + 8)
-    )
-    bits = int.from_bytes(head[place + 2 : place + 14], "little")
-    if head[place : place + 2] != b"\xff\x0a":
+    start = re.match(rb"\xff\x0a", head) or re.search(rb"jxl(?:c|p.{4})\xff\x0a", head, re.DOTALL)
+    bits = int.from_bytes(head[start.end() : start.end() + 12], "little") if start else 0
+    if not bits:
         return 0, 0
 
     def take(count: int) -> int:
@@ -278,8 +274,8 @@ def _find_page(image: ImageFile.ImageFile) -> tuple[str, ...]:
         except SyntaxError:  # a mask that Pillow does not read; its tags are known by now
             pass
         tags = _tags(image)
-        if not (tags.get(_SUBFILE, 0) & 5 or tags.get(_OLD_SUBFILE, 1) == 2):
-            pages[number] = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
+        if not (_integer(tags.get(_SUBFILE), 0) & 5 or tags.get(_OLD_SUBFILE) == 2):
+            pages[number] = _integer(tags.get(_WIDTH), 0), _integer(tags.get(_HEIGHT), 0)
     if has_pages:
         largest = max(pages, key=lambda number: math.prod(pages[number]), default=0)
         if any(not _is_halved(pages[largest], size) for number, size in pages.items() if number != largest):
@@ -317,7 +313,7 @@ def _draft(image: ImageFile.ImageFile, max_side: int | None) -> None:
 def _too_large(num_pixels: float) -> UnsupportedMediaError:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     return UnsupportedMediaError(
-        f"an image of {num_pixels / 1e6:,.0f} megapixels, and images.max_megapixels is {limit:,.0f}: shrink it, or "
+        f"an image of {num_pixels / 1e6:,.4g} megapixels, and images.max_megapixels is {limit:,.4g}: shrink it, or "
         "raise that where there is memory, about 8 MB for each"
     )
 
@@ -349,11 +345,18 @@ def _orientation(image: Image.Image, exif: Image.Exif) -> int:
     if image.format == "JXL" and not getattr(image, "jpeg", False):
         return 1
     try:
-        value = exif.get(_ORIENTATION, 1)
-        number = int(value[0] if isinstance(value, tuple | list) else value)
-    except Exception:
+        number = _integer(exif.get(_ORIENTATION), 1)
+    except Exception:  # Pillow decodes a tag when it is asked for
         return 1
     return number if 1 <= number <= 8 else 1
+
+
+def _integer(value: Any, default: int) -> int:
+    """Return the value of a tag, whatever its type; the first of several, and the default for what is no number."""
+    try:
+        return int(value[0] if isinstance(value, tuple | list) else value)
+    except (TypeError, ValueError, ArithmeticError, IndexError):
+        return default
 
 
 def _profile(data: bytes, image: Image.Image, exif: Image.Exif) -> bytes | None:

@@ -286,6 +286,8 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
             # An animated PNG may begin with a still for viewers that know no better.
             self._first = int(bool(self._image.info.get("default_image")))
             self._durations_ms = [self._duration_ms(index) for index in range(self._first, num_frames)]
+        except UnsupportedMediaError:
+            raise
         except Exception as error:
             raise UnreadableImageError(f"damaged animation: {error}: copy it again from its origin") from error
         duration_s = Fraction(sum(self._durations_ms), 1000)
