@@ -333,8 +333,11 @@ def _refuse_cut_off(data: bytes, image: Image.Image) -> None:
 
 def _read_exif(image: Image.Image) -> Image.Exif:
     try:
-        if isinstance(block := image.info.get("exif"), bytes):
-            image.info["exif"] = drop_broken_tags(block)
+        block = image.info.get("exif")
+        if isinstance(block, bytes) and (sound := drop_broken_tags(block)) != block:
+            exif = Image.Exif()
+            exif.load(sound)
+            return exif
         return image.getexif()
     except Exception:  # a broken block is not worth a lost image
         return Image.Exif()
