@@ -78,7 +78,7 @@ class ModelConfig(StrictModel):
     device: str = "auto"
     """Device of the network: auto (a GPU if there is one), cpu, cuda, cuda:1."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Precision of the network; auto takes fp16 on a GPU and fp32 on a CPU."""
+    """Precision of the network; auto takes fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32."""
     batch_size: PositiveInt = 4
     """Frames, or images of one size, that the network takes at once; fewer where memory is short."""
     tile: int | None = Field(default=None, ge=256)

@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_ops.models.johnson import has_fused_norm, normalize_each
+from nst_ops.models.padding import reflection_pad
+
 IDENTITY = "identity"
 """Name of the row that gives back the photograph, as far as the network can."""
 _EPS = 1e-5
@@ -86,7 +89,7 @@ class ConditionalNet(nn.Module):
         def layer(conv: nn.Module, x_bchw: Tensor) -> Tensor:
             """Convolve with reflection at the border and normalize by the next part of the row."""
             pad = cast(nn.Conv2d, conv).kernel_size[0] // 2
-            return _normalize(conv(F.pad(x_bchw, (pad,) * 4, mode="reflect")), *next(affine))
+            return _normalize(conv(reflection_pad(x_bchw, pad)), *next(affine))
 
         for conv in self.contract:
             x_bchw = F.relu(layer(conv, x_bchw))
@@ -106,9 +109,9 @@ def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 def _normalize(x_bchw: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Normalize every channel of every image, then scale and shift it by (C,) or (B, C) in fp32."""
-    if gamma.dim() == 1:  # fused on the CPU, in either memory layout: half the time of the form below
-        return F.group_norm(x_bchw, len(gamma), gamma.to(x_bchw.dtype), beta.to(x_bchw.dtype), _EPS)
+    if gamma.dim() == 1 and has_fused_norm(x_bchw):
+        return normalize_each(x_bchw, gamma, beta, _EPS)
     var, mean = torch.var_mean(x_bchw.float(), dim=(2, 3), correction=0)
     scale = gamma * torch.rsqrt(var + _EPS)
     shift = beta - mean * scale
-    return torch.addcmul(shift.to(x_bchw.dtype)[:, :, None, None], x_bchw, scale.to(x_bchw.dtype)[:, :, None, None])
+    return torch.addcmul(shift[:, :, None, None], x_bchw, scale[:, :, None, None]).to(x_bchw.dtype)

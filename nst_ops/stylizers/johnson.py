@@ -30,13 +30,13 @@ _TILE, _SMALLEST_TILE = 1024, 256
 class JohnsonStylizer:
     """Stylizer of one style.
 
-    A frame that does not fit into memory is stylized in tiles, with the same result but for rounding: at most one
-    level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
+    A frame that does not fit into memory is stylized in tiles, with the same result but for rounding: in fp32 at most
+    one level. On a CPU a frame comes out the same to the bit whatever batch it comes in.
 
     Args:
         model: the network, on any device.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
+        precision: ``auto`` is fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32.
         tile: longer side in pixels above which frames are stylized in tiles of this size, even where they would fit.
     """
 

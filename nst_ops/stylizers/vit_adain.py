@@ -27,7 +27,7 @@ class VitAdainStylizer:
     Args:
         model: the network, on any device.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto`` is fp16 on a GPU and fp32 on a CPU.
+        precision: ``auto`` is fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32.
         alpha: strength of the style in [0, 1]: 0 reconstructs the frames.
     """
 

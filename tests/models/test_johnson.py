@@ -60,13 +60,30 @@ def test_instance_norm_keeps_layout_and_half_precision_statistics():
     assert norm(torch.full((1, 4, 8, 8), 7.0)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 3e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("mean", "deviation"), [(1, 0.1), (10, 1), (300, 3), (1000, 30)])
+def test_nearly_even_maps_keep_what_is_in_them(mean, deviation, layout, dtype, tolerance):
+    torch.manual_seed(0)
+    x = (mean + deviation * torch.randn(2, 4, 128, 128)).to(dtype).contiguous(memory_format=layout)
+    expected = nn.functional.instance_norm(x.double())
+    norm = InstanceNorm(4).to(dtype)
+    torch.testing.assert_close(norm(x).double(), expected, atol=tolerance, rtol=tolerance)
+    assert norm(x).is_contiguous(memory_format=layout)
+    norm.statistics = norm.moments(x[:1])
+    torch.testing.assert_close(norm(x[:1]).double(), expected[:1], atol=tolerance, rtol=tolerance)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
 def test_even_frames_do_not_overflow_half_precision(dtype, color):
     """As in networks for pixels up to 255, whose first layer then has means of some hundreds and no deviation."""
     norm = InstanceNorm(4)
     even = torch.full((1, 4, 16, 16), 1000 * color) * torch.tensor([1.0, -1.0, 3.0, 0.1])[:, None, None]
-    torch.testing.assert_close(norm(even.to(dtype)).float(), torch.zeros_like(even), atol=0.05, rtol=0)
+    even = even.to(dtype)
+    torch.testing.assert_close(norm(even), torch.zeros_like(even), atol=0.05, rtol=0)
+    norm.statistics = norm.moments(even)
+    torch.testing.assert_close(norm(even), torch.zeros_like(even), atol=0.05, rtol=0)
     torch.manual_seed(0)
     net = JohnsonNet(width=8, num_blocks=1, head="linear")
     with torch.no_grad():

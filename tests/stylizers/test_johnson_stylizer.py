@@ -9,7 +9,9 @@ from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
+from nst_ops.stylizers.device import choose_device
 from nst_ops.stylizers.johnson import JohnsonStylizer
+from tests.media_factory import natural_image
 
 
 def network() -> JohnsonNet:
@@ -37,7 +39,7 @@ def test_borders_are_padded_by_reflection_and_cropped() -> None:
         padded = F.pad(x_bchw, (12, 12 + 2, 12, 12 + 3), mode="reflect")
         y_bchw = model(padded)[:, :, 12 : 12 + 49, 12 : 12 + 66]
     expected = (y_bchw * 255).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
-    stylized = JohnsonStylizer(network(), "cpu")(frames)
+    stylized = JohnsonStylizer(network(), "cpu", "fp32")(frames)
     assert np.abs(stylized.astype(float) - expected).max() <= 1
 
 
@@ -58,7 +60,10 @@ def soft(seed: int, side: int) -> np.ndarray:
     return pixels.astype(np.uint8)[None]
 
 
-@pytest.mark.parametrize("style", sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
+STYLES = sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_shipped_styles_paint_no_frame(style: str) -> None:
     """The border is stylized as the same place is in the middle of a larger image."""
     stylize = load_stylizer(ModelConfig(checkpoint=style, device="cpu"))
@@ -73,6 +78,30 @@ def test_shipped_styles_paint_no_frame(style: str) -> None:
         ratios.append(out[border].std() / out[~border].std())
     assert np.abs(np.mean(frames, axis=0)).max() < 0.1 * 255
     assert 0.6 < np.mean(ratios) < 1.6
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_bf16_is_as_good_as_fp32_for_the_eye(style: str) -> None:
+    photo = np.asarray(natural_image("chelsea", 160, 112))[None]
+    fp32, bf16 = (
+        load_stylizer(ModelConfig(checkpoint=style, device="cpu", precision=precision))(photo).astype(float)
+        for precision in ("fp32", "bf16")
+    )
+    assert -10 * np.log10(np.mean((fp32 - bf16) ** 2) / 255**2) >= 38
+
+
+def test_precision_on_a_cpu_is_what_it_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, dtype in (
+        ({"avx2": True, "avx512_f": True}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=capabilities: found)
+        assert choose_device("cpu", "auto") == (torch.device("cpu"), dtype)
+        assert choose_device("cpu", "fp32")[1] == torch.float32
 
 
 def test_identity_changes_nothing() -> None:
@@ -105,4 +134,4 @@ def test_a_device_that_does_not_exist_is_one_clear_line() -> None:
 def test_half_precision_on_a_gpu_looks_like_the_cpu() -> None:
     frames = images(2, 64, 80)
     on_gpu = JohnsonStylizer(network(), "cuda")(frames)
-    assert np.abs(on_gpu.astype(int) - JohnsonStylizer(network(), "cpu")(frames)).mean() < 1
+    assert np.abs(on_gpu.astype(int) - JohnsonStylizer(network(), "cpu", "fp32")(frames)).mean() < 1

@@ -51,9 +51,9 @@ def short_of_memory(seen: list[tuple[int, ...]], frames: int, pixels: int) -> Ca
 def test_fewer_frames_at_once_after_memory_ran_out(most: int, ample: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JohnsonStylizer, "_frames_at_once", as_on_a_gpu)
     some = frames(8, 32, 40)
-    expected = JohnsonStylizer(network(), "cpu")(some)
+    expected = JohnsonStylizer(network(), "cpu", "fp32")(some)
     seen: list[tuple[int, ...]] = []
-    stylizer = JohnsonStylizer(network(), "cpu")
+    stylizer = JohnsonStylizer(network(), "cpu", "fp32")
     stylizer.model.encoder[0].register_forward_pre_hook(short_of_memory(seen, most, 10**9))
     assert np.abs(stylizer(some).astype(int) - expected).max() <= 1
     first = [count for count, _, _ in seen]
@@ -70,9 +70,9 @@ def as_on_a_gpu(self: JohnsonStylizer, height: int, width: int) -> int:
 
 def test_a_frame_that_ran_out_of_memory_goes_in_tiles(ample: None) -> None:
     some = frames(2, 600, 640)
-    expected = JohnsonStylizer(network(4), "cpu")(some)
+    expected = JohnsonStylizer(network(4), "cpu", "fp32")(some)
     seen: list[tuple[int, ...]] = []
-    stylizer = JohnsonStylizer(network(4), "cpu")
+    stylizer = JohnsonStylizer(network(4), "cpu", "fp32")
     stylizer.model.decoder[-1].register_forward_pre_hook(short_of_memory(seen, 1, 400 * 400))
     assert np.abs(stylizer(some).astype(int) - expected).max() <= 1
     assert seen[0] == (1, 624, 664)
@@ -82,7 +82,7 @@ def test_a_frame_that_ran_out_of_memory_goes_in_tiles(ample: None) -> None:
 
 
 def test_a_frame_that_never_fits_is_an_error_with_a_remedy(ample: None) -> None:
-    stylizer = JohnsonStylizer(network(4), "cpu")
+    stylizer = JohnsonStylizer(network(4), "cpu", "fp32")
     stylizer.model.encoder[0].register_forward_pre_hook(short_of_memory([], 1, 0))
     for call in (stylizer, stylizer.measure):
         with pytest.raises(MemoryError, match=r"400x300 pixels need about .* set resize\.max_side"):
@@ -90,7 +90,7 @@ def test_a_frame_that_never_fits_is_an_error_with_a_remedy(ample: None) -> None:
 
 
 def test_an_error_of_another_kind_is_raised_as_it_is(ample: None) -> None:
-    stylizer = JohnsonStylizer(network(4), "cpu")
+    stylizer = JohnsonStylizer(network(4), "cpu", "fp32")
 
     def broken(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -112,7 +112,7 @@ def test_no_map_has_more_elements_than_a_gpu_counts(monkeypatch: pytest.MonkeyPa
     cuda = torch.device("cuda")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2**50)
     monkeypatch.setattr("nst_ops.stylizers.johnson.free_bytes", lambda device: 2**50)
-    stylizer = JohnsonStylizer(network(32), "cpu")
+    stylizer = JohnsonStylizer(network(32), "cpu", "fp32")
     stylizer.device = cuda  # only planned for, not run
     cases = {(2160, 3840): 3, (3024, 4032): 2, (1080, 1920): 15, (256, 256): 427}
     for (height, width), at_once in cases.items():

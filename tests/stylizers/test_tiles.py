@@ -53,16 +53,16 @@ def test_tiles_give_the_image_of_one_piece(upsampling: str, norm: str, skips: bo
 
 
 def test_a_shipped_style_shows_no_seam_but_rounding() -> None:
-    stylize = load_stylizer(ModelConfig(checkpoint="starry_night", device="cpu"))
+    stylize = load_stylizer(ModelConfig(checkpoint="starry_night", device="cpu", precision="fp32"))
     frames = image(300, 200)
-    tiled = JohnsonStylizer(stylize.model, "cpu", tile=64)(frames)
+    tiled = JohnsonStylizer(stylize.model, "cpu", "fp32", tile=64)(frames)
     difference = np.abs(tiled.astype(int) - stylize(frames))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
 
 def test_frames_beyond_memory_are_tiled_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    stylizer = JohnsonStylizer(network(), "cpu")
+    stylizer = JohnsonStylizer(network(), "cpu", "fp32")
     frames = image(1200, 1000)
     one_map = 8 * 4 * (1200 + 24) * (1000 + 24)
     smallest_tile = 6 * 8 * 4 * (256 + 24) ** 2
@@ -89,8 +89,9 @@ def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) ->
         assert JohnsonStylizer(model, "cpu", tile=asked)._tile_for(1, 1000, 1200) == expected
 
 
-def test_a_frame_comes_out_the_same_to_the_bit_in_any_batch() -> None:
-    stylizer = JohnsonStylizer(network(), "cpu")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_frame_comes_out_the_same_to_the_bit_in_any_batch(precision: str) -> None:
+    stylizer = JohnsonStylizer(network(), "cpu", precision)
     frames = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     alone = np.concatenate([stylizer(frame[None]) for frame in frames])
     for size in (2, 3, 5):

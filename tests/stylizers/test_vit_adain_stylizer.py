@@ -55,12 +55,12 @@ def test_frames_and_styles_are_padded_to_the_stride_and_cropped() -> None:
     with torch.inference_mode():
         stylized = model(to_tensor(frames, 14, 13), to_tensor(given.pixels_hwc[None], 14, 8), alpha=0.7)
     expected = (stylized[:, :, :35, :50] * 255).round().permute(0, 2, 3, 1).numpy()
-    stylized = VitAdainStylizer(network(), "cpu", alpha=0.7)(frames, [given])
+    stylized = VitAdainStylizer(network(), "cpu", "fp32", alpha=0.7)(frames, [given])
     assert np.abs(stylized.astype(float) - expected).max() <= 1
 
 
 def test_a_batch_of_several_styles_equals_its_frames_one_by_one() -> None:
-    stylizer = VitAdainStylizer(network(), "cpu")
+    stylizer = VitAdainStylizer(network(), "cpu", "fp32")
     frames = images(1, 32, 40).repeat(4, axis=0)
     styles = [style(1), style(2, 64, 30), style(3), style(1)]
     alone = np.concatenate([stylizer(frames[i : i + 1], styles[i : i + 1]) for i in range(4)])
@@ -74,7 +74,7 @@ def test_a_style_is_computed_once_and_forgotten_with_it() -> None:
     model = network()
     encoded: list[tuple[int, ...]] = []
     model.encoder.register_forward_hook(lambda module, args, out: encoded.append(tuple(args[0].shape)))
-    stylizer = VitAdainStylizer(model, "cpu")
+    stylizer = VitAdainStylizer(model, "cpu", "fp32")
     frames, first, second = images(3, 32, 32), style(1, 64, 64), style(2, 64, 64)
     stylizer(frames, [first, second, first])
     stylizer(frames, [second, first, first])
@@ -88,20 +88,20 @@ def test_a_style_is_computed_once_and_forgotten_with_it() -> None:
 
 def test_alpha_0_is_the_reconstruction_whatever_the_style() -> None:
     frames = images(1, 32, 32)
-    plain = VitAdainStylizer(network(), "cpu", alpha=0.0)
+    plain = VitAdainStylizer(network(), "cpu", "fp32", alpha=0.0)
     np.testing.assert_array_equal(plain(frames, [style(1)]), plain(frames, [style(2)]))
-    full, half = (VitAdainStylizer(network(), "cpu", alpha=alpha)(frames, [style(1)]) for alpha in (1.0, 0.5))
+    full, half = (VitAdainStylizer(network(), "cpu", "fp32", alpha=alpha)(frames, [style(1)]) for alpha in (1.0, 0.5))
     base = plain(frames, [style(1)]).astype(int)
     assert 0 < np.abs(half - base).mean() < np.abs(full - base).mean()
 
 
 def test_each_frame_takes_a_style() -> None:
     with pytest.raises(ValueError, match="2 frames and 1 styles"):
-        VitAdainStylizer(network(), "cpu")(images(2, 16, 16), [style(1)])
+        VitAdainStylizer(network(), "cpu", "fp32")(images(2, 16, 16), [style(1)])
 
 
 def test_frames_beyond_memory_go_one_by_one_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    stylizer = VitAdainStylizer(network(), "cpu")
+    stylizer = VitAdainStylizer(network(), "cpu", "fp32")
     frames, styles = images(3, 60, 64), [style(i) for i in range(3)]
     whole = stylizer(frames, styles)
     per_frame = 5 * 8 * 64 * 64 * 4
@@ -119,12 +119,12 @@ def test_load_stylizer_and_kinds_kept_apart(tmp_path: Path) -> None:
     save_checkpoint(vit, network(), {})
     save_checkpoint(johnson, JohnsonNet(width=4, num_blocks=1), {})
     frames = images(1, 20, 20)
-    half = load_stylizer(ModelConfig(kind="vit_adain", checkpoint=vit, device="cpu"), alpha=0.5)
-    expected = VitAdainStylizer(network(), "cpu", alpha=0.5)(frames, [style(1)])
+    half = load_stylizer(ModelConfig(kind="vit_adain", checkpoint=vit, device="cpu", precision="fp32"), alpha=0.5)
+    expected = VitAdainStylizer(network(), "cpu", "fp32", alpha=0.5)(frames, [style(1)])
     assert np.abs(half(frames, [style(1)]).astype(int) - expected).max() <= 2
     for kind, path, right in (("johnson", vit, "vit_adain"), ("vit_adain", johnson, "johnson")):
         with pytest.raises(CheckpointError, match=rf"holds a {right} network.*--model\.kind {right}"):
-            load_stylizer(ModelConfig(kind=kind, checkpoint=path, device="cpu"))
+            load_stylizer(ModelConfig(kind=kind, checkpoint=path, device="cpu", precision="fp32"))
 
 
 @pytest.mark.gpu
@@ -132,4 +132,4 @@ def test_load_stylizer_and_kinds_kept_apart(tmp_path: Path) -> None:
 def test_half_precision_on_a_gpu_looks_like_the_cpu() -> None:
     frames, styles = images(2, 64, 80), [style(1), style(2)]
     on_gpu = VitAdainStylizer(network(), "cuda")(frames, styles)
-    assert np.abs(on_gpu.astype(int) - VitAdainStylizer(network(), "cpu")(frames, styles)).mean() < 1
+    assert np.abs(on_gpu.astype(int) - VitAdainStylizer(network(), "cpu", "fp32")(frames, styles)).mean() < 1
