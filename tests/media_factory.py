@@ -119,6 +119,7 @@ def write_video(
     cover: bytes = b"",
     metadata: dict[str, str] | None = None,
     language: str = "",
+    stream_metadata: dict[str, str] | None = None,
     chapters: Sequence[tuple[int, int, str]] = (),
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -141,6 +142,7 @@ def write_video(
         cover: a JPEG to attach.
         metadata: tags of the file.
         language: language of the video stream.
+        stream_metadata: tags of the video stream.
         chapters: (start, end, title) in milliseconds.
         container_options: options of the muxer.
     """
@@ -157,6 +159,7 @@ def write_video(
         stream.codec_context.time_base = stream.time_base = time_base
         if language:
             stream.metadata["language"] = language
+        stream.metadata.update(stream_metadata or {})
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation or any(mirrored):

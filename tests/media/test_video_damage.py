@@ -9,6 +9,7 @@ from media_factory import Sound, decoded, moving_frames, write_video
 from nst_ops.media.errors import DamagedVideoError, MediaError
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import read_index
+from nst_ops.media.video.structure import broken_at
 
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 OPTIONS = {"preset": "ultrafast", "g": "10", "crf": "20"}
@@ -94,6 +95,40 @@ def test_damage_at_the_very_end_is_told_from_damage_inside(tmp_path, name, b_fra
             assert NUM_FRAMES - 30 <= sum(1 for _ in reader.frames()) < NUM_FRAMES + 1
             assert reader.num_damaged
             assert reader.ends_damaged == at_end
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv"])
+def test_packets_that_are_lost_inside_are_missed(tmp_path, name):
+    codec = {".webm": "libvpx", ".flv": "flv"}.get(name[1:], "libx264")
+    options = OPTIONS if codec == "libx264" else {}
+    sound = Sound("libopus" if name == "a.webm" else "libmp3lame", rate=48000 if name == "a.webm" else 44100)
+    source = write_video(
+        tmp_path / name, moving_frames(NUM_FRAMES, 96, 64), codec=codec, options=options, sounds=[sound]
+    )
+    assert num_frames(source) == NUM_FRAMES
+    assert broken_at(str(source), "matroska,webm" if name != "a.flv" else "flv") is None
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][20]
+    data[packet.pos : packet.pos + 16] = b"\xff" * 16  # the head that says how long it is
+    path = tmp_path / f"damaged {name}"
+    path.write_bytes(data)
+    with pytest.raises(DamagedVideoError, match=r"damaged at byte .*video\.keep_damaged"):
+        VideoReader(str(path))
+    with VideoReader(str(path), keep_damaged=True) as reader:
+        assert reader.info.notes[0].startswith("damaged at byte")
+        assert 10 < sum(1 for _ in reader.frames()) < NUM_FRAMES
+
+
+def test_a_live_recording_and_other_elements_are_no_damage(tmp_path):
+    frames = moving_frames(NUM_FRAMES, 96, 64)
+    live = write_video(tmp_path / "a.mkv", frames, options=OPTIONS, container_options={"live": "1"})
+    assert broken_at(str(live), "matroska") is None
+    whole = write_video(tmp_path / "b.mkv", frames, options=OPTIONS, chapters=[(0, 900, "one")], language="eng")
+    assert broken_at(str(whole), "matroska") is None
+    for cut in range(0, whole.stat().st_size, 997):
+        (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[:cut])
+        assert broken_at(str(tmp_path / "cut.mkv"), "matroska") is None
 
 
 def test_a_transport_stream_cut_inside_a_frame_is_damaged_at_its_end(tmp_path):

@@ -162,6 +162,39 @@ def test_closed_captions_are_kept(tmp_path, stylize, codec):
     assert captions(tmp_path / "out" / "a.mkv") == captions(source)
 
 
+SPHERICAL = (
+    bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
+    + b"""<?xml version="1.0"?>
+<rdf:SphericalVideo xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+ xmlns:GSpherical="http://ns.google.com/videos/1.0/spherical/">
+<GSpherical:Spherical>true</GSpherical:Spherical><GSpherical:Stitched>true</GSpherical:Stitched>
+<GSpherical:ProjectionType>equirectangular</GSpherical:ProjectionType>
+<GSpherical:StitchingSoftware>a camera</GSpherical:StitchingSoftware>
+</rdf:SphericalVideo>"""
+)
+
+
+def with_spherical_box(path: Path) -> None:
+    """Say in the track of a video, its last, that it shows all around (Google's Spherical Video V1)."""
+    data = bytearray(path.read_bytes())
+    box = (8 + len(SPHERICAL)).to_bytes(4, "big") + b"uuid" + SPHERICAL
+    track, movie = data.rindex(b"trak") - 4, data.rindex(b"moov") - 4
+    end = track + int.from_bytes(data[track : track + 4], "big")
+    for start in (track, movie):
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4], "big") + len(box)).to_bytes(4, "big")
+    path.write_bytes(data[:end] + box + data[end:])
+
+
+def test_spherical_and_stereo_video_is_named(tmp_path, stylize):
+    frames = moving_frames(NUM_FRAMES, 64, 48)
+    with_spherical_box(write_video(tmp_path / "in" / "around.mp4", frames, options=OPTIONS))
+    eyes = {"stereo_mode": "left_right"}
+    write_video(tmp_path / "in" / "eyes.mkv", frames, options=OPTIONS, stream_metadata=eyes)
+    rows = stylize()
+    assert "spherical projection is left out" in str(rows["around.mp4"]["note"])
+    assert "stereo 3D arrangement is left out" in str(rows["eyes.mkv"]["note"])
+
+
 def test_mp3_of_low_rates_stays_in_mp4(tmp_path, stylize):
     for rate in (8000, 11025, 12000):
         sounds = [Sound("libmp3lame", rate=rate, duration_s=3.0)]

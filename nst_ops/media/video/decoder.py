@@ -14,6 +14,7 @@ from nst_ops.media.errors import DamagedVideoError
 from nst_ops.media.video.color import side_data
 from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.source import MediaSource, RangeInput, fragments_end, promised_bytes, size_of
+from nst_ops.media.video.structure import broken_at
 
 # Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding from there did
 # not show it whole (a gradual refresh, a container whose index is off).
@@ -28,12 +29,12 @@ class FrameDecoder:
     UnreadableVideoError on opening; DamagedVideoError on opening a cut-off file, or while iterating.
     """
 
-    def __init__(self, source: MediaSource, keep_damaged: bool) -> None:
-        self._source = source
+    def __init__(self, source: MediaSource, keep_damaged: bool, is_part: bool = False) -> None:
+        self._source, self._is_part = source, is_part
         self.keep_damaged = keep_damaged
         # PTS from and up to which damage counts, the end left out: what lies around only warms up. None: everywhere.
         self.wanted: tuple[int, int | None] | None = None
-        self.cut_off = ""  # how far the file falls short of its header, in words
+        self.faults: list[str] = []  # of the file as a whole, in words
         self.ends_damaged = False  # whether no whole frame has come after the last damage
         self._last_damage: _Damage | None = None
         self._open()
@@ -104,26 +105,37 @@ class FrameDecoder:
             yield from frames
 
     def _open(self) -> None:
-        end, whole = fragments_end(self._source) if isinstance(self._source, str) else (0, 0)
-        self._refuse_cut_off(end)
+        # Where part of a video is read, its index has been read before, and with it the whole file.
+        path = self._source if isinstance(self._source, str) and not self._is_part else None
+        end, whole = fragments_end(path) if path else (0, 0)
+        is_cut_off = self._refuse_cut_off(end)
         # FFmpeg opens no file that ends with half a header of a fragment.
-        self.container = open_input(RangeInput(self._source, whole) if self.cut_off else self._source)
+        self.container = open_input(RangeInput(self._source, whole) if is_cut_off else self._source)
         try:
             self.stream = video_stream(self.container, alone=True)
-            self._refuse_cut_off(promised_bytes(self._source, self.container.format.name, self.stream))
+            container = self.container.format.name
+            self._refuse_cut_off(promised_bytes(self._source, container, self.stream))
+            if path and (place := broken_at(path, container)) is not None:
+                self._refuse(f"damaged at byte {place:,} of {size_of(path):,}, where packets are missing")
         except BaseException:
             self.close()
             raise
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = 2  # more of them can hang beside torch's own
 
-    def _refuse_cut_off(self, promised: int) -> None:
-        """Refuse a file that is shorter than its header says, before hours go into it."""
-        if promised <= (size := size_of(self._source)):
-            return
-        self.cut_off = f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}"
+    def _refuse_cut_off(self, promised: int) -> bool:
+        """Refuse a file that is shorter than its header says; return whether it is."""
+        size = size_of(self._source)
+        if promised > size:
+            self._refuse(f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}")
+        return promised > size
+
+    def _refuse(self, fault: str) -> None:
+        """Raise for a fault of the file, before hours go into it, or keep it in mind."""
         if not self.keep_damaged:
-            raise DamagedVideoError(f"{self.cut_off}; copy it again, or {_KEEP}")
+            raise DamagedVideoError(f"{fault}; copy it again, or {_KEEP}")
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def _count_damage(self, error: FFmpegError | None, pts: int | None) -> None:
         """Count a damaged place, if it is among the wanted frames."""

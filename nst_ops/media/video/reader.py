@@ -84,7 +84,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         self._reformatter = VideoReformatter()
         if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
-        self._decoder = FrameDecoder(source, keep_damaged)
+        self._decoder = FrameDecoder(source, keep_damaged, segment is not None and segment.count > 1)
         try:
             frames = self._decoder.frames()
             first = next(frames, None)
@@ -229,8 +229,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         notes = [note for kind, note in _LEFT_OUT.items() if kind in attached]
         if Type.A53_CC in attached and self._selection.max_frame_rate is not None:
             notes.append("its closed captions are left out: video.max_frame_rate leaves out frames")
-        if self._decoder.cut_off:
-            notes.append(self._decoder.cut_off)
+        notes += self._decoder.faults
         color, mastering = self._color, None
         if self._color.is_hdr and self._hdr == "tonemap":
             notes.append(f"HDR ({NAMES[color.transfer]}) is tone-mapped to SDR; video.hdr keep leaves it")

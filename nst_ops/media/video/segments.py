@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nst_ops.media.video.container import codec_name, open_input, video_stream
 from nst_ops.media.video.source import MediaSource, SampleTable, fragments_end, size_of
+from nst_ops.media.video.structure import broken_at
 
 _EARLY = 0.95  # share of the longest keyframe interval below which a keyframe answers a change of scene
 _BUCKET_SLACK = Fraction(1, 16)  # clocks in milliseconds round: at its own rate a video keeps every frame
@@ -105,7 +106,9 @@ def read_index(source: MediaSource) -> PacketIndex:
     with container:
         stream = video_stream(container, alone=True)
         time_base = stream.time_base or Fraction(1, 90000)
-        if container.format.name not in _INDEXED:
+        if isinstance(source, str) and broken_at(source, container.format.name) is not None:
+            problem = "packets are missing inside"
+        elif container.format.name not in _INDEXED:
             problem = f"{container.format.name} cannot be searched exactly"
         elif codec_name(stream) not in _ONE_FRAME_A_PACKET:
             problem = f"packets of {codec_name(stream)} may show no frame"

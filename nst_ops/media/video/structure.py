@@ -1,0 +1,116 @@
+"""Damage between the packets of a file, where FFmpeg goes on at the next that it finds and says nothing.
+
+Only the heads of packets are read, a small part of a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+_HEAD_BYTES = 20  # of a Matroska element at most, and the number of the track that a block begins with
+# Elements of Matroska by what they are in, RFC 9559. The content of those of _OPENED is gone through, too.
+_EBML, _SEGMENT, _CLUSTER, _TRACKS, _GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1654AE6B, 0xA0
+_TRACK_ENTRY, _TRACK_NUMBER, _BLOCKS = 0xAE, 0xD7, {0xA3, 0xA1}
+_OPENED = {_CLUSTER, _GROUP}
+_IN_SEGMENT = {_CLUSTER, _TRACKS, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1254C367, 0x1043A770, 0x1941A469, 0xEC, 0xBF}
+_IN_CLUSTER = _BLOCKS | {_GROUP, 0xE7, 0xAB, 0xA7, 0xAF, 0x5854}
+_IN_GROUP = {0x9B, 0xFA, 0xFB, 0xFD, 0xA2, 0xA4, 0x8E, 0x75A1, 0x75A2, 0xE8}
+_FLV_TAG_BYTES, _FLV_KINDS = 11, {8, 9, 18}
+
+
+def broken_at(path: str, container: str) -> int | None:
+    """Return the byte at which the chain of packets of a local file breaks, by FFmpeg's name of its format.
+
+    None if it is whole up to its end, or if nothing is known of the format. A cut-off end is no break.
+    """
+    find = next((find for name, find in _FINDERS.items() if name in container), None)
+    if find is None:
+        return None
+    with open(path, "rb", buffering=0) as file:
+        return find(file, os.fstat(file.fileno()).st_size)
+
+
+def _broken_matroska(file: BinaryIO, num_bytes: int) -> int | None:
+    position, end = 0, num_bytes
+    kinds, tracks = {_EBML, _SEGMENT}, set[int]()
+    while position < end:
+        kind, start, stop, first = _element(file, position)
+        if kind == _TRACKS and not tracks:
+            tracks = set(_track_numbers(file, start, stop))
+        is_known = kind in kinds and (kind not in _BLOCKS or not tracks or first in tracks)
+        # An element that we do not know is one if another follows it.
+        if not is_known and not (stop and kind not in kinds and _is_followed(file, stop, end, kinds)):
+            return None if position + _HEAD_BYTES > num_bytes else position
+        if kind == _SEGMENT:
+            position, end, kinds = start, min(end, stop or end), _IN_SEGMENT | _IN_CLUSTER | _IN_GROUP
+        else:
+            position = start if kind in _OPENED else stop or end
+    return None
+
+
+def _is_followed(file: BinaryIO, stop: int, end: int, kinds: set[int]) -> bool:
+    return stop == end or (stop < end and _element(file, stop)[0] in kinds)
+
+
+def _track_numbers(file: BinaryIO, position: int, end: int) -> Iterator[int]:
+    while position < end:
+        kind, start, stop, _ = _element(file, position)
+        if kind == _TRACK_NUMBER:
+            file.seek(start)
+            yield int.from_bytes(file.read(stop - start))
+        if not stop:
+            return
+        position = start if kind == _TRACK_ENTRY else stop
+
+
+def _element(file: BinaryIO, position: int) -> tuple[int, int, int, int]:
+    """Return the kind of an element, where its content starts and ends, and the number that it begins with.
+
+    0 stands for what is unknown, and for what is no element.
+    """
+    file.seek(position)
+    head = file.read(_HEAD_BYTES)
+    kind_bytes = _num_bytes(head)
+    if kind_bytes > 4 or not (size := _number(head[kind_bytes:])):
+        return 0, position, 0, 0
+    start = position + kind_bytes + size[1]
+    first = _number(head[start - position :])
+    kind = int.from_bytes(head[:kind_bytes])
+    return kind, start, 0 if size[0] is None else start + size[0], (first and first[0]) or 0
+
+
+def _number(data: bytes) -> tuple[int | None, int] | None:
+    """Return a number of variable length, None if it says unknown, and its length; None if there is none."""
+    num_bytes = _num_bytes(data)
+    if num_bytes > 8 or len(data) < num_bytes:
+        return None
+    most = (1 << 7 * num_bytes) - 1
+    number = int.from_bytes(data[:num_bytes]) & most
+    return None if number == most else number, num_bytes
+
+
+def _num_bytes(data: bytes) -> int:
+    """Return the length of a number by the zeros that it begins with; 9 for none."""
+    return 9 - data[0].bit_length() if data else 9
+
+
+def _broken_flv(file: BinaryIO, num_bytes: int) -> int | None:
+    file.seek(5)
+    position = int.from_bytes(file.read(4)) + 4
+    while position + _FLV_TAG_BYTES <= num_bytes:
+        file.seek(position)
+        head = file.read(4)
+        length = _FLV_TAG_BYTES + int.from_bytes(head[1:])
+        if position + length + 4 > num_bytes and head[0] & 0x1F in _FLV_KINDS:
+            return None
+        file.seek(position + length)
+        before = int.from_bytes(file.read(4))
+        if head[0] & 0x1F not in _FLV_KINDS or before not in (length, length - _FLV_TAG_BYTES, 0):
+            return position
+        position += length + 4
+    return None
+
+
+_FINDERS: dict[str, Callable[[BinaryIO, int], int | None]] = {"matroska": _broken_matroska, "flv": _broken_flv}
