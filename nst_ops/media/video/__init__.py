@@ -6,6 +6,7 @@ chapters, timecode and metadata.
 
 The way of a video: bytes (``source``), streams (``container``), decoded frames (``decoder``), RGB frames with their
 times (``reader``, ``color``, ``hdr``); back through ``writer``, with an encoder of ``encoders``, beside the sound that
-``stream_copy`` copies, with the ``captions`` that were in its frames. ``structure`` finds holes between packets,
-``programs`` tells the streams of a broadcast apart. ``segments`` cuts a long one, ``join`` puts it together without encoding again.
+``stream_copy`` copies, with the ``captions`` that were in its frames. ``segments`` cuts a long one, ``join`` puts it
+together without encoding again. ``structure`` finds holes between packets, ``programs`` tells the streams of a
+broadcast apart.
 """

@@ -49,6 +49,8 @@ _LEFT_OUT = {
     Type.DOVI_METADATA: "its Dolby Vision metadata is left out",
     Type.DYNAMIC_HDR_VIVID: "its HDR Vivid metadata is left out",
     Type.ICC_PROFILE: "its ICC profile is left out",
+    Type.S12M_TIMECODE: "the timecode in its frames is left out",
+    Type.AFD: "its active format description is left out",
 }
 
 TimedFrame = tuple[int, int, VideoFrame]  # PTS, duration, decoded frame
