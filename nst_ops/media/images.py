@@ -24,7 +24,7 @@ from nst_ops.media import profiles
 from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
 from nst_ops.media.profiles import to_srgb
 from nst_ops.media.repairs import MOST_MISSING, drop_broken_tags, lacks_scans, missing_share, repair
-from nst_ops.media.signatures import HEAD_BYTES, content_format, content_kind
+from nst_ops.media.signatures import HEAD_BYTES, content_format, content_kind, read_jxl_header
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -105,8 +105,9 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
     form = content_format(head)
     if form == "JPEG":  # of several in a file (MPO) the first
         return JpegImagePlugin.JpegImageFile(file)
-    if form == "JXL" and (num_pixels := math.prod(_jxl_size(head))) > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise _too_large(num_pixels)  # its plugin decodes on opening
+    header = read_jxl_header(head) if form == "JXL" else None  # its plugin decodes on opening
+    if header and (num_pixels := header.width * header.height) > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise _too_large(num_pixels)
     if plugin := _PLUGINS.get(form):
         module, function, remedy = plugin
         try:
@@ -122,28 +123,6 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
     except UnidentifiedImageError as error:
         what = _NO_IMAGES.get(form, "not an image that Pillow can read: check the file or convert it to PNG")
         raise UnreadableImageError(what) from error
-
-
-def _jxl_size(head: bytes) -> tuple[int, int]:
-    """Return width and height by the first bits of a JPEG XL; (0, 0) where they do not lie at its front."""
-    start = re.match(rb"\xff\x0a", head) or re.search(rb"jxl(?:c|p.{4})\xff\x0a", head, re.DOTALL)
-    bits = int.from_bytes(head[start.end() : start.end() + 12], "little") if start else 0
-    if not bits:
-        return 0, 0
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & (1 << count) - 1, bits >> count
-        return value
-
-    def side(is_small: int) -> int:
-        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    is_small = take(1)
-    height = side(is_small)
-    if ratio := take(3):
-        return height * (1, 1, 12, 4, 3, 16, 5, 2)[ratio] // (1, 1, 10, 3, 2, 9, 4, 1)[ratio], height
-    return side(is_small), height
 
 
 def is_film(data: bytes) -> bool:
@@ -225,7 +204,9 @@ def color_profile(data: bytes, image: Image.Image) -> bytes | None:
 
 def _decode(data: bytes, max_side: int | None) -> DecodedImage:
     with open_image(io.BytesIO(data)) as image:
-        notes = _find_page(image)
+        notes = _find_page(image) if image.format == "TIFF" else ()
+        if image.format == "JXL" and (header := read_jxl_header(data[:HEAD_BYTES])) and header.is_animated:
+            notes = ("only its first frame: animations in JPEG XL are not read",)
         exif = _read_exif(image)
         orientation = _orientation(image, exif)
         # Pillow turns a TIFF itself, and its size on opening is the upright one.
@@ -260,8 +241,6 @@ def _find_page(image: ImageFile.ImageFile) -> tuple[str, ...]:
     Raises UnsupportedMediaError for a document of several pages, for a camera's raw file, and for what Pillow gets
     wrong.
     """
-    if image.format != "TIFF":
-        return ()
     if _DNG_VERSION in _tags(image):
         raise UnsupportedMediaError(_NO_IMAGES["raw"])
     pages: dict[int, tuple[int, int]] = {}  # sizes by number

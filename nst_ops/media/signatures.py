@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 ContentKind = Literal["image", "video", "other"]
 
@@ -60,3 +60,45 @@ def content_kind(head: bytes) -> ContentKind:
 
 def _find(head: bytes) -> tuple[str, ContentKind]:
     return next(((name, kind) for name, kind, pattern in _PATTERNS if pattern.match(head)), ("", "other"))
+
+
+class JxlHeader(NamedTuple):
+    """What the first bits of a JPEG XL say."""
+
+    width: int
+    height: int
+    is_animated: bool
+
+
+def read_jxl_header(head: bytes) -> JxlHeader | None:
+    """Read the header of a JPEG XL by ISO/IEC 18181-1; None where it does not lie in the file's first bytes."""
+    start = re.match(rb"\xff\x0a", head) or re.search(rb"jxl(?:c|p.{4})\xff\x0a", head, re.DOTALL)
+    bits = int.from_bytes(head[start.end() : start.end() + 32], "little") if start else 0
+    if not bits:
+        return None
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & (1 << count) - 1, bits >> count
+        return value
+
+    def side(is_small: int) -> int:
+        return 8 * (take(5) + 1) if is_small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    def size() -> tuple[int, int]:
+        is_small = take(1)
+        height = side(is_small)
+        ratio = take(3)
+        return height * _JXL_RATIOS[ratio][0] // _JXL_RATIOS[ratio][1] if ratio else side(is_small), height
+
+    width, height = size()
+    is_animated = False
+    if not take(1) and take(1):  # metadata that are not the usual ones, and have more than depth and color
+        take(3)  # orientation
+        if take(1):
+            size()  # at which it is to be shown
+        is_animated = not take(1) and bool(take(1))  # behind a preview, which is rare, it is not looked for
+    return JxlHeader(width, height, is_animated)
+
+
+_JXL_RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))

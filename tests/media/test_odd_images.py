@@ -17,6 +17,7 @@ from PIL import Image
 from nst_ops.media import images
 from nst_ops.media.errors import MediaError, UnreadableImageError, UnsupportedMediaError
 from nst_ops.media.images import decode_image, encode_image, is_animated, is_film
+from nst_ops.media.signatures import read_jxl_header
 
 ORIENTATION, MAKE, X_RESOLUTION, DATE_TIME, EXIF, DATE_TAKEN = 0x0112, 0x010F, 0x011A, 0x0132, 0x8769, 0x9003
 
@@ -325,7 +326,14 @@ def test_an_image_above_the_limit_is_refused_with_the_key(image_format, limit):
 @settings(max_examples=15)
 def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(width, height, in_container):
     data = saved(Image.new("L", (width, height)), "JXL", use_container=in_container)
-    assert images._jxl_size(data[:1024]) == (width, height)
+    assert read_jxl_header(data[:1024]) == (width, height, False)
+
+
+def test_a_jpeg_xl_that_moves_says_so():
+    """The bits of ISO/IEC 18181-1: a small square of 64 pixels, and metadata with an animation."""
+    bits = "1" + "11100" + "100" + "0" + "1" + "000" + "0" + "0" + "1"
+    packed = int(bits[::-1], 2).to_bytes(4, "little")
+    assert read_jxl_header(b"\xff\x0a" + packed) == (64, 64, True)
 
 
 def test_a_jpeg_counts_as_it_is_decoded(limit):
