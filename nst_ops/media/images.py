@@ -51,6 +51,7 @@ _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _DNG_VERS
 )
 _WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 _LONGEST_JPEG_EXIF = 65533
+_LARGE_PIXELS = 50e6
 _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 # Formats that are read, those without a mark at their front last. Others of Pillow's start a program (EPS) or are rare.
 _FORMATS = (
@@ -281,8 +282,11 @@ def _is_halved(size: tuple[int, int], other: tuple[int, int]) -> bool:
 def _draft(image: ImageFile.ImageFile, max_side: int | None) -> None:
     """Make a JPEG decode at 1/2, 1/4 or 1/8 where that is enough, for next to nothing; refuse one that is too large."""
     num_pixels = math.prod(image.size)
-    if max_side and max(image.size) > max_side:
-        image.draft(None, fit_size(image.size, max_side))
+    if max_side:
+        is_large = (
+            num_pixels > _LARGE_PIXELS and max(image.size) > max_side
+        )  # then a panorama needs no more than others
+        image.draft(None, fit_size(image.size, max_side) if is_large else (max_side, max_side))
     if "progressive" not in image.info:  # else libjpeg holds all of its coefficients, whatever the scale
         num_pixels = math.prod(image.size)
     if num_pixels > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):

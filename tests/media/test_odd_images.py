@@ -19,6 +19,10 @@ from nst_ops.media.errors import MediaError, UnreadableImageError, UnsupportedMe
 from nst_ops.media.images import decode_image, encode_image, is_animated, is_film
 from nst_ops.media.signatures import read_jxl_header
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+    pytest.mark.filterwarnings("ignore:(Metadata Warning|Truncated File Read|Corrupt EXIF)"),
+]
 ORIENTATION, MAKE, X_RESOLUTION, DATE_TIME, EXIF, DATE_TAKEN = 0x0112, 0x010F, 0x011A, 0x0132, 0x8769, 0x9003
 
 
@@ -357,6 +361,12 @@ def test_a_jpeg_of_200_megapixels_takes_no_memory_at_a_small_size(tmp_path):
     shape, megabytes = found.stdout.splitlines()
     assert shape == "240 320 3"
     assert int(megabytes) < 60
+
+
+def test_a_panorama_is_decoded_as_small_as_its_longer_side_allows(limit):
+    data = saved(Image.new("L", (30_000, 1_800), 90), "JPEG")
+    limit(1)  # of 54 megapixels, at an eighth 0.85
+    assert decode_image(data, 320).rgb_hwc.shape == (19, 320, 3)
 
 
 # What is no image, or none that is opened.
