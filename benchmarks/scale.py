@@ -80,7 +80,7 @@ def benchmark_planning(num_files: int) -> Figures:
 def benchmark_listing(num_files: int) -> Figures:
     """Turn a listing into the batches of a catalog, as is done while the storage answers."""
     numbers = range(num_files)
-    infos = [FileInfo(f"{number:09d}.jpg", number, f"{number:032x}", True) for number in numbers]
+    infos = [FileInfo(f"{number:09d}.jpg", number, f"{number:032x}") for number in numbers]
     started = time.perf_counter()
     assert sum(map(len, catalog_batches(infos))) == num_files
     return {"files_per_s": num_files / (time.perf_counter() - started)}

@@ -121,5 +121,7 @@ def reading(output: str) -> Iterator[None]:
 
 
 def _fail(what: str, message: str, exit_code: int) -> int:
-    print(f"{what}: {message}", file=sys.stderr)
+    from nst_ops.config.errors import printable
+
+    print(f"{what}: {printable(message)}", file=sys.stderr)
     return exit_code

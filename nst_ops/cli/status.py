@@ -57,6 +57,7 @@ def to_json(status: Status) -> dict[str, Any]:
         "counts": dict(status.counts),
         "errors": [group._asdict() for group in status.errors],
         "page": status.page,
+        "configs": status.configs,
         "progress": status.progress and status.progress.model_dump(mode="json", exclude={"history"}),
     }
 
@@ -78,6 +79,7 @@ def _lines(status: Status) -> dict[str, str]:
         return {
             "state": "not known: this run left no report/progress.json",
             "rows": counted(status.counts),
+            "configurations": status.configs,
             "report": status.page or "",
         }
     planned, done, running = progress.planned, progress.done, progress.state == "running"
@@ -96,6 +98,7 @@ def _lines(status: Status) -> dict[str, str]:
         "time": f"{duration(done.elapsed_s)}{left if running else ''}" if done.elapsed_s else "",
         "workers": _workers(progress) if planned.num_workers else "",
         "lost units": f"{progress.num_retries:,}, tried again" if progress.num_retries else "",
+        "configurations": status.configs,
         "report": status.page or "",
     }
 

@@ -61,6 +61,8 @@ def print_report(report: IntegrityReport, printer: Console) -> None:
     hashed = f"{report.num_bytes / 1e6:,.1f} MB hashed"
     read = "names and sizes only: contents were not read (--quick)" if report.quick else hashed
     table.add_row("outputs", f"{report.num_files:,} there; {read}; {report.elapsed_s:,.1f} s")
+    if report.configs:
+        table.add_row("configurations", report.configs)
     for kind, count in report.counts.items():
         table.add_row(kind.value, f"{count:,} {kind.meaning}: {kind.remedy}")
     if report.num_repaired is not None:
@@ -87,4 +89,5 @@ def to_json(report: IntegrityReport) -> dict[str, Any]:
         "elapsed_s": round(report.elapsed_s, 3),
         "problems": problems,
         "rows_dropped": report.num_repaired,
+        "configs": report.configs,
     }

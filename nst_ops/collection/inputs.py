@@ -17,11 +17,11 @@ from nst_ops.config.stylize import DiscoveryConfig
 from nst_ops.media.formats import is_unknown, kind_and_reason
 from nst_ops.media.signatures import HEAD_BYTES, content_kind
 from nst_ops.storage import FileInfo, Folder, StorageError
+from nst_ops.storage.base import Links
 
 _WILD = re.compile(r"[*?\[]")
 
 _BATCH = 20_000
-_NOT_REGULAR = "not a regular file (a pipe, a socket, a link to nothing or to a folder)"
 _NOT_THERE = "it is not there: a list names it, or it has just gone"
 _NOT_UTF8 = "its name is not valid UTF-8: rename it"
 
@@ -38,9 +38,11 @@ class Source:
     """What the paths of files must match."""
     listing: ListFile | None = None
     """A file that names the files."""
+    links: Links = "inside"
+    """Symbolic links that are followed. Files that are named are read wherever they lie."""
 
     @classmethod
-    def open(cls, uri: str) -> Source:
+    def open(cls, uri: str, links: Links = "inside") -> Source:
         """Open a folder, a file, a pattern or a list by URI.
 
         Raises:
@@ -54,7 +56,7 @@ class Source:
                 return cls(Folder(listing.root), listing=listing)
             return cls(*folder.parent_and_name())
         if folder.exists():
-            return cls(folder)
+            return cls(folder, links=links)
         parts = uri.split("/")
         first = next((number for number, part in enumerate(parts) if _WILD.search(part)), None)
         if first is None:
@@ -62,7 +64,7 @@ class Source:
         folder = Folder("/".join(parts[:first]) or ("/" if uri.startswith("/") else "."))
         if not folder.exists():
             raise FileNotFoundError(f"input '{uri}' does not exist: there is no '{folder.uri()}'")
-        return cls(folder, pattern="/".join(parts[first:]))
+        return cls(folder, pattern="/".join(parts[first:]), links=links)
 
     @property
     def root(self) -> str:
@@ -80,7 +82,7 @@ class Source:
             yield self.folder.file(self.only)
             return
         matches = re.compile(glob_translate(self.pattern)).match if self.pattern else None
-        for info in self.folder.files():
+        for info in self.folder.files(self.links):
             if matches is None or matches(info.relpath):
                 yield info
 
@@ -150,4 +152,4 @@ def _name(info: FileInfo) -> tuple[str, str | None]:
         info.relpath.encode()
     except UnicodeEncodeError:
         return os.fsencode(info.relpath).decode("utf-8", "backslashreplace"), _NOT_UTF8
-    return info.relpath, None if info.regular else _NOT_REGULAR
+    return info.relpath, info.problem or None

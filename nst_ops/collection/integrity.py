@@ -9,8 +9,8 @@ import io
 import itertools
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from rich.progress import Progress
 from nst_ops.collection.constants import MANIFEST, RUN_FILE
 from nst_ops.collection.integrity_database import IntegrityDatabase, OutputFile, OutputShard, Problem, ProblemKind
 from nst_ops.collection.manifest import Manifest
-from nst_ops.collection.run_lock import machine_lock, refuse_live_run
+from nst_ops.collection.run_lock import describe_configs, machine_lock, read_configs, refuse_live_run
 from nst_ops.config.errors import ConfigError
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
@@ -55,6 +55,8 @@ class IntegrityReport:
     examples: dict[ProblemKind, list[Problem]]
     num_repaired: int | None = None
     """Rows dropped for the next run; None where that was not asked for."""
+    configs: str = ""
+    """Keys in which rows were made with several configurations, if there are any."""
 
     @property
     def is_whole(self) -> bool:
@@ -87,7 +89,8 @@ def verify(
     bars = progress or Progress(disable=True)
     config = _run_config(output)
     # Rows name the place where the run wrote: a copy that lies elsewhere is as good.
-    database = IntegrityDatabase(memory, output.uri(), str(config["output"]).rstrip("/"))
+    folds = output.is_local and output.exists(RUN_FILE.upper())
+    database = IntegrityDatabase(memory, output.uri(), str(config["output"]).rstrip("/"), folds)
     with contextlib.ExitStack() as stack:
         if repair:
             stack.enter_context(machine_lock(output))
@@ -99,14 +102,15 @@ def verify(
             database.add_problems(problems)
         database.add_files(_list_files(output, bars))
         database.compare()
-        image_column = config.get("shards", {}).get("image_column", "image")
-        num_bytes = 0 if quick else _read_contents(output, database, image_column, threads, bars)
+        columns = {sha256: _image_column(each) for sha256, each in read_configs(output).items()}
+        image_columns = defaultdict(partial(_image_column, config), columns)
+        num_bytes = 0 if quick else _read_contents(output, database, image_columns, threads, bars)
         num_repaired = _repair(output, database) if repair else None
         statuses, num_files, counts = database.statuses(), database.num_outputs(), database.counts()
         examples = {kind: database.examples(kind, show) for kind in counts}
         elapsed_s = time.perf_counter() - started
         found = statuses, num_files, num_bytes, elapsed_s, counts, examples
-        return IntegrityReport(output.uri(), quick, *found, num_repaired)
+        return IntegrityReport(output.uri(), quick, *found, num_repaired, describe_configs(output))
 
 
 def _run_config(output: Folder) -> dict[str, Any]:
@@ -117,6 +121,10 @@ def _run_config(output: Folder) -> dict[str, Any]:
         raise ConfigError(f"'{output.uri()}' holds no {RUN_FILE}: give the folder that a run wrote to") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
+
+
+def _image_column(config: dict[str, Any]) -> str:
+    return str(config.get("shards", {}).get("image_column", "image"))
 
 
 def _read_manifest(manifest: Manifest, database: IntegrityDatabase, threads: int, bars: Progress) -> None:
@@ -150,11 +158,13 @@ def _list_files(output: Folder, bars: Progress) -> Iterator[tuple[str, int, bool
             bars.update(task, total=count, completed=count)
 
 
-def _read_contents(output: Folder, database: IntegrityDatabase, image_column: str, threads: int, bars: Progress) -> int:
+def _read_contents(
+    output: Folder, database: IntegrityDatabase, image_columns: Mapping[str, str], threads: int, bars: Progress
+) -> int:
     """Hash all files that look right from the outside, and return the number of bytes."""
     task = bars.add_task("MB read", total=database.num_bytes() / 1e6)
     files = _in_threads(partial(_check_file, output), database.sound_files(), threads)
-    shards = _in_threads(partial(_check_shard, output, image_column), database.shards(), threads)
+    shards = _in_threads(partial(_check_shard, output, image_columns), database.shards(), threads)
     total = 0
     for num_bytes, problems in itertools.chain(files, shards):
         database.add_problems(problems)
@@ -225,11 +235,11 @@ def _read_frames(output: Folder, table: OutputFile) -> tuple[list[OutputFile], l
     return [OutputFile(*table.key, folder + row["name"], 0, row["sha256"]) for row in rows], []
 
 
-def _check_shard(output: Folder, image_column: str, shard: OutputShard) -> tuple[int, list[Problem]]:
+def _check_shard(output: Folder, image_columns: Mapping[str, str], shard: OutputShard) -> tuple[int, list[Problem]]:
     """Check every image in a shard as ``_check_file`` does; labels have no hash in the manifest."""
     try:
         with output.local_copy(shard.path) as local:
-            return shard.num_bytes, list(_problems_in(local, image_column, shard))
+            return shard.num_bytes, list(_problems_in(local, image_columns[shard.config_sha256], shard))
     except StorageError:
         raise
     except MediaError as error:

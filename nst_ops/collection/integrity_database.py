@@ -78,6 +78,8 @@ class OutputShard(NamedTuple):
     path: str
     """Path below the output."""
     num_bytes: int
+    config_sha256: str
+    """Configuration that its rows were made with."""
     images: dict[str, OutputFile]
     """Images by their names in the shard."""
 
@@ -87,22 +89,25 @@ class OutputShard(NamedTuple):
         return next(iter(self.images.values())).key
 
 
+_FOLD = "CREATE MACRO fold(name) AS {}"
+"""What two names have in common that are one file on the disk."""
+
 _CREATE = """
 SET preserve_insertion_order = false;
 -- source_uri and style: the key that Manifest.forget knows a row by
 CREATE TABLE rows (source_uri VARCHAR, style VARCHAR, source VARCHAR, status VARCHAR,
-                   path VARCHAR, member VARCHAR, bytes BIGINT, sha256 VARCHAR, lack VARCHAR);
+                   path VARCHAR, member VARCHAR, bytes BIGINT, sha256 VARCHAR, config VARCHAR, lack VARCHAR);
 CREATE TABLE frames (source_uri VARCHAR, style VARCHAR, path VARCHAR, sha256 VARCHAR);
 CREATE TABLE files (path VARCHAR, bytes BIGINT, is_media BOOLEAN);  -- bytes -1: not a regular file
 CREATE TABLE problems (kind VARCHAR, what VARCHAR, detail VARCHAR, source_uri VARCHAR, style VARCHAR);
 CREATE VIEW outputs AS
-    SELECT source_uri, style, path, member, bytes, sha256 FROM rows WHERE status = 'ok' AND path IS NOT NULL
-    UNION ALL SELECT source_uri, style, path, NULL, NULL, sha256 FROM frames;
+    SELECT source_uri, style, path, member, bytes, sha256, config FROM rows WHERE status = 'ok' AND path IS NOT NULL
+    UNION ALL SELECT source_uri, style, path, NULL, NULL, sha256, NULL FROM frames;
 CREATE VIEW present AS
-    SELECT source_uri, style, path, member, outputs.bytes AS promised, sha256, files.bytes,
+    SELECT source_uri, style, outputs.path, member, outputs.bytes AS promised, sha256, config, files.bytes,
            -- Shards have no size in the manifest; tables of frames have been read by then.
-           member IS NULL AND NOT ends_with(path, '.frames/frames.csv') AS single
-    FROM outputs JOIN files USING (path);
+           member IS NULL AND NOT ends_with(outputs.path, '.frames/frames.csv') AS single
+    FROM outputs JOIN files ON fold(outputs.path) = fold(files.path);
 CREATE VIEW sound AS
     FROM present WHERE single AND sha256 IS NOT NULL AND bytes >= 0 AND bytes = coalesce(promised, bytes);
 CREATE VIEW packed AS
@@ -113,7 +118,7 @@ _ADD_ROWS = """
 INSERT INTO rows
 SELECT source_uri, style,
        coalesce(source_uri, 'a source without a name') || coalesce('#' || source_member, ''),
-       status, path, output_member, output_bytes, output_sha256,
+       status, path, output_member, output_bytes, output_sha256, config_sha256,
        CASE WHEN status IS NULL THEN 'has no status'
             WHEN status <> 'ok' AND (error_type IS NULL OR error_message IS NULL)
                 THEN 'is ' || status || ', but does not say why'
@@ -121,9 +126,10 @@ SELECT source_uri, style,
                 THEN 'is ok, but does not say where its output is, how long, or with which hash'
             WHEN status = 'ok' AND path IS NULL
                 THEN 'names an output outside of this folder: ' || output_uri END
-FROM (SELECT *, CASE WHEN starts_with(output_uri, $root) THEN substr(output_uri, length($root) + 1)
-                     WHEN starts_with(output_uri, $recorded)
-                         THEN substr(output_uri, length($recorded) + 1) END AS path FROM batch)
+FROM (SELECT * EXCLUDE (below), if(regexp_matches(below, '^/|(^|/)\\.\\.(/|$)'), NULL, below) AS path FROM (
+    SELECT *, CASE WHEN starts_with(output_uri, $root) THEN substr(output_uri, length($root) + 1)
+                   WHEN starts_with(output_uri, $recorded)
+                       THEN substr(output_uri, length($recorded) + 1) END AS below FROM batch))
 """
 
 _COMPARE = {
@@ -135,21 +141,28 @@ _COMPARE = {
             SELECT hash(source, style) FROM rows GROUP BY 1 HAVING count(*) > 1)
         GROUP BY source, style HAVING count(*) > 1""",
     ProblemKind.SHARED: """
-        SELECT path || coalesce('#' || member, ''),
+        SELECT min(path) || coalesce('#' || member, ''),
                'is the output of ' || min(source) || ' and of ' || max(source),
                arg_min(source_uri, source), arg_min(style, source)
-        FROM rows WHERE status = 'ok' AND path IS NOT NULL AND hash(path, member) IN (
-            SELECT hash(path, member) FROM rows WHERE status = 'ok' GROUP BY 1 HAVING count(*) > 1)
-        GROUP BY path, member HAVING min(source) <> max(source)""",
+        FROM rows WHERE status = 'ok' AND path IS NOT NULL AND hash(fold(path), member) IN (
+            SELECT hash(fold(path), member) FROM rows WHERE status = 'ok' GROUP BY 1 HAVING count(*) > 1)
+        GROUP BY fold(path), member HAVING min(source) <> max(source)
+        UNION ALL  -- a shard of one source, in which every image is another
+        SELECT min(path), 'is the output of ' || min(source_uri) || ' and of ' || max(source_uri),
+               min(source_uri), arg_min(style, source_uri)
+        FROM rows WHERE status = 'ok' AND member IS NOT NULL AND source <> source_uri
+        GROUP BY fold(path) HAVING min(source_uri) <> max(source_uri)""",
     ProblemKind.MISSING: """
-        SELECT path, 'is not there', source_uri, style FROM outputs ANTI JOIN files USING (path)""",
+        SELECT path, 'is not there', source_uri, style
+        FROM outputs ANTI JOIN files ON fold(outputs.path) = fold(files.path)""",
     ProblemKind.DAMAGED: """
         SELECT path, if(bytes < 0, 'is not a regular file',
                         format('has {:,} bytes, its row says {:,}', bytes, promised)), source_uri, style
         FROM present WHERE bytes < 0 OR (single AND bytes <> promised)""",
     ProblemKind.EXTRA: """
-        SELECT path, 'is in no row', NULL, NULL FROM files ANTI JOIN outputs USING (path)
-        WHERE NOT list_contains($reserved, split_part(path, '/', 1))
+        SELECT path, 'is in no row', NULL, NULL
+        FROM files ANTI JOIN outputs ON fold(outputs.path) = fold(files.path)
+        WHERE NOT list_contains($reserved, fold(split_part(path, '/', 1)))
           AND path NOT LIKE '.%' AND path NOT LIKE '%/.%'
           -- The labels of a shard that was written as files lie beside its images, without rows.
           AND (is_media OR regexp_extract(path, '^(.*?\\.files)/', 1) NOT IN (
@@ -175,17 +188,19 @@ _FILE = "SELECT source_uri, style, path, bytes, sha256"
 class IntegrityDatabase:
     """Rows of the manifest, files of the output, and the problems between them, in bounded memory.
 
-    ``root`` is the URI of the output as it is opened, ``recorded_root`` as its run knew it.
+    ``root`` is the URI of the output as it is opened, ``recorded_root`` as its run knew it; ``folds`` says whether its
+    disk takes two names for one file that differ only in their case.
     """
 
     row_columns = (
         *("item_id", "style", "source_uri", "source_member", "status", "error_type", "error_message"),
-        *("output_uri", "output_member", "output_bytes", "output_sha256"),
+        *("output_uri", "output_member", "output_bytes", "output_sha256", "config_sha256"),
     )
     """Columns of a manifest that are compared."""
 
-    def __init__(self, memory: str, root: str, recorded_root: str) -> None:
+    def __init__(self, memory: str, root: str, recorded_root: str, folds: bool = False) -> None:
         self._database = Database(memory)
+        self._database.run(_FOLD.format("lower(nfc_normalize(name))" if folds else "name"))
         self._database.run(_CREATE)
         self._roots = {"root": f"{root}/", "recorded": f"{recorded_root}/"}
 
@@ -222,10 +237,12 @@ class IntegrityDatabase:
 
     def shards(self) -> Iterator[OutputShard]:
         """Yield all shards that are there."""
-        query = "SELECT path, bytes, source_uri, style, member, promised, sha256 FROM packed ORDER BY path"
-        for (path, num_bytes), group in itertools.groupby(self._rows(query), key=lambda row: row[:2]):
-            images = (OutputFile(*values) for _, _, *values in group)
-            yield OutputShard(path, num_bytes, {image.path: image for image in images})
+        columns = "path, bytes, coalesce(config, ''), source_uri, style, member, promised, sha256"
+        query = f"SELECT {columns} FROM packed ORDER BY path"
+        for _, group in itertools.groupby(self._rows(query), key=lambda row: row[0]):
+            (path, num_bytes, config, *_), *_ = of_shard = list(group)
+            images = (OutputFile(*values) for _, _, _, *values in of_shard)
+            yield OutputShard(path, num_bytes, config, {image.path: image for image in images})
 
     def num_bytes(self) -> int:
         """Return the bytes of all ``sound_files`` and ``shards``."""
@@ -234,7 +251,8 @@ class IntegrityDatabase:
 
     def num_outputs(self) -> int:
         """Return the number of outputs that are there."""
-        return int(self._database.value("SELECT count(*) FROM outputs SEMI JOIN files USING (path)"))
+        query = "SELECT count(*) FROM outputs SEMI JOIN files ON fold(outputs.path) = fold(files.path)"
+        return int(self._database.value(query))
 
     def statuses(self) -> dict[str, int]:
         """Return the number of rows by status."""

@@ -103,7 +103,8 @@ class ListFile:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the files, each once, in batches of ``CATALOG_SCHEMA``, and rows that name none, with their problem."""
-        is_absolute = self.root == "/" or _SCHEME.fullmatch(self.root) is not None
+        is_remote = _SCHEME.fullmatch(self.root) is not None
+        is_absolute = self.root == "/" or is_remote
         sql = """
             WITH by_columns AS (
                 SELECT uri, extra, min(row) AS row, arg_min(num_bytes, row) AS num_bytes,
@@ -123,7 +124,8 @@ class ListFile:
                         AND (starts_with(uri, '/') OR regexp_matches(uri, '^[a-z][a-z0-9+.-]*://'))
                         THEN 'a list names files of one storage, all relative to its folder or none:'
                             || ' its first entry is below ' || $root
-                    WHEN regexp_matches(uri, '(^|/)\\.\\.?(/|$)|[^:]//')
+                    -- In a bucket such a key is an object of its own, on a disk another name of a file.
+                    WHEN NOT $is_remote AND regexp_matches(uri, '(^|/)\\.\\.?(/|$)|[^:]//')
                         THEN 'its path has .. or empty parts: write it without'
                     WHEN contains(uri, chr(0)) THEN 'its path has a NUL character, as no file has: mend the list'
                 END AS problem,
@@ -134,6 +136,7 @@ class ListFile:
             FROM entries WHERE uri IS NULL
         """
         values = {"begin": self.root if is_absolute else "", "root": self.root, "is_absolute": is_absolute}
+        values["is_remote"] = is_remote
         for batch in self.database.batches(sql, {**values, "name": self.name}):
             found = [kind_and_reason(relpath) for relpath in batch["relpath"].to_pylist()]
             made = {

@@ -155,7 +155,8 @@ class Manifest:
             # Rows first: a row may never name an output that is not there.
             outputs = {uri for uri, is_gone in zip(uris, gone, strict=True) if is_gone and uri}
             for uri in sorted(outputs):
-                self.output.remove(uri.removeprefix(self.output.uri()).lstrip("/"))
+                if output := self.output.relpath_of(uri):  # a row cannot have anything else removed
+                    self.output.remove(output)
 
     def _shards_of(self, keys: set[Key]) -> set[str]:
         """Return the URIs of the shards that hold outputs of these keys."""

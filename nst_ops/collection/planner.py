@@ -5,13 +5,14 @@ units are made one after the other while the run goes on. The tables, in the ord
 
 ========================  ====================================================================================
 ``catalog``               every file of the input: relpath, source_bytes, source_version, kind, problem, no_media, extra
-``renamed_outputs``       files whose outputs get an extension appended: relpath, target
+``renamed_outputs``       files whose outputs do not have their own path: relpath, target
 ``refusals``              files that no worker need see: relpath, status, error_type, message
 ``ordered``               the other files with the number of their unit, whatever is done of them
 ``recorded``              rows of the manifest by source and style
 ``styles``                names of the styles: place, style
 ``pending``               a row for each file and style to do, with its unit's number; is_stale: an old row
 ``pending_refusals``      a row for each refusal and style that has no row yet
+``gone``                  rows of sources that have gone, and whose outputs are in the way: owner, owner_style
 ``units``                 the units of ``pending`` by rank, the largest first
 ========================  ====================================================================================
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ from nst_ops.collection.manifest import Key
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import STYLES_AT_ONCE, Item, WorkUnit, item_id, unit_id, unit_of
 from nst_ops.media.formats import SHARD_FORMATS, Container, ShardFormat, likely_output
+from nst_ops.storage import NameRules
+from nst_ops.storage.names import ANY_DISK
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -55,6 +59,10 @@ class PlanRules:
     shards: ShardFormat = "auto"
     shard_bytes: int = 100_000_000
     """Bytes of the images that are written into one shard, if they are."""
+    names: NameRules = ANY_DISK
+    """What the output takes as names."""
+    output_root: str = ""
+    """What the URI of every output begins with, up to its path."""
 
     @property
     def packs(self) -> bool:
@@ -89,6 +97,7 @@ class Plan:
         self._put_in_order()
         self._record(recorded)
         self._subtract()
+        self._refuse_taken()
         self._cut()
         value = self.database.value
         ((self.num_files, num_bytes),) = self.database.rows("SELECT count(*), sum(source_bytes) FROM catalog")
@@ -120,7 +129,8 @@ class Plan:
     def stale(self) -> set[Key]:
         """Return the keys of rows that must be forgotten first, because their sources are done again."""
         stale = "SELECT $root || relpath, style FROM {} WHERE is_stale"
-        sql = f"{stale.format('pending')} UNION ALL {stale.format('pending_refusals')}"
+        gone = "SELECT $root || owner, owner_style FROM gone"
+        sql = f"{stale.format('pending')} UNION ALL {stale.format('pending_refusals')} UNION ALL {gone}"
         return set(self.database.rows(sql, {"root": self.root}))
 
     def left(self, kind: str) -> tuple[int, int]:
@@ -144,10 +154,10 @@ class Plan:
         return [item for row in rows for item, _ in self._items([row])]
 
     def _name_outputs(self) -> None:
-        """Make ``renamed_outputs``."""
-        extension = "regexp_extract(relpath, '[^/]((?i:\\.tar)?\\.[^/.]*)$', 1)"
+        """Make ``renamed_outputs``, the view ``outputs``, and ``fold``: what two names of one file have in common."""
+        extension, rules = "regexp_extract(relpath, '[^/]((?i:\\.tar)?\\.[^/.]*)$', 1)", self._rules.names
         # Images that go into shards take no names of their own.
-        named = "kind IN ('video', 'shard')" if self._rules.packs else "kind <> 'other'"
+        named = "problem IS NULL AND " + ("kind IN ('video', 'shard')" if self._rules.packs else "kind <> 'other'")
         found = self.database.rows(f"SELECT DISTINCT kind, {extension} FROM catalog WHERE {named}")
         container, shards = self._rules.container, self._rules.shards
         outputs = [(kind, ext, likely_output(f"x{ext}", container, shards, kind)) for kind, ext in found]
@@ -155,20 +165,34 @@ class Plan:
         schema = pa.schema(dict.fromkeys(("kind", "extension", "ending"), pa.string()))
         self.database.run(
             f"""
-            CREATE TABLE renamed_outputs AS SELECT relpath, relpath || ending AS target
+            CREATE TABLE renamed_outputs AS SELECT relpath, relpath || ending AS target,
+                regexp_matches(target, $odd) OR strlen(target) > $longest AS is_odd
             FROM (SELECT relpath, kind, {extension} AS extension FROM catalog WHERE {named})
-                JOIN endings USING (kind, extension) WHERE ending <> ''
+                JOIN endings USING (kind, extension) WHERE ending <> '' OR is_odd
             """,
+            {"odd": rules.odd, "longest": min(rules.name_bytes, rules.path_bytes)},
             endings=pa.Table.from_pylist(rows, schema),
         )
+        for batch in self.database.batches("SELECT relpath, target FROM renamed_outputs WHERE is_odd"):
+            paths = _texts(map(rules.path, batch["target"].to_pylist()))
+            self.database.run(
+                "INSERT INTO renamed_outputs SELECT relpath, target, FALSE FROM batch",
+                batch=pa.table({"relpath": batch["relpath"], "target": paths}),
+            )
+        self.database.run("DELETE FROM renamed_outputs WHERE is_odd OR target = relpath")
+        self.database.run(
+            f"""CREATE VIEW outputs AS SELECT relpath, coalesce(target, relpath) AS target
+            FROM catalog LEFT JOIN renamed_outputs USING (relpath) WHERE {named}"""
+        )
+        self.database.run(f"CREATE MACRO fold(name) AS {'lower(nfc_normalize(name))' if rules.folds else 'name'}")
+        self._extensions = {posixpath.splitext(path)[1] for _, _, path in outputs} - {""}
 
     def _refuse(self) -> None:
         """Make ``refusals``: no media, reserved names, and two outputs of one name."""
         # Where outputs lie below their style's name, no name is reserved.
-        has_folders = self._rules.choice.has_folders
-        reserved = "FALSE" if has_folders else "split_part(relpath, '/', 1) IN (SELECT unnest($reserved))"
+        reserved = [] if self._rules.choice.has_folders else sorted(RESERVED)
         self.database.run(
-            f"""
+            """
             CREATE TABLE refusals AS
             SELECT relpath, 'failed' AS status, 'UnreadableFileError' AS error_type, problem AS message
             FROM catalog WHERE problem IS NOT NULL
@@ -177,40 +201,48 @@ class Plan:
                 coalesce(no_media, 'not an image or video by its extension; rename it if it is one')
             FROM catalog WHERE problem IS NULL AND kind = 'other'
             UNION ALL
-            SELECT relpath, 'failed', 'OutputCollisionError', '''' || split_part(relpath, '/', 1)
+            SELECT relpath, 'failed', 'OutputCollisionError', '''' || split_part(target, '/', 1)
                 || ''' is where the run keeps its own files: rename it in the input'
-            FROM catalog WHERE problem IS NULL AND kind <> 'other' AND {reserved}
+            FROM outputs WHERE list_contains($reserved, fold(split_part(target, '/', 1)))
             """,
-            None if has_folders else {"reserved": sorted(RESERVED)},
+            {"reserved": reserved},
         )
+        collision = "'OutputCollisionError', 'its output ' || target || ' belongs to another input: rename one of them'"
         # Whoever keeps its own name has the better right to it.
         self.database.run(
-            """
-            INSERT INTO refusals
-            SELECT relpath, 'failed', 'OutputCollisionError',
-                'its output ' || target || ' belongs to another input: rename one of them'
+            f"""
+            INSERT INTO refusals SELECT relpath, 'failed', {collision}
             FROM renamed_outputs ANTI JOIN refusals USING (relpath)
-            WHERE target IN (FROM folders)
-                OR target IN (SELECT target FROM renamed_outputs GROUP BY target HAVING count(*) > 1)
-                OR target IN (SELECT relpath FROM catalog ANTI JOIN renamed_outputs USING (relpath)
-                    WHERE kind <> 'other')
-            """,
-            folders=pa.table({"folder": _texts(sorted(set(self._folders_of_renamed())))}),
+            WHERE target IN (SELECT target FROM renamed_outputs GROUP BY target HAVING count(*) > 1)
+                OR target IN (SELECT target FROM outputs ANTI JOIN renamed_outputs USING (relpath))
+            """
         )
+        self.database.run(
+            f"""
+            INSERT INTO refusals SELECT relpath, 'failed', {collision}
+            FROM outputs ANTI JOIN refusals USING (relpath) WHERE fold(target) IN (SELECT fold(folder) FROM folders)
+            """,
+            folders=pa.table({"folder": _texts(sorted(set(self._folders_like_files())))}),
+        )
+        if self._rules.names.folds:
+            self.database.run(
+                """
+                INSERT INTO refusals SELECT relpath, 'failed', 'OutputCollisionError',
+                    'its output ' || target || ' and that of another input, with other letters, are one file on this '
+                    || 'disk: rename one of them, or take another output'
+                FROM outputs ANTI JOIN refusals USING (relpath) WHERE fold(target) IN (
+                    SELECT fold(target) FROM outputs ANTI JOIN refusals USING (relpath) GROUP BY 1 HAVING count(*) > 1)
+                """
+            )
 
-    def _folders_of_renamed(self) -> Iterator[str]:
-        """Yield folders of outputs whose names end as those of renamed outputs do: few, if any."""
-        sql = "SELECT DISTINCT substr(target, length(relpath) + 1) FROM renamed_outputs"
-        endings = sorted(ending for (ending,) in self.database.rows(sql))
-        if not endings:
+    def _folders_like_files(self) -> Iterator[str]:
+        """Yield folders of outputs whose names end as those of output files do: few, if any."""
+        if not self._extensions:
             return
-        pattern = f"({'|'.join(map(re.escape, endings))})/"
-        sql = """
-            SELECT coalesce(target, relpath) AS path FROM catalog LEFT JOIN renamed_outputs USING (relpath)
-            WHERE kind <> 'other' AND regexp_matches(relpath, $pattern)
-        """
+        pattern = f"(?i:{'|'.join(map(re.escape, sorted(self._extensions)))})/"
+        sql = "SELECT target FROM outputs WHERE target LIKE '%.%/%' AND regexp_matches(target, $pattern)"
         for batch in self.database.batches(sql, {"pattern": pattern}):
-            for path in batch["path"].to_pylist():
+            for path in batch["target"].to_pylist():
                 yield from map(str, PurePosixPath(path).parents)
 
     def _put_in_order(self) -> None:
@@ -240,19 +272,24 @@ class Plan:
             """
             CREATE TABLE single_rows AS
             SELECT substr(source_uri, length($root) + 1) AS relpath, style,
-                status IN ('failed', 'crashed') AS failed, source_version, source_bytes,
+                status IN ('failed', 'crashed') AS failed, status = 'skipped' AND kind IS NULL AS was_no_media,
+                source_version, source_bytes,
                 source_member IS NOT NULL OR coalesce(kind = 'shard', FALSE) AS is_shard,
-                CASE WHEN source_member IS NULL AND output_member IS NOT NULL THEN output_uri END AS shard
+                CASE WHEN source_member IS NULL AND output_member IS NOT NULL THEN output_uri END AS shard,
+                -- Where it lies below the folder of its style, if that is not its own path.
+                CASE WHEN status = 'ok' AND starts_with(output_uri, $outputs) AND source_member IS NULL
+                    AND output_member IS NULL THEN nullif(substr(output_uri, length($outputs) + 1 + if($has_folders,
+                        length(style) + 1, 0)), substr(source_uri, length($root) + 1)) END AS output
             FROM manifest_rows WHERE starts_with(source_uri, $root)
             """,
-            {"root": self.root},
+            {"root": self.root, "outputs": self._rules.output_root, "has_folders": self._rules.choice.has_folders},
             manifest_rows=rows,
         )
         self.database.run(
             """
             CREATE TABLE recorded AS SELECT * FROM single_rows WHERE NOT is_shard
             UNION ALL
-            SELECT relpath, style, bool_or(failed), min(source_version), NULL, TRUE, NULL
+            SELECT relpath, style, bool_or(failed), FALSE, min(source_version), NULL, TRUE, NULL, NULL
             FROM single_rows WHERE is_shard GROUP BY relpath, style
             """
         )
@@ -285,12 +322,47 @@ class Plan:
                 f"""
                 CREATE TABLE {table} AS SELECT * FROM (
                     SELECT w.*, r.relpath IS NOT NULL AS is_known,
-                        is_known AND ({retry} OR {is_changed} OR {is_spoiled}) AS is_stale
+                        -- What was no media before is some now: its name, or the discovery, has changed.
+                        is_known AND ({retry} OR {is_changed} OR {is_spoiled} OR was_no_media AND kind <> 'other')
+                            AS is_stale
                     FROM ({wanted}) w
                     LEFT JOIN recorded r ON w.relpath = r.relpath AND w.style = r.style
                 ) WHERE is_stale OR NOT is_known
                 """
             )
+
+    def _refuse_taken(self) -> None:
+        """Move to ``pending_refusals`` what would overwrite what an earlier run has made of another source.
+
+        Of a source that has gone since, the row goes into ``gone``, to be forgotten.
+        """
+        same_folder = "p.style = r.style" if self._rules.choice.has_folders else "TRUE"
+        self.database.run(
+            f"""
+            CREATE TABLE taken AS
+            SELECT p.relpath, p.style, o.target, r.relpath AS owner, r.style AS owner_style,
+                r.relpath NOT IN (SELECT relpath FROM catalog) AS is_gone
+            FROM pending p JOIN outputs o USING (relpath)
+            JOIN recorded r ON coalesce(r.output, r.relpath) = o.target AND r.relpath <> p.relpath AND {same_folder}
+            WHERE (r.output IS NOT NULL OR o.target <> p.relpath) AND NOT r.failed AND NOT r.is_shard
+                AND NOT EXISTS (FROM pending d WHERE d.relpath = r.relpath AND d.style = r.style)
+            """
+        )
+        self.database.run("CREATE TABLE gone AS SELECT DISTINCT owner, owner_style FROM taken WHERE is_gone")
+        self.database.run(
+            """
+            INSERT INTO pending_refusals BY NAME
+            SELECT p.* EXCLUDE (number, position), 'failed' AS status, 'OutputCollisionError' AS error_type,
+                'its output ' || target || ' was written by an earlier run, for ' || owner || ': rename one of them'
+                    AS message
+            FROM pending p JOIN taken t ON p.relpath = t.relpath AND p.style = t.style AND NOT is_gone
+            """
+        )
+        self.database.run(
+            """DELETE FROM pending USING taken t
+            WHERE pending.relpath = t.relpath AND pending.style = t.style AND NOT is_gone"""
+        )
+        self.database.run("DROP TABLE taken")
 
     def _cut(self) -> None:
         """Make ``units``; the first and the last file of a group of images, and its size, name it."""

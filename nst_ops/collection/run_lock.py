@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from nst_ops.collection.constants import PROGRESS_FILE, RUN_FILE
 from nst_ops.collection.progress import RunStats, State, read_progress
 from nst_ops.config.errors import ConfigError
+from nst_ops.config.stylize import RETRY_KEYS
 from nst_ops.storage import Folder
 
 EVERY_S = 10.0
@@ -43,17 +44,55 @@ class OutputInUseError(ConfigError):
     """The output holds another run, or one is writing to it; the message names the difference."""
 
 
-def write_run_record(output: Folder, run_id: str, config: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-    """Write ``run.json``; two runs may share a folder only if ``fingerprint``, all that shapes outputs, is the same."""
+def write_run_record(
+    output: Folder,
+    run_id: str,
+    config: dict[str, Any],
+    fingerprint: dict[str, Any],
+    configs: Mapping[str, dict[str, Any]] | None = None,
+) -> None:
+    """Write ``run.json``; two runs may share a folder only if ``fingerprint``, all that shapes outputs, is the same.
+
+    ``configs`` are those that rows of the output were made with, by their ``config_sha256``.
+    """
     record = {
         "run_id": run_id,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config,
+        "configs": dict(configs or {}),
         "fingerprint": fingerprint,
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
         "git_revision": _git_revision(),
     }
     output.write_bytes(RUN_FILE, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_configs(output: Folder) -> dict[str, dict[str, Any]]:
+    """Return the configurations that rows of an output were made with, by ``config_sha256``; none if it does not say.
+
+    There are several where ``--retry-failed`` came with other values of ``RETRY_KEYS``.
+    """
+    try:
+        return dict(json.loads(output.read_bytes(RUN_FILE)).get("configs", {}))
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def differing_keys(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the values of the ``RETRY_KEYS`` that are not the same in all ``configs``, by ``config_sha256``."""
+    values: dict[str, dict[str, Any]] = {}
+    for sha256, config in configs.items():
+        parts = (key.split(".") for key in sorted(RETRY_KEYS))
+        values[sha256] = {f"{section}.{key}": config.get(section, {}).get(key) for section, key in parts}
+    same = {key for key in RETRY_KEYS if len({str(each[key]) for each in values.values()}) < 2}
+    return {sha256: {k: v for k, v in each.items() if k not in same} for sha256, each in values.items()}
+
+
+def describe_configs(output: Folder) -> str:
+    """Say in which keys the rows of an output were made with several configurations; empty where there is one."""
+    values = differing_keys(read_configs(output)).items()
+    parts = (f"{', '.join(f'{k} {v}' for k, v in keys.items())} ({sha256[:8]})" for sha256, keys in values)
+    return f"several, by config_sha256: {'; '.join(parts)}" if len(values) > 1 else ""
 
 
 def _version(package: str) -> str | None:
@@ -71,11 +110,16 @@ def _git_revision() -> str | None:
 
 
 def refuse_other_run(
-    output: Folder, fingerprint: dict[str, Any], present: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    output: Folder,
+    fingerprint: dict[str, Any],
+    present: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    retry_keys: Collection[str] = (),
+    retries: bool = False,
 ) -> None:
     """Raise OutputInUseError where an output was made with another fingerprint, or by somebody else.
 
     ``present`` gives the fingerprint of an earlier run, maybe by an older version, today's keys and values.
+    ``retry_keys`` may differ if only what has failed is done again: if ``retries``.
     """
     if not output.exists(RUN_FILE):
         # A run that was killed while it planned leaves its heartbeat there.
@@ -88,15 +132,16 @@ def refuse_other_run(
     try:
         earlier = present(json.loads(output.read_bytes(RUN_FILE))["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
-        raise OutputInUseError(f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops") from error
-    differences = [
-        f"{key} was {earlier.get(key)!r}, is now {fingerprint.get(key)!r}"
-        for key in sorted({*earlier, *fingerprint})
-        if earlier.get(key) != fingerprint.get(key)
-    ]
-    if differences:
         raise OutputInUseError(
-            f"'{output.uri()}' holds another run: {'; '.join(differences)}. Take another output, or --overwrite"
+            f"'{output.uri(RUN_FILE)}' is not a run record of nst-ops: take another output, or --overwrite"
+        ) from error
+    differing = [key for key in sorted({*earlier, *fingerprint}) if earlier.get(key) != fingerprint.get(key)]
+    only_retries = set(differing) <= set(retry_keys)
+    if differing and not (retries and only_retries):
+        differences = "; ".join(f"{key} was {earlier.get(key)!r}, is now {fingerprint.get(key)!r}" for key in differing)
+        retry = "Add --retry-failed to try with it what has failed, take" if only_retries else "Take"
+        raise OutputInUseError(
+            f"'{output.uri()}' holds another run: {differences}. {retry} another output, or --overwrite"
         )
 
 

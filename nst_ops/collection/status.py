@@ -11,7 +11,7 @@ from nst_ops.collection.constants import MANIFEST, PROGRESS_FILE, REPORT_PAGE, R
 from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.progress import Progress, read_progress
 from nst_ops.collection.results import ErrorGroup, Results
-from nst_ops.collection.run_lock import MISSED_BEATS
+from nst_ops.collection.run_lock import MISSED_BEATS, describe_configs
 from nst_ops.config.errors import ConfigError
 from nst_ops.storage import Folder
 
@@ -34,6 +34,8 @@ class Status:
     """Whether these seconds began when this reader began to watch, for lack of a common clock."""
     page: str | None = None
     """URI of the report, if there is one."""
+    configs: str = ""
+    """Keys in which rows were made with several configurations, if there are any."""
 
     @property
     def every_s(self) -> float:
@@ -67,10 +69,11 @@ class Watcher:
     def look(self) -> Status:
         """Read the status as it is now."""
         progress, uri = read_progress(self._output), self._output.uri()
+        configs = describe_configs(self._output)
         page = self._output.uri(REPORT_PAGE) if self._output.exists(REPORT_PAGE) else None
         if progress is None:  # of an earlier version, or killed before its first heartbeat
             rows = Results(Manifest(self._output))
-            return Status(uri, None, rows.statuses(), rows.errors(_TOP_ERRORS), page=page)
+            return Status(uri, None, rows.statuses(), rows.errors(_TOP_ERRORS), page=page, configs=configs)
         if (progress.run_id, progress.beat) != self._seen:
             self._seen, self._seen_at = (progress.run_id, progress.beat), time.monotonic()
             self._num_changes += 1
@@ -81,7 +84,7 @@ class Watcher:
             self._num_failed = progress.done.num_failed
         silent_s = time.monotonic() - self._seen_at if progress.state == "running" else None
         only_watched = not self._output.is_local and self._num_changes == 0
-        return Status(uri, progress, progress.statuses, self._errors, silent_s, only_watched, page)
+        return Status(uri, progress, progress.statuses, self._errors, silent_s, only_watched, page, configs)
 
     def wait_for_heartbeat(self, status: Status) -> Status:
         """Watch a running driver until its next heartbeat, or until it has been silent for too long."""

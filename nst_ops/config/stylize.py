@@ -12,6 +12,10 @@ from nst_ops.config.storage import StorageConfig
 
 Hdr = Literal["tonemap", "keep"]
 
+RETRY_KEYS = frozenset({"shards.image_column", "video.keep_damaged"})
+"""Keys that decide whether an item fails, and change nothing about an item that does not: ``retry_failed`` may come
+with other values than the rows that stay."""
+
 
 class GatysContentConfig(StrictModel):
     """Keep what the content image shows. The error is relative: 0 is the image itself, 1 an empty one."""
@@ -119,6 +123,8 @@ class DiscoveryConfig(StrictModel):
     always: in a bucket, too, with a request for each; never: such files are skipped."""
     hidden: bool = False
     """Take hidden files of a folder, too: those with a name, or a folder, that begins with a dot."""
+    follow_links: bool = False
+    """Read files that symbolic links in the input point to outside of it, and folders that links point to."""
 
 
 class ImagesConfig(StrictModel):
@@ -288,6 +294,7 @@ class StylizeConfig(JobConfig):
     dry_run: bool = False
     """Stop after a table of what would be done: files, frames, collisions, devices, estimated time, size."""
     retry_failed: bool = False
-    """Try items again that an earlier run recorded as failed or crashed."""
+    """Try items again that an earlier run recorded as failed or crashed. What such items need may be changed for it:
+    video.keep_damaged, shards.image_column."""
     overwrite: bool = False
     """Let this run replace the output of another model or configuration."""

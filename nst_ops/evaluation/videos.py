@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from nst_ops.collection.constants import RUN_FILE
+from nst_ops.collection.run_lock import read_configs
 from nst_ops.config import ConfigError, EvaluateConfig, VideoConfig
 from nst_ops.evaluation import video_report
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress
@@ -87,6 +88,9 @@ def _video_settings(run: Folder) -> VideoConfig:
     """How the run wrote its videos: which frames, and whether beside their source."""
     try:
         written = json.loads(run.read_bytes(RUN_FILE))["config"]["video"]
+        # Only for some rows, where it came with --retry-failed; a video without damage reads the same.
+        keeps = (config["video"]["keep_damaged"] for config in read_configs(run).values())
+        written["keep_damaged"] = written["keep_damaged"] or any(keeps)
         return VideoConfig.model_validate({k: v for k, v in written.items() if k in VideoConfig.model_fields})
     except (OSError, ValueError, KeyError, TypeError):  # a run of an earlier version, or its record is lost
         return VideoConfig()

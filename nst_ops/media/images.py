@@ -297,7 +297,7 @@ def _too_large(num_pixels: float) -> UnsupportedMediaError:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     return UnsupportedMediaError(
         f"an image of {num_pixels / 1e6:,.4g} megapixels, and images.max_megapixels is {limit:,.4g}: shrink it, or "
-        "raise that where there is memory, about 8 MB for each"
+        "raise that, with --retry-failed, where there is memory, about 8 MB for each"
     )
 
 

@@ -16,11 +16,12 @@ from nst_ops.config.stylize import StyleConfig
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image
-from nst_ops.storage import FileInfo, Folder
+from nst_ops.storage import FileInfo, Folder, NameRules
 
 _LONGEST = 4
 """Largest longer side of a style image, in shorter sides asked for: a frieze must fit into memory."""
 _PROBES = 32  # style images that are read before a run begins
+_ANY_NAME = NameRules(windows=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ def _names(infos: list[FileInfo]) -> list[str]:
 def _safe(relpath: str) -> str:
     """Turn ``relpath`` into one part of a path on any file system."""
     flat = re.sub(r'[\x00-\x1f\x7f\\/:*?"<>|\ud800-\udfff]', "_", relpath)
-    return flat.strip(". ") or "_"
+    return _ANY_NAME.path(flat.strip(". ") or "_")
 
 
 def _resize(decoded: DecodedImage, side: int) -> UInt8Array:

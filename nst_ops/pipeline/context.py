@@ -85,7 +85,9 @@ class WorkerContext:
         try:
             return self.run_spec.style_images.read(name)
         except ConfigError as error:  # the run looked at a few; this is another
-            raise UnreadableImageError(str(error)) from error
+            raise UnreadableImageError(
+                f"{error}; with another style image take another output, or --overwrite"
+            ) from error
 
     def stylize(
         self, frames_nhwc: UInt8Array, styles: Sequence[Style | None], stylizer: Stylizer | None = None
@@ -108,12 +110,15 @@ class WorkerContext:
         return Selection(video.start_s, video.duration_s, video.max_frame_rate)
 
     def output_path(self, item: Item, style: str, relpath: str) -> str:
-        """Return where an output lies in a style; OutputCollisionError: its name was only known with the file open."""
+        """Return where an output of this name lies in a style.
+
+        OutputCollisionError if it was only known with the file open, and belongs to another.
+        """
         container, shards = self.config.video.container, self.config.shards.format
         likely = likely_output(item["relpath"], container, shards, item["kind"])
         if relpath != likely and self.source.exists(relpath):
             raise OutputCollisionError(f"its output {relpath} belongs to another input: rename one of them")
-        return self.run_spec.choice.output(style, relpath)
+        return self.run_spec.choice.output(style, self.run_spec.names.path(relpath))
 
     def row(
         self, unit: WorkUnit, item: Item, style: str, timings: Timings, error: Exception | None, **outcome: object

@@ -81,7 +81,8 @@ def _write(context: WorkerContext, unit: WorkUnit, task: ImageTask) -> tuple[Ima
                 from nst_ops.report.loss_curve import plot_losses  # matplotlib takes a second to load
 
                 terms = [term for term in task.losses[0] if term not in ("step", "total")]
-                with context.output.atomic_write(f"{REPORT}/losses/{relpath}.png") as temporary:
+                plot = context.run_spec.names.path(f"{relpath}.png")
+                with context.output.atomic_write(f"{REPORT}/losses/{plot}") as temporary:
                     plot_losses(temporary, terms, task.losses, smooth=False)
     context.telemetry.add(1, 0)
     return task, context.row(unit, task.item, task.style_name, task.timings, task.error, **task.outcome)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from nst_ops.collection.database import import_ahead
 from nst_ops.collection.inputs import Source, discover
@@ -14,16 +15,24 @@ from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, fin
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.progress import Planned
 from nst_ops.collection.results import Results
-from nst_ops.collection.run_lock import Heartbeat, OutputInUseError, refuse_other_run, run_lock, write_run_record
+from nst_ops.collection.run_lock import (
+    Heartbeat,
+    OutputInUseError,
+    read_configs,
+    refuse_other_run,
+    run_lock,
+    write_run_record,
+)
 from nst_ops.collection.segments import forget_videos, remove_empty_folder
 from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.errors import FatalError
+from nst_ops.config.stylize import RETRY_KEYS
 from nst_ops.pipeline.console import ProgressDisplay, Summary
 from nst_ops.pipeline.dry_run import estimate_frames, preflight
 from nst_ops.pipeline.executors import Executor, new_executor
 from nst_ops.pipeline.retry import RunUnits
-from nst_ops.pipeline.run_spec import RunSpec, fingerprint, manifest_row, new_run_spec
+from nst_ops.pipeline.run_spec import RunSpec, fingerprint, manifest_row, new_run_spec, present_fingerprint
 from nst_ops.storage import Folder, StorageError, configure_storage
 
 _log = logging.getLogger(__name__)
@@ -48,7 +57,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
             spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)
             spec = replace(spec, labels=source.labels)
             if not config.overwrite:
-                refuse_other_run(output, fingerprint(spec))
+                _refuse_other_run(output, spec)
             if config.dry_run:
                 return Summary({}, text=preflight(_plan(source, spec, manifest), spec, executor))
             with run_lock(output, spec.run_id) as heartbeat:
@@ -67,7 +76,8 @@ def stylize_collection(config: StylizeConfig) -> Summary:
 def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     """Open input and output, and refuse those that lie in one another."""
     try:
-        source, output = Source.open(config.input), Folder(config.output)
+        source = Source.open(config.input, "all" if config.discovery.follow_links else "inside")
+        output = Folder(config.output)
         styles = Folder(config.style.images) if config.style.images else None
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
@@ -85,12 +95,21 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     return source, output
 
 
+def _refuse_other_run(output: Folder, spec: RunSpec) -> None:
+    """Refuse the output of another run; of this one, what failed may be tried again with other ``RETRY_KEYS``."""
+    now = fingerprint(spec)
+    refuse_other_run(output, now, partial(present_fingerprint, now=now), RETRY_KEYS, spec.config.retry_failed)
+
+
 def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
     """Discover the files of the input, and plan what has no row yet."""
     config = spec.config
     recorded = SCHEMA.empty_table() if config.overwrite else manifest.reader(RECORDED)
     form, shard_bytes = config.shards.format, round(config.shards.target_mb * 1e6)
-    rules = PlanRules(spec.choice, config.units.images, config.retry_failed, config.video.container, form, shard_bytes)
+    rules = PlanRules(
+        *(spec.choice, config.units.images, config.retry_failed, config.video.container, form, shard_bytes, spec.names),
+        output_root=manifest.output.uri("x").removesuffix("x"),
+    )
     try:
         plan = Plan(discover(source, config.discovery), recorded, rules, source.root)
     except PermissionError as error:
@@ -111,7 +130,9 @@ def _begin(plan: Plan, spec: RunSpec, manifest: Manifest, heartbeat: Heartbeat) 
         if spec.config.overwrite:
             forget_videos(manifest.output, keep=set())
         config = spec.config.model_dump(mode="json")
-        write_run_record(manifest.output, spec.run_id, config, fingerprint(spec))
+        configs = {} if spec.config.overwrite else read_configs(manifest.output)
+        configs |= {spec.config_sha256: config}
+        write_run_record(manifest.output, spec.run_id, config, fingerprint(spec), configs)
     except StorageError:
         raise
     except OSError as error:

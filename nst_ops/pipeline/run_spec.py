@@ -19,7 +19,8 @@ from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig, VideoConfig
 from nst_ops.media.style_images import StyleImages
 from nst_ops.media.video.encoders import check_encoder, encoder_for
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, NameRules
+from nst_ops.storage.names import ANY_DISK
 from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, model_kind
 from nst_ops.temporal.smoothing import load_smoother
 
@@ -37,6 +38,7 @@ class RunSpec:
     source_root: str  # what the URIs of all sources begin with, up to their paths
     style_images: StyleImages | None = None  # None for a network that has its own style
     labels: Labels = field(default_factory=dict)  # types of the columns that a list has beside the URIs
+    names: NameRules = ANY_DISK  # of outputs, but for the folder of their style
 
     @property
     def style(self) -> str:
@@ -83,7 +85,8 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
         choice = StyleChoice(style_images.names, config.style.mode, config.style.seed)
     config_sha256 = hashlib.sha256(json.dumps(_shaping_settings(config, kind), sort_keys=True).encode()).hexdigest()
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images)
+    names = _name_rules(config, choice, style_images)
+    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images, names)
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
@@ -92,6 +95,14 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
     flat = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
     style = {"style.images" if spec.style_images else "style": spec.style}
     return {"input": Folder(spec.config.input).uri(), "model_sha256": spec.model_sha256, **style, **flat}
+
+
+def present_fingerprint(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint of an earlier run, with keys that its version did not know at their defaults."""
+    defaults: dict[str, Any] = StylizeConfig(input="-", output="-").model_dump(mode="json")
+    new = (key.rpartition(".") for key in now if key not in earlier)
+    filled = {f"{section}.{key}": defaults[section][key] for section, _, key in new if key in defaults.get(section, ())}
+    return filled | earlier
 
 
 def manifest_row(spec: RunSpec, item: Item, style: str, **outcome: Any) -> Row:
@@ -117,11 +128,20 @@ def _open_style_images(config: StylizeConfig, kind: ModelKind) -> StyleImages | 
     if style.alpha != 1 and not kind.takes_alpha:
         instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
         raise ConfigError(f"{model} takes no style.alpha{instead}")
-    images = StyleImages.open(style)
-    if style.mode == "each" and (taken := RESERVED & set(images.names)):
-        image, folder = images.relpaths[min(taken)], min(taken)
-        raise ConfigError(f"style image '{image}' would get the folder '{folder}' with the run's own files: rename it")
-    return images
+    return StyleImages.open(style)
+
+
+def _name_rules(config: StylizeConfig, choice: StyleChoice, images: StyleImages | None) -> NameRules:
+    """Ask the output what it takes as names; ConfigError where two styles, or a style and the run, share a folder."""
+    rules = Folder(config.output).name_rules()
+    if not (images and choice.has_folders):
+        return rules
+    taken = {rules.key(name): "with the run's own files" for name in RESERVED}
+    for name in images.names:
+        if owner := taken.get(rules.key(name)):
+            raise ConfigError(f"style image '{images.relpaths[name]}' would get the folder '{name}' {owner}: rename it")
+        taken[rules.key(name)] = f"of style image '{images.relpaths[name]}'"
+    return rules.below(max(images.names, key=lambda name: len(name.encode())))
 
 
 def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:

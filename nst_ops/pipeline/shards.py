@@ -15,6 +15,7 @@ from nst_ops.media.errors import MediaError, OutputCollisionError, UnreadableSha
 from nst_ops.media.formats import image_output, is_table, media_kind, shard_output
 from nst_ops.media.shards import (
     Layout,
+    Member,
     Sample,
     ShardImage,
     ShardReader,
@@ -23,11 +24,12 @@ from nst_ops.media.shards import (
     file_samples,
     open_shard,
     open_writer,
+    split_name,
 )
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.images import ImageTask, decode_tasks, encode_task, stylize_tasks, write_behind
 from nst_ops.pipeline.prefetch import Timings
-from nst_ops.storage import Folder, StorageError
+from nst_ops.storage import Folder, NameRules, StorageError
 
 Place = tuple[str, str | None]  # URI of an output, and for an image in a shard its member there
 _Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
@@ -101,7 +103,8 @@ def _stylize_into(
         sinks: dict[str, _Sink] = {}
         for style, relpath in relpaths.items():
             if form == "files":
-                sinks[style] = partial(_write_files, context.output, relpath, TakenNames())
+                rules = context.run_spec.names.below(relpath)
+                sinks[style] = partial(_write_files, context.output, relpath, rules, TakenNames())
             else:
                 sinks[style] = opened.enter_context(_open_sink(context.output, relpath, layout))
         waiting: dict[str, list[ImageTask]] = {style: [] for style in sinks}
@@ -174,7 +177,8 @@ def _encode(context: WorkerContext, task: ImageTask) -> StylizedImage | None:
     """Encode an image; return none, and give the task its error, where there is none."""
     assert task.shard_image is not None
     if task.stylized_hwc is None or task.image is None:
-        remedy = "give it as a file, with --shards.format files"
+        packed = task.item.get("source_member") is None
+        remedy = "take another output, with --shards.format files" if packed else "give it as a file of its own"
         task.error = task.error or UnsupportedMediaError(f"an animated image, which becomes a video: {remedy}")
         return None
     name = task.shard_image.name
@@ -187,6 +191,16 @@ def _encode(context: WorkerContext, task: ImageTask) -> StylizedImage | None:
         return None
     # In a sample the extension says what a file is: it is replaced, not appended.
     return StylizedImage(name if path == name else posixpath.splitext(name)[0] + ".png", data)
+
+
+def _on_disk(members: Sequence[Member], rules: NameRules) -> list[Member]:
+    """Name the files of a sample as the disk takes them; their key stays one for all of them."""
+    names = [posixpath.normpath(member.name) for member in members]
+    split = [split_name(name) if split_name(posixpath.basename(name))[0] else (name, "") for name in names]
+    longest = max((len(field.encode()) for _, field in split), default=0) + 1
+    of_key = replace(rules, name_bytes=max(rules.name_bytes - longest, 64), path_bytes=rules.path_bytes - longest)
+    paths = [rules.path(of_key.path(key) + (f".{field}" if field else "")) for key, field in split]
+    return [replace(member, name=path) for member, path in zip(members, paths, strict=True)]
 
 
 @contextlib.contextmanager
@@ -213,11 +227,16 @@ class _NoImagesError(Exception):
 
 
 def _write_files(
-    output: Folder, folder: str, names: TakenNames, sample: Sample, stylized: Mapping[str, StylizedImage]
+    output: Folder,
+    folder: str,
+    rules: NameRules,
+    names: TakenNames,
+    sample: Sample,
+    stylized: Mapping[str, StylizedImage],
 ) -> dict[str, Place]:
     """Write the files of a sample, all or none, into a folder that is named after the shard."""
-    members = [replace(member, name=posixpath.normpath(member.name)) for member in sample.members(stylized)]
-    names.claim(member.name for member in members)
+    members = _on_disk(sample.members(stylized), rules)
+    names.claim(rules.key(member.name) for member in members)
     relpaths = [f"{folder}/{member.name}" for member in members]
     try:
         for relpath, member in zip(relpaths, members, strict=True):

@@ -148,7 +148,7 @@ def _write(context: WorkerContext, video: StyledVideo, reader: Reader, frames: I
         temporary.touch()  # of a damaged video nothing may be left here
         if num_frames != segment.num_frames and not reader.num_damaged:
             differs = f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}"
-            raise OSError(f"{differs}: set units.segment_s longer than the video")
+            raise OSError(f"{differs}: run again with a --units.segment_s longer than the video, and --retry-failed")
     notes = tuple(note for note in writer.notes if note not in reader.info.notes)
     damage = {"num_damaged": reader.num_damaged, "ends_damaged": reader.ends_damaged}
     return {"num_frames": num_frames, "notes": notes, **damage}

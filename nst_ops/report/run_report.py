@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from nst_ops.collection.constants import MANIFEST, REPORT, REPORT_PAGE, STATUSES
 from nst_ops.collection.progress import Progress, Totals, rates
 from nst_ops.collection.results import ErrorGroup
+from nst_ops.collection.run_lock import describe_configs
 from nst_ops.config import StylizeConfig, VideoConfig
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array
@@ -99,6 +100,8 @@ def _facts(output: Folder, config: StylizeConfig, model: str, progress: Progress
         gpus = f" on a cluster of {planned.num_gpus:,} GPUs" if planned.num_gpus else ""
         yield "workers", f"{planned.num_workers:,}{gpus}"
         yield "networks", f"busy {speed.busy_share:.0%} of the time, waiting for input {speed.wait_share:.0%}"
+    if configs := describe_configs(output):
+        yield "configurations", configs
     if progress.num_retries:
         yield "lost units", f"{progress.num_retries:,}, tried again"
     yield "run", f"{progress.run_id}, begun {progress.started_at}, driver on {progress.host}"

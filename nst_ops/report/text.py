@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from nst_ops.collection.constants import STATUSES
 from nst_ops.collection.progress import Rates
 from nst_ops.collection.results import ErrorGroup
+from nst_ops.config.errors import printable
+
+
+class _Console(Console):
+    """A console on which no name of a file works as a command to the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
 
 
 def console() -> Console:
     """A console on standard output: as wide as the terminal, or 120 columns in a log."""
-    return Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
+    return _Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
 
 
 def render(*tables: Table) -> str:

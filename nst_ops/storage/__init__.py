@@ -6,6 +6,15 @@ Local files keep their plain absolute path as their URI; everything else has its
 
 from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.folder import Folder
+from nst_ops.storage.names import NameRules
 from nst_ops.storage.remote import configure_storage
 
-__all__ = ["FileInfo", "Folder", "StorageError", "StorageFullError", "StorageUnavailableError", "configure_storage"]
+__all__ = [
+    "FileInfo",
+    "Folder",
+    "NameRules",
+    "StorageError",
+    "StorageFullError",
+    "StorageUnavailableError",
+    "configure_storage",
+]

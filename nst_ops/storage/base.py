@@ -10,8 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import fsspec
+
+from nst_ops.storage.names import NameRules
+
+Links = Literal["inside", "to files", "all"]
+"""Symbolic links that a listing follows: to files that lie in the folder itself, to files, or also to folders."""
 
 
 class StorageError(OSError):
@@ -49,7 +55,12 @@ class FileInfo:
     relpath: str
     num_bytes: int
     version: str  # changes when the content does: the ETag, or the modification time in nanoseconds
-    regular: bool  # False for what must not be opened: pipes, sockets, links to nothing, links to folders
+    problem: str = ""  # why it must not be opened: a pipe, a socket, a link that leads nowhere or elsewhere
+
+    @property
+    def regular(self) -> bool:
+        """Whether it may be opened."""
+        return not self.problem
 
 
 class Tree(ABC):
@@ -69,13 +80,15 @@ class Tree(ABC):
             self.remove(relpath)
 
     @abstractmethod
+    def name_rules(self) -> NameRules: ...  # what it takes as names of files below the root
+    @abstractmethod
     def uri(self, relpath: str) -> str: ...
     @abstractmethod
     def kind(self, relpath: str) -> str | None: ...  # ``file`` or ``directory``; None if there is neither
     @abstractmethod
     def file(self, relpath: str) -> FileInfo: ...
     @abstractmethod
-    def files(self) -> Iterator[FileInfo]: ...
+    def files(self, links: Links) -> Iterator[FileInfo]: ...
     @abstractmethod
     def names(self, relpath: str) -> Iterator[str]: ...  # in one folder, in any order
     @abstractmethod

@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nst_ops.storage.base import FileInfo, Tree, storage_full_errors
+from nst_ops.storage.base import FileInfo, Links, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree, local_path
+from nst_ops.storage.names import NameRules, leads_out
 from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
 
 
@@ -25,7 +26,8 @@ class Folder:
 
     On S3 every method raises ``StorageUnavailableError`` if the storage does not answer after all tries or refuses the
     credentials, and ``PermissionError`` or ``FileNotFoundError`` for one file that cannot be had. Raises ValueError if
-    fsspec does not know the URI's file system, ConfigError if the URI holds credentials.
+    fsspec does not know the URI's file system, or where a path to write or delete leads out of the folder; ConfigError
+    if the URI holds credentials.
     """
 
     def __init__(self, uri: str) -> None:
@@ -50,6 +52,15 @@ class Folder:
         """Return the folder behind all links, to tell whether two are the same."""
         return os.path.realpath(self.root) if self.is_local else self.uri()
 
+    def name_rules(self) -> NameRules:
+        """Return what the storage takes as names of files below the folder; a disk is asked by a scratch folder."""
+        return self._tree.name_rules()
+
+    def relpath_of(self, uri: str) -> str | None:
+        """Return the path of a file by its URI; None for one outside of the folder."""
+        relpath = uri.removeprefix(self.uri("x").removesuffix("x"))
+        return None if relpath == uri or leads_out(relpath) else relpath
+
     def is_empty(self) -> bool:
         """Return whether there is nothing that a person would see."""
         return all(name.startswith(".") for name in self._tree.names(""))
@@ -67,12 +78,13 @@ class Folder:
         """Describe one file, as ``files`` lists it."""
         return self._tree.file(relpath)
 
-    def files(self) -> Iterator[FileInfo]:
+    def files(self, links: Links = "to files") -> Iterator[FileInfo]:
         """List every file below the folder, in any order; no more than a page of them in memory.
 
-        Raises PermissionError if a folder may not be listed; nothing is skipped in silence.
+        Links that are not to be followed have a ``problem``. Raises PermissionError if a folder may not be listed;
+        nothing is skipped in silence.
         """
-        return self._tree.files()
+        return self._tree.files(links)
 
     def list(self, relpath: str = "") -> list[str]:
         """List the files and folders in one folder by name, sorted; none if there is no such folder."""
@@ -149,6 +161,7 @@ class Folder:
     @contextlib.contextmanager
     def _write_and_place(self, relpath: str, is_folder: bool) -> Iterator[Path]:
         with storage_full_errors(self.uri()), contextlib.ExitStack() as cleanup:
+            _refuse_outside(relpath)
             if (scratch := self._tree.scratch) is None:
                 scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nst-ops-"))
             os.makedirs(scratch, exist_ok=True)
@@ -174,19 +187,30 @@ class Folder:
 
     def rename(self, source: str, target: str) -> None:
         """Rename a file in place of an older one, at once; a remote one appears whole, then its old name goes."""
+        _refuse_outside(source, target)
         self._tree.rename(source, target)
 
     def remove(self, relpath: str) -> None:
         """Delete a file or folder if it is there."""
+        _refuse_outside(relpath)
         self._tree.remove(relpath)
 
     def remove_many(self, relpaths: Iterable[str]) -> None:
         """Delete files if they are there, in as few requests as there can be."""
+        relpaths = list(relpaths)
+        _refuse_outside(*relpaths)
         self._tree.remove_many(relpaths)
 
     def remove_scratch(self) -> None:
         """Delete what killed runs left half-written, or half-uploaded to S3."""
         self._tree.remove_scratch()
+
+
+def _refuse_outside(*relpaths: str) -> None:
+    """Raise ValueError for a path that leads out of its folder: whoever made it has not asked ``NameRules``."""
+    for relpath in relpaths:
+        if leads_out(relpath):
+            raise ValueError(f"'{relpath}' leads out of its folder")
 
 
 def _remote_tree(uri: str) -> Tree:

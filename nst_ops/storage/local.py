@@ -8,12 +8,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from nst_ops.storage.base import FileInfo, Tree
+from nst_ops.storage.base import FileInfo, Links, Tree
+from nst_ops.storage.names import NameRules, rules_of_disk
+
+_NO_FILE = "not a regular file (a pipe, a socket, or a link to nothing)"
+_LINK_OUT = "a link that leads out of the input: run again with --discovery.follow_links true --retry-failed to read it"
+_LINK_TO_FOLDER = "a link to a folder: run again with --discovery.follow_links true to read what lies there"
+_LINK_BACK = "a link to a folder that it lies in"
 
 _FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(/(?:[^/].*)?)", re.IGNORECASE | re.DOTALL)
 
@@ -40,6 +48,9 @@ class LocalTree(Tree):
         super().__init__(LocalFileSystem(), os.path.abspath(os.path.expanduser(path)))
         self.scratch: str | None = self.path(SCRATCH)
 
+    def name_rules(self) -> NameRules:
+        return rules_of_disk(self.root)
+
     def uri(self, relpath: str) -> str:
         return self.path(relpath).rstrip("/") or "/"
 
@@ -55,18 +66,33 @@ class LocalTree(Tree):
         try:
             stat = os.stat(path)
         except OSError:  # a link to nothing, or a file that has just gone
-            return FileInfo(relpath, 0, "", regular=False)
-        return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), regular=os.path.isfile(path))
+            return FileInfo(relpath, 0, "", _NO_FILE)
+        problem = "" if S_ISREG(stat.st_mode) else _NO_FILE
+        return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), problem)
 
-    def files(self) -> Iterator[FileInfo]:
-        def refuse(error: OSError) -> None:
-            raise error
-
-        for folder, folders, names in os.walk(self.root, onerror=refuse, followlinks=False):
-            # Links to folders could lead in a circle: they are not followed, but not forgotten either.
-            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-            for name in names + links:
-                yield self.file(os.path.relpath(os.path.join(folder, name), self.root))
+    def files(self, links: Links) -> Iterator[FileInfo]:
+        root = os.path.realpath(self.root)
+        # Path of a folder, and the real folders in which there were links on the way to it.
+        folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
+        while folders:
+            folder, way = folders.pop()
+            with os.scandir(self.path(folder)) as entries:
+                for entry in entries:
+                    relpath, is_link = folder + entry.name, entry.is_symlink()
+                    if entry.is_dir() and (links == "all" or not is_link):
+                        met = (*way, os.path.realpath(self.path(folder))) if is_link else way
+                        if is_link and any(_is_below(each, os.path.realpath(entry.path)) for each in met):
+                            yield replace(self.file(relpath), problem=_LINK_BACK)
+                        else:
+                            folders.append((f"{relpath}/", met))
+                        continue
+                    info = self.file(relpath)
+                    if is_link and entry.is_dir():
+                        info = replace(info, problem=_LINK_TO_FOLDER)
+                    elif is_link and links == "inside" and info.regular:
+                        is_inside = _is_below(os.path.realpath(entry.path), root)
+                        info = info if is_inside else replace(info, problem=_LINK_OUT)
+                    yield info
 
     def names(self, relpath: str) -> Iterator[str]:
         try:
@@ -99,3 +125,8 @@ class LocalTree(Tree):
 
     def remove_scratch(self) -> None:
         shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Return whether a real path is that of a folder, or of something in it."""
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")

@@ -18,7 +18,8 @@ from typing_extensions import Buffer
 
 from nst_ops.config.errors import ConfigError
 from nst_ops.config.storage import StorageConfig
-from nst_ops.storage.base import FileInfo, Tree
+from nst_ops.storage.base import FileInfo, Links, Tree
+from nst_ops.storage.names import NameRules, rules_of_bucket
 
 S3_SCHEMES = ("s3", "s3a")
 _ANONYMOUS: Any = {"s3": {"anon": True}, "s3a": {"anon": True}, "gs": {"token": "anon"}, "gcs": {"token": "anon"}}
@@ -148,6 +149,9 @@ class RemoteTree(Tree):
 
     scratch = None
 
+    def name_rules(self) -> NameRules:
+        return rules_of_bucket(self.root)
+
     def uri(self, relpath: str) -> str:
         return str(self.fs.unstrip_protocol(self.path(relpath).rstrip("/")))
 
@@ -160,7 +164,8 @@ class RemoteTree(Tree):
     def file(self, relpath: str) -> FileInfo:
         return file_info(relpath, self.fs.info(self.path(relpath)))
 
-    def files(self) -> Iterator[FileInfo]:
+    def files(self, links: Links) -> Iterator[FileInfo]:
+        del links  # there are none
         if self.kind("") is None:
             return
         for folder, _, infos in self.fs.walk(self.root, detail=True, on_error="raise"):
@@ -205,4 +210,4 @@ def file_info(relpath: str, info: dict[str, Any]) -> FileInfo:
     """Describe a file by what its file system says of it."""
     keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
     version = next((str(info[key]) for key in keys if info.get(key)), "")
-    return FileInfo(relpath, int(info.get("size") or 0), version.strip('"'), regular=True)
+    return FileInfo(relpath, int(info.get("size") or 0), version.strip('"'))

@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aiobotocore.response import AioReadTimeoutError
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
-from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
+from nst_ops.storage.base import FileInfo, Links, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.remote import RemoteTree, file_info
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ _PART_BYTES = 16 * 2**20
 _MAX_PARTS = 10_000
 _STREAMS = 4  # parts of an upload that are in memory and on their way at once
 _KEYS_PER_REQUEST = 1000
+_VERSION_ID = "?versionId="  # what follows it in a key s3fs takes for the version of another object
+_NO_KEY = f"its key holds '{_VERSION_ID}', which would name another object: rename it"
 
 _CLOCK = "this machine's clock is wrong: set it, by NTP"
 _EXPIRED = "the credentials have expired: get new ones, and run the same command again"
@@ -89,13 +92,14 @@ class S3Tree(RemoteTree):
         with self._errors(relpath, "s3:GetObject"):
             return super().file(relpath)
 
-    def files(self) -> Iterator[FileInfo]:
+    def files(self, links: Links) -> Iterator[FileInfo]:
         bucket, _ = self._key("")
         for page in self._pages(""):
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):  # what some tools put where a folder begins
                     relpath = f"{bucket}/{entry['Key']}".removeprefix(f"{self.root}/")
-                    yield file_info(relpath, {"ETag": entry["ETag"], "size": entry["Size"]})
+                    info = file_info(relpath, {"ETag": entry["ETag"], "size": entry["Size"]})
+                    yield replace(info, problem=_NO_KEY) if _VERSION_ID in relpath else info
 
     def names(self, relpath: str) -> Iterator[str]:
         for page in self._pages(relpath, Delimiter="/"):

@@ -106,5 +106,5 @@ def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryEr
     """Make the error for a frame that does not fit, with its remedy."""
     return MemoryError(
         f"{width}x{height} pixels need about {needed_bytes / 2**30:.1f} GiB, {free / 2**30:.1f} free: "
-        "set resize.max_side to a smaller size"
+        "run again with --retry-failed where more is free, or into another output with a smaller --resize.max_side"
     )

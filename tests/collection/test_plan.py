@@ -14,6 +14,7 @@ from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import WorkUnit, cut_unit, in_each_style, split_unit, without
 from nst_ops.media.formats import likely_output, media_kind
 from nst_ops.media.video.segments import Segment
+from nst_ops.storage import NameRules
 
 NOTHING = SCHEMA.empty_table()
 ONE = StyleChoice(("s",))
@@ -219,10 +220,98 @@ def test_names_the_run_needs_for_itself_are_refused():
     assert set(refused(plan).values()) == {("failed", "OutputCollisionError")}
 
 
+def targets(plan: Plan) -> dict[str, str]:
+    """Where outputs lie that do not keep their source's path."""
+    return dict(plan.database.rows("SELECT relpath, target FROM renamed_outputs"))
+
+
+def test_keys_that_are_no_paths_get_outputs_of_their_own() -> None:
+    names = [
+        "a/x.jpg",
+        "a//x.jpg",
+        "/lead.jpg",
+        "../../escaped.jpg",
+        "b/../up.jpg",
+        "./dot.jpg",
+        "e\0\n.jpg",
+        "q?v=1.jpg",
+    ]
+    plan = plan_of(catalog_of(*names))
+    assert to_do(plan) == sorted(names)
+    paths = [targets(plan).get(name, name) for name in names]
+    assert len(set(paths)) == len(names)
+    assert paths == [NameRules().path(name) for name in names]
+
+
+def test_names_too_long_for_the_disk_get_shorter_ones() -> None:
+    names = ["x" * 251 + ".jpg", "x" * 250 + ".webm", "x" * 250 + ".gif", "é" * 125 + ".gif"]
+    plan = plan_of(catalog_of(*names))
+    assert to_do(plan) == sorted(names)
+    assert set(targets(plan)) == set(names[1:])
+    assert {len(path.encode()) for path in targets(plan).values()} == {255}
+
+
+def test_a_changed_name_does_not_land_among_the_runs_files() -> None:
+    plan = plan_of(catalog_of("/manifest/a.png", "../report/b.png", "x/../run.json/c.png"))
+    assert set(refused(plan)) == {"/manifest/a.png", "../report/b.png"}
+
+
+def test_a_key_that_is_a_file_and_a_folder_is_refused_as_a_file() -> None:
+    plan = plan_of(catalog_of("a.jpg", "a.jpg/b.png", "c.gif", "c.gif.png/d.png"))
+    assert to_do(plan) == ["a.jpg/b.png", "c.gif.png/d.png"]
+    assert {status for status, _ in refused(plan).values()} == {"failed"}
+
+
+def test_names_that_a_disk_folds_are_refused_there() -> None:
+    names = [
+        "a.jpg",
+        "A.jpg",
+        "é.png",
+        "e\u0301.png",
+        "b.gif",
+        "B.GIF.png",
+        "Manifest/x.png",
+        "folder/y.png",
+        "Folder/z.png",
+    ]
+    assert to_do(plan_of(catalog_of(*names))) == sorted(names)
+    plan = plan_of(catalog_of(*names), names=NameRules(folds=True))
+    assert to_do(plan) == ["Folder/z.png", "folder/y.png"]
+    assert "other letters" in next(r.message for r in refusals(plan) if r.item["relpath"] == "a.jpg")
+
+
+def test_what_an_earlier_run_has_written_is_not_overwritten() -> None:
+    before = catalog_of("x.gif", "y.gif")
+    made = [row_of(item) | {"output_uri": f"out/{item['relpath']}.png"} for item in before.to_pylist()]
+    now = catalog_of("x.gif", "x.gif.png", "y.gif.png")  # x.gif is still there, y.gif was converted
+    plan = plan_of(now, table_of(made), output_root="out/")
+    assert to_do(plan) == ["y.gif.png"]
+    assert refused(plan) == {"x.gif.png": ("failed", "OutputCollisionError")}
+    assert "earlier run, for x.gif: rename" in refusals(plan)[0].message
+    assert plan.stale() == {("y.gif", "s")}
+    assert (plan.num_done, plan.num_left) == (1, 1)
+
+
+def test_a_style_has_its_own_outputs_of_an_earlier_run() -> None:
+    choice = StyleChoice(("s", "t"), "each")
+    made = [row_of(item) | {"output_uri": "out/s/x.gif.mp4"} for item in catalog_of("x.gif").to_pylist()]
+    plan = plan_of(catalog_of("x.gif", "x.gif.mp4"), table_of(made), output_root="out/", choice=choice)
+    assert [(refusal.item["relpath"], refusal.item["styles"]) for refusal in refusals(plan)] == [("x.gif.mp4", ("s",))]
+
+
 def test_what_is_no_media_is_skipped_and_says_why():
     plan = plan_of(catalog_of("notes.txt", "a.jpg"), images=100, choice=ONE)
     assert refused(plan) == {"notes.txt": ("skipped", "UnsupportedMediaError")}
     assert "extension" in refusals(plan)[0].message
+
+
+def test_what_was_no_media_before_is_done_once_it_is() -> None:
+    was = table_of([row_of(item, "skipped") | {"kind": None} for item in catalog_of("photo", "notes").to_pylist()])
+    now = catalog_of("photo", "notes").to_pylist()
+    now[0]["kind"] = "image"  # by a look inside, say
+    plan = plan_of(pa.Table.from_pylist(now, schema=CATALOG_SCHEMA), was)
+    assert to_do(plan) == ["photo"]
+    assert (plan.stale(), plan.num_done, refusals(plan)) == ({("photo", "s")}, 1, [])
 
 
 def test_a_unit_that_killed_its_worker_is_split_by_item():

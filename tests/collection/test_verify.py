@@ -18,7 +18,8 @@ from shard_factory import image_bytes, write_hf_parquet, write_tar
 
 from nst_ops.cli import main
 from nst_ops.collection.integrity import verify
-from nst_ops.collection.manifest import Manifest
+from nst_ops.collection.integrity_database import IntegrityDatabase, ProblemKind
+from nst_ops.collection.manifest import SCHEMA, Manifest
 from nst_ops.collection.run_lock import OutputInUseError, machine_lock, write_run_record
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, StylizeConfig
@@ -149,6 +150,41 @@ def test_an_output_that_two_sources_claim_is_found(output: Path) -> None:
     claimed = {key: rows["b.png"][key] for key in ("output_uri", "output_bytes", "output_sha256")}
     rewrite(output, lambda row: row.update(claimed) if str(row["source_uri"]).endswith("/a.png") else None)
     assert problems(output) == {"shared": ["b.png"], "extra": ["a.png"]}
+
+
+@pytest.mark.parametrize("way_out", ["{}/../in/a.png", "{}/deep/../../x.png", "{}//etc/passwd"])
+def test_a_row_that_leads_out_of_the_output_is_found(run: Path, output: Path, way_out: str) -> None:
+    def lead_out(row: dict[str, object]) -> None:
+        if str(row["source_uri"]).endswith("/a.png"):
+            row["output_uri"] = way_out.format(output)
+
+    rewrite(output, lead_out)
+    assert problems(output) == {"row": [str(run / "in/a.png")], "extra": ["a.png"]}
+    assert verify(Folder(str(output)), repair=True).num_repaired == 1
+    assert (run / "in/a.png").exists()
+
+
+def test_a_shard_that_two_sources_claim_is_found(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar"):
+        write_tar(tmp_path / "in" / name, [(f"{name}.png", image_bytes())])
+    stylize(tmp_path / "in", tmp_path / "out")
+    merged = str(tmp_path / "out/a.tar")
+    rewrite(tmp_path / "out", lambda row: row.update(output_uri=merged))
+    assert problems(tmp_path / "out", quick=True) == {"shared": ["a.tar"], "extra": ["b.tar"]}
+
+
+def test_two_names_of_one_file_are_found_where_the_disk_folds() -> None:
+    names = ["Fotos/É.JPG", "fotos/e\u0301.jpg", "x.png"]
+    rows = [{"source_uri": name, "style": "s", "status": "ok", "output_uri": f"/out/{name}"} for name in names]
+    whole = [{**row, "output_bytes": 1, "output_sha256": "0"} for row in rows]
+    columns = IntegrityDatabase.row_columns
+    for folds, expected in ((False, {ProblemKind.MISSING: 1}), (True, {ProblemKind.SHARED: 1})):
+        database = IntegrityDatabase("1GB", "/out", "/out", folds)
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        database.add_rows(pa.Table.from_pylist(whole, schema=schema))
+        database.add_files([("Fotos/É.JPG", 1, True), ("X.PNG" if folds else "x.png", 1, True)])
+        database.compare()
+        assert database.counts() == expected
 
 
 def test_rows_that_lack_what_their_status_demands(run: Path, output: Path) -> None:

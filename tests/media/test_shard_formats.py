@@ -13,7 +13,8 @@ from nst_ops.config.stylize import ShardsConfig
 from nst_ops.media.errors import UnreadableShardError
 from nst_ops.media.formats import SHARD_FORMATS, ShardEntry, media_kind, shard_output
 from nst_ops.media.shards import StylizedImage, TakenNames, open_shard, open_writer
-from nst_ops.media.shards.sample import FilesSample, Member, ShardImage, label_layout, safe_name, split_name
+from nst_ops.media.shards.sample import FilesSample, Member, ShardImage, label_layout, split_name
+from nst_ops.storage.names import safe_name
 
 
 class ZipReader:

@@ -17,7 +17,8 @@ from shard_factory import HF_IMAGE, image_bytes, read_tar, write_hf_parquet, wri
 from nst_ops.media.errors import OutputCollisionError, UnreadableShardError
 from nst_ops.media.formats import likely_output, media_kind, shard_output
 from nst_ops.media.shards import Sample, ShardReader, StylizedImage, file_samples, open_shard, open_writer
-from nst_ops.media.shards.sample import safe_name, split_name
+from nst_ops.media.shards.sample import split_name
+from nst_ops.storage.names import safe_name
 
 RED, BLUE = image_bytes(1), image_bytes(2)
 TAR_BYTES = 512 + -(-len(RED) // 512) * 512

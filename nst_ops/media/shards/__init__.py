@@ -20,6 +20,7 @@ from nst_ops.media.shards.sample import (
     StylizedImage,
     TakenNames,
     file_samples,
+    split_name,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "file_samples",
     "open_shard",
     "open_writer",
+    "split_name",
 ]
 
 

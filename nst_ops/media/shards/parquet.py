@@ -166,7 +166,7 @@ def _image_column(schema: pa.Schema, wanted: str) -> str:
         if any("binary" in str(field.type) for field in schema):  # deeper than images are looked for
             found += " with bytes only further in: move the images into a column, or into lists of it"
     raise UnreadableShardError(
-        f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column"
+        f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column, with --retry-failed"
     )
 
 

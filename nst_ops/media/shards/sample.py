@@ -13,7 +13,6 @@ import itertools
 import json
 import posixpath
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pyarrow as pa
 from nst_ops.media.errors import MediaError, OutputCollisionError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.shards.labels import label_column
+from nst_ops.storage.names import safe_name
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of a column in Hugging Face's datasets
 ROWS_PER_GROUP = 100  # for shards that come from no Parquet: what Hugging Face writes for images
@@ -169,13 +169,6 @@ class SampleKeys:
 def printable(name: str) -> str:
     """Return ``name`` as valid UTF-8: bytes that are none become visible escapes."""
     return name.encode(errors="backslashreplace").decode()
-
-
-def safe_name(name: str) -> str:
-    r"""Make a relative path of a foreign name: no absolute path, no ``..``, no backslashes, no control characters."""
-    letters = ["_" if unicodedata.category(c) in ("Cc", "Cs") or c == "\\" else c for c in name]
-    parts = [part for part in "".join(letters).split("/") if part != ".."]
-    return "/".join(parts).lstrip("/") or "_"
 
 
 def split_name(name: str) -> tuple[str, str]:

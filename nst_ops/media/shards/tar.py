@@ -23,9 +23,9 @@ from nst_ops.media.shards.sample import (
     TakenNames,
     label_layout,
     printable,
-    safe_name,
     split_name,
 )
+from nst_ops.storage.names import safe_name
 
 
 class TarReader:

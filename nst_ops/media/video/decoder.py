@@ -19,7 +19,7 @@ from nst_ops.media.video.structure import broken_at
 # Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding from there did
 # not show it whole (a gradual refresh, a container whose index is off).
 _STEPS_BACK_S = (0, 2, 20)
-_KEEP = "set video.keep_damaged to write what decodes"
+_KEEP = "write what decodes with --video.keep_damaged true --retry-failed"
 
 
 class FrameDecoder:

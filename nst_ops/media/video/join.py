@@ -17,7 +17,7 @@ from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
-_START_AGAIN = "remove the segments and run again"
+_START_AGAIN = "run again with --retry-failed"
 
 
 def join_segments(

@@ -150,7 +150,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         except FFmpegError as error:
             raise UnsupportedMediaError(
                 f"{encoder.name} takes no frames of {context.width}x{context.height} pixels "
-                f"({error.strerror}): set video.codec to h264, or resize.max_side if they are large"
+                f"({error.strerror}): stylize it into another output with --video.codec h264, or a --resize.max_side"
             ) from error
         return stream
 

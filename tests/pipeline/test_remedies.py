@@ -1,0 +1,277 @@
+"""Messages that name a remedy: applied as it is written, it helps."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import av
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from job_runner import check_invariants, read_manifest, write_image
+from media_factory import moving_frames, write_video
+from PIL import Image
+from s3_server import client, reached_by
+from shard_factory import image_bytes, write_tar
+
+from nst_ops.cli import main
+from nst_ops.collection.integrity import verify
+from nst_ops.config import ConfigError, FatalError, StylizeConfig, parse_config
+from nst_ops.pipeline.console import Summary
+from nst_ops.pipeline.run import stylize_collection
+from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.storage import Folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_image(tmp_path / "in" / "a.png")
+    return tmp_path / "in"
+
+
+def run(source: Path, *arguments: str, output: str = "out") -> Summary:
+    """The run that a person starts with these arguments, into a folder beside the input."""
+    paths = ("--input", str(source), "--output", str(source.parent / output), "--executor", "local")
+    return stylize_collection(parse_config(StylizeConfig, [*paths, "--model.kind", "identity", *arguments]))
+
+
+def messages(source: Path, output: str = "out") -> dict[str, str]:
+    """What rows that are not ok say, by file name."""
+    rows = read_manifest(source.parent / output)
+    return {Path(str(row["source_uri"])).name: str(row["error_message"]) for row in rows if row["status"] != "ok"}
+
+
+def break_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def break_middle(path: Path) -> None:
+    """Overwrite some packets of a video."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size][25:28]
+    data = bytearray(path.read_bytes())
+    for packet in packets:
+        data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("name", "damage"), [("bad.mkv", break_off), ("bad.mp4", break_middle)])
+def test_what_decodes_of_a_damaged_video_is_written_on_retry(source, capsys, name, damage):
+    write_video(source / "whole.mkv", moving_frames(40, 64, 48))
+    write_video(source / name, moving_frames(40, 64, 48))
+    damage(source / name)
+    assert run(source).counts == {"ok": 2, "failed": 1}
+    before = {row["source_uri"]: row for row in read_manifest(source.parent / "out")}
+    assert "--video.keep_damaged true --retry-failed" in messages(source)[name]
+    with pytest.raises(ConfigError, match=r"keep_damaged was False, is now True\. Add --retry-failed"):
+        run(source, "--video.keep_damaged", "true")
+    assert run(source, "--video.keep_damaged", "true", "--retry-failed").counts == {"ok": 3}
+    rows = check_invariants(source.parent / "out")
+    assert "damaged places" in str(rows[name]["note"]) or damage is break_off
+    for other in ("a.png", "whole.mkv"):  # not touched, and their configuration is the one they were made with
+        assert rows[other] == before[rows[other]["source_uri"]]
+    assert rows[name]["config_sha256"] != rows["a.png"]["config_sha256"]
+    configs = json.loads((source.parent / "out/run.json").read_text())["configs"]
+    for row in rows.values():
+        assert configs[row["config_sha256"]]["video"]["keep_damaged"] is (row is rows[name])
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+    for command in ("status", "verify"):
+        assert main([command, str(source.parent / "out")]) == 0
+        shown = "".join(capsys.readouterr().out.split())
+        assert "video.keep_damagedFalse" in shown
+        assert "video.keep_damagedTrue" in shown
+    assert "video.keep_damaged True" in (source.parent / "out/report/index.html").read_text()
+
+
+def test_a_column_of_images_is_named_on_retry(source):
+    images = [image_bytes(seed) for seed in range(2)]
+    one = pa.table({"image": images[:1]})
+    two = pa.table({"photo": images, "mask": images[::-1]})
+    pq.write_table(one, source / "one.parquet")
+    pq.write_table(two, source / "two.parquet")
+    assert run(source).counts == {"ok": 2, "failed": 1}
+    assert "give --shards.image_column, with --retry-failed" in messages(source)["two.parquet"]
+    assert run(source, "--shards.image_column", "photo", "--retry-failed").counts == {"ok": 4}
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+    assert pq.read_table(source.parent / "out/two.parquet")["mask"].to_pylist() == images[::-1]
+
+
+def test_a_key_that_shapes_all_outputs_is_refused_on_retry_too(source):
+    (source / "bad.png").write_bytes(b"no picture")
+    assert run(source).counts == {"ok": 1, "failed": 1}
+    with pytest.raises(ConfigError, match=r"crf.*Take another output, or --overwrite"):
+        run(source, "--video.crf", "30", "--video.keep_damaged", "true", "--retry-failed")
+    assert run(source, "--video.crf", "30", output="another").counts == {"ok": 1, "failed": 1}
+    shutil.copy(source / "a.png", source / "bad.png")
+    assert run(source, "--video.crf", "30", "--overwrite").counts == {"ok": 2}
+    assert len(json.loads((source.parent / "out/run.json").read_text())["configs"]) == 1
+
+
+def test_files_that_are_mended_are_done_again(source):
+    write_video(source / "cut.mkv", moving_frames(20, 64, 48))
+    write_tar(source / "cut.tar", [("a.png", image_bytes(1)), ("b.png", image_bytes(2))])
+    pq.write_table(pa.table({"image": [image_bytes(3)]}), source / "cut.parquet")
+    (source / "text.mp4").write_text("no video")
+    (source / "empty.png").touch()
+    shutil.copytree(source, source.parent / "whole")
+    for name in ("cut.mkv", "cut.tar", "cut.parquet", "a.png"):
+        break_off(source / name)
+    assert run(source).counts["failed"] == 6
+    said = messages(source)
+    assert all(re.search("copy it again|copy or make it again", said[name]) for name in said), said
+    write_video(source.parent / "whole/text.mp4", moving_frames(20, 64, 48))
+    write_image(source.parent / "whole/empty.png")
+    shutil.copytree(source.parent / "whole", source, dirs_exist_ok=True)
+    assert run(source).counts == {"ok": 7}
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+def test_files_that_are_renamed_come_out(source):
+    for name in ("x.gif", "x.gif.png", "manifest/b.png", "text"):
+        write_image(source / "a.tmp.png")
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / "a.tmp.png").rename(source / name)
+    assert run(source).counts == {"ok": 2, "failed": 2, "skipped": 1}
+    assert all("rename" in message for message in messages(source).values())
+    (source / "x.gif").rename(source / "y.gif")
+    (source / "manifest").rename(source / "manifests")
+    (source / "text").rename(source / "text.png")
+    assert run(source).counts == {"ok": 5}
+
+
+def test_links_are_read_on_retry(source):
+    write_image(source.parent / "elsewhere/b.png")
+    (source / "b.png").symlink_to("../elsewhere/b.png")
+    (source / "more").symlink_to("../elsewhere")
+    assert run(source).counts == {"ok": 1, "failed": 2}
+    assert all("--discovery.follow_links true" in message for message in messages(source).values())
+    assert run(source, "--discovery.follow_links", "true", "--retry-failed").counts == {"ok": 3}
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+def test_larger_images_and_hidden_files_are_read_when_told_to(source):
+    write_image(source / "large.png", 1200, 1000)
+    write_image(source / ".hidden.png")
+    assert run(source, "--images.max_megapixels", "1").counts == {"ok": 1, "failed": 1, "skipped": 1}
+    said = messages(source)
+    assert "raise that, with --retry-failed" in said["large.png"]
+    assert "set discovery.hidden" in said[".hidden.png"]
+    assert run(source, "--images.max_megapixels", "2", "--retry-failed").counts == {"ok": 2, "skipped": 1}
+    assert run(source, "--discovery.hidden", "true").counts == {"ok": 3}
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+def test_an_animation_that_no_shard_holds_becomes_a_video(source):
+    frames = [Image.new("RGB", (48, 32), color) for color in ("red", "blue")]
+    frames[0].save(source / "b.gif", save_all=True, append_images=frames[1:], duration=100)
+    assert run(source, "--shards.format", "webdataset").counts == {"ok": 1, "failed": 1}
+    assert "take another output, with --shards.format files" in messages(source)["b.gif"]
+    assert run(source, "--shards.format", "files", output="another").counts == {"ok": 2}
+
+
+def test_a_codec_that_takes_no_such_frames_is_changed_elsewhere(source):
+    write_video(source / "small.mp4", moving_frames(3, 16, 16))
+    assert run(source, "--video.codec", "h265").counts == {"ok": 1, "failed": 1}
+    assert "another output with --video.codec h264" in messages(source)["small.mp4"]
+    assert run(source, "--video.codec", "h264", output="another").counts == {"ok": 2}
+
+
+def test_an_output_of_somebody_else_is_taken_over_or_left_alone(source):
+    write_image(source.parent / "out/mine.png")
+    with pytest.raises(ConfigError, match="take an empty folder, or --overwrite"):
+        run(source)
+    assert run(source, output="another").counts == {"ok": 1}
+    assert run(source, "--overwrite").counts == {"ok": 1}
+    assert (source.parent / "out/mine.png").exists()
+    (source.parent / "out/run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is not a run record of nst-ops: take another output, or --overwrite"):
+        run(source)
+    assert run(source, "--overwrite").counts == {"ok": 1}
+
+
+def test_what_verify_advises_makes_an_output_whole(source, capsys):
+    output = source.parent / "out"
+    for name in ("b.png", "c.png"):
+        write_image(source / name, seed=ord(name[0]))
+    run(source, "--units.images", "1")
+    parts = {pq.read_table(part)["source_uri"][0].as_py(): part for part in (output / "manifest").iterdir()}
+    parts[str(source / "a.png")].write_bytes(b"damaged")
+    assert main(["verify", str(output)]) == 3
+    assert "delete it and run the job's command again" in " ".join(capsys.readouterr().out.split())
+    parts[str(source / "a.png")].unlink()
+    table = pq.read_table(parts[str(source / "b.png")])
+    (row,) = pq.read_table(parts[str(source / "c.png")]).to_pylist()
+    row.update({key: table[key][0].as_py() for key in ("output_uri", "output_bytes", "output_sha256")})
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), parts[str(source / "c.png")])
+    assert main(["verify", str(output)]) == 3
+    assert "verify with --repair, then run the job's command again" in " ".join(capsys.readouterr().out.split())
+    assert main(["verify", str(output), "--repair"]) == 3
+    assert run(source, "--units.images", "1").counts == {"ok": 3}
+    assert main(["verify", str(output)]) == 0
+
+
+def specify(source: Path, *arguments: str) -> None:
+    """Check a configuration as a run does before it begins."""
+    paths = ("--input", str(source), "--output", str(source.parent / "out"))
+    new_run_spec(parse_config(StylizeConfig, [*paths, "--model.kind", "identity", *arguments]), str(source))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message", "remedies"),
+    [
+        ("--video.crf 20 --video.bitrate_kbps 500", "set one of them", ["--video.crf 20", "--video.bitrate_kbps 500"]),
+        (
+            "--video.codec av1 --video.container mov",
+            "set it to mp4, mkv or auto",
+            [f"--video.codec av1 --video.container {container}" for container in ("mp4", "mkv", "auto")],
+        ),
+        (
+            "--video.codec av1 --video.pixel_format yuv444p",
+            "takes only yuv420p or yuv420p10le",
+            [f"--video.codec av1 --video.pixel_format {name}" for name in ("yuv420p", "yuv420p10le")],
+        ),
+        ("--style.mode each", "takes no style.mode: leave it out", [""]),
+        ("--style.alpha 0.5", "takes no style.alpha: leave it out", [""]),
+        ("--temporal.freeze_statistics true", "takes no temporal.freeze_statistics: leave it out", [""]),
+    ],
+)
+def test_a_configuration_that_is_refused_says_which_is_not(source, wrong, message, remedies):
+    with pytest.raises(ConfigError, match=message):
+        specify(source, *wrong.split())
+    for remedy in remedies:
+        specify(source, *remedy.split())
+
+
+def test_a_cluster_that_does_not_answer_is_left_out(source):
+    with pytest.raises(ConfigError, match="take --executor local"):
+        run(source, "--executor", "ray", "--ray_address", "127.0.0.1:1")
+    assert run(source, "--executor", "local").counts == {"ok": 1}
+
+
+def test_an_output_beside_the_input_is_taken(source):
+    with pytest.raises(ConfigError, match="take a folder beside it"):
+        run(source, output="in/out")
+    assert run(source, output="beside").counts == {"ok": 1}
+
+
+def test_a_bucket_that_is_made_and_a_key_that_is_right_are_taken(source, s3):
+    with reached_by(s3.endpoint):
+        bucket = s3.new_bucket()
+        missing = f"{bucket}-missing"
+        write = ("--executor", "local", "--model.kind", "identity", "--input", str(source), "--output")
+
+        def start(output: str) -> Summary:
+            return stylize_collection(parse_config(StylizeConfig, [*write, output]))
+
+        with pytest.raises(FatalError, match="no such bucket: make it"):
+            start(f"{missing}/out")
+        client(s3.endpoint).call_s3("create_bucket", Bucket=missing.removeprefix("s3://"))
+        assert start(f"{missing}/out").counts == {"ok": 1}
+    with (
+        reached_by(s3.endpoint, AWS_SECRET_ACCESS_KEY="wrong"),
+        pytest.raises(FatalError, match="AWS_SECRET_ACCESS_KEY"),
+    ):
+        start(f"{bucket}/out")
+    with reached_by(s3.endpoint):
+        assert start(f"{bucket}/out").counts == {"ok": 1}
