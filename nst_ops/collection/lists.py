@@ -135,8 +135,8 @@ class ListFile:
             SELECT $name || '#' || row, NULL, '', 'entry ' || row || ' of the list names no file: mend the list', extra
             FROM entries WHERE uri IS NULL
         """
-        values = {"begin": self.root if is_absolute else "", "root": self.root, "is_absolute": is_absolute}
-        values["is_remote"] = is_remote
+        values: dict[str, object] = {"begin": self.root if is_absolute else "", "root": self.root}
+        values |= {"is_absolute": is_absolute, "is_remote": is_remote}
         for batch in self.database.batches(sql, {**values, "name": self.name}):
             found = [kind_and_reason(relpath) for relpath in batch["relpath"].to_pylist()]
             made = {
