@@ -86,7 +86,7 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
     config_sha256 = hashlib.sha256(json.dumps(_shaping_settings(config, kind), sort_keys=True).encode()).hexdigest()
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     names = _name_rules(config, choice, style_images)
-    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images, names)
+    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images, names=names)
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:

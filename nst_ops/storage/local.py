@@ -76,7 +76,7 @@ class LocalTree(Tree):
         folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while folders:
             folder, way = folders.pop()
-            with os.scandir(self.path(folder)) as entries:
+            with os.scandir(self.uri(folder)) as entries:
                 for entry in entries:
                     relpath, is_link = folder + entry.name, entry.is_symlink()
                     if entry.is_dir() and (links == "all" or not is_link):
