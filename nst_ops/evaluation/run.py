@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -28,7 +27,7 @@ from nst_ops.media.images import decode_image
 from nst_ops.media.style_images import Style, StyleImages
 from nst_ops.models.device import find_device
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, folder_and_name
 
 PAGE, SUMMARY = "index.html", "summary.json"
 SMALLEST_STYLE, _LARGEST_STYLE = 32, 512
@@ -132,8 +131,8 @@ class FinishedRun:
 
 def read_image(uri: str, max_side: int | None = None) -> Image.Image:
     """Read an image as RGB, transparent parts on white, reduced to ``max_side`` pixels."""
-    folder, name = os.path.split(uri)
-    decoded = decode_image(Folder(folder).read_bytes(name), max_side)
+    folder, name = folder_and_name(uri)
+    decoded = decode_image(folder.read_bytes(name), max_side)
     image = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is None:
         return image

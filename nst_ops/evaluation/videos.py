@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -24,7 +23,7 @@ from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, decode_image, fit_size
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, folder_and_name
 
 METRICS, PLOT = "stability.parquet", "stability.png"
 _STYLIZED = "stylized"
@@ -137,8 +136,7 @@ def _frames(
 
 def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:
     """Frames of a video that was written as upright images, with their times from its first."""
-    parent, name = os.path.split(table_uri)
-    folder = Folder(parent)
+    folder, name = folder_and_name(table_uri)
     rows = list(csv.DictReader(folder.read_bytes(name).decode().splitlines()))
     for row in rows:
         time_s = float(row["pts_s"]) - float(rows[0]["pts_s"])
@@ -146,8 +144,8 @@ def _frames_in_folder(table_uri: str) -> Iterator[tuple[float, UInt8Array]]:
 
 
 def _local(uri: str) -> AbstractContextManager[str]:
-    folder, name = os.path.split(uri)
-    return Folder(folder).local_copy(name)
+    folder, name = folder_and_name(uri)
+    return folder.local_copy(name)
 
 
 def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.media.video.reader import AnimationReader, VideoReader
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, folder_and_name
 
 _CELL, _GAP, _LABEL = 256, 12, 20
 _VIDEO_FRAME = 24  # a second or so in: first frames are often black
@@ -81,8 +81,7 @@ def choose_rows(manifest: pa.Table, count: int) -> list[dict[str, str]]:
 
 def _thumbnail(uri: str, kind: str) -> Image.Image:
     """An image, or a frame of a video, upright, of at most ``_CELL`` pixels a side."""
-    parent, name = uri.rsplit("/", 1)
-    folder = Folder(parent)
+    folder, name = folder_and_name(uri)
     if kind == "video":
         with ExitStack() as stack:
             reader: AnimationReader | VideoReader

@@ -32,7 +32,7 @@ from nst_ops.media.video.writer import VideoWriter
 from nst_ops.report.contact_sheet import Strip, read_strips, write_contact_sheet
 from nst_ops.report.html import definitions, figure, image, page, table, thumbnail
 from nst_ops.report.text import digits, duration, pace
-from nst_ops.storage import Folder
+from nst_ops.storage import Folder, folder_and_name
 
 CONTACT_SHEET = f"{REPORT}/contact_sheet.png"
 CLIP_S = 5.0  # of a video that a clip shows
@@ -238,8 +238,8 @@ def _write_clip(path: str, row: dict[str, Any], video: VideoConfig) -> bool:
 
 
 def _media(uri: str) -> MediaSource:
-    folder, name = os.path.split(uri)
-    return Folder(folder).media_source(name)
+    folder, name = folder_and_name(uri)
+    return folder.media_source(name)
 
 
 def write_clip(path: str, stylized: MediaSource, source: MediaSource | None, selection: Selection) -> None:

@@ -5,7 +5,7 @@ Local files keep their plain absolute path as their URI; everything else has its
 """
 
 from nst_ops.storage.base import FileInfo, StorageError, StorageFullError, StorageUnavailableError
-from nst_ops.storage.folder import Folder
+from nst_ops.storage.folder import Folder, folder_and_name
 from nst_ops.storage.names import NameRules
 from nst_ops.storage.remote import configure_storage
 
@@ -17,4 +17,5 @@ __all__ = [
     "StorageFullError",
     "StorageUnavailableError",
     "configure_storage",
+    "folder_and_name",
 ]

@@ -206,6 +206,15 @@ class Folder:
         self._tree.remove_scratch()
 
 
+def folder_and_name(uri: str) -> tuple[Folder, str]:
+    """Open the folder of a file by the file's URI; return it, and the file's path there.
+
+    In a bucket ``a//x.jpg`` is not ``a/x.jpg``: slashes that follow one another belong to the path.
+    """
+    parent = uri.rpartition("/")[0].rstrip("/")
+    return Folder(parent or "/"), uri[len(parent) + 1 :]
+
+
 def _refuse_outside(*relpaths: str) -> None:
     """Raise ValueError for a path that leads out of its folder: whoever made it has not asked ``NameRules``."""
     for relpath in relpaths:

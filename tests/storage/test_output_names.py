@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.storage import Folder, NameRules
+from nst_ops.storage import Folder, NameRules, folder_and_name
 from nst_ops.storage.names import leads_out, rules_of_bucket, rules_of_disk
 
 RULES = [NameRules(), NameRules(windows=True), NameRules(folds=True), NameRules(100, 300), NameRules(255, 64)]
@@ -93,6 +93,21 @@ def test_names_that_a_disk_folds_have_a_common_key():
     rules = NameRules(folds=True)
     assert rules.key("Fotos/É.JPG") == rules.key("fotos/e\u0301.jpg")
     assert NameRules().key("A.jpg") != NameRules().key("a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name"),
+    [
+        ("/in/a.png", "/in", "a.png"),
+        ("/a.png", "/", "a.png"),
+        ("memory://in/a.png", "memory:///in", "a.png"),
+        ("memory://in//a.png", "memory:///in", "/a.png"),
+        ("memory://in/b/../a.png", "memory:///in/b/..", "a.png"),
+    ],
+)
+def test_a_key_with_empty_parts_is_found_by_its_uri(uri, folder, name):
+    found = folder_and_name(uri)
+    assert (found[0].uri(), found[1]) == (folder, name)
 
 
 @pytest.mark.parametrize("relpath", ["../x", "a/../../x", "/x", ".."])
