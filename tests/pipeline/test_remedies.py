@@ -110,7 +110,7 @@ def test_a_key_that_shapes_all_outputs_is_refused_on_retry_too(source):
 
 def test_files_that_are_mended_are_done_again(source):
     write_video(source / "cut.mkv", moving_frames(20, 64, 48))
-    write_tar(source / "cut.tar", [("a.png", image_bytes(1)), ("b.png", image_bytes(2))])
+    write_tar(source / "cut.tar", [(f"{n}.png", image_bytes(n, size=(96, 64))) for n in range(3)])
     pq.write_table(pa.table({"image": [image_bytes(3)]}), source / "cut.parquet")
     (source / "text.mp4").write_text("no video")
     (source / "empty.png").touch()
@@ -123,7 +123,7 @@ def test_files_that_are_mended_are_done_again(source):
     write_video(source.parent / "whole/text.mp4", moving_frames(20, 64, 48))
     write_image(source.parent / "whole/empty.png")
     shutil.copytree(source.parent / "whole", source, dirs_exist_ok=True)
-    assert run(source).counts == {"ok": 7}
+    assert run(source).counts == {"ok": 8}
     assert verify(Folder(str(source.parent / "out"))).is_whole
 
 
@@ -171,7 +171,7 @@ def test_an_animation_that_no_shard_holds_becomes_a_video(source):
 
 
 def test_a_codec_that_takes_no_such_frames_is_changed_elsewhere(source):
-    write_video(source / "small.mp4", moving_frames(3, 16, 16))
+    write_video(source / "small.mp4", moving_frames(3, 8, 8))
     assert run(source, "--video.codec", "h265").counts == {"ok": 1, "failed": 1}
     assert "another output with --video.codec h264" in messages(source)["small.mp4"]
     assert run(source, "--video.codec", "h264", output="another").counts == {"ok": 2}
@@ -198,14 +198,16 @@ def test_what_verify_advises_makes_an_output_whole(source, capsys):
     parts = {pq.read_table(part)["source_uri"][0].as_py(): part for part in (output / "manifest").iterdir()}
     parts[str(source / "a.png")].write_bytes(b"damaged")
     assert main(["verify", str(output)]) == 3
-    assert "delete it and run the job's command again" in " ".join(capsys.readouterr().out.split())
+    assert "delete it and run the job's command again" in " ".join(capsys.readouterr().out.replace("│", " ").split())
     parts[str(source / "a.png")].unlink()
     table = pq.read_table(parts[str(source / "b.png")])
     (row,) = pq.read_table(parts[str(source / "c.png")]).to_pylist()
     row.update({key: table[key][0].as_py() for key in ("output_uri", "output_bytes", "output_sha256")})
     pq.write_table(pa.Table.from_pylist([row], schema=table.schema), parts[str(source / "c.png")])
     assert main(["verify", str(output)]) == 3
-    assert "verify with --repair, then run the job's command again" in " ".join(capsys.readouterr().out.split())
+    assert "verify with --repair, then run the job's command again" in " ".join(
+        capsys.readouterr().out.replace("│", " ").split()
+    )
     assert main(["verify", str(output), "--repair"]) == 3
     assert run(source, "--units.images", "1").counts == {"ok": 3}
     assert main(["verify", str(output)]) == 0
@@ -270,7 +272,7 @@ def test_a_bucket_that_is_made_and_a_key_that_is_right_are_taken(source, s3):
         assert start(f"{missing}/out").counts == {"ok": 1}
     with (
         reached_by(s3.endpoint, AWS_SECRET_ACCESS_KEY="wrong"),
-        pytest.raises(FatalError, match="AWS_SECRET_ACCESS_KEY"),
+        pytest.raises(FatalError, match="AWS_SECRET_ACCESS_KEY|the credentials need"),
     ):
         start(f"{bucket}/out")
     with reached_by(s3.endpoint):
