@@ -272,7 +272,7 @@ def test_a_bucket_that_is_made_and_a_key_that_is_right_are_taken(source, s3):
         assert start(f"{missing}/out").counts == {"ok": 1}
     with (
         reached_by(s3.endpoint, AWS_SECRET_ACCESS_KEY="wrong"),
-        pytest.raises(FatalError, match="AWS_SECRET_ACCESS_KEY|the credentials need"),
+        pytest.raises(FatalError, match=r"AWS_SECRET_ACCESS_KEY|the credentials need"),
     ):
         start(f"{bucket}/out")
     with reached_by(s3.endpoint):
