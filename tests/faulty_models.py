@@ -7,10 +7,11 @@ and may change between two runs and while one goes on.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from nst_ops.config import ModelConfig
 from nst_ops.media.images import UInt8Array
+from nst_ops.pipeline import images
 from nst_ops.storage import StorageUnavailableError
 from nst_ops.stylizers import Style
 from nst_ops.stylizers.registry import ModelKind, register
@@ -33,7 +35,7 @@ PARTNER_S = 60.0
 
 @dataclass
 class FaultyStylizer:
-    """Changes nothing, but fails on what is red: ``kill``, ``raise`` or ``away``, the storage."""
+    """Changes nothing, but fails on what is red: ``kill``, ``raise`` or ``away``, the storage; see also ``hang``."""
 
     switch: Path
 
@@ -63,7 +65,18 @@ def _load(model: ModelConfig, alpha: float) -> FaultyStylizer:
             raise ValueError("no such device")
         if fault == "die at start":
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "hang":
+            images.encode_image = _hang_on_red(images.encode_image)
     return FaultyStylizer(switch)
+
+
+def _hang_on_red(encode: Callable[..., bytes]) -> Callable[..., bytes]:
+    def encode_or_hang(rgb_hwc: UInt8Array, *arguments: object) -> bytes:
+        if (rgb_hwc[0, 0] == RED).all():
+            re.match(r"(a+)+$", "a" * 64 + "b")  # for ever, and no other thread of Python gets a turn
+        return encode(rgb_hwc, *arguments)
+
+    return encode_or_hang
 
 
 FAULTY = ModelKind("faulty", _load, uses_device=False, smooths=False, warms_up=False)

@@ -12,6 +12,8 @@ COMPACTING = ".compacting"
 """Folder of compacted parts of the manifest, while those that they replace are still there."""
 SEGMENTS = ".segments"
 """Folder of finished segments of videos that are not finished."""
+PACKING = ".packing"
+"""Folder of notes of shards that are being made from files."""
 REPORT = "report"
 REPORT_PAGE = f"{REPORT}/index.html"
 PROGRESS_FILE = f"{REPORT}/progress.json"
@@ -19,7 +21,7 @@ PROGRESS_FILE = f"{REPORT}/progress.json"
 STATUSES = ("ok", "failed", "crashed", "skipped")
 """Values of the manifest's column ``status``."""
 
-RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, REPORT, SCRATCH})
+RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, PACKING, REPORT, SCRATCH})
 """Names in the output that no output of a source may take."""
 
 CATALOG_SCHEMA = pa.schema(

@@ -231,7 +231,10 @@ class WorkersConfig(StrictModel):
     threads: PositiveInt | None = None
     """CPU threads of the network in each worker. Default: as many as it has cores."""
     attempts: int = Field(default=3, ge=1, le=10)
-    """Times that an item which kills its worker is tried before it is recorded as crashed."""
+    """Times that an item which kills its worker, or hangs, is tried before it is recorded as crashed."""
+    item_timeout_s: float = Field(default=600.0, ge=1)
+    """Seconds without progress after which an item is given up: no image is finished, and no frame of a video, however
+    long that is. The network's own time does not count; a large file gets a second more for each MB."""
     queue_frames: PositiveInt = 16
     """Frames that may wait between decoder, network and encoder; fewer save memory."""
 

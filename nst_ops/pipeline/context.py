@@ -93,7 +93,8 @@ class WorkerContext:
         self, frames_nhwc: UInt8Array, styles: Sequence[Style | None], stylizer: Stylizer | None = None
     ) -> UInt8Array:
         """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind."""
-        stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
+        with self.telemetry.stylizing():
+            stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
         return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
 
     def new_smoother(self) -> Smoother:

@@ -27,6 +27,7 @@ from nst_ops.pipeline.video import open_video
 from nst_ops.report.text import render
 from nst_ops.storage import Folder, configure_storage
 
+_PROBE_S = 60.0  # that a look at headers may take
 _PROBES = 48  # headers read of each kind; the rest is estimated by bytes
 _HEADER_BYTES = 2**16
 _SAMPLES = 3
@@ -97,9 +98,9 @@ def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
 def _volume(plan: Plan, spec: RunSpec, executor: Executor, kind: str) -> _Volume:
     num_rows, num_bytes = plan.left(kind)
     items = plan.sample(kind, _PROBES) if num_rows else []
-    probes = executor.call(_probe_all, spec, items, kind) if items else []
-    if probes is None:  # one has killed the process: the first of them, each in its own, must do
-        probes = [executor.call(_probe, spec, item, kind) for item in items[:_SAMPLES]]
+    probes = executor.call(_probe_all, spec, items, kind, limit_s=_PROBE_S) if items else []
+    if probes is None:  # one has killed the process, or hangs: the first of them, each in its own, must do
+        probes = [executor.call(_probe, spec, item, kind, limit_s=_PROBE_S) for item in items[:_SAMPLES]]
     known = [(item, probe) for item, probe in zip(items, probes, strict=False) if probe]
     if not known:
         return _Volume()
@@ -112,7 +113,8 @@ def _cost(plan: Plan, spec: RunSpec, executor: Executor, kind: str) -> _Cost:
     sample = plan.sample(kind, _SAMPLES)
     found = None
     with contextlib.suppress(Exception):  # the estimate is then unknown, as where a sample kills its process
-        found = executor.call(_measure, spec, sample, kind, gpu=wants_gpu(spec.config)) if sample else None
+        on_gpu, limit_s = wants_gpu(spec.config), spec.config.workers.item_timeout_s
+        found = executor.call(_measure, spec, sample, kind, gpu=on_gpu, limit_s=limit_s) if sample else None
     return found or _Cost()
 
 

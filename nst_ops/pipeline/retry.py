@@ -13,7 +13,9 @@ from nst_ops.pipeline.executors import LostUnit, Outcome
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
 from nst_ops.pipeline.video_segments import unfinished
+from nst_ops.pipeline.watchdog import timeout_message
 
+_KILLED = "killed its worker process, most likely a damaged file or too little memory"
 _NODES_FORGIVEN = 3  # nodes that may die below a unit before the unit is taken for the reason
 
 
@@ -69,7 +71,8 @@ class RunUnits:
                 self._nodes_lost[unit.unit_id] += 1
                 self._retry(self._without_rows(unit))
                 return {}, 0
-            return self._try_again(unit, ""), 0
+            error = timeout_message(self.spec.config) if outcome.timed_out else _KILLED
+            return self._try_again(unit, error, timed_out=outcome.timed_out), 0
         self.timings.add(outcome.timings)
         if outcome.fatal:
             raise FatalError(outcome.fatal)
@@ -80,13 +83,17 @@ class RunUnits:
             return {}, 0
         if outcome.error:
             return self._try_again(unit, outcome.error, outcome.storage_is_away), 0
-        if unit.segment:  # it may still wait to be joined
-            self._again.extend(self._without_rows(unit))
+        if unit.segment:
+            # It may still wait to be joined, if no other segment is at work, which would do so.
+            if not any(other.video_id == unit.video_id for other in self._at_work.values()):
+                self._again.extend(self._without_rows(unit))
         elif unit.attempt == 1 and not self._nodes_lost[unit.unit_id]:
             self.settled_parts.add(unit.part)  # but for one whose first worker, taken for dead, may yet commit it
         return outcome.statuses, outcome.num_images
 
-    def _try_again(self, unit: WorkUnit, error: str, storage_is_away: bool = False) -> Mapping[str, int]:
+    def _try_again(
+        self, unit: WorkUnit, error: str, storage_is_away: bool = False, timed_out: bool = False
+    ) -> Mapping[str, int]:
         """Split a unit that has failed as a whole, or give it up after enough tries."""
         statuses: Counter[str] = Counter()
         for rest in self._without_rows(unit):
@@ -96,7 +103,7 @@ class RunUnits:
                 self.num_left += len(rest.keys)  # no fault of theirs: no rows, the next run does them
                 self.away_reason = error
             else:
-                statuses["crashed"] += self._give_up(rest, error)
+                statuses["crashed"] += self._give_up(rest, error, timed_out)
         return statuses
 
     def _retry(self, units: list[WorkUnit]) -> None:
@@ -108,12 +115,12 @@ class RunUnits:
         rest = without(unit, {key for one in in_each_style(unit) for key in self.manifest.keys_of(one.part)})
         return unfinished([rest], self.manifest.output) if rest else []
 
-    def _give_up(self, unit: WorkUnit, error: str) -> int:
+    def _give_up(self, unit: WorkUnit, error: str, timed_out: bool) -> int:
         """Record items that failed as a whole every time; return the number of rows."""
-        reason = error or "killed its worker process, most likely a damaged file or too little memory"
-        remedy = "check or re-encode the file, then run again with --retry-failed"
-        message = f"{reason} ({unit.attempt} tries): {remedy}"
-        outcome: dict[str, object] = {"status": "crashed", "error_type": "WorkerCrashedError", "error_message": message}
+        remedy = "check or re-encode the file, or allow more time" if timed_out else "check or re-encode the file"
+        message = f"{error} ({unit.attempt} tries): {remedy}, then run again with --retry-failed"
+        error_type = "ItemTimeoutError" if timed_out else "WorkerCrashedError"
+        outcome: dict[str, object] = {"status": "crashed", "error_type": error_type, "error_message": message}
         outcome["attempts"] = unit.attempt
         num_rows = 0
         for one in in_each_style(unit):

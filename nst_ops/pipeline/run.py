@@ -12,6 +12,7 @@ from functools import partial
 from nst_ops.collection.database import import_ahead
 from nst_ops.collection.inputs import Source, discover
 from nst_ops.collection.manifest import RECORDED, SCHEMA, Manifest, compact, finish_compaction
+from nst_ops.collection.packing import remove_unfinished_shards
 from nst_ops.collection.planner import Plan, PlanRules
 from nst_ops.collection.progress import Planned
 from nst_ops.collection.results import Results
@@ -66,6 +67,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
                 plan = _plan(source, spec, manifest)
                 num_refused = _begin(plan, spec, manifest, heartbeat)
                 units, elapsed_s = _execute(plan, num_refused, spec, manifest, heartbeat, executor)
+                remove_unfinished_shards(manifest)
                 summary = _report(plan, spec, manifest, heartbeat, units, elapsed_s)
                 remove_empty_folder(output)
                 return summary

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from nst_ops.collection.manifest import Row
+from nst_ops.collection.packing import note_shards
 from nst_ops.collection.units import Item, WorkUnit, item_id
 from nst_ops.media.errors import MediaError, OutputCollisionError, UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import image_output, is_table, media_kind, shard_output
@@ -79,6 +80,7 @@ def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> lis
     relpath, form = shard_output(unit.shard, config.format)
     styles = dict.fromkeys(style for item in unit.items for style in item["styles"])
     relpaths = {style: context.run_spec.choice.output(style, relpath) for style in styles}
+    note_shards(context.output, unit.part, relpaths.values())
 
     def read() -> Iterator[ImageTask]:
         for item, sample in zip(unit.items, samples, strict=True):

@@ -39,6 +39,7 @@ class Reading:
     seconds: Timings = field(default_factory=Timings)
     decode_fill: float = 0.0  # fill of the queue between decoder and network: 0 where the network waits for the decoder
     encode_fill: float = 0.0  # fill of the queue before the encoder: 1 where the encoder holds everything up
+    is_stylizing: bool = False  # whether the network is at work at this moment
 
     @property
     def totals(self) -> Totals:
@@ -53,6 +54,7 @@ class Telemetry:
         self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0
+        self._is_stylizing = False
         self._followed: tuple[Timings, ...] = ()
         self._told, self._past = Timings(), Timings()
         self._read_at = time.perf_counter()
@@ -65,6 +67,15 @@ class Telemetry:
         with self._lock:
             self._num_rows += num_rows
             self._num_frames += num_frames
+
+    @contextlib.contextmanager
+    def stylizing(self) -> Iterator[None]:
+        """Note that the network is at work in here."""
+        self._is_stylizing = True
+        try:
+            yield
+        finally:
+            self._is_stylizing = False
 
     @contextlib.contextmanager
     def follow(self, *timings: Timings) -> Iterator[None]:
@@ -87,7 +98,7 @@ class Telemetry:
             told = asdict(self._told)
             news = Timings(**{stage: total_s - told[stage] for stage, total_s in asdict(seconds).items()})
             work = now - self._read_at, self._num_rows, self._num_frames, news
-            reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take())
+            reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take(), self._is_stylizing)
             self._read_at, self._told = now, seconds
             self._num_rows = self._num_frames = 0
             for listener in self._listeners:

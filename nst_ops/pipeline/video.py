@@ -32,6 +32,8 @@ from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style
 from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
 
+_QUEUE_BYTES = 512 * 2**20  # of frames in a queue: 16 of 4K fit, and fewer of more pixels
+
 Reader = VideoReader | AnimationReader
 Pair = tuple[Frame, UInt8Array]  # a source frame and its stylized pixels (H, W, 3)
 
@@ -96,8 +98,6 @@ def stylize_frames(
     only its own frames are written: those around it serve to smooth it.
     """
     reading, telemetry = Timings(), context.telemetry
-    queue_frames = context.config.workers.queue_frames
-    per_style = max(1, queue_frames // len(videos))
 
     def smooth_and_encode(video: StyledVideo, pairs: Iterator[Pair]) -> None:
         smoothed = prefetch(_smooth(context, video, segment, pairs), per_style, observe_fill=telemetry.encode_fill)
@@ -108,6 +108,9 @@ def stylize_frames(
         with reading.busy("decode_s"):
             opened = open_reader()
         with opened as reader:
+            width, height = reader.output_size
+            queue_frames = max(1, min(context.config.workers.queue_frames, _QUEUE_BYTES // (3 * width * height)))
+            per_style = max(1, queue_frames // len(videos))
             read = timed(reader.frames(), reading, "decode_s")
             ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))
             with telemetry.follow(reading, *(video.timings for video in videos)), ahead as frames:

@@ -87,16 +87,17 @@ def segments_of(output: Folder, unit: WorkUnit, style_name: str) -> Segments:
 
 
 def unfinished(units: Sequence[WorkUnit], output: Folder) -> list[WorkUnit]:
-    """Leave out the segments that are finished; of a video of which all are, keep the last, to join it."""
+    """Leave out the segments that are finished; of a video of which all are, keep the last one given, to join it."""
     left = []
     finished: dict[str, set[int]] = {}
+    joiners = {unit.video_in(key[1]): unit.unit_id for unit in units if unit.segment for key in unit.keys}
     for unit in units:
         done: set[Key] = set()
         for key in unit.keys if unit.segment else ():
             segment, video = _segment(unit), unit.video_in(key[1])
             if video not in finished:
                 finished[video] = segments_of(output, unit, key[1]).finished()
-            joins = segment.number == segment.count - 1 and len(finished[video]) == segment.count
+            joins = joiners[video] == unit.unit_id and len(finished[video]) == segment.count
             if segment.number in finished[video] and not joins:
                 done.add(key)
         if rest := without(unit, done):

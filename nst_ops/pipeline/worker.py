@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from nst_ops.collection.manifest import Row
+from nst_ops.collection.packing import forget_note
 from nst_ops.collection.units import WorkUnit
 from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.context import WorkerContext
@@ -71,6 +72,8 @@ class Worker(WorkerContext):
         """Commit rows; with its last segment a video is finished in a style, and its segments go."""
         if not unit.segment:
             self.manifest.commit(unit.part, rows)
+            if unit.shard:
+                forget_note(self.output, unit.part)
             return
         for row in rows:
             self.manifest.commit(row["unit_id"], [row])

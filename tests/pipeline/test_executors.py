@@ -177,15 +177,21 @@ def test_a_collection_from_first_run_to_last(runs: Runs) -> None:
 
 @ON_BOTH
 @pytest.mark.parametrize(
-    ("fault", "message"), [("kill", "killed its worker process"), ("raise", "RuntimeError: device lost")]
+    ("fault", "error", "message"),
+    [
+        ("kill", "WorkerCrashedError", "killed its worker process"),
+        ("raise", "WorkerCrashedError", "RuntimeError: device lost"),
+        pytest.param("hang", "ItemTimeoutError", "made no progress for 8 s (workers.item", marks=pytest.mark.slow),
+    ],
 )
-def test_what_fails_its_unit_is_quarantined(runs: Runs, fault: str, message: str) -> None:
+def test_what_fails_its_unit_is_quarantined(runs: Runs, fault: str, error: str, message: str) -> None:
     fill(runs.source)
     write_red_image(runs.source / "red.png")
-    assert stylize_collection(runs.config(fault, units={"images": 4})).exit_code == 3
+    limit = {"workers": {"item_timeout_s": 8}} if fault == "hang" else {}
+    assert stylize_collection(runs.config(fault, units={"images": 4}, **limit)).exit_code == 3
     rows = check_invariants(runs.output)
     red = rows.pop("red.png")
-    assert (red["status"], red["attempts"]) == ("crashed", 3)
+    assert (red["status"], red["attempts"], red["error_type"]) == ("crashed", 3, error)
     assert message in str(red["error_message"])
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len(rows) == 7
@@ -216,12 +222,13 @@ def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:
     spec = new_run_spec(runs.config(), f"{runs.source}/")
     (unit,) = units_of(Worker(spec))
     with LocalExecutor(spec.config) as executor:
-        pid = executor.call(os.getpid)
-        assert pid
-        worker = psutil.Process(pid)
-        worker.kill()
-        psutil.wait_procs([worker], timeout=10)
-        time.sleep(1)  # for the pool to notice
+        for _ in range(2):  # before a call, and before a unit
+            pid = executor.call(os.getpid)
+            assert pid
+            worker = psutil.Process(pid)
+            worker.kill()
+            psutil.wait_procs([worker], timeout=10)
+            time.sleep(1)  # for the pool to notice
         units = RunUnits(spec, Manifest(Folder(spec.config.output)), iter([unit]))
         for outcome in executor.run(spec, units):
             units.settle(outcome)

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_runner import check_invariants, read_manifest, write_image
+from job_runner import check_invariants, read_manifest, visible_files, write_image
 from media_factory import moving_frames, write_video
 from planning import plan_of, spec_of, units_of
 
-from nst_ops.collection.constants import SEGMENTS
+from nst_ops.collection.constants import PACKING, SEGMENTS
+from nst_ops.collection.packing import remove_unfinished_shards
 from nst_ops.config import StylizeConfig
 from nst_ops.config.errors import FatalError
 from nst_ops.pipeline.executors import LostUnit
@@ -165,6 +166,34 @@ def test_segments_of_a_video_are_units_of_the_run(tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / SEGMENTS).glob("*"))
 
 
+@pytest.mark.parametrize("last", range(4))
+def test_a_video_lost_while_it_is_joined_is_joined(tmp_path: Path, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
+    worker = make_worker(tmp_path, model={"kind": "identity"}, units={"segment_s": 1.0})
+    units = run_units(worker)
+    video = units.take()
+    assert video
+    units.settle(worker(video))
+    segments = [unit for unit in [units.take() for _ in range(4)] if unit]
+    joining = segments.pop(last)
+    for unit in segments:
+        units.settle(worker(unit))
+    with monkeypatch.context() as patch:
+        patch.setattr("nst_ops.pipeline.video_segments._join", _die)
+        with pytest.raises(SystemExit):
+            worker(joining)
+    units.settle(LostUnit(joining.unit_id))
+    while unit := units.take():
+        units.settle(worker(unit))
+    assert units.finished
+    assert check_invariants(tmp_path / "out")["video.mp4"]["num_frames"] == 100
+
+
+def _die(*_: object) -> None:
+    raise SystemExit  # as good as a SIGKILL: no stage takes it for an error of the video
+
+
 def test_a_segment_that_kills_its_worker_fails_its_video(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_video(tmp_path / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
@@ -176,3 +205,23 @@ def test_a_segment_that_kills_its_worker_fails_its_video(tmp_path: Path) -> None
     assert units.finished
     row = check_invariants(tmp_path / "out")["video.mp4"]
     assert (row["status"], row["attempts"]) == ("crashed", 3)
+
+
+def test_a_shard_without_rows_goes_when_its_images_are_in_others(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = make_worker(images, model={"kind": "identity"}, shards={"format": "webdataset"})
+    units = run_units(worker)
+    unit = units.take()
+    assert unit
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.manifest, "commit", _die)
+        with pytest.raises(SystemExit):
+            worker(unit)
+    assert [path.suffix for path in visible_files(images / "out")] == [".tar"]
+    units.settle(LostUnit(unit.unit_id))
+    while unit := units.take():
+        units.settle(worker(unit))
+    remove_unfinished_shards(worker.manifest)
+    rows = read_manifest(images / "out")
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert {row["output_uri"] for row in rows} == {str(path) for path in (images / "out").glob("*.tar")}
+    assert not (images / "out" / PACKING).exists()

@@ -22,6 +22,7 @@ class LostUnit:
 
     unit_id: str
     node_died: bool = False  # whether the whole machine was lost: then the unit is not the suspect
+    timed_out: bool = False  # whether the worker was ended because the unit made no progress
 
 
 Outcome = UnitResult | LostUnit
@@ -65,8 +66,13 @@ class Executor(Protocol):
         if no worker could start, or the executor itself was lost.
         """
 
-    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
-        """Call an importable function in a process apart, on a GPU if wanted; return None if it killed that."""
+    def call(
+        self, function: Callable[..., R], *args: object, gpu: bool = False, limit_s: float | None = None
+    ) -> R | None:
+        """Call an importable function in a process apart, on a GPU if wanted.
+
+        Returns None if it killed that, or took longer than ``limit_s``.
+        """
 
     def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
         """Load a model once, to see whether it does: in a process where the workers are on this machine, else here.

@@ -29,6 +29,7 @@ from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
 from nst_ops.pipeline.executors.pool import plan_pool, wants_gpu
 from nst_ops.pipeline.run_spec import RunSpec, load_model
 from nst_ops.pipeline.telemetry import Reading, Telemetry
+from nst_ops.pipeline.watchdog import Watchdog, has_struck, limit_of
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.ray_cluster import Node, cores_per_node
 from nst_ops.stylizers.registry import ModelKind
@@ -86,17 +87,26 @@ class LocalExecutor:
                             raise FatalError(_DIES_AT_START) from error
                         at_work[process.run(spec, unit)] = process, unit
                         continue
+                    outcome = LostUnit(unit.unit_id, timed_out=has_struck(process.stacks))
                     process.kill()
-                    outcome = LostUnit(unit.unit_id)
                 idle.append(process)
                 yield outcome
 
-    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
-        """Call a function in a worker process; return None if it killed the process."""
+    def call(
+        self, function: Callable[..., R], *args: object, gpu: bool = False, limit_s: float | None = None
+    ) -> R | None:
+        """Call a function in a worker process; return None if it killed the process, or took longer than this."""
         process = self._processes[0]
         try:
-            return process.submit(function, *args).result()
-        except BrokenProcessPool:
+            future = process.submit(function, *args)
+        except BrokenProcessPool:  # it has died idle, which is not this function's fault
+            process.kill()
+            future = process.submit(function, *args)
+        try:
+            return future.result(limit_s)
+        except (BrokenProcessPool, TimeoutError) as error:
+            if future.done() and isinstance(error, TimeoutError):  # the function's own
+                raise
             process.kill()
             return None
 
@@ -117,7 +127,8 @@ class _WorkerProcess:
     """One worker process after another, on one device."""
 
     def __init__(self, counters: str, number: int, num_threads: int, gpu: str | None) -> None:
-        self._arguments = num_threads, counters, number
+        self.stacks = Path(counters).with_name(f"stacks-{number}")  # see Watchdog
+        self._arguments = num_threads, counters, number, self.stacks
         # Memory of a worker grows with its largest image so far; loky would take that for a leak.
         self._environment = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
         if gpu is not None:
@@ -176,6 +187,7 @@ def _count_gpus() -> int:
 # What runs in the worker process.
 
 _worker: Worker | None = None
+_watchdog: Watchdog | None = None
 _problem = ""
 
 
@@ -191,24 +203,26 @@ def _begin_process(parent: int) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int) -> None:
+def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int, stacks: Path) -> None:
     """Make the worker of this process, or note why there is none."""
-    global _worker, _problem
+    global _worker, _watchdog, _problem
     counters = np.memmap(counters_path, np.float64, "r+").reshape(-1, len(Totals._fields))[number]
 
     def count(reading: Reading) -> None:
         counters[:] += reading.totals  # one process writes here, and a killed one leaves no lock behind
 
     try:
-        _worker = Worker(spec, num_threads, Telemetry(count))
+        _watchdog = Watchdog(stacks)
+        _worker = Worker(spec, num_threads, Telemetry(count, _watchdog.hear))
         _worker.warm_up()
     except Exception as error:  # raised here it would count as the unit's
         _problem = f"the worker cannot start: {error or type(error).__name__}"
 
 
 def _run_unit(unit: WorkUnit) -> UnitResult:
-    if _worker is None or _problem:
+    if _worker is None or _watchdog is None or _problem:
         return UnitResult(unit.unit_id, fatal=_problem)
-    result = _worker(unit)
+    with _watchdog.watch(limit_of(unit, _worker)):
+        result = _worker(unit)
     _worker.telemetry.flush()
     return result

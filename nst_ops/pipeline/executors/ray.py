@@ -101,9 +101,9 @@ class RayExecutor:
                 raise FatalError(news["problem"])
             for result in news["results"]:
                 yield parse_result(result)
-            dead = dead_nodes({node_id for _, node_id in news["lost"]}, ping=True)
-            for unit_id, node_id in news["lost"]:
-                yield LostUnit(unit_id, node_died=node_id in dead)
+            dead = dead_nodes({node_id for _, node_id, _ in news["lost"]}, ping=True)
+            for unit_id, node_id, timed_out in news["lost"]:
+                yield LostUnit(unit_id, node_died=node_id in dead, timed_out=timed_out)
             if dead := dead_nodes(set(news["nodes"]), ping=False):
                 exchange.drop_nodes.remote(list(dead))
             if not execution.is_alive() and not pending.finished:
@@ -112,15 +112,19 @@ class RayExecutor:
         ray.get(exchange.close.remote())
         execution.join(_END_S)
 
-    def call(self, function: Callable[..., R], *args: object, gpu: bool = False) -> R | None:
-        """Call a function in a task of its own; return None if it killed its process."""
+    def call(
+        self, function: Callable[..., R], *args: object, gpu: bool = False, limit_s: float | None = None
+    ) -> R | None:
+        """Call a function in a task of its own; return None if it killed its process, or took longer than this."""
         task: Any = ray.remote(num_gpus=1 if gpu and self.num_gpus else 0, max_retries=0)(function)
+        answer = task.remote(*args)
         try:
-            result: R = ray.get(task.remote(*args))
+            result: R = ray.get(answer, timeout=limit_s)
             return result
         except ray.exceptions.RayTaskError:
             raise
         except ray.exceptions.RayError:
+            ray.cancel(answer, force=True)
             return None
 
     def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
@@ -205,7 +209,7 @@ class _Exchange:
         self._at_work: dict[str, str] = {}  # unit of each worker
         self._generations: Counter[str] = Counter()
         self._results: list[str] = []
-        self._lost: list[tuple[str, str]] = []
+        self._lost: list[tuple[str, str, bool]] = []
         self._problem = ""
         self._totals = Totals()
 
@@ -247,9 +251,9 @@ class _Exchange:
         self._at_work[worker_id] = json.loads(unit)["unit_id"]
         return unit
 
-    async def register(self, worker_id: str, node_id: str) -> int:
-        """Note that a worker has started; what it was at work on before is lost."""
-        self._lose(worker_id)
+    async def register(self, worker_id: str, node_id: str, timed_out: bool = False) -> int:
+        """Note that a worker has started; what it was at work on before is lost, perhaps for want of progress."""
+        self._lose(worker_id, timed_out)
         self._generations[worker_id] += 1
         return self._generations[worker_id]
 
@@ -285,7 +289,7 @@ class _Exchange:
         self._lease_wanted.set()
         self._wake()
 
-    def _lose(self, worker_id: str) -> None:
+    def _lose(self, worker_id: str, timed_out: bool = False) -> None:
         """Note that a worker has died, with its lease and its unit."""
         node_id = self._holders.pop(worker_id, None)
         if node_id is None:
@@ -293,7 +297,7 @@ class _Exchange:
         self._num_leases += 1
         self._lease_wanted.set()
         if unit_id := self._at_work.pop(worker_id, None):
-            self._lost.append((unit_id, node_id))
+            self._lost.append((unit_id, node_id, timed_out))
             self._news.set()
 
     def _wake(self) -> None:

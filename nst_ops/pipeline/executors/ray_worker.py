@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +20,7 @@ from nst_ops.media.video.segments import Segment
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.telemetry import Reading, Telemetry
+from nst_ops.pipeline.watchdog import Watchdog, has_struck, limit_of
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.storage import Folder, configure_storage
 
@@ -40,9 +43,12 @@ class WorkerActor:
         context = ray.get_runtime_context()
         self.address = context.get_actor_id(), context.get_node_id()
         # In the place of a process that died: the exchange sees which unit is lost with that one.
-        self.generation: int = ray.get(exchange.register.remote(*self.address))
+        self.stacks = Path(tempfile.gettempdir(), f"nst-ops-{self.address[0]}.stacks")
+        timed_out = has_struck(self.stacks)
+        self.watchdog = Watchdog(self.stacks)
+        self.generation: int = ray.get(exchange.register.remote(*self.address, timed_out))
         self.metrics = WorkerMetrics(f"{platform.node()}:{os.getpid()}")
-        self.telemetry = Telemetry(self._report, self.metrics.show)
+        self.telemetry = Telemetry(self._report, self.metrics.show, self.watchdog.hear)
         self.worker: Worker | None = None
         try:
             check_shared(spec)
@@ -59,11 +65,14 @@ class WorkerActor:
             record = ray.get(self.exchange.next_unit.remote(*self.address, self.generation, result))
             if not record:
                 break
-            outcome = self.worker(parse_unit(record))
+            unit = parse_unit(record)
+            with self.watchdog.watch(limit_of(unit, self.worker)):
+                outcome = self.worker(unit)
             self.telemetry.flush()
             self.metrics.count(outcome.statuses)
             result = json.dumps(asdict(outcome))
             num_units += 1
+        self.stacks.unlink(missing_ok=True)
         return {"units": [num_units]}
 
     def _report(self, reading: Reading) -> None:
