@@ -73,17 +73,17 @@ def _halved(frame_hwc: _Frame) -> _Frame:
 class Blend:
     """Weighted mean of a stylized frame, which counts once, and of others, seen from it.
 
-    Frames are matched at the size ``small_hw``.
+    Frames are matched at a smaller size, that of their ``small_luma``.
     """
 
-    def __init__(self, stylized_hwc: UInt8Array, small_hw: tuple[int, ...]) -> None:
+    def __init__(self, stylized_hwc: UInt8Array, small_luma_hw: Map) -> None:
         self._frame = stylized_hwc
-        self._small = _small_luma(stylized_hwc, small_hw)
+        self._small = small_luma_hw
         self._sum = stylized_hwc.astype(np.float32)
-        self._weights = np.ones(small_hw, np.float32)
-        self._brightness = np.zeros(small_hw, np.float32)
+        self._weights = np.ones_like(small_luma_hw)
+        self._brightness = np.zeros_like(small_luma_hw)
 
-    def add(self, stylized_hwc: npt.NDArray[Any], found: Match, weight: float) -> None:
+    def add(self, stylized_hwc: npt.NDArray[Any], small_luma_hw: Map, found: Match, weight: float) -> None:
         """Add another frame of gray levels, uint8 or float32, as far as the match to it is trusted.
 
         ``weight`` is that at full trust.
@@ -93,7 +93,7 @@ class Blend:
         weights = weight * found.trust
         cv2.accumulateProduct(moved, self._enlarged(cv2.merge([weights] * 3)), self._sum)
         self._weights += weights
-        self._brightness += weights * (self._response(stylized_hwc, found) * found.brighter)
+        self._brightness += weights * (self._response(small_luma_hw, found) * found.brighter)
 
     def mean(self) -> npt.NDArray[np.float32]:
         """Return the mean, float32 (H, W, 3), in colors that the frame itself has near by."""
@@ -103,9 +103,9 @@ class Blend:
         darkest, brightest = cv2.erode(self._frame, stroke), cv2.dilate(self._frame, stroke)
         return np.asarray(np.clip(mean, darkest, brightest), np.float32)
 
-    def _response(self, stylized_hwc: npt.NDArray[Any], found: Match) -> float:
+    def _response(self, small_luma_hw: Map, found: Match) -> float:
         """Estimate how far the stylized frame follows the light of its source: 0 not, 1 as much."""
-        change = self._small - warp(_small_luma(stylized_hwc, found.brighter.shape), found.flow)
+        change = self._small - warp(small_luma_hw, found.flow)
         light = found.trust * found.brighter
         # By least squares. One square gray level more below: without a change of light, no response.
         scale = float((light * found.brighter).sum()) + float(found.trust.sum()) + 1e-6
@@ -116,7 +116,8 @@ class Blend:
         return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _small_luma(frame_hwc: npt.NDArray[Any], small_hw: tuple[int, ...]) -> Map:
+def small_luma(frame_hwc: npt.NDArray[Any], small_hw: tuple[int, ...]) -> Map:
+    """Return the gray levels of a frame, uint8 or float32 (H, W, 3), at the size at which frames are matched."""
     small = cv2.resize(frame_hwc, small_hw[::-1], interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
 

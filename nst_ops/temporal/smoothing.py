@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.blend import MAX_GAIN, Blend, restore_detail, to_uint8
+from nst_ops.temporal.blend import MAX_GAIN, Blend, restore_detail, small_luma, to_uint8
 from nst_ops.temporal.flow import FlowEstimator, load_flow, reduced
-from nst_ops.temporal.match import Match, Step, both_ways, match, standing_still
+from nst_ops.temporal.match import Map, Match, Step, both_ways, match, standing_still
 from nst_ops.temporal.scenes import is_scene_cut
 
 
@@ -76,7 +76,7 @@ class RecursiveSmoother:
         """See ``Smoother``."""
         config = self._config
         here_hwc = reduced(source_hwc, config.flow_side)
-        blend = Blend(stylized_hwc, here_hwc.shape[:2])
+        blend = Blend(stylized_hwc, small_luma(stylized_hwc, here_hwc.shape[:2]))
         if self._previous is not None:
             there_hwc, result_hwc = self._previous
             if not is_scene_cut(there_hwc, here_hwc, config.scene_threshold):
@@ -85,7 +85,8 @@ class RecursiveSmoother:
                 else:
                     step, _ = both_ways(here_hwc, there_hwc, self._estimate)
                 found = match(here_hwc, there_hwc, step)
-                blend.add(result_hwc, found, config.weight / (1 - config.weight))
+                small = small_luma(result_hwc, there_hwc.shape[:2])
+                blend.add(result_hwc, small, found, config.weight / (1 - config.weight))
         mean = blend.mean()
         self._previous = here_hwc, mean
         return [to_uint8(restore_detail(mean, stylized_hwc, config.detail))]
@@ -101,6 +102,7 @@ class _Frame:
 
     source_small_hwc: UInt8Array
     stylized_hwc: UInt8Array
+    small_luma_hw: Map
     to_previous: Step | None = None
     to_next: Step | None = None
 
@@ -120,7 +122,8 @@ class WindowSmoother:
 
     def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
         """See ``Smoother``."""
-        new = _Frame(reduced(source_hwc, self._config.flow_side), stylized_hwc)
+        source_small_hwc = reduced(source_hwc, self._config.flow_side)
+        new = _Frame(source_small_hwc, stylized_hwc, small_luma(stylized_hwc, source_small_hwc.shape[:2]))
         if self._window:
             last = self._window[-1]
             frames = last.source_small_hwc, new.source_small_hwc
@@ -135,10 +138,10 @@ class WindowSmoother:
 
     def _finish(self) -> UInt8Array:
         frame = self._window[self._center]
-        blend = Blend(frame.stylized_hwc, frame.source_small_hwc.shape[:2])
-        for distance, stylized_hwc, found in self._matches(frame):
+        blend = Blend(frame.stylized_hwc, frame.small_luma_hw)
+        for distance, there, found in self._matches(frame):
             # 1 in the middle, 0 one frame beyond the window
-            blend.add(stylized_hwc, found, 1 - (distance / (self.lead + 1)) ** 2)
+            blend.add(there.stylized_hwc, there.small_luma_hw, found, 1 - (distance / (self.lead + 1)) ** 2)
         finished = to_uint8(restore_detail(blend.mean(), frame.stylized_hwc, self._config.detail))
         if self._center < self.lead:
             self._center += 1
@@ -146,8 +149,8 @@ class WindowSmoother:
             self._window.popleft()
         return finished
 
-    def _matches(self, frame: _Frame) -> Iterator[tuple[int, UInt8Array, Match]]:
-        """Yield distance, stylized frame and match of the frames around, nearest first, up to a cut."""
+    def _matches(self, frame: _Frame) -> Iterator[tuple[int, _Frame, Match]]:
+        """Yield distance, frame and match of the frames around, nearest first, up to a cut."""
         for direction in (-1, 1):
             path: Step | None = None
             for distance in range(1, self.lead + 1):
@@ -160,7 +163,7 @@ class WindowSmoother:
                     break
                 path = step if path is None else path.then(step)
                 found = match(frame.source_small_hwc, there.source_small_hwc, path)
-                yield distance, there.stylized_hwc, found
+                yield distance, there, found
 
 
 MODES: dict[str, Callable[[TemporalConfig, str], Smoother]] = {
