@@ -33,6 +33,7 @@ from nst_ops.pipeline.prefetch import Timings
 from nst_ops.storage import Folder, NameRules, StorageError
 
 Place = tuple[str, str | None]  # URI of an output, and for an image in a shard its member there
+_NO_ROW = "a sample without an image: a table has a row for each image, take --shards.format webdataset to keep it"
 _Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
 """Adds a sample to the output of a style; returns the place of each image, by its member in the source."""
 
@@ -118,7 +119,7 @@ def _stylize_into(
             if len(waiting[task.style_name]) < len(task.sample.images):
                 return []
             tasks, waiting[task.style_name] = waiting[task.style_name], []
-            return _write_sample(context, unit, task.sample, tasks, sinks[task.style_name])
+            return _write_sample(context, unit, task.sample, tasks, sinks[task.style_name], layout is not None)
 
         stylized = stylize_tasks(context, tasks, timings)
         return list(itertools.chain.from_iterable(write_behind(context, write, stylized, timings, 1)))
@@ -128,13 +129,15 @@ def _read(
     context: WorkerContext, item: Item, shard: ShardReader, damage: list[MediaError | OSError]
 ) -> Iterator[ImageTask]:
     """Read every image of the shard, decoded once for all styles, up to the damage, which is noted."""
+    taken: set[str] = set()
     try:
         for sample in shard.samples():
             for image in sample.images:
                 yield from decode_tasks(context, _image_item(item, image), partial(_bytes, image), sample, image)
             if not sample.images:
+                described = _item_without_image(item, sample, taken)
                 for style in item["styles"]:
-                    yield ImageTask(item, style, sample=sample)
+                    yield ImageTask(described, style, sample=sample)
     except UnreadableShardError as error:
         damage.append(error)
 
@@ -152,10 +155,23 @@ def _image_item(shard: Item, image: ShardImage) -> Item:
     return {**shard, **name, "source_bytes": len(image.data), "kind": kind}
 
 
+def _item_without_image(shard: Item, sample: Sample, taken: set[str]) -> Item:
+    """Describe a sample that holds no image as an item of the catalog, by its first file or its key."""
+    member = sample.name
+    while member in taken:
+        member += "-"
+    taken.add(member)
+    name = {"item_id": item_id(f"{shard['source_uri']}#{member}"), "source_member": member}
+    return {**shard, **name, "source_bytes": None, "kind": None}
+
+
 def _write_sample(
-    context: WorkerContext, unit: WorkUnit, sample: Sample, tasks: Sequence[ImageTask], sink: _Sink
+    context: WorkerContext, unit: WorkUnit, sample: Sample, tasks: Sequence[ImageTask], sink: _Sink, into_table: bool
 ) -> list[Row]:
-    """Write a sample with those of its images that were stylized, if any; return the rows of all."""
+    """Write a sample with those of its images that were stylized, if any; return the rows of all.
+
+    A sample without an image has a row only where it is not written.
+    """
     encoded = {task.shard_image.member: _encode(context, task) for task in tasks if task.shard_image}
     stylized = {member: image for member, image in encoded.items() if image}
     places: dict[str, Place] = {}
@@ -171,7 +187,11 @@ def _write_sample(
             context.telemetry.add(1, 0)
             if task.error is None:
                 task.outcome["output_uri"], task.outcome["output_member"] = places[task.shard_image.member]
-            rows.append(context.row(unit, task.item, task.style_name, task.timings, task.error, **task.outcome))
+        elif task.error is None and (sample.is_in_table or not into_table):
+            continue  # nothing of it is an image, and it is there
+        elif task.error is None:
+            task.outcome = {"status": "skipped", "error_type": "UnsupportedMediaError", "error_message": _NO_ROW}
+        rows.append(context.row(unit, task.item, task.style_name, task.timings, task.error, **task.outcome))
     return rows
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import shutil
+import subprocess
 import tarfile
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -186,6 +190,181 @@ def test_two_files_of_one_name_are_never_written(tmp_path: Path) -> None:
     assert read_tar(tmp_path / "copy.tar") == {"a.png": RED}
 
 
+# Tars as people make them.
+
+
+def names_in(path: Path) -> list[str]:
+    """The images of a shard that have no problem; UnreadableShardError where it is damaged."""
+    return [i.member for sample in open_shard(str(path)).samples() for i in sample.images if i.error is None]
+
+
+def joined(path: Path, *parts: Path, zeros: int = 0) -> Path:
+    path.write_bytes((b"\0" * zeros).join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("w", ".tar"), ("w:gz", ".tgz"), ("w:gz", ".tar")])
+def test_tars_written_one_after_the_other_are_one(tmp_path: Path, mode: str, suffix: str) -> None:
+    members = [[(f"{n}.png", image_bytes(n)), (f"{n}.cls", b"%d" % n)] for n in range(3)]
+    parts = [write_tar(tmp_path / f"{n}.part", each, mode) for n, each in enumerate(members)]
+    path = joined(tmp_path / f"s{suffix}", *parts)
+    assert names_in(path) == ["0.png", "1.png", "2.png"]
+    assert list(read_tar(copy(open_shard(str(path)), tmp_path / "copy.tar")).items()) == [
+        *members[0],
+        *members[1],
+        *members[2],
+    ]
+    if mode == "w":
+        assert names_in(joined(tmp_path / "gap.tar", *parts, zeros=3 * 2**20)) == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="there is no tar")
+def test_what_gnu_tar_joins_and_thins_out_is_read(tmp_path: Path) -> None:
+    (tmp_path / "holes.png").write_bytes(RED + b"\0" * 2**20 + b"end")
+    (tmp_path / ("long" * 40 + ".png")).write_bytes(BLUE)
+    for form in ("gnu", "pax", "oldgnu"):
+        path = tmp_path / f"{form}.tar"
+        command = ["tar", "-C", str(tmp_path), f"--format={form}", "--sparse", "-cf", str(path)]
+        subprocess.run([*command, "holes.png", "long" * 40 + ".png"], check=True)
+        images = [sample.images[0] for sample in open_shard(str(path)).samples()]
+        assert [image.data for image in images] == [(tmp_path / "holes.png").read_bytes(), BLUE]
+    other = write_tar(tmp_path / "other.tar", [("b.png", BLUE)])
+    subprocess.run(["tar", "-Af", str(path), str(other)], check=True)
+    assert names_in(path) == ["holes.png", "long" * 40 + ".png", "b.png"]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_all_forms_of_tars_are_read_whatever_they_are_called(tmp_path: Path, form: int, mode: str) -> None:
+    with tarfile.open(tmp_path / "s.tar", mode, format=form) as tar:
+        for name in ("a.png", "é/" + "x" * 60 + "/" + "y" * 60 + ".png"):
+            info = tarfile.TarInfo(name)
+            info.size = len(RED)
+            if form == tarfile.PAX_FORMAT:
+                info.pax_headers = {"comment": "x" * 2000, "mtime": "1.5"}
+            tar.addfile(info, io.BytesIO(RED))
+    assert names_in(tmp_path / "s.tar") == ["a.png", "é/" + "x" * 60 + "/" + "y" * 60 + ".png"]
+
+
+def test_headers_of_the_first_tars_are_read(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", RED)])
+    data = bytearray(path.read_bytes())
+    data[156:157], data[257:512] = b"\0", bytes(255)  # no type, no magic
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    path.write_bytes(data)
+    assert names_in(path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\x28\xb5\x2f\xfd", "Zstandard: decompress it, zstd -d"),
+        (b"PK\x03\x04", "a zip file: unpack it"),
+        (b"\x1f\x8bno", "no whole tar"),
+        (b"", "no whole tar: empty file"),
+    ],
+)
+def test_what_is_no_tar_says_what_it_is(tmp_path: Path, start: bytes, message: str) -> None:
+    (tmp_path / "s.tar").write_bytes(start + (b"x" * 600 if start else b""))
+    with pytest.raises(UnreadableShardError, match=message):
+        names_in(tmp_path / "s.tar")
+
+
+@pytest.mark.parametrize("cut", [100, 512 + 100, 1024])
+def test_the_second_of_joined_tars_may_be_cut_off(tmp_path: Path, cut: int) -> None:
+    first = write_tar(tmp_path / "1.part", [("a.png", RED), ("b.png", RED)])
+    second = write_tar(tmp_path / "2.part", [("c.png", RED), ("d.png", RED)])
+    second.write_bytes(second.read_bytes()[:cut])
+    samples: list[Sample] = []
+    with pytest.raises(UnreadableShardError, match=r"after [23] of its files: copy or make it again"):
+        collect(open_shard(str(joined(tmp_path / "s.tar", first, second))), samples)
+    assert [sample.key for sample in samples][:1] == ["a"]
+
+
+def test_garbage_behind_a_tar_is_not_passed_over(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", RED)])
+    path.write_bytes(path.read_bytes() + b"garbage" * 100)
+    with pytest.raises(UnreadableShardError, match="what follows its end is no tar, after 1 of its files"):
+        names_in(path)
+
+
+def test_a_header_that_leads_back_is_no_endless_tar(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", RED), ("b.png", RED)])
+    data = bytearray(path.read_bytes())
+    header = memoryview(data)[TAR_BYTES : TAR_BYTES + 512]
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 bytes
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    header.release()
+    path.write_bytes(data)
+    with pytest.raises(UnreadableShardError, match="impossible size"):
+        names_in(path)
+
+
+def add_link(tar: tarfile.TarFile, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    tar.addfile(info)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_link_is_the_file_in_the_shard_that_it_leads_to(tmp_path: Path, mode: str) -> None:
+    first, second = tmp_path / "1.part", tmp_path / "2.part"
+    with tarfile.open(write_tar(first, [("x/a.png", RED), ("x/a.cls", b"1")]), "a") as tar:
+        add_link(tar, "x/hard.png", "x/a.png", tarfile.LNKTYPE)
+        add_link(tar, "x/hard.cls", "./x/a.cls", tarfile.LNKTYPE)
+        add_link(tar, "y/soft.png", "../x/b.png")  # of a file that follows, in the next tar
+        add_link(tar, "y/soft.cls", "../x/hard.cls")
+        add_link(tar, "y/loop.png", "loop.png")
+        add_link(tar, "y/out.cls", "/etc/passwd")
+        add_link(tar, "y/folder.png", "../x")
+    with tarfile.open(write_tar(second, [("x/b.png", BLUE)]), "a") as tar:
+        add_link(tar, "z.png", "x/a.png", tarfile.LNKTYPE)
+    path = joined(tmp_path / "s.tar", first, second)
+    if mode == "w:gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    shard = open_shard(str(path))
+    images = {image.member: image for sample in shard.samples() for image in sample.images}
+    assert {name: image.data for name, image in images.items() if image.error is None} == {
+        **{"x/a.png": RED, "x/hard.png": RED, "y/soft.png": BLUE, "x/b.png": BLUE, "z.png": RED}
+    }
+    for name in ("y/loop.png", "y/out.cls", "y/folder.png"):
+        assert "a link to nothing inside the shard" in str(images[name].error)
+    good = [sample for sample in shard.samples() if all(image.error is None for image in sample.images)]
+    with open_writer(str(tmp_path / "copy.tar"), None) as writer:
+        for sample in good:
+            writer.write(sample, unchanged(sample))
+    files = read_tar(tmp_path / "copy.tar")
+    assert files["x/hard.cls"] == files["y/soft.cls"] == b"1"
+
+
+def test_folders_devices_and_volume_names_hold_nothing_or_say_so(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", RED)])
+    kinds = {"dir": tarfile.DIRTYPE, "label": b"V", "tty": tarfile.CHRTYPE, "pipe.png": tarfile.FIFOTYPE, "rest": b"M"}
+    with tarfile.open(path, "a") as tar:
+        for name, kind in kinds.items():
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            tar.addfile(info)
+        info = tarfile.TarInfo("vendor.cls")
+        info.type, info.size = b"Z", 1  # a type that nobody knows is a file
+        tar.addfile(info, io.BytesIO(b"7"))
+    samples = list(open_shard(str(path)).samples())
+    problems = {image.member: str(image.error) for sample in samples for image in sample.images if image.error}
+    assert set(problems) == {"tty", "pipe.png", "rest"}
+    assert "device or a pipe" in problems["tty"]
+    assert [(part.name, part.data) for part in samples[-1].parts] == [("vendor.cls", b"7")]
+
+
+def test_a_file_that_is_too_large_to_read_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nst_ops.media.shards.tar._MAX_BYTES", 1000)
+    path = write_tar(tmp_path / "s.tar", [("a.png", b"x" * 1001), ("b.png", b"y" * 1000)])
+    errors = [str(sample.images[0].error or "") for sample in open_shard(str(path)).samples()]
+    assert "give it as a file of its own" in errors[0]
+    assert errors[1] == ""
+
+
 # Parquet.
 
 
@@ -248,6 +427,169 @@ def test_a_table_without_one_place_for_images_is_refused(tmp_path: Path) -> None
         open_shard(str(tmp_path / "text.parquet"))
 
 
+LIST = pa.list_(HF_IMAGE)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(
+            LIST,
+            pa.large_list(HF_IMAGE),
+            pa.list_(pa.field("element", HF_IMAGE, nullable=False)),
+            pa.list_view(HF_IMAGE),
+        ),
+        *(pa.list_(pa.binary()), pa.list_(pa.large_binary())),
+    ],
+)
+def test_lists_of_images_are_written_as_they_came(tmp_path: Path, kind: pa.DataType) -> None:
+    plain = pa.types.is_binary(kind.value_type) or pa.types.is_large_binary(kind.value_type)
+    rows = [[(RED, "a.png"), (BLUE, "b.png")], [], None, [(BLUE, "a.png")], [(RED, None), (BLUE, None)]]
+    values = [row and [data if plain else {"bytes": data, "path": path} for data, path in row] for row in rows]
+    texts = pa.array(["one", "two", None, "four", "five"])
+    pq.write_table(
+        pa.table({"images": pa.array(values, kind), "text": texts}), tmp_path / "s.parquet", row_group_size=2
+    )
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    copied = copy(shard, tmp_path / "copy.parquet", shard.layout())
+    assert pq.read_table(copied).equals(pq.read_table(tmp_path / "s.parquet"))
+    assert pq.read_schema(copied).equals(pq.read_schema(tmp_path / "s.parquet"), check_metadata=True)
+    members = [[image.member for image in sample.images] for sample in shard.samples()]
+    last = ["row-0000004-0", "row-0000004-1"]
+    paths = [["a.png", "b.png"], [], [], ["row-0000003-0"], last]
+    assert members == ([["row-0000000-0", "row-0000000-1"], *paths[1:]] if plain else paths)
+    again = [[image.member for image in sample.images] for sample in open_shard(str(copied)).samples()]
+    assert again == members
+
+
+def test_lists_of_one_length_may_be_null(tmp_path: Path) -> None:
+    kind = pa.list_(HF_IMAGE, 2)
+    row = [{"bytes": RED, "path": "a.png"}, {"bytes": BLUE, "path": "b.png"}]
+    pq.write_table(pa.table({"images": pa.array([row, None, row], kind), "n": [1, 2, 3]}), tmp_path / "s.parquet")
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    copied = copy(shard, tmp_path / "copy.parquet", shard.layout())
+    assert pq.read_table(copied).to_pylist() == pq.read_table(tmp_path / "s.parquet").to_pylist()
+
+
+def test_an_image_of_a_list_that_fails_leaves_a_null_in_its_place(tmp_path: Path) -> None:
+    row = [{"bytes": data, "path": f"{n}.png"} for n, data in enumerate([RED, b"bad", None, BLUE])]
+    pq.write_table(pa.table({"images": pa.array([[*row, None]], LIST)}), tmp_path / "s.parquet")
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    (sample,) = shard.samples()
+    assert [str(image.error or "")[:21] for image in sample.images] == ["", "", "a row without the byt", ""]
+    good = {
+        image.member: StylizedImage(image.name, image.data) for image in sample.images if image.name in "0.png 3.png"
+    }
+    with open_writer(str(tmp_path / "copy.parquet"), shard.layout()) as writer:
+        assert writer.write(sample, good) == {"0.png": "0.png", "3.png": "3.png"}
+    (images,) = pq.read_table(tmp_path / "copy.parquet")["images"].to_pylist()
+    assert images == [row[0], None, None, row[3], None]
+
+
+def test_other_fields_of_an_image_come_back_as_they_were(tmp_path: Path) -> None:
+    fields = {
+        "bytes": pa.array([RED, BLUE, None], pa.large_binary()),
+        "license": pa.array(["CC-BY", None, None]),
+        "path": pa.array(["a.png", "b.png", None], pa.large_string()),
+        "taken": pa.array([1_700_000_000_123_456_789, None, None], pa.timestamp("ns", tz="UTC")),
+        "boxes": pa.array([[{"x": 1.5}], [], None]),
+        "kind": pa.array(["x", "y", None]).dictionary_encode(),
+    }
+    cells = pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=pa.array([False, False, True]))
+    lists = pa.ListArray.from_arrays([0, 2, 3], cells)
+    for name, column in {"single": cells, "lists": lists}.items():
+        source = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"image": column, "label": list(range(len(column)))}), source)
+        shard = open_shard(str(source))
+        copied = copy(shard, tmp_path / f"{name}.copy.parquet", shard.layout())
+        assert pq.read_schema(copied).equals(pq.read_schema(source), check_metadata=True)
+        assert pq.read_table(copied).equals(pq.read_table(source))
+    files = read_tar(copy(open_shard(str(tmp_path / "lists.parquet")), tmp_path / "lists.tar"))
+    assert list(files)[:4] == ["a.0.png", "a.1.png", "a.cls", "a.json"]
+    first, second = json.loads(files["a.json"])["image"]
+    assert first["path"] == "a.png"
+    assert first["taken"].startswith("2023-11-14 22:13:20.123456789")
+    assert second["license"] is None
+
+
+def test_a_row_without_an_image_stays_a_row(tmp_path: Path) -> None:
+    columns = {"image": pa.array([RED, None, BLUE]), "label": [1, 2, 3], "text": ["a", "b", "c"]}
+    pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    assert [len(sample.images) for sample in shard.samples()] == [1, 0, 1]
+    copied = copy(shard, tmp_path / "copy.parquet", shard.layout())
+    assert pq.read_table(copied).equals(pq.read_table(tmp_path / "s.parquet"))
+    files = read_tar(copy(shard, tmp_path / "s.tar"))
+    assert files["row-0000001.cls"] == b"2"
+    assert json.loads(files["row-0000001.json"]) == {"text": "b"}
+
+
+def test_columns_of_every_type_come_back(tmp_path: Path) -> None:
+    columns = {
+        "large": pa.array(["007", None], pa.large_string()),
+        "view": pa.array(["3.7", ""], pa.string_view()),
+        "bytes view": pa.array([b"", None], pa.binary_view()),
+        "id": pa.array([b"ab", b"cd"], pa.binary(2)),
+        "price": pa.array([Decimal("1.10"), None], pa.decimal128(9, 2)),
+        "half": pa.array([1.5, None], pa.float16()),
+        "when": pa.array([1, None], pa.timestamp("ns", tz="Europe/Berlin")),
+        "span": pa.array([5, None], pa.duration("ns")),
+        "time": pa.array([5, None], pa.time64("ns")),
+        "map": pa.array([[("a", 1), ("a", 2)], None], pa.map_(pa.string(), pa.int64())),
+        "split": pa.array(["x", None]).dictionary_encode(),
+        "deep": pa.array(
+            [[{"a": [{"b": None}]}], None], pa.list_(pa.struct([("a", pa.list_(pa.struct([("b", pa.int8())])))]))
+        ),
+        "u64": pa.array([2**64 - 1, None], pa.uint64()),
+        "nothing": pa.nulls(2),
+    }
+    schema = pa.schema([pa.field(name, column.type, metadata={"note": name}) for name, column in columns.items()])
+    table = pa.table([*columns.values()], schema=schema.with_metadata({"maker": "somebody"}))
+    table = table.append_column(pa.field("image", HF_IMAGE), pa.array([{"bytes": RED, "path": "a.png"}] * 2, HF_IMAGE))
+    pq.write_table(table, tmp_path / "s.parquet")
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    copied = copy(shard, tmp_path / "copy.parquet", shard.layout())
+    assert pq.read_schema(copied).equals(pq.read_schema(tmp_path / "s.parquet"), check_metadata=True)
+    assert pq.read_table(copied).equals(pq.read_table(tmp_path / "s.parquet"))
+    values = json.loads(read_tar(copy(shard, tmp_path / "s.tar"))["a.json"])
+    assert (values["large"], values["view"], values["u64"]) == ("007", "3.7", 2**64 - 1)
+    assert values["price"] == "1.10"
+
+
+def test_row_groups_without_rows_do_not_cut_the_others(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([{"bytes": RED, "path": f"{n}.png"} for n in range(6)], HF_IMAGE)})
+    with pq.ParquetWriter(tmp_path / "s.parquet", table.schema) as writer:
+        writer.write_table(table.slice(0, 0))
+        writer.write_table(table.slice(0, 4), row_group_size=4)
+        writer.write_table(table.slice(4), row_group_size=4)
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    copied = pq.ParquetFile(copy(shard, tmp_path / "copy.parquet", shard.layout()))
+    assert [copied.metadata.row_group(n).num_rows for n in range(copied.num_row_groups)] == [4, 2]
+
+
+def test_bytes_in_a_dictionary_are_images(tmp_path: Path) -> None:
+    column = pa.array([RED, BLUE, RED]).dictionary_encode()
+    pq.write_table(pa.table({"jpg": column, "n": [1, 2, 3]}), tmp_path / "s.parquet")
+    shard = open_shard(str(tmp_path / "s.parquet"))
+    copied = copy(shard, tmp_path / "copy.parquet", shard.layout())
+    assert pq.read_table(copied).to_pylist() == pq.read_table(tmp_path / "s.parquet").to_pylist()
+
+
+def test_images_further_in_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    turns = pa.array([[{"role": "user", "image": {"bytes": RED, "path": "a.png"}}]])
+    pq.write_table(pa.table({"turns": turns}), tmp_path / "s.parquet")
+    with pytest.raises(UnreadableShardError, match="bytes only further in: move the images into a column"):
+        open_shard(str(tmp_path / "s.parquet"))
+
+
+def test_an_encrypted_parquet_says_so(tmp_path: Path) -> None:
+    source = write_hf_parquet(tmp_path / "s.parquet", [RED])
+    data = source.read_bytes()
+    source.write_bytes(data[:-4] + b"PARE")  # the mark of an encrypted footer
+    with pytest.raises(UnreadableShardError, match="encrypted"):
+        open_shard(str(source))
+
+
 def test_a_row_without_bytes_is_an_image_with_an_error(tmp_path: Path) -> None:
     shard = open_shard(str(write_hf_parquet(tmp_path / "s.parquet", [None, RED])))
     errors = [str(sample.image.error or "") for sample in shard.samples()]
@@ -288,6 +630,32 @@ def test_labels_of_a_tar_become_columns(tmp_path: Path) -> None:
     assert table["json"].to_pylist() == ['{"n": 1}', None, None]
     assert table["image_"].to_pylist() == [None, b"no", b"no"]
     assert b"Image" in table.schema.metadata[b"huggingface"]
+
+
+def test_labels_that_are_no_neighbors_of_their_images_become_columns(tmp_path: Path) -> None:
+    members = [
+        *[("a.png", RED), ("b.left.png", RED), ("text only.txt", b"words"), ("b.right.png", BLUE)],
+        *[("a.cls", b"007"), ("b.cls", b"2"), ("a.json", b"{}"), ("README", b"text")],
+    ]
+    for mode in ("w", "w:gz"):
+        shard = open_shard(str(write_tar(tmp_path / "s.tar", members, mode)))
+        table = pq.read_table(copy(shard, tmp_path / "s.parquet", shard.layout()))
+        assert table["__key__"].to_pylist() == ["a", "b", "b"]
+        assert table["cls"].to_pylist() == ["007", "2", "2"]
+        assert table["json"].to_pylist() == ["{}", None, None]
+        lost = [sample.name for sample in shard.samples() if not sample.is_in_table]
+        assert lost == ["text only.txt", "README"]
+        assert list(read_tar(copy(shard, tmp_path / "copy.tar")).items()) == members
+
+
+def test_two_labels_of_one_name_fail_their_images(tmp_path: Path) -> None:
+    members = [("a.png", RED), ("b.png", RED), ("a.cls", b"1"), ("b.cls", b"1"), ("a.cls", b"2"), ("b.cls", b"1")]
+    shard = open_shard(str(write_tar(tmp_path / "s.tar", members)))
+    with open_writer(str(tmp_path / "s.parquet"), shard.layout()) as writer:
+        first, second, *_ = shard.samples()
+        with pytest.raises(OutputCollisionError, match=r"another a\.cls"):
+            writer.write(first, unchanged(first))
+        writer.write(second, unchanged(second))
 
 
 def test_labels_that_are_not_what_their_names_say_stay_whole(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Shards in a worker: what is stylized, what comes along, what is recorded."""
 
 import hashlib
+import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_runner import read_manifest, visible_files, write_image
@@ -204,6 +206,31 @@ def test_what_was_read_of_a_damaged_tar_is_kept(source):
     ]
 
 
+def test_all_of_several_tars_in_one_file_is_stylized(source):
+    members = [[(f"{n}.png", image_bytes(n)), (f"{n}.cls", b"7")] for n in range(2)]
+    parts = [write_tar(source.parent / f"{n}.part", each).read_bytes() for n, each in enumerate(members)]
+    (source / "0.tar").write_bytes(b"".join(parts))
+    (source / "1.tar").write_bytes(parts[0] + b"garbage" * 100)
+    rows = stylize(make_worker(source))
+    assert statuses(rows) == {"0.png": "ok", "1.png": "ok", "1.tar": "failed"}
+    assert "what follows its end is no tar" in str(rows["1.tar"]["error_message"])
+    assert [sample["__key__"] for sample in read_webdataset(source.parent / "out/0.tar")] == ["0", "1"]
+
+
+def test_a_label_that_cannot_be_had_has_a_row_of_its_own(source):
+    with tarfile.open(write_tar(source / "0.tar", SAMPLES), "a") as tar:
+        for name, target in (("d.png", "a.png"), ("d.cls", "../../etc/passwd"), ("e.cls", "a.cls")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+    rows = stylize(make_worker(source))
+    assert (rows["d.cls"]["status"], rows["d.png"]["status"]) == ("failed", "ok")
+    assert "a link to nothing inside the shard" in str(rows["d.cls"]["error_message"])
+    files = read_tar(source.parent / "out/0.tar")
+    assert files["e.cls"] == files["a.cls"]
+    assert "d.cls" not in files
+
+
 def test_shards_without_a_single_image_leave_no_output(source):
     write_tar(source / "text.tar", [("a.txt", b"words")])
     write_tar(source / "bad.tar", [("a.png", b"no image")])
@@ -241,6 +268,34 @@ def test_a_parquet_becomes_a_parquet_with_its_columns(source):
         np.testing.assert_array_equal(pixels(image["bytes"]), pixels(images[row]))
 
 
+def test_lists_of_images_are_stylized_one_by_one(source):
+    good = [image_bytes(n) for n in range(4)]
+    rows = [[(good[0], "a.png"), (b"bad", "b.png"), (good[1], "c.gif")], [], [(good[2], None), (good[3], None)]]
+    values = [[{"bytes": data, "path": path, "by": path} for data, path in row] for row in rows]
+    fields = [("bytes", pa.binary()), ("path", pa.string()), ("by", pa.string())]
+    column = pa.array(values, pa.list_(pa.struct(fields)))
+    pq.write_table(pa.table({"images": column, "text": ["one", "two", "three"]}), source / "0.parquet")
+    assert statuses(stylize(make_worker(source))) == {
+        **{"a.png": "ok", "b.png": "failed", "c.gif": "ok", "row-0000002-0": "ok", "row-0000002-1": "ok"}
+    }
+    table = pq.read_table(source.parent / "out/0.parquet")
+    assert table["text"].to_pylist() == ["one", "two", "three"]
+    first, second, third = table["images"].to_pylist()
+    assert [image and image["by"] for image in first] == ["a.png", None, "c.gif"]
+    assert [image and image["path"] for image in first] == ["a.png", None, "c.png"]
+    assert (second, len(third)) == ([], 2)
+    np.testing.assert_array_equal(pixels(third[1]["bytes"]), pixels(good[3]))
+
+
+def test_a_row_without_an_image_needs_no_row_in_the_manifest(source):
+    columns = {"image": pa.array([image_bytes(1), None]), "text": ["one", "two"]}
+    pq.write_table(pa.table(columns), source / "0.parquet")
+    assert statuses(stylize(make_worker(source))) == {"row-0000000": "ok"}
+    table = pq.read_table(source.parent / "out/0.parquet")
+    assert table["text"].to_pylist() == ["one", "two"]
+    assert table["image"][1].as_py() is None
+
+
 def test_another_column_of_images_by_configuration(source):
     path = write_hf_parquet(source / "0.parquet", [image_bytes(1)], photo=[image_bytes(2)])
     rows = stylize(make_worker(source, shards={"image_column": "photo"}))
@@ -261,6 +316,18 @@ def test_a_tar_becomes_a_parquet(source):
     assert frame["__key__"].tolist() == ["a", "b", "b", "c"]
     assert frame["cls"].tolist() == ["3", "4", "4", "5"]
     assert [image["path"] for image in frame["image"]] == ["a.png", "b.left.png", "b.right.jpg", "c.png"]
+
+
+def test_labels_anywhere_in_a_tar_come_into_its_parquet(source):
+    images = [(f"{n}.png", image_bytes(n)) for n in range(3)]
+    labels = [(f"{n}.cls", b"%d" % n) for n in range(3)]
+    write_tar(source / "0.tar", [*images, ("w.txt", b"text"), *labels, ("README", b"text"), ("w.txt", b"more")])
+    rows = stylize(make_worker(source, shards={"format": "parquet"}))
+    frame = pd.read_parquet(source.parent / "out/0.tar.parquet")
+    assert frame["cls"].tolist() == [0, 1, 2]
+    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {"w.txt", "README", "w.txt-"}
+    assert "webdataset to keep it" in str(rows["README"]["error_message"])
+    assert rows["README"]["kind"] is None
 
 
 def test_a_parquet_becomes_a_tar(source):

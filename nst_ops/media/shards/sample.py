@@ -185,11 +185,23 @@ class FilesSample:
     key: str
     parts: tuple[Member, ...]
     image_column: str  # of a table, which no label may have
+    elsewhere: tuple[Member, ...] = ()  # labels of the same key that are no neighbors: a table has them as well
+    has_key_of_images: bool = False  # whether there are images of its key, here or elsewhere
+
+    @property
+    def name(self) -> str:
+        """The name of its first file."""
+        return self.parts[0].name
 
     @property
     def images(self) -> tuple[ShardImage, ...]:
         """The images, in their order."""
         return tuple(part.image for part in self.parts if part.image)
+
+    @property
+    def is_in_table(self) -> bool:
+        """Whether a table has a row with its labels: one without an image has no row."""
+        return bool(self.images) or self.has_key_of_images
 
     def members(self, stylized: Stylized) -> list[Member]:
         """Return the files as they came, each stylized image in the place of its source."""
@@ -207,13 +219,18 @@ class FilesSample:
         if not images:
             return []
         columns = layout.others
+        files: dict[str, Member] = {}
+        for part in (*self.parts, *self.elsewhere):
+            if part.image is None and files.setdefault(part.name, part).data != part.data:
+                raise OutputCollisionError(f"there is another {part.name} in the shard: rename one of them")
         values = {name: _parse_label(data, columns.field(name).type) for name, data in self.labels().items()}
         others = pa.RecordBatch.from_pylist([{"__key__": self.key, **values}], schema=columns)
         return [TableRow((Cell(source, image.name, image.data),), others) for source, image in images]
 
     def labels(self) -> dict[str, bytes]:
         """Return the files that are no images, by the columns that they become."""
-        columns = [(split_name(part.name)[1], part.data) for part in self.parts if part.image is None]
+        parts = (*self.elsewhere, *self.parts)
+        columns = [(split_name(part.name)[1], part.data) for part in parts if part.image is None]
         taken = (self.image_column, "__key__")
         return {column + "_" if column in taken else column: data for column, data in columns}
 
@@ -233,6 +250,16 @@ class RowSample:
     def images(self) -> tuple[ShardImage, ...]:
         """The images, in their order: one, or those of a list."""
         return tuple(cell.image for cell in self.cells or () if cell.image)
+
+    @property
+    def name(self) -> str:
+        """The name that its files have in common."""
+        return self.key
+
+    @property
+    def is_in_table(self) -> bool:
+        """Whether a table has a row for it: always."""
+        return True
 
     @property
     def image(self) -> ShardImage:
@@ -365,7 +392,8 @@ def _fits(data: bytes, wanted: pa.DataType) -> bool:
         value = _parse_label(data, wanted)
     except ValueError:
         return False
-    return not isinstance(value, int) or value in _INT64
+    # A number that would not be written like this again, such as 007, is a text.
+    return not isinstance(value, int) or (value in _INT64 and str(value).encode() == data.strip())
 
 
 def _label_files(row: pa.RecordBatch, rest: dict[str, Any]) -> Iterator[tuple[str, bytes]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import itertools
+import lzma
+import posixpath
 import tarfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import IO, Any, cast
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
@@ -27,12 +31,37 @@ from nst_ops.media.shards.sample import (
 )
 from nst_ops.storage.names import safe_name
 
+_MAX_BYTES = 2**31  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
+_OPENERS: Mapping[bytes, Callable[[str], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
+_NOT_READ = {
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard: decompress it, zstd -d",
+    b"\x04\x22\x4d\x18": "compressed with LZ4: decompress it, lz4 -d",
+    b"\x1f\x9d": "compressed with compress: decompress it, gzip -d",
+    b"PK\x03\x04": "a zip file: unpack it",
+    b"7z\xbc\xaf": "a 7z file: unpack it",
+    b"Rar!": "a RAR file: unpack it",
+}
+_NO_FILE = (tarfile.DIRTYPE, b"V", b"D")  # folders, names of volumes, and lists of what is in a folder
+_REST_OF_FILE = b"M"
+_MAX_LINKS = 40  # one after the other
+_ZEROS_READ = 2**20
+
 
 class TarReader:
-    """Reads a local tar, compressed or not; ``image_column`` is that of a table that it may become."""
+    """Reads a local tar, compressed or not; ``image_column`` is that of a table that it may become.
+
+    Files of one key are a sample where they are neighbors; where they are not, each of the groups is one. Tars that
+    were written one after the other into one file are one, and a link is the file in the shard that it leads to.
+    """
 
     def __init__(self, path: str, image_column: str) -> None:
         self._path, self._image_column = path, image_column
+        self._with_images: set[str] = set()
+        self._apart: dict[str, list[Member]] = {}
 
     def samples(self) -> Iterator[FilesSample]:
         """Yield the samples in their order; UnreadableShardError at the damage, where there is one.
@@ -40,36 +69,70 @@ class TarReader:
         The sample before the damage is not given: some of its files may be lost.
         """
         for key, group in itertools.groupby(self._members(), lambda member: split_name(member.name)[0]):
-            yield FilesSample(key, tuple(group), self._image_column)
+            parts = tuple(group)
+            yield FilesSample(key, parts, self._image_column, tuple(self._apart.get(key, ())), key in self._with_images)
 
     def layout(self) -> Layout:
-        """Return the columns that the shard would have as a table, from a look at all of its labels."""
+        """Return the columns that the shard would have as a table, from a look at all of its labels.
+
+        From then on samples know the labels of their key that lie elsewhere in the shard, which are held in memory.
+        """
+        with contextlib.suppress(UnreadableShardError):  # reading will say so
+            self._find_keys()
         return label_layout(self._image_column, self._labels())
 
+    def _find_keys(self) -> None:
+        """Find the keys that have images, and those whose files are no neighbors, by all names in the shard."""
+        seen = set[str]()
+        for key, group in itertools.groupby(self.entries(), lambda entry: split_name(safe_name(entry[1].name))[0]):
+            if key in seen:
+                self._apart[key] = []
+            seen.add(key)
+            if any(_kind(info) == "image" for _, info in group):
+                self._with_images.add(key)
+
     def _labels(self) -> Iterator[Mapping[str, bytes]]:
-        with contextlib.suppress(UnreadableShardError):  # reading will say so
-            yield from (sample.labels() for sample in self.samples() if sample.images)
+        apart: dict[str, list[Member]] = {key: [] for key in self._apart}
+        with contextlib.suppress(UnreadableShardError):
+            for sample in self.samples():
+                if sample.key in apart:
+                    apart[sample.key] += [part for part in sample.parts if part.image is None]
+                if sample.is_in_table:
+                    yield sample.labels()
+        self._apart = apart
+
+    def entries(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        """Yield the headers of all tars in the file, each with its tar; UnreadableShardError at the damage."""
+        num_entries, begin = 0, 0
+        with _damage(lambda: num_entries), _open(self._path) as stream:
+            while begin >= 0:
+                stream.seek(begin)
+                tar, num_before = tarfile.TarFile(fileobj=stream), num_entries
+                for info in tar:
+                    if info.size < 0 or tar.offset <= info.offset:  # it would be read again and again
+                        raise tarfile.ReadError("a header with an impossible size")
+                    yield tar, info
+                    num_entries += 1
+                is_tar = not begin or num_entries > num_before
+                begin = _next_tar(tar, "cut off or damaged" if is_tar else "what follows its end is no tar")
 
     def _members(self) -> Iterator[Member]:
-        num_members, seen = 0, set[str]()
-        try:
-            with tarfile.open(self._path) as tar:
-                for info in tar:
-                    name = printable(info.name)
-                    hidden = name.rsplit("/", 1)[-1].startswith(".")
-                    kind = "other" if hidden else media_kind(name)
-                    if kind in ("image", "video"):
-                        yield Member(safe_name(info.name), b"", _image(tar, info, kind, name in seen))
-                        seen.add(name)
-                    elif info.isfile():  # a link to a label is passed over, as WebDataset does
-                        yield Member(safe_name(info.name), _read(tar, info))
-                    num_members += 1
-                _check_end(tar)
-        except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, MemoryError) as error:
-            reason = str(error).partition("\n")[0].rstrip(":")
-            raise UnreadableShardError(
-                f"no whole tar: {reason}, after {num_members} of its files: copy or make it again"
-            ) from error
+        seen, files = set[str](), _Files(self)
+        for number, (tar, info) in enumerate(self.entries()):
+            name, kind = printable(info.name), _kind(info)
+            files.add(info)
+            with _damage(lambda number=number: number):  # type: ignore[misc]
+                if kind in ("image", "video"):
+                    member = Member(safe_name(info.name), b"", files.image(tar, info, kind, name in seen))
+                    seen.add(name)
+                elif info.type in _NO_FILE:
+                    continue
+                else:
+                    problem, data = files.read(tar, info)
+                    # What cannot be carried gets a row, as an image does.
+                    lost = ShardImage(name, safe_name(info.name), b"", _unsupported(problem)) if problem else None
+                    member = Member(safe_name(info.name), data, lost)
+            yield member
 
 
 class TarWriter(AbstractContextManager["TarWriter"]):
@@ -94,28 +157,114 @@ class TarWriter(AbstractContextManager["TarWriter"]):
         return {member.image.member: member.name for member in members if member.image}
 
 
-def _image(tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool) -> ShardImage:
-    name, problem = printable(info.name), ""
-    if seen:
-        name, problem = f"{name} at byte {info.offset}", "a second image of this name in the shard: rename it"
-    elif kind == "video":
-        problem = "a video inside a shard: give it as a file of its own"
-    elif not info.isfile():
-        problem = "not a file inside the shard but a link or a folder: put the image itself there"
-    if problem:
-        return ShardImage(name, safe_name(info.name), b"", UnsupportedMediaError(problem))
-    return ShardImage(name, safe_name(info.name), _read(tar, info))
+class _Files:
+    """The files of a shard by name, to follow links to them; only the content of the shard itself is ever read."""
+
+    def __init__(self, reader: TarReader) -> None:
+        self._reader = reader
+        self._by_name: dict[str, tarfile.TarInfo] = {}
+        self._is_complete = False
+
+    def add(self, info: tarfile.TarInfo) -> None:
+        """Note a file that was found."""
+        self._by_name[posixpath.normpath(info.name)] = info
+
+    def image(self, tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool) -> ShardImage:
+        """Return an image, or why it is none."""
+        name, problem, data = printable(info.name), "", b""
+        if seen:
+            name, problem = f"{name} at byte {info.offset}", "a second image of this name in the shard: rename it"
+        elif kind == "video":
+            problem = "a video inside a shard: give it as a file of its own"
+        elif info.isdir():
+            problem = "not a file inside the shard but a folder: put the image itself there"
+        else:
+            problem, data = self.read(tar, info)
+        return ShardImage(name, safe_name(info.name), data, _unsupported(problem))
+
+    def read(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> tuple[str, bytes]:
+        """Return (why a file cannot be read, its content)."""
+        target = self._target(info)
+        if target is None:
+            return "a link to nothing inside the shard: put the file itself there", b""
+        if target.ischr() or target.isblk() or target.isfifo():
+            return "not a file inside the shard but a device or a pipe: put the file itself there", b""
+        if target.type == _REST_OF_FILE:
+            return "the rest of a file that begins in another volume: join them, tar --multi-volume", b""
+        if target.size > _MAX_BYTES:
+            return f"a file of {target.size / 2**30:.0f} GiB inside a shard: give it as a file of its own", b""
+        content = tar.extractfile(target)
+        assert content is not None
+        return "", content.read()
+
+    def _target(self, info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        """Follow links to a file of the shard; None where there is none."""
+        target: tarfile.TarInfo | None = info
+        for _ in range(_MAX_LINKS):
+            if target is None or not (target.issym() or target.islnk()):
+                break
+            folder = posixpath.dirname(target.name) if target.issym() else ""
+            name = posixpath.normpath(posixpath.join(folder, target.linkname))
+            # A hard link is another name of a file before it, perhaps of its own name.
+            found = self._by_name.get(name)
+            if (found is None or found is target) and not self._is_complete:
+                with contextlib.suppress(UnreadableShardError):  # reading on will say so
+                    for _, other in self._reader.entries():
+                        self._by_name.setdefault(posixpath.normpath(other.name), other)
+                self._is_complete = True
+            target = self._by_name.get(name)
+        return target if target is not None and not (target.issym() or target.islnk() or target.isdir()) else None
 
 
-def _read(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(info)
-    assert file is not None
-    return file.read()
+def _open(path: str) -> IO[bytes]:
+    """Open a tar, decompressed; UnreadableShardError where it is another archive."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    for magic, what in _NOT_READ.items():
+        if start.startswith(magic):
+            raise UnreadableShardError(f"no tar that can be read but {what}")
+    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), partial(open, mode="rb"))
+    stream: Any = opener(path)
+    return cast(IO[bytes], stream)
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Refuse a tar without empty blocks at its end: ``tarfile`` takes a broken header for an end as well."""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("cut off or damaged")
+def _kind(info: tarfile.TarInfo) -> str:
+    name = printable(info.name)
+    return "other" if name.rsplit("/", 1)[-1].startswith(".") else media_kind(name)
+
+
+def _unsupported(problem: str) -> UnsupportedMediaError | None:
+    return UnsupportedMediaError(problem) if problem else None
+
+
+@contextlib.contextmanager
+def _damage(num_entries: Callable[[], int]) -> Iterator[None]:
+    """Turn whatever ``tarfile`` and the decompressors raise of broken bytes into UnreadableShardError."""
+    try:
+        yield
+    except UnreadableShardError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise UnreadableShardError(
+            f"no whole tar: {reason}, after {num_entries()} of its files: copy or make it again"
+        ) from error
+
+
+def _next_tar(tar: tarfile.TarFile, damage: str) -> int:
+    """Return where another tar begins behind the empty blocks at the end of one; -1 where there is none.
+
+    Raises ReadError without such blocks: ``tarfile`` takes a broken header for an end as well.
+    """
+    stream, begin = tar.fileobj, tar.offset
+    assert stream is not None
+    stream.seek(begin)
+    block = stream.read(tarfile.BLOCKSIZE)
+    if block != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(damage)
+    while block:
+        if rest := block.lstrip(b"\0"):
+            return begin + (len(block) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        begin += len(block)
+        block = stream.read(_ZEROS_READ)
+    return -1
