@@ -102,7 +102,10 @@ class ListFile:
         return cls(name, root, labels, database)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the files, each once, in batches of ``CATALOG_SCHEMA``, and rows that name none, with their problem."""
+        """Yield the files, each once, in batches of ``CATALOG_SCHEMA``, and rows that name none, with their problem.
+
+        A list gives its files one time.
+        """
         is_remote = _SCHEME.fullmatch(self.root) is not None
         is_absolute = self.root == "/" or is_remote
         sql = """
@@ -148,6 +151,7 @@ class ListFile:
                 pa.array(made[f.name], f.type) if f.name in made else batch[f.name].cast(f.type) for f in CATALOG_SCHEMA
             ]
             yield pa.record_batch(columns, CATALOG_SCHEMA)
+        self.database.run("DROP TABLE entries")  # it would take its place until the end of the run
 
 
 def is_list(file: Folder) -> bool:

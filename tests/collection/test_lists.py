@@ -240,6 +240,11 @@ def test_nul_characters_in_names_are_a_problem_of_the_file(tmp_path):
     assert found["a.jpg"]["problem"] is None
 
 
+def test_nul_characters_in_labels_are_letters(tmp_path):
+    found = entries(write(tmp_path / "list.csv", "path,label\na.jpg,some text\0more\n"))
+    assert labels(found["a.jpg"]) == {"label": "some text\0more"}
+
+
 def test_rows_of_one_file_travel_together(tmp_path):
     text = "path,box,label\na.jpg,1,x\nb.jpg,2,y\n./a.jpg,3,x\na.jpg,3,x\n"
     found = entries(write(tmp_path / "list.csv", text))

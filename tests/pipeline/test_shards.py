@@ -18,6 +18,7 @@ from PIL import Image
 from planning import spec_of, units_of
 from shard_factory import image_bytes, pixels, read_tar, read_webdataset, write_hf_parquet, write_tar
 
+from nst_ops.collection.inputs import Source
 from nst_ops.collection.units import item_id
 from nst_ops.config import StylizeConfig
 from nst_ops.media.images import UInt8Array, decode_image
@@ -392,6 +393,29 @@ def test_image_files_become_a_parquet_for_each_style(source, tmp_path):
         assert frame["source_uri"].tolist() == [str(source / "a.png"), str(source / "deep/b.jpg")]
         assert frame["label"].tolist() == [1, 2]
         assert rows[f"{style}/a.png"]["output_member"] == "a.png"
+
+
+@pytest.mark.parametrize("late", ["7", "007"])
+def test_all_shards_of_a_list_have_its_types(source, late):
+    rows = []
+    for n in range(4):
+        write_image(source / f"{n}.png", seed=n)
+        rows.append(f"{n}.png,{late if n == 3 else n},{'' if n < 2 else n + 0.5},{n}")
+    (source / "list.csv").write_text("path,label,score,image\n" + "\n".join(rows))
+    found = Source.open(str(source / "list.csv"))
+    worker = make_worker(source / "list.csv", shards={"format": "parquet"})
+    spec = replace(worker.run_spec, source_root=found.root, labels=found.labels)
+    worker = Worker(spec)
+    (unit,) = units_of(worker)
+    for number in range(2):
+        items = unit.items[2 * number : 2 * number + 2]
+        assert not worker(replace(unit, unit_id=str(number), items=items, shard=str(number))).error
+    tables = [pq.read_table(source / f"out/{n}.parquet") for n in range(2)]
+    assert tables[0].schema.equals(tables[1].schema)
+    assert tables[0]["score"].to_pylist() == [None, None]
+    assert tables[1]["score"].to_pylist() == [2.5, 3.5]
+    assert tables[1]["image_"].to_pylist() == [2, 3]
+    assert tables[1]["label"].to_pylist() == ([2, 7] if late == "7" else ["2", "007"])
 
 
 # What is no image's fault.

@@ -308,3 +308,18 @@ def test_a_video_that_fills_the_disk_is_a_full_disk(tmp_path):
                 assert listing(folder) == {}
         with small_disk(tmp_path / "disk", last_page + 8) as folder:
             assert write(folder, container) == needed
+
+
+@pytest.mark.parametrize("uri", ["file://{}", "file://localhost{}", "file:{}", "FILE://{}"])
+def test_uris_of_local_files_have_their_escapes_undone(tmp_path, uri):
+    (tmp_path / "My Photos #1 100%").mkdir()
+    (tmp_path / "My Photos #1 100%" / "a.txt").write_bytes(b"1")
+    folder = Folder(uri.format(f"{tmp_path}/My%20Photos%20%231%20100%25"))
+    assert folder.is_local
+    assert folder.list() == ["a.txt"]
+    assert folder.root == str(tmp_path / "My Photos #1 100%")
+
+
+def test_a_file_of_another_machine_is_refused():
+    with pytest.raises(ValueError, match="another machine"):
+        Folder("file://host/photos")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
 from nst_ops.media.formats import IMAGE_WRITERS, media_kind
 from nst_ops.media.images import open_image
+from nst_ops.media.shards.labels import is_binary
 from nst_ops.media.shards.sample import (
     Cell,
     Layout,
@@ -163,7 +164,7 @@ def _image_column(schema: pa.Schema, wanted: str) -> str:
         found = "several have that name"
     else:
         found = f"its columns are {', '.join(schema.names)}"
-        if any("binary" in str(field.type) for field in schema):  # deeper than images are looked for
+        if any("binary" in str(field.type) and not is_binary(field.type) for field in schema):
             found += " with bytes only further in: move the images into a column, or into lists of it"
     raise UnreadableShardError(
         f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column, with --retry-failed"
