@@ -219,7 +219,7 @@ def test_all_of_several_tars_in_one_file_is_stylized(source):
 
 
 def test_a_label_that_cannot_be_had_has_a_row_of_its_own(source):
-    with tarfile.open(write_tar(source / "0.tar", SAMPLES), "a") as tar:
+    with tarfile.open(write_tar(source / "0.tar", [("README", b"first"), *SAMPLES, ("README", b"more")]), "a") as tar:
         for name, target in (("d.png", "a.png"), ("d.cls", "../../etc/passwd"), ("e.cls", "a.cls")):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, target
@@ -230,6 +230,8 @@ def test_a_label_that_cannot_be_had_has_a_row_of_its_own(source):
     files = read_tar(source.parent / "out/0.tar")
     assert files["e.cls"] == files["a.cls"]
     assert "d.cls" not in files
+    assert (files["README"], rows["README-"]["status"]) == (b"first", "failed")
+    assert "another README" in str(rows["README-"]["error_message"])
 
 
 def test_shards_without_a_single_image_leave_no_output(source):
