@@ -33,7 +33,7 @@ from nst_ops.pipeline.prefetch import Timings
 from nst_ops.storage import Folder, NameRules, StorageError
 
 Place = tuple[str, str | None]  # URI of an output, and for an image in a shard its member there
-_NO_ROW = "a sample without an image: a table has a row for each image, take --shards.format webdataset to keep it"
+_NO_ROW = "a file without a key or an extension has no place in a table: take --shards.format webdataset to keep it"
 _Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
 """Adds a sample to the output of a style; returns the place of each image, by its member in the source."""
 

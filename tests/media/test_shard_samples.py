@@ -634,17 +634,20 @@ def test_labels_of_a_tar_become_columns(tmp_path: Path) -> None:
 
 def test_labels_that_are_no_neighbors_of_their_images_become_columns(tmp_path: Path) -> None:
     members = [
-        *[("a.png", RED), ("b.left.png", RED), ("text only.txt", b"words"), ("b.right.png", BLUE)],
-        *[("a.cls", b"007"), ("b.cls", b"2"), ("a.json", b"{}"), ("README", b"text")],
+        *[("a.png", RED), ("b.left.png", RED), ("text only.txt", b"words"), ("b.right.png", BLUE), ("._a.png", b"")],
+        *[("a.cls", b"007"), ("b.cls", b"2"), ("a.json", b"{}"), ("README", b"text"), ("text only.json", b"[]")],
     ]
     for mode in ("w", "w:gz"):
         shard = open_shard(str(write_tar(tmp_path / "s.tar", members, mode)))
         table = pq.read_table(copy(shard, tmp_path / "s.parquet", shard.layout()))
-        assert table["__key__"].to_pylist() == ["a", "b", "b"]
-        assert table["cls"].to_pylist() == ["007", "2", "2"]
-        assert table["json"].to_pylist() == ["{}", None, None]
-        lost = [sample.name for sample in shard.samples() if not sample.is_in_table]
-        assert lost == ["text only.txt", "README"]
+        assert table["__key__"].to_pylist() == ["a", "b", "text only", "b"]
+        assert table["cls"].to_pylist() == ["007", "2", None, "2"]
+        assert table["json"].to_pylist() == ["{}", None, "[]", None]
+        assert table["txt"].to_pylist() == [None, None, "words", None]
+        assert table["image"][2].as_py() is None
+        assert [sample.name for sample in shard.samples() if not sample.is_in_table] == ["._a.png", "README"]
+        copied = open_shard(str(tmp_path / "s.parquet"))
+        assert [len(sample.images) for sample in copied.samples()] == [1, 1, 0, 1]
         assert list(read_tar(copy(shard, tmp_path / "copy.tar")).items()) == members
 
 

@@ -324,11 +324,16 @@ def test_a_tar_becomes_a_parquet(source):
 def test_labels_anywhere_in_a_tar_come_into_its_parquet(source):
     images = [(f"{n}.png", image_bytes(n)) for n in range(3)]
     labels = [(f"{n}.cls", b"%d" % n) for n in range(3)]
-    write_tar(source / "0.tar", [*images, ("w.txt", b"text"), *labels, ("README", b"text"), ("w.txt", b"more")])
+    twice = [("w.txt", b"first"), ("w.txt", b"second")]
+    write_tar(source / "0.tar", [*images, ("only.txt", b"text"), twice[0], *labels, ("README", b"text"), twice[1]])
     rows = stylize(make_worker(source, shards={"format": "parquet"}))
-    frame = pd.read_parquet(source.parent / "out/0.tar.parquet")
-    assert frame["cls"].tolist() == [0, 1, 2]
-    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {"w.txt", "README", "w.txt-"}
+    frame = pq.read_table(source.parent / "out/0.tar.parquet")
+    assert frame["__key__"].to_pylist() == ["0", "1", "2", "only"]
+    assert frame["cls"].to_pylist() == [0, 1, 2, None]
+    assert frame["txt"].to_pylist() == [None, None, None, "text"]
+    assert {name: row["status"] for name, row in rows.items() if row["status"] != "ok"} == {
+        **{"README": "skipped", "w.txt": "failed", "w.txt-": "failed"}
+    }
     assert "webdataset to keep it" in str(rows["README"]["error_message"])
     assert rows["README"]["kind"] is None
 

@@ -200,8 +200,13 @@ class FilesSample:
 
     @property
     def is_in_table(self) -> bool:
-        """Whether a table has a row with its labels: one without an image has no row."""
-        return bool(self.images) or self.has_key_of_images
+        """Whether a table holds all of it: a file without a key or an extension has no column there."""
+        return bool(self.images) or all(split_name(part.name)[1] and self.has_key for part in self.parts)
+
+    @property
+    def has_key(self) -> bool:
+        """Whether its files have a key: hidden ones have none."""
+        return not posixpath.basename(self.parts[0].name).startswith(".")
 
     def members(self, stylized: Stylized) -> list[Member]:
         """Return the files as they came, each stylized image in the place of its source."""
@@ -214,18 +219,27 @@ class FilesSample:
         return members
 
     def rows(self, stylized: Stylized, layout: Layout) -> list[TableRow]:
-        """Return a row for each image, all with the labels of the sample; without an image no row."""
+        """Return a row for each image, all with the labels of the sample; labels alone are a row without an image."""
         images = [(image, stylized[image.member]) for image in self.images if image.member in stylized]
-        if not images:
+        if not images and (self.images or self.has_key_of_images or not self._is_first_of_key):
             return []
         columns = layout.others
         files: dict[str, Member] = {}
         for part in (*self.parts, *self.elsewhere):
             if part.image is None and files.setdefault(part.name, part).data != part.data:
                 raise OutputCollisionError(f"there is another {part.name} in the shard: rename one of them")
-        values = {name: _parse_label(data, columns.field(name).type) for name, data in self.labels().items()}
+        labels = {name: data for name, data in self.labels().items() if name in columns.names}
+        if not images and not (labels and self.has_key):
+            return []
+        values = {name: _parse_label(data, columns.field(name).type) for name, data in labels.items()}
         others = pa.RecordBatch.from_pylist([{"__key__": self.key, **values}], schema=columns)
-        return [TableRow((Cell(source, image.name, image.data),), others) for source, image in images]
+        cells = [Cell(source, image.name, image.data) for source, image in images] or [Cell(None)]
+        return [TableRow((cell,), others) for cell in cells]
+
+    @property
+    def _is_first_of_key(self) -> bool:
+        """Whether no group of files with its key is before it, as far as that is known."""
+        return not self.elsewhere or self.elsewhere[0].name == self.parts[0].name
 
     def labels(self) -> dict[str, bytes]:
         """Return the files that are no images, by the columns that they become."""
