@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TextIO, TypeAlias
@@ -89,6 +89,12 @@ class ListFile:
             with folder.local_copy(name) as path:
                 labels = _read(database, path)
             first = database.rows("SELECT uri FROM entries WHERE uri IS NOT NULL ORDER BY row LIMIT 1")
+            database.run(
+                """CREATE TABLE repeated AS
+                SELECT uri, count(DISTINCT extra) > 1 AS differs FROM entries SEMI JOIN (
+                    SELECT uri FROM entries WHERE uri IS NOT NULL GROUP BY uri HAVING count(*) > 1
+                ) USING (uri) GROUP BY uri"""
+            )
         except (duckdb.Error, ValueError, csv.Error) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"list '{file.uri()}' cannot be read: {reason}") from error
@@ -96,8 +102,7 @@ class ListFile:
             raise ValueError(f"list '{file.uri()}' is empty")
         scheme, is_absolute = _SCHEME.match(first[0][0]), first[0][0].startswith("/")
         root = scheme[0] if scheme else "/" if is_absolute else folder.uri()
-        several = "SELECT uri FROM entries WHERE uri IS NOT NULL GROUP BY uri HAVING count(DISTINCT extra) > 1 LIMIT 1"
-        if labels and database.rows(several):
+        if database.value("SELECT count(*) > 0 FROM repeated WHERE differs"):
             labels = {label: kind if pa.types.is_string(kind) else pa.json_() for label, kind in labels.items()}
         return cls(name, root, labels, database)
 
@@ -112,8 +117,10 @@ class ListFile:
             WITH by_columns AS (
                 SELECT uri, extra, min(row) AS row, arg_min(num_bytes, row) AS num_bytes,
                     arg_min(version, row) AS version
-                FROM entries WHERE uri IS NOT NULL GROUP BY uri, extra
+                FROM entries SEMI JOIN repeated USING (uri) GROUP BY uri, extra
             ), files AS (
+                SELECT uri, num_bytes, version, extra FROM entries ANTI JOIN repeated USING (uri) WHERE uri IS NOT NULL
+                UNION ALL
                 SELECT uri, arg_min(num_bytes, row) AS num_bytes, arg_min(version, row) AS version,
                     if(count(*) = 1, any_value(extra), '[' || string_agg(extra, ',' ORDER BY row) || ']') AS extra
                 FROM by_columns GROUP BY uri
@@ -273,12 +280,13 @@ def _read_json_lines(database: Database, text: TextIO) -> Labels:
     first = next(objects, None)
     columns = _Columns.get(list(first or {}))
     taken = dict.fromkeys([*columns.uri, *columns.roles.values()])
+    size, names = columns.roles.get("num_bytes"), {*columns.uri, *(columns.roles.get(role) for role in _ROLES)}
     labels: Labels = {}
 
     def rows() -> Iterator[list[str | None]]:
         left = itertools.chain([first or {}], objects)
         while some := list(itertools.islice(left, _ROWS)):
-            rest = [_without(each, columns) for each in some]
+            rest = [_without(each, names, size) for each in some]
             for name in dict.fromkeys(itertools.chain.from_iterable(rest)):
                 labels[name] = _merged(labels.get(name), [each.get(name) for each in rest])
             for each, others in zip(some, rest, strict=True):
@@ -356,7 +364,7 @@ def _load(database: Database, num_columns: int, rows: Iterator[list[str | None]]
 
     def batches() -> Iterator[pa.RecordBatch]:
         while some := list(itertools.islice(rows, _ROWS)):
-            yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema)
+            yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=False)], schema)
 
     lines = pa.RecordBatchReader.from_batches(schema, batches())
     database.run("CREATE TABLE found AS SELECT * FROM lines", lines=lines)
@@ -419,13 +427,12 @@ def _json_objects(text: TextIO) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _without(row: Mapping[str, Any], columns: _Columns) -> dict[str, Any]:
+def _without(row: Mapping[str, Any], taken: Set[str | None], size: str | None) -> dict[str, Any]:
     """Return what of an object of JSON travels: all but what the catalog has itself."""
-    taken = {*columns.uri, *(columns.roles[role] for role in _ROLES if role in columns.roles)}
-    size = columns.roles.get("num_bytes")
+    rest = {name: value for name, value in row.items() if name not in taken}
     if size is not None and size in row and not str(row[size]).isdecimal():  # a column of another meaning
-        taken.discard(size)
-    return {name: value for name, value in row.items() if name not in taken}
+        rest[size] = row[size]
+    return rest
 
 
 def _text(value: Any) -> str | None:
