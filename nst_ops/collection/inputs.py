@@ -22,6 +22,7 @@ from nst_ops.storage.base import Links
 _WILD = re.compile(r"[*?\[]")
 
 _BATCH = 20_000
+_NOT_LOOKED = "not an image or video by its name; --discovery.look_inside always looks at its first bytes, too"
 _NOT_THERE = "it is not there: a list names it, or it has just gone"
 _NOT_UTF8 = "its name is not valid UTF-8: rename it"
 
@@ -98,8 +99,8 @@ def discover(source: Source, config: DiscoveryConfig = DiscoveryConfig()) -> pa.
     takes_hidden = config.hidden or bool(source.only or re.search(r"(^|/)\.", source.pattern or ""))
     batches = source.listing.batches() if source.listing else catalog_batches(source.files(), takes_hidden)
     is_near = source.folder.is_local or source.only is not None
-    if config.look_inside == "always" or (config.look_inside == "auto" and is_near):
-        batches = (_look_inside(source.folder, batch) for batch in batches)
+    looks = config.look_inside == "always" or (config.look_inside == "auto" and is_near)
+    batches = (_look_inside(source.folder if looks else None, batch) for batch in batches)
     return pa.RecordBatchReader.from_batches(CATALOG_SCHEMA, batches)
 
 
@@ -121,26 +122,31 @@ def catalog_batches(files: Iterable[FileInfo], takes_hidden: bool = False) -> It
         yield pa.record_batch([columns[name] for name in CATALOG_SCHEMA.names], schema=CATALOG_SCHEMA)
 
 
-def _look_inside(folder: Folder, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Replace the kind of files whose names say nothing by what their first bytes say."""
+def _look_inside(folder: Folder | None, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Replace the kind of files whose names say nothing by what their first bytes say; without a folder, say so."""
     columns = batch.select(["relpath", "kind", "problem", "no_media"]).to_pydict()
     places = [
         place
         for place, (relpath, kind, *reasons) in enumerate(zip(*columns.values(), strict=True))
         if kind == "other" and not any(reasons) and is_unknown(relpath)
     ]
-    heads = folder.read_ahead((columns["relpath"][place] for place in places), num_bytes=HEAD_BYTES)
-    for place, read in zip(places, heads, strict=True):
-        try:
-            if (kind := content_kind(read())) == "other":
-                columns["no_media"][place] = "not an image or video, neither by its name nor by its first bytes"
-            columns["kind"][place] = kind
-        except StorageError:
-            raise
-        except FileNotFoundError:
-            columns["problem"][place] = _NOT_THERE
-        except OSError as error:
-            columns["no_media"][place] = f"not an image or video by its name, and it cannot be read: {error.strerror}"
+    if folder is None:
+        for place in places:
+            columns["no_media"][place] = _NOT_LOOKED
+    else:
+        heads = folder.read_ahead((columns["relpath"][place] for place in places), num_bytes=HEAD_BYTES)
+        for place, read in zip(places, heads, strict=True):
+            try:
+                if (kind := content_kind(read())) == "other":
+                    columns["no_media"][place] = "not an image or video, neither by its name nor by its first bytes"
+                columns["kind"][place] = kind
+            except StorageError:
+                raise
+            except FileNotFoundError:
+                columns["problem"][place] = _NOT_THERE
+            except OSError as error:
+                reason = f"not an image or video by its name, and it cannot be read: {error.strerror}"
+                columns["no_media"][place] = reason
     for name in ("kind", "problem", "no_media") if places else ():
         batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(columns[name], pa.string()))
     return batch

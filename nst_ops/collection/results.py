@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -54,14 +55,14 @@ class Results:
         ((images, frames),) = self._database.rows(sql, {"run_id": run_id})
         return int(images), int(frames)
 
-    def errors(self, count: int) -> list[ErrorGroup]:
-        """Return the most frequent errors."""
+    def errors(self, count: int, statuses: Sequence[str] = ("failed", "crashed")) -> list[ErrorGroup]:
+        """Return the most frequent errors, or the reasons of rows with other ``statuses``."""
         sql = """
             SELECT count(*) AS times, error_type, error_message, min(source_uri) FROM results
-            WHERE status IN ('failed', 'crashed') GROUP BY error_type, error_message
+            WHERE status IN (SELECT unnest($statuses)) GROUP BY error_type, error_message
             ORDER BY times DESC, error_type, error_message LIMIT $count
         """
-        return [ErrorGroup(*row) for row in self._database.rows(sql, {"count": count})]
+        return [ErrorGroup(*row) for row in self._database.rows(sql, {"count": count, "statuses": list(statuses)})]
 
     def sample(self, count: int) -> pa.Table:
         """Return up to ``count`` rows with status ok, drawn at random, but the same for the same rows."""

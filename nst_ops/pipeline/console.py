@@ -129,6 +129,7 @@ class Summary:
     elapsed_s: float = 0.0
     timings: Timings = field(default_factory=Timings)
     errors: Sequence[ErrorGroup] = ()  # most frequent first
+    skipped: Sequence[ErrorGroup] = ()  # why files were passed over, most frequent first
     places: dict[str, str] = field(default_factory=dict)  # where to look: results, manifest, contact sheet
     text: str = ""  # shown instead of the table: a dry run's preflight
 
@@ -145,6 +146,8 @@ class Summary:
         earlier = f" ({self.num_already_done:,} by earlier runs)" if self.num_already_done else ""
         files = "files" if self.num_styles == 1 else f"files x {self.num_styles:,} styles"
         table.add_row(files, counted(self.counts) + earlier)
+        for group in self.skipped[:_SHOWN_ERRORS]:
+            table.add_row("skipped", f"{group.num_rows:,}: {group.message}")
         for name, number in (("images", self.num_images), ("frames", self.num_frames)):
             if number:
                 table.add_row(name, f"{number:,}, {number / max(self.elapsed_s, 1e-9):.1f}/s")

@@ -202,6 +202,7 @@ def _report(
     output = manifest.output
     results = Results(manifest, (plan.database, plan.root))
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
+    skipped = results.errors(_TOP_ERRORS, ("skipped",))
     num_images, num_frames = results.made_by(spec.run_id)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
     progress, images = heartbeat.progress("finished"), spec.style_images
@@ -210,4 +211,5 @@ def _report(
     read_style = (lambda name: images.read(name).pixels_hwc) if images and len(images.names) > 1 else None
     places |= write_report(output, spec.config, model, progress, sample, counts, errors, read_style)
     num_styles, num_done = spec.choice.per_item, plan.num_done
-    return Summary(counts, num_styles, num_done, num_images, num_frames, elapsed_s, units.timings, errors, places)
+    done = num_styles, num_done, num_images, num_frames, elapsed_s, units.timings
+    return Summary(counts, *done, errors, skipped, places)

@@ -165,7 +165,9 @@ def test_unknown_names_in_a_bucket_are_looked_into_only_if_asked():
     folder = Folder("memory://unknown-names")
     folder.write_bytes("0a1b2c", JPEG)
     folder.write_bytes("b", b"")
-    assert kinds_of("memory://unknown-names")["0a1b2c"] == ("other", None)
+    kind, reason = kinds_of("memory://unknown-names")["0a1b2c"]
+    assert kind == "other"
+    assert "--discovery.look_inside always" in reason, "the remedy that the next line tries"
     assert kinds_of("memory://unknown-names", look_inside="always")["0a1b2c"] == ("image", None)
     assert kinds_of("memory://unknown-names/0a1b2c")["0a1b2c"] == ("image", None), "a file that is named is wanted"
 

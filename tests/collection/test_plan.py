@@ -416,3 +416,15 @@ def test_files_of_unknown_size_make_shards_of_bounded_length() -> None:
     catalog = catalog.set_column(catalog.schema.get_field_index("source_bytes"), "source_bytes", unknown)
     units = list(plan_of(catalog, shards="parquet", shard_bytes=1_000_000).units())
     assert sorted(len(unit.items) for unit in units) == [10, 10, 10]
+
+
+def test_what_was_no_media_is_done_once_it_is_found_to_be_some():
+    before = catalog_of("a", "b.txt")
+    recorded = table_of([{**row_of(item, "skipped"), "kind": None} for item in before.to_pylist()])
+    assert (to_do(plan_of(before, recorded)), refusals(plan_of(before, recorded))) == ([], [])
+    kinds = pa.array(["image", "other"])
+    after = before.set_column(before.schema.get_field_index("kind"), "kind", kinds)
+    plan = plan_of(after, recorded)
+    assert to_do(plan) == ["a"]
+    assert plan.stale() == {("a", "s")}
+    assert refusals(plan) == []

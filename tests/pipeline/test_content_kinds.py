@@ -6,7 +6,11 @@ import av
 import pytest
 from media_factory import moving_frames, natural_image, write_video
 from PIL import Image
+from planning import plan_of
 from test_worker import make_worker, stylize
+
+from nst_ops.collection.results import ErrorGroup
+from nst_ops.pipeline.console import Summary
 
 FRAMES = moving_frames(6, 64, 48)
 
@@ -80,8 +84,6 @@ def test_two_outputs_never_share_a_name_whatever_was_found_inside(folders):
     natural_image("coffee", 64, 48).save(source / "a.png")
     film(source / "b")
     film(source / "b.mkv", ".mkv")
-    from planning import plan_of
-
     refused = {r.item["relpath"]: r for batch in plan_of(make_worker(source, output)).refusals() for r in batch}
     assert set(refused) == {"a", "b"}
     assert {r.error_type for r in refused.values()} == {"OutputCollisionError"}
@@ -103,3 +105,8 @@ def test_the_largest_image_is_a_matter_of_configuration(folders):
     rows = stylize(make_worker(source, output, images={"max_megapixels": 0.5}))
     assert "images.max_megapixels" in rows["a.png"]["error_message"]
     assert stylize(make_worker(source, output.with_name("out2")))["a.png"]["status"] == "ok"
+
+
+def test_the_summary_says_why_files_were_skipped():
+    skipped = [ErrorGroup(3, "UnsupportedMediaError", "a hidden file", "in/.a.jpg")]
+    assert "3: a hidden file" in Summary({"ok": 1, "skipped": 3}, skipped=skipped).table()
