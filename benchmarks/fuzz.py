@@ -51,6 +51,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))  # what makes the whole files
 
 _LOOK_S = 0.05  # seconds between two looks at the memory of the job
+_LIST_S = 120.0  # seconds after which the reading of a list is taken for hung
 _RUN_S = 1800.0  # seconds after which a job is taken for hung
 
 
@@ -293,10 +294,10 @@ def _zeros_gz(num_bytes: int) -> bytes:
     return buffer.getvalue()
 
 
-def _tar_of_zeros(num_bytes: int, name: str) -> bytes:
+def _tar_of_zeros(num_bytes: int, name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
     """A compressed tar with one member of zeros."""
     info = tarfile.TarInfo(name)
-    info.size = num_bytes
+    info.size, info.type = num_bytes, kind
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
         file.write(info.tobuf())
@@ -319,8 +320,8 @@ def _parquet_of_nulls(num_rows: int, column: str) -> bytes:
     buffer = io.BytesIO()
     schema = pa.schema([(column, pa.binary() if column == "image" else pa.string())])
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for _ in range(num_rows // 10**6):
-            writer.write_table(pa.table({column: pa.nulls(10**6, schema.field(0).type)}, schema=schema))
+        for _ in range(num_rows // 100_000):
+            writer.write_table(pa.table({column: pa.nulls(100_000, schema.field(0).type)}, schema=schema))
     return buffer.getvalue()
 
 
@@ -427,10 +428,10 @@ BOMBS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "concat as video": ("video", ".mp4", lambda: b"ffconcat version 1.0\nfile /etc/hostname\n"),
     "tar of 1 GiB of zeros": ("shard", ".tar.gz", lambda: _tar_of_zeros(2**30, "a.png")),
     "tar of a label of 1 GiB": ("shard", ".tar.gz", lambda: _tar_of_zeros(2**30, "a.txt")),
-    "tar of a header of 1 GiB": ("shard", ".tar.gz", lambda: _tar_of_zeros(2**30, "x" * 90)),
+    "tar of a header of 1 GiB": ("shard", ".tar.gz", lambda: _tar_of_zeros(2**30, "a.png", tarfile.XHDTYPE)),
     "sparse tar": ("shard", ".tar", _sparse_tar),
     "gzip of zeros as tar": ("shard", ".tar.gz", lambda: _zeros_gz(2**30)),
-    "parquet of nulls": ("shard", ".parquet", lambda: _parquet_of_nulls(2 * 10**6, "image")),
+    "parquet of nulls": ("shard", ".parquet", lambda: _parquet_of_nulls(200_000, "image")),
     "parquet of large values": ("shard", ".parquet", lambda: _parquet_of_one_value("image", 2**24, 64)),
     "list of nulls": ("list", ".parquet", lambda: _parquet_of_nulls(10**7, "path")),
     "list of large values": ("list", ".parquet", lambda: _parquet_of_one_value("path", 2**20, 1000)),
@@ -587,7 +588,7 @@ class Fuzz:
                 path.write_bytes(file.data)
                 waiting.append(path)
             while waiting:
-                command = [sys.executable, str(Path(__file__)), "--lists", str(self.config.item_timeout_s)]
+                command = [sys.executable, str(Path(__file__)), "--lists", str(_LIST_S)]
                 variables = {**os.environ, "TMPDIR": scratch, "PYTHONPATH": str(ROOT)}
                 pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
                 reader = subprocess.Popen(command, env=variables, text=True, **pipes)

@@ -172,6 +172,7 @@ def _write_sample(
 
     A sample without an image has a row only where it is not written.
     """
+    context.telemetry.touch()
     encoded = {task.shard_image.member: _encode(context, task) for task in tasks if task.shard_image}
     stylized = {member: image for member, image in encoded.items() if image}
     places: dict[str, Place] = {}

@@ -39,7 +39,7 @@ class Reading:
     seconds: Timings = field(default_factory=Timings)
     decode_fill: float = 0.0  # fill of the queue between decoder and network: 0 where the network waits for the decoder
     encode_fill: float = 0.0  # fill of the queue before the encoder: 1 where the encoder holds everything up
-    is_stylizing: bool = False  # whether the network is at work at this moment
+    is_alive: bool = False  # whether the network is at work, or something was done that has no row
 
     @property
     def totals(self) -> Totals:
@@ -54,7 +54,7 @@ class Telemetry:
         self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0
-        self._is_stylizing = False
+        self._is_stylizing = self._is_touched = False
         self._followed: tuple[Timings, ...] = ()
         self._told, self._past = Timings(), Timings()
         self._read_at = time.perf_counter()
@@ -67,6 +67,10 @@ class Telemetry:
         with self._lock:
             self._num_rows += num_rows
             self._num_frames += num_frames
+
+    def touch(self) -> None:
+        """Note progress that has neither a row nor a frame."""
+        self._is_touched = True
 
     @contextlib.contextmanager
     def stylizing(self) -> Iterator[None]:
@@ -98,7 +102,8 @@ class Telemetry:
             told = asdict(self._told)
             news = Timings(**{stage: total_s - told[stage] for stage, total_s in asdict(seconds).items()})
             work = now - self._read_at, self._num_rows, self._num_frames, news
-            reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take(), self._is_stylizing)
+            is_alive, self._is_touched = self._is_stylizing or self._is_touched, False
+            reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take(), is_alive)
             self._read_at, self._told = now, seconds
             self._num_rows = self._num_frames = 0
             for listener in self._listeners:

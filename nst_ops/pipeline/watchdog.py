@@ -40,7 +40,7 @@ class Watchdog:
 
     def hear(self, reading: Reading) -> None:
         """Begin the limit anew if there was progress."""
-        if reading.num_rows or reading.num_frames or reading.seconds.stylize_s or reading.is_stylizing:
+        if reading.num_rows or reading.num_frames or reading.seconds.stylize_s or reading.is_alive:
             with self._lock:
                 if self._limit_s is not None:
                     self._arm(self._limit_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import get_args
@@ -85,3 +86,11 @@ def test_the_configuration_offers_every_format() -> None:
 def test_a_file_that_no_format_names_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnreadableShardError, match=r"\.tar, \.tgz, \.tar\.gz, \.parquet"):
         open_shard(str(tmp_path / "a.rar"))
+
+
+def test_a_tar_whose_remarks_are_endless_is_refused(tmp_path):
+    info = tarfile.TarInfo("a.png")
+    info.size, info.type = 2**32, tarfile.XHDTYPE  # of which no more than its header is read
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(2**22))
+    with pytest.raises(UnreadableShardError, match="a header of 4,294,967,296 bytes"):
+        list(open_shard(str(tmp_path / "a.tar"), "image").samples())

@@ -49,6 +49,17 @@ _NO_FILE = (tarfile.DIRTYPE, b"V", b"D")  # folders, names of volumes, and lists
 _REST_OF_FILE = b"M"
 _MAX_LINKS = 40  # one after the other
 _ZEROS_READ = 2**20
+_REMARKS = (b"x", b"g", b"X", b"L", b"K")  # types of headers that are about the next file: pax, GNU
+_MAX_REMARK_BYTES = 2**20
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is not followed by gigabytes of names and remarks, which tarfile would read whole."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in _REMARKS and self.size > _MAX_REMARK_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 class TarReader:
@@ -107,7 +118,7 @@ class TarReader:
         with _damage(lambda: num_entries), _open(self._path) as stream:
             while begin >= 0:
                 stream.seek(begin)
-                tar, num_before = tarfile.TarFile(fileobj=stream), num_entries
+                tar, num_before = tarfile.TarFile(fileobj=stream, tarinfo=_Header), num_entries
                 for info in tar:
                     if info.size < 0 or tar.offset <= info.offset:  # it would be read again and again
                         raise tarfile.ReadError("a header with an impossible size")
