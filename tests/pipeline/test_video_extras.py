@@ -144,6 +144,21 @@ def test_tags_of_phones_are_kept(tmp_path, stylize):
         assert {key: tags.get(key.lower()) for key in PHONE_TAGS} == PHONE_TAGS, name
 
 
+def test_tags_at_the_streams_of_an_ogg_file_are_kept(tmp_path):
+    (tmp_path / "in").mkdir()
+    tags = {"title": "A walk", "artist": "Somebody", "date": "2024"}
+    frames, options = moving_frames(10, 48, 32), {"codec": "libvpx", "options": {}}
+    write_video(tmp_path / "in" / "a.ogv", frames, metadata=tags, sounds=[Sound("libopus")], **options)
+    for container in ("mkv", "mp4"):
+        sections = {"model": {"kind": "identity"}, "temporal": {"mode": "none"}, "video": {"container": container}}
+        config = StylizeConfig(input=str(tmp_path / "in"), output=str(tmp_path / container), **sections)
+        worker = Worker(new_run_spec(config, config.input))
+        for unit in units_of(worker):
+            assert not worker(unit).error
+        with av.open(str(tmp_path / container / f"a.ogv.{container}")) as output:
+            assert tags.items() <= {key.lower(): value for key, value in output.metadata.items()}.items()
+
+
 def test_hdr_is_mapped_or_kept(tmp_path, stylize):
     for name, transfer in (("pq.mp4", PQ), ("hlg.mov", HLG)):
         hdr_video(tmp_path / "in" / name, transfer, NUM_FRAMES)

@@ -184,7 +184,11 @@ class StreamCopier:
 
     def _copy_tags(self, notes: list[str]) -> None:
         """Copy the tags of the file, those that players look for to where they do."""
-        tags = {key: value for key, value in self._source.metadata.items() if key.lower() not in _CONTAINER_TAGS}
+        stated = dict(self._source.metadata)
+        if self._source.format.name == "ogg":  # which has those of the file at its streams
+            for stream in self._source.streams:
+                stated = stream.metadata | stated
+        tags = {key: value for key, value in stated.items() if key.lower() not in _CONTAINER_TAGS}
         for key in list(tags):  # FFmpeg names some twice, with and without their language
             if tags.get(key[:-4]) == tags[key] and key[-4:-3] == "-":
                 del tags[key]

@@ -6,6 +6,7 @@ Only the heads of packets are read, a small part of a file.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ _IN_SEGMENT = {_CLUSTER, _TRACKS, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1254C367
 _IN_CLUSTER = _BLOCKS | {_GROUP, 0xE7, 0xAB, 0xA7, 0xAF, 0x5854}
 _IN_GROUP = {0x9B, 0xFA, 0xFB, 0xFD, 0xA2, 0xA4, 0x8E, 0x75A1, 0x75A2, 0xE8}
 _FLV_TAG_BYTES, _FLV_KINDS = 11, {8, 9, 18}
+_FLV_TAG = re.compile(rb"[\x08\x09\x12](?=(...)....\x00\x00\x00)", re.DOTALL)  # kind, size, time, stream
+_REACH = 2**22  # bytes after a break in which a video goes on, if it does
 
 
 def broken_at(path: str, container: str) -> int | None:
@@ -33,7 +36,7 @@ def broken_at(path: str, container: str) -> int | None:
 
 
 def _broken_matroska(file: BinaryIO, num_bytes: int) -> int | None:
-    position, end = 0, num_bytes
+    position, end, is_sized = 0, num_bytes, False
     kinds, tracks = {_EBML, _SEGMENT}, set[int]()
     while position < end:
         kind, start, stop, first = _element(file, position)
@@ -42,9 +45,13 @@ def _broken_matroska(file: BinaryIO, num_bytes: int) -> int | None:
         is_known = kind in kinds and (kind not in _BLOCKS or not tracks or first in tracks)
         # An element that we do not know is one if another follows it.
         if not is_known and not (stop and kind not in kinds and _is_followed(file, stop, end, kinds)):
-            return None if position + _HEAD_BYTES > num_bytes else position
+            file.seek(position)
+            # Of a segment that does not say where it ends this may be what somebody else has put behind it.
+            is_inside = is_sized or _CLUSTER.to_bytes(4) in file.read(_REACH)
+            return position if is_inside and position + _HEAD_BYTES <= num_bytes else None
         if kind == _SEGMENT:
-            position, end, kinds = start, min(end, stop or end), _IN_SEGMENT | _IN_CLUSTER | _IN_GROUP
+            position, end, is_sized = start, min(end, stop or end), stop > 0
+            kinds = _IN_SEGMENT | _IN_CLUSTER | _IN_GROUP
         else:
             position = start if kind in _OPENED else stop or end
     return None
@@ -102,15 +109,20 @@ def _broken_flv(file: BinaryIO, num_bytes: int) -> int | None:
     while position + _FLV_TAG_BYTES <= num_bytes:
         file.seek(position)
         head = file.read(4)
-        length = _FLV_TAG_BYTES + int.from_bytes(head[1:])
-        if position + length + 4 > num_bytes and head[0] & 0x1F in _FLV_KINDS:
-            return None
-        file.seek(position + length)
-        before = int.from_bytes(file.read(4))
-        if head[0] & 0x1F not in _FLV_KINDS or before not in (length, length - _FLV_TAG_BYTES, 0):
-            return position
-        position += length + 4
+        if head[0] & 0x1F not in _FLV_KINDS:
+            file.seek(position)
+            return position if _holds_flv_tag(file.read(_REACH)) else None
+        position += _FLV_TAG_BYTES + int.from_bytes(head[1:]) + 4
     return None
+
+
+def _holds_flv_tag(data: bytes) -> bool:
+    """Return whether a tag is somewhere in data, with its length after it: else this is not the middle of a video."""
+    for found in _FLV_TAG.finditer(data):
+        length = _FLV_TAG_BYTES + int.from_bytes(found[1])
+        if data[found.start() + length :][:4] == length.to_bytes(4):
+            return True
+    return False
 
 
 _FINDERS: dict[str, Callable[[BinaryIO, int], int | None]] = {"matroska": _broken_matroska, "flv": _broken_flv}
