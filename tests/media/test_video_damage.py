@@ -120,6 +120,52 @@ def test_packets_that_are_lost_inside_are_missed(tmp_path, name):
         assert 10 < sum(1 for _ in reader.frames()) < NUM_FRAMES
 
 
+WRITTEN_WITH = {
+    # extension: encoder of the frames, of the sound, options of the muxer, FFmpeg's name of the format, a packet's head
+    "avi": ("mpeg4", "libmp3lame", {}, "avi", b"00dc"),
+    "wmv": ("wmv2", "libmp3lame", {"packet_size": "800"}, "asf", b"\x82\0\0"),
+    "ogv": ("libvpx", "libopus", {"page_duration": "100000"}, "ogg", b"OggS"),
+    "mxf": ("mpeg2video", "pcm_s16le", {}, "mxf", b"\x06\x0e\x2b\x34"),
+}
+
+
+@pytest.mark.parametrize("extension", WRITTEN_WITH)
+def test_holes_and_cuts_are_found_in_other_containers(tmp_path, extension):
+    codec, sound, muxer, container, head = WRITTEN_WITH[extension]
+    source = write_video(
+        tmp_path / f"a.{extension}",
+        moving_frames(NUM_FRAMES, 96, 64),
+        codec=codec,
+        pix_fmt="yuv422p" if extension == "mxf" else "yuv420p",
+        options={},
+        sounds=[Sound(sound, duration_s=2.0)],
+        container_options=muxer,
+    )
+    assert num_frames(source) == NUM_FRAMES
+    assert broken_at(str(source), container) is None
+    data, path = source.read_bytes(), tmp_path / f"damaged.{extension}"
+    place = data.index(head, len(data) // 2)
+    damages = {"damaged at byte": data[:place] + b"\xff" * 8 + data[place + 8 :], "cut off": data[: place - 20]}
+    for fault, left in damages.items():
+        path.write_bytes(left)
+        with pytest.raises(DamagedVideoError, match=rf"{fault}.*video\.keep_damaged"):
+            num_frames(path)
+        with VideoReader(str(path), keep_damaged=True) as reader:
+            assert any(note.startswith(fault) for note in reader.info.notes)
+            assert 5 < sum(1 for _ in reader.frames()) <= NUM_FRAMES
+
+
+def test_a_fragment_that_is_overwritten_is_missed(tmp_path, fragmented):
+    start = [start for kind, start, _ in boxes(fragmented.read_bytes()) if kind == b"moof"][1]
+    for first, last in ((start, start + 24), (start + 4, start + 8)):
+        data = bytearray(fragmented.read_bytes())
+        data[first:last] = b"\xff" * (last - first)
+        (tmp_path / "a.mp4").write_bytes(data)
+        with pytest.raises(DamagedVideoError, match="damaged at byte"):
+            VideoReader(str(tmp_path / "a.mp4"))
+        assert read_index(str(tmp_path / "a.mp4")).problem == "fragments are missing"
+
+
 def test_a_live_recording_and_other_elements_are_no_damage(tmp_path):
     frames = moving_frames(NUM_FRAMES, 96, 64)
     live = write_video(tmp_path / "a.mkv", frames, options=OPTIONS, container_options={"live": "1"})

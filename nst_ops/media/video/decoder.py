@@ -107,16 +107,19 @@ class FrameDecoder:
     def _open(self) -> None:
         # Where part of a video is read, its index has been read before, and with it the whole file.
         path = self._source if isinstance(self._source, str) and not self._is_part else None
-        end, whole = fragments_end(path) if path else (0, 0)
+        end, whole, hole = fragments_end(path) if path else (0, 0, None)
         is_cut_off = self._refuse_cut_off(end)
+        if hole is not None:
+            self._refuse_hole(hole)
         # FFmpeg opens no file that ends with half a header of a fragment.
         self.container = open_input(RangeInput(self._source, whole) if is_cut_off else self._source)
         try:
             self.stream = video_stream(self.container, alone=True)
             container = self.container.format.name
             self._refuse_cut_off(promised_bytes(self._source, container, self.stream))
-            if path and (place := broken_at(path, container)) is not None:
-                self._refuse(f"damaged at byte {place:,} of {size_of(path):,}, where packets are missing")
+            place = broken_at(path, container) if path else None
+            if place is not None and not self._refuse_cut_off(place):
+                self._refuse_hole(place)
         except BaseException:
             self.close()
             raise
@@ -129,6 +132,9 @@ class FrameDecoder:
         if promised > size:
             self._refuse(f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}")
         return promised > size
+
+    def _refuse_hole(self, place: int) -> None:
+        self._refuse(f"damaged at byte {place:,} of {size_of(self._source):,}, where packets are missing")
 
     def _refuse(self, fault: str) -> None:
         """Raise for a fault of the file, before hours go into it, or keep it in mind."""

@@ -96,9 +96,11 @@ def read_index(source: MediaSource) -> PacketIndex:
     only the sample table is read, of a fragmented one and of Matroska every byte. Raises UnreadableVideoError.
     """
     table = SampleTable(source)
-    if not table.is_whole and fragments_end(source)[0] > size_of(source):
+    end, _, hole = (0, 0, None) if table.is_whole else fragments_end(source)
+    if end > size_of(source) or hole is not None:
         nothing = np.empty(0, np.int64)
-        return PacketIndex(Fraction(1, 90000), nothing, nothing, "its last fragment is cut off")
+        problem = "its last fragment is cut off" if hole is None else "fragments are missing"
+        return PacketIndex(Fraction(1, 90000), nothing, nothing, problem)
     # Without parsing, which would find no keyframes among zeros: a whole table needs no correction.
     container = open_input(table, fflags="noparse+nofillin") if table.is_whole else open_input(source)
     rows: list[tuple[int, bool, bool]] = []

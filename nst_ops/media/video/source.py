@@ -14,6 +14,7 @@ _FIRST_BYTES, _MOST_BYTES = 2**16, 2**22  # of a request: the first one somewher
 _BLOCKS_KEPT = 4  # in memory: header, sound and video may lie far from each other
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _BOX_HEAD = 8  # bytes at least
+_REACH = 2**22  # bytes after a hole in which a video goes on, if it does
 _FRAGMENT_BOXES = _FIRST_BOXES | {
     b"moof",
     b"sidx",
@@ -134,11 +135,11 @@ class SampleTable(RangeInput):
         return super()._piece(start, num_bytes)
 
 
-def fragments_end(source: MediaSource) -> tuple[int, int]:
-    """Return where the last box of a fragmented MP4 says that it ends, and where the boxes before it end.
+def fragments_end(source: MediaSource) -> tuple[int, int, int | None]:
+    """Return where the last box of a fragmented MP4 says that it ends, where those before it end, and a hole in them.
 
     It goes from box to box, so a remote file takes a request for each fragment. A file without fragments gives 0, 0;
-    what follows the last box that MP4 knows is no box.
+    what follows the last box that MP4 knows is no box, and a hole if a fragment comes after it.
     """
     file = RangeInput(source)
     start = end = whole = 0
@@ -147,9 +148,10 @@ def fragments_end(source: MediaSource) -> tuple[int, int]:
         file.seek(start)
         kind, head_bytes, num_bytes = _box_head(file)
         if start == 0 and kind not in _FIRST_BOXES:
-            return 0, 0
+            return 0, 0, None
         if kind and kind not in _FRAGMENT_BOXES:
-            break
+            file.seek(start)
+            return end, whole, start if has_fragments and b"moof" in file.read(_REACH) else None
         end = start + (num_bytes or head_bytes)
         if end > file.num_bytes:
             # The samples of half an mdat are there; half a moof is of no use, and FFmpeg opens no file that has one.
@@ -159,7 +161,7 @@ def fragments_end(source: MediaSource) -> tuple[int, int]:
         whole = start = end
     if kind == b"moof" and end == file.num_bytes:  # the box of its samples is missing
         end += _BOX_HEAD
-    return (end, whole) if has_fragments or kind == b"moof" else (0, 0)
+    return (end, whole, None) if has_fragments or kind == b"moof" else (0, 0, None)
 
 
 def _box_head(file: RangeInput) -> tuple[bytes, int, int]:

@@ -20,13 +20,22 @@ _IN_CLUSTER = _BLOCKS | {_GROUP, 0xE7, 0xAB, 0xA7, 0xAF, 0x5854}
 _IN_GROUP = {0x9B, 0xFA, 0xFB, 0xFD, 0xA2, 0xA4, 0x8E, 0x75A1, 0x75A2, 0xE8}
 _FLV_TAG_BYTES, _FLV_KINDS = 11, {8, 9, 18}
 _FLV_TAG = re.compile(rb"[\x08\x09\x12](?=(...)....\x00\x00\x00)", re.DOTALL)  # kind, size, time, stream
+_OGG_HEAD_BYTES = 27
+_MXF_KEY, _MXF_KEY_BYTES = b"\x06\x0e\x2b\x34", 16
+_ASF_PROPERTIES, _ASF_DATA_BYTES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 50
+_AVI_OPENED = {b"AVI ", b"AVIX", b"movi", b"rec "}
+_AVI_MEDIA = re.compile(rb"[0-9]{2}(dc|db|wb)")
+_AVI_CHUNK = re.compile(
+    rb"[0-9]{2}(dc|db|wb|tx|pc|sb|iv)|ix[0-9]{2}|idx1|JUNK|junk|LIST|RIFF|INFO|strn|vprp|odml|\0{4}"
+)
 _REACH = 2**22  # bytes after a break in which a video goes on, if it does
 
 
 def broken_at(path: str, container: str) -> int | None:
     """Return the byte at which the chain of packets of a local file breaks, by FFmpeg's name of its format.
 
-    None if it is whole up to its end, or if nothing is known of the format. A cut-off end is no break.
+    None if it is whole up to its end, or if nothing is known of the format. A byte beyond the file is where its last
+    packet should end.
     """
     find = next((find for name, find in _FINDERS.items() if name in container), None)
     if find is None:
@@ -125,4 +134,78 @@ def _holds_flv_tag(data: bytes) -> bool:
     return False
 
 
-_FINDERS: dict[str, Callable[[BinaryIO, int], int | None]] = {"matroska": _broken_matroska, "flv": _broken_flv}
+def _broken_ogg(file: BinaryIO, num_bytes: int) -> int | None:
+    position, numbers = 0, dict[bytes, int]()
+    while position + _OGG_HEAD_BYTES <= num_bytes:
+        file.seek(position)
+        head = file.read(_OGG_HEAD_BYTES)
+        stream, number = head[14:18], int.from_bytes(head[18:22], "little")
+        if head[:4] != b"OggS" or number not in (0, numbers.get(stream, number)):
+            return position if head[:4] == b"OggS" or b"OggS" in file.read(_REACH) else None
+        numbers[stream] = number + 1
+        position += _OGG_HEAD_BYTES + head[26] + sum(file.read(head[26]))
+    return position if position > num_bytes else None
+
+
+def _broken_mxf(file: BinaryIO, num_bytes: int) -> int | None:
+    position = 0
+    while position + _MXF_KEY_BYTES < num_bytes:
+        file.seek(position)
+        head = file.read(_MXF_KEY_BYTES + 9)
+        if not head.startswith(_MXF_KEY):
+            if position:
+                return position if _MXF_KEY in file.read(_REACH) else None
+            return None  # a run-in comes first
+        length = head[_MXF_KEY_BYTES]
+        num_more = length & 0x7F if length > 0x7F else 0
+        value = int.from_bytes(head[_MXF_KEY_BYTES + 1 :][:num_more]) if num_more else length
+        position += _MXF_KEY_BYTES + 1 + num_more + value
+    return position if position > num_bytes else None
+
+
+def _broken_asf(file: BinaryIO, num_bytes: int) -> int | None:
+    header = file.read(min(int.from_bytes(file.read(24)[16:], "little"), _REACH) - 24)
+    properties, data = header.find(_ASF_PROPERTIES), 24 + len(header)
+    packet_bytes = int.from_bytes(header[properties + 92 :][:4], "little")
+    if properties < 0 or packet_bytes < 2:
+        return None
+    file.seek(data)
+    head = file.read(_ASF_DATA_BYTES)
+    num_packets = int.from_bytes(head[40:48], "little")  # 0 of a live recording
+    first = data + _ASF_DATA_BYTES
+    for position in range(first, min(num_bytes, first + num_packets * packet_bytes), packet_bytes):
+        file.seek(position)
+        if file.read(1) != b"\x82":  # two bytes of error correction follow, as FFmpeg expects
+            return position if position > first else None
+    end = first + num_packets * packet_bytes
+    return end if end > num_bytes else None
+
+
+def _broken_avi(file: BinaryIO, num_bytes: int) -> int | None:
+    position = 0
+    while position + 8 <= num_bytes:
+        file.seek(position)
+        head = file.read(12)
+        kind, length = head[:4], int.from_bytes(head[4:8], "little")
+        if kind in (b"RIFF", b"LIST"):  # their chunks come one by one; a header's list is passed over
+            position += 12 if head[8:] in _AVI_OPENED else 8 + length + length % 2
+        elif _AVI_CHUNK.fullmatch(kind):
+            position += 8 + length + length % 2
+        else:
+            file.seek(max(0, position - 1))
+            rest = file.read(_REACH)
+            if _AVI_CHUNK.match(rest):  # some writers do not pad
+                position -= 1
+                continue
+            return position if _AVI_MEDIA.search(rest) else None
+    return None
+
+
+_FINDERS: dict[str, Callable[[BinaryIO, int], int | None]] = {
+    "matroska": _broken_matroska,
+    "flv": _broken_flv,
+    "ogg": _broken_ogg,
+    "mxf": _broken_mxf,
+    "asf": _broken_asf,
+    "avi": _broken_avi,
+}
