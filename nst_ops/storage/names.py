@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _NAME_BYTES = 255  # of nearly every disk; what is written to a bucket may be copied to one
+_PATH_BYTES = 4096  # of a whole path
 _KEY_BYTES = 1024  # of a key in a bucket
 _OWN_BYTES = 64  # that the run itself appends to a path or puts before it: report/losses/, frames.csv
 _LONGEST_EXTENSION = 16
@@ -33,7 +34,7 @@ class NameRules:
 
     name_bytes: int = _NAME_BYTES
     """Longest name of a file or folder."""
-    path_bytes: int = 4096 - 1024
+    path_bytes: int = _PATH_BYTES - 1024
     """Longest path below the folder."""
     folds: bool = False
     """Whether names that differ only in upper and lower case, or in the Unicode form of an é, are one file."""
@@ -99,9 +100,9 @@ def rules_of_disk(path: str) -> NameRules:
     place = Path(path)
     while not place.is_dir() and place != place.parent:
         place = place.parent
-    path_bytes = max(os.pathconf(place, "PC_PATH_MAX") - len(os.fsencode(path)) - _OWN_BYTES, _NAME_BYTES)
+    path_bytes = _limit(place, "PC_PATH_MAX", _PATH_BYTES) - len(os.fsencode(path)) - _OWN_BYTES
     # FAT counts UTF-16 units and claims six bytes for each.
-    rules = NameRules(min(os.pathconf(place, "PC_NAME_MAX"), _NAME_BYTES), path_bytes)
+    rules = NameRules(_limit(place, "PC_NAME_MAX", _NAME_BYTES), max(path_bytes, _NAME_BYTES))
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix=".nst-ops-", dir=place) as scratch:
         Path(scratch, "é").touch()
         folds = any(Path(scratch, other).exists() for other in ("É", "e\u0301"))
@@ -112,6 +113,13 @@ def rules_of_disk(path: str) -> NameRules:
 def rules_of_bucket(prefix: str) -> NameRules:
     """Return the rules for keys that begin with a prefix."""
     return NameRules(path_bytes=max(_KEY_BYTES - len(prefix.encode()) - _OWN_BYTES, _NAME_BYTES))
+
+
+def _limit(place: Path, name: str, most: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        if (limit := os.pathconf(place, name)) > 0:  # else the file system does not say
+            return min(limit, most)
+    return most
 
 
 def _takes(folder: str, names: list[str]) -> bool:
