@@ -121,7 +121,8 @@ def _no_media(relpath: str, takes_hidden: bool) -> str | None:
         return _APPLE_DOUBLE
     if not takes_hidden and not _SYSTEM_FOLDERS.isdisjoint(folders):
         return _SYSTEM
-    if not takes_hidden and (relpath.startswith(".") or "/." in relpath):
+    # In the key of a bucket . and .. are parts like others.
+    if not takes_hidden and any(part.startswith(".") and part not in (".", "..") for part in (*folders, name)):
         return _HIDDEN
     extension = os.path.splitext(name)[1].lower()
     return _BACKUP if extension.endswith("_original") else _NO_MEDIA.get(extension)
