@@ -40,6 +40,7 @@ _INVENTORY_ROLES = {
     "modified": ("last_modified_date", "lastmodifieddate", "last_modified", "lastmodified"),
 }
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_SEPARATOR = re.compile(r"sep=(.)\r?\n?")
 _ROWS = 20_000  # of a text, in memory at once
 _BOMS = {
     # those of UTF-32 begin as those of UTF-16 do
@@ -214,6 +215,8 @@ def _read(database: Database, path: str) -> Labels:
     with _open_text(path, None if extension in (".txt", ".jsonl") else "") as text:
         try:
             return _TEXTS[extension](database, text)
+        except UnicodeEncodeError as error:  # JSON can name them
+            raise ValueError("it holds half of a surrogate pair, which is no text") from error
         except UnicodeError as error:
             line = _undecodable_line(path) if text.encoding == "utf-8" else ""
             convert = "save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
@@ -250,6 +253,7 @@ def _read_lines(database: Database, text: TextIO) -> Labels:
 def _read_csv(database: Database, text: TextIO, delimiters: str = ",;\t|") -> Labels:
     """Read a table of text; its delimiter is the one by which its header has a column of URIs."""
     csv.field_size_limit(sys.maxsize)
+    delimiters = _rewind(text) or delimiters
     headers = [(_csv_header(text, delimiter), delimiter) for delimiter in delimiters]
     found = next((header for header in headers if _Columns.find(header[0])), headers[0])
     (names, delimiter), columns = found, _Columns.get(found[0])
@@ -392,15 +396,24 @@ def _undecodable_line(path: str) -> str:
     return ""
 
 
-def _csv_header(text: TextIO, delimiter: str) -> list[str]:
+def _rewind(text: TextIO) -> str:
+    """Go to the header of a table; return its delimiter where a line before it names one, as Excel's do."""
     text.seek(0)
+    if delimiter := _SEPARATOR.fullmatch(text.readline()):
+        return delimiter[1]
+    text.seek(0)
+    return ""
+
+
+def _csv_header(text: TextIO, delimiter: str) -> list[str]:
+    _rewind(text)
     header = next(csv.reader(text, delimiter=delimiter), [])
     return _unique([name.strip() or f"column{number}" for number, name in enumerate(header)])
 
 
 def _csv_rows(text: TextIO, delimiter: str, num_columns: int) -> Iterator[list[str]]:
     """Yield the rows after the header, but for empty ones; ValueError at one that has not its columns."""
-    text.seek(0)
+    _rewind(text)
     reader = csv.reader(text, delimiter=delimiter, strict=True)  # else a quote that is not closed takes all of the rest
     try:
         next(reader)

@@ -200,6 +200,12 @@ def test_the_header_says_what_parts_the_columns(tmp_path, header):
     assert labels(found["a;b.jpg"]) == {"label": "1,5"}
 
 
+def test_a_line_of_excel_may_name_what_parts_the_columns(tmp_path):
+    for end in ("\n", "\r\n"):
+        (tmp_path / "list.csv").write_bytes(f"sep=;{end}path;label{end}a.jpg;1,5{end}".encode("utf-8-sig"))
+        assert labels(entries(tmp_path / "list.csv")["a.jpg"]) == {"label": "1,5"}
+
+
 def test_a_table_of_one_column_needs_no_quotes_for_semicolons(tmp_path):
     assert set(entries(write(tmp_path / "list.csv", "path\na;b.jpg\nc|d.jpg\n"))) == {"a;b.jpg", "c|d.jpg"}
 
@@ -217,6 +223,7 @@ def test_a_table_of_one_column_needs_no_quotes_for_semicolons(tmp_path):
         ("list.csv", "path,label\n", "is empty"),
         ("list.csv", "", "holds URIs"),
         ("list.jsonl", '{"path": "a.jpg"}\n{"path": "b.j', "line 2 is no JSON"),
+        ("list.jsonl", '{"path": "\\ud800.jpg"}\n', "half of a surrogate pair"),
         ("list.jsonl", '[{"path": "a.jpg"}]\n', "line 1 is no object"),
         ("list.jsonl", '{"path": "a.jpg", "x": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "too deeply"),
     ],

@@ -31,7 +31,7 @@ from nst_ops.media.shards.sample import (
 )
 from nst_ops.storage.names import safe_name
 
-_MAX_BYTES = 2**31  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
+_MAX_BYTES = 2**30  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
 _OPENERS: Mapping[bytes, Callable[[str], Any]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
