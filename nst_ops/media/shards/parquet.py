@@ -98,7 +98,7 @@ class ParquetWriter(AbstractContextManager["ParquetWriter"]):
 
     def __init__(self, path: str, layout: Layout) -> None:
         self._layout, self._names = layout, RowNames()
-        self._is_list = is_list_of(layout.image_type)
+        self._is_list, self._has_paths = is_list_of(layout.image_type), pa.types.is_struct(layout.cell_type)
         # A dictionary of images would be all of them, for nothing.
         self._writer = pq.ParquetWriter(path, layout.schema, use_dictionary=layout.others.names)
         self._rows: list[TableRow] = []
@@ -112,10 +112,11 @@ class ParquetWriter(AbstractContextManager["ParquetWriter"]):
     def write(self, sample: Sample, stylized: Stylized) -> dict[str, str]:
         """Add a sample: a row for each of its stylized images, or one with all of them."""
         names: dict[str, str] = {}
-        has_paths = pa.types.is_struct(self._layout.cell_type)
         for row in sample.rows(stylized, self._layout):
             cells = row.cells or ()
-            members = self._names.next([cell.path if has_paths else None for cell in cells], is_list=self._is_list)
+            members = self._names.next(
+                [cell.path if self._has_paths else None for cell in cells], is_list=self._is_list
+            )
             names |= {cell.image.member: member for cell, member in zip(cells, members, strict=True) if cell.image}
             self._rows.append(row)
             self._num_bytes += sum(len(cell.data or b"") for cell in cells)

@@ -228,7 +228,8 @@ class FilesSample:
         for part in (*self.parts, *self.elsewhere):
             if part.image is None and files.setdefault(part.name, part).data != part.data:
                 raise OutputCollisionError(f"there is another {part.name} in the shard: rename one of them")
-        labels = {name: data for name, data in self.labels().items() if name in columns.names}
+        known = columns.names
+        labels = {name: data for name, data in self.labels().items() if name in known}
         if not images and not (labels and self.has_key):
             return []
         values = {name: _parse_label(data, columns.field(name).type) for name, data in labels.items()}

@@ -88,29 +88,30 @@ class TarReader:
 
         From then on samples know the labels of their key that lie elsewhere in the shard, which are held in memory.
         """
-        with contextlib.suppress(UnreadableShardError):  # reading will say so
-            self._find_keys()
-        return label_layout(self._image_column, self._labels())
+        seen, apart = set[str](), set[str]()
 
-    def _find_keys(self) -> None:
-        """Find the keys that have images, and those whose files are no neighbors, by all names in the shard."""
-        seen = set[str]()
-        for key, group in itertools.groupby(self.entries(), lambda entry: split_name(safe_name(entry[1].name))[0]):
-            if key in seen:
-                self._apart[key] = []
-            seen.add(key)
-            if any(_kind(info) == "image" for _, info in group):
-                self._with_images.add(key)
-
-    def _labels(self) -> Iterator[Mapping[str, bytes]]:
-        apart: dict[str, list[Member]] = {key: [] for key in self._apart}
-        with contextlib.suppress(UnreadableShardError):
-            for sample in self.samples():
-                if sample.key in apart:
-                    apart[sample.key] += [part for part in sample.parts if part.image is None]
+        def labels() -> Iterator[Mapping[str, bytes]]:
+            for sample in self._whole_samples():
+                if sample.key in seen:
+                    apart.add(sample.key)
+                seen.add(sample.key)
+                if sample.images:
+                    self._with_images.add(sample.key)
                 if sample.is_in_table:
                     yield sample.labels()
-        self._apart = apart
+
+        layout = label_layout(self._image_column, labels())
+        if apart:
+            found: dict[str, list[Member]] = {key: [] for key in apart}
+            for sample in self._whole_samples():
+                if sample.key in apart:
+                    found[sample.key] += [part for part in sample.parts if part.image is None]
+            self._apart = found
+        return layout
+
+    def _whole_samples(self) -> Iterator[FilesSample]:
+        with contextlib.suppress(UnreadableShardError):  # reading will say so
+            yield from self.samples()
 
     def entries(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         """Yield the headers of all tars in the file, each with its tar; UnreadableShardError at the damage."""
