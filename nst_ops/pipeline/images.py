@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +21,7 @@ from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_
 from nst_ops.media.shards import Sample, ShardImage
 from nst_ops.media.style_images import Style
 from nst_ops.pipeline.context import WorkerContext, failing
-from nst_ops.pipeline.prefetch import Timings, map_threads, prefetch, timed
+from nst_ops.pipeline.prefetch import QUEUE_BYTES, Timings, map_threads, prefetch, timed
 from nst_ops.pipeline.video import stylize_video
 
 R = TypeVar("R")
@@ -44,6 +45,11 @@ class ImageTask:
     outcome: dict[str, Any] = field(default_factory=dict)  # columns of the manifest, once it is encoded
     sample: Sample | None = None  # the sample of a shard that the image is a part of
     shard_image: ShardImage | None = None  # the image there
+
+    def num_bytes(self) -> int:
+        """Return the bytes of its pixels, before and after."""
+        source = self.image.rgb_hwc.nbytes if self.image else 0
+        return source + (0 if self.stylized_hwc is None else self.stylized_hwc.nbytes)
 
 
 def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
@@ -116,10 +122,12 @@ def decode_tasks(
 def stylize_tasks(context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings) -> Iterator[ImageTask]:
     """Stylize neighbors of one size in batches; images are large: no more than a batch is read ahead."""
     batch_size, telemetry = context.config.model.batch_size, context.telemetry
-    ahead = prefetch(timed(tasks, timings, "decode_s"), batch_size, timings, telemetry.decode_fill)
+    read = timed(tasks, timings, "decode_s")
+    ahead = prefetch(read, batch_size, timings, telemetry.decode_fill, ImageTask.num_bytes)
     with contextlib.closing(ahead):
-        for _, run in itertools.groupby(ahead, key=lambda task: task.image and task.image.rgb_hwc.shape):
-            while batch := list(itertools.islice(run, batch_size)):
+        for shape, run in itertools.groupby(ahead, key=lambda task: task.image and task.image.rgb_hwc.shape):
+            fitting = max(1, QUEUE_BYTES // max(1, math.prod(shape or ())))
+            while batch := list(itertools.islice(run, min(batch_size, fitting))):
                 if batch[0].image:
                     _stylize_batch(context, batch, timings)
                 yield from batch
@@ -152,7 +160,8 @@ def write_behind(
 
     depth, telemetry = context.config.model.batch_size, context.telemetry
     with telemetry.follow(timings):
-        yield from map_threads(timed_write, tasks, depth, timings, telemetry.encode_fill, num_threads)
+        fill, num_bytes = telemetry.encode_fill, ImageTask.num_bytes
+        yield from map_threads(timed_write, tasks, depth, timings, fill, num_threads, num_bytes)
 
 
 def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> bytes:

@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 FillObserver = Callable[[float], None]  # is told how full a queue is, 0 to 1, whenever the network's side looks
+
+QUEUE_BYTES = 512 * 2**20
+"""Bytes of images or frames after which a queue is full; 16 frames of 4K have less."""
 
 _POLL_S = 0.1  # seconds between two looks whether the other side of a full queue is still there
 
@@ -52,6 +55,26 @@ class _End:
     error: BaseException | None = None
 
 
+class _Queue(queue.Queue[Any]):
+    """A queue that is full after so many items, or ``QUEUE_BYTES`` of them."""
+
+    def __init__(self, depth: int, num_bytes: Callable[[Any], int]) -> None:
+        super().__init__(depth)
+        self._num_bytes_of, self._num_bytes = num_bytes, 0
+
+    def _qsize(self) -> int:
+        return max(len(self.queue), self.maxsize) if self._num_bytes >= QUEUE_BYTES else len(self.queue)
+
+    def _put(self, item: Any) -> None:
+        self._num_bytes += 0 if isinstance(item, _End) else self._num_bytes_of(item)
+        super()._put(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self._num_bytes -= 0 if isinstance(item, _End) else self._num_bytes_of(item)
+        return item
+
+
 def _put(waiting: queue.Queue[T], item: T, is_over: Callable[[], bool]) -> bool:
     """Put an item as soon as there is room; return False where nobody takes any more."""
     while not is_over():
@@ -73,14 +96,18 @@ def timed(items: Iterator[T], timings: Timings, stage: str) -> Iterator[T]:
 
 
 def prefetch(
-    items: Iterator[T], depth: int, timings: Timings | None = None, observe_fill: FillObserver | None = None
+    items: Iterator[T],
+    depth: int,
+    timings: Timings | None = None,
+    observe_fill: FillObserver | None = None,
+    num_bytes: Callable[[T], int] = lambda item: 0,
 ) -> Generator[T, None, None]:
-    """Iterate over ``items`` in a thread of its own, at most ``depth`` ahead.
+    """Iterate over ``items`` in a thread of its own, ``depth`` ahead, or ``QUEUE_BYTES`` by their ``num_bytes``.
 
     Close the returned generator (or exhaust it) to stop the thread. An exception of ``items`` is raised here.
     ``timings.wait_s`` counts the waiting for the next item; ``observe_fill`` is told how full the queue was.
     """
-    ready: queue.Queue[T | _End] = queue.Queue(depth)
+    ready = _Queue(depth, num_bytes)
     stop = threading.Event()
 
     def produce() -> None:
@@ -118,28 +145,36 @@ def map_threads(
     timings: Timings,
     observe_fill: FillObserver | None = None,
     num_threads: int = 1,
+    num_bytes: Callable[[T], int] = lambda item: 0,
 ) -> Iterator[R]:
     """Call ``function`` on every item in threads of its own; yield the results in the order of the items.
 
     An exception of ``function`` is raised here, and ends the calls; one of ``items`` drops what waits.
-    Items are taken in the caller's thread; up to ``depth`` of them wait beside those at work.
+    Items are taken in the caller's thread; up to ``depth`` of them wait beside those at work, and fewer where they and
+    those at work have ``QUEUE_BYTES``.
     ``timings.wait_s`` counts the waiting for room; ``observe_fill`` is told how full the queue was.
     """
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[tuple[Future[R], int]] = deque()
     with ThreadPoolExecutor(num_threads, "map") as pool:
         try:
             for item in items:
-                while len(waiting) >= depth + num_threads or (waiting and waiting[0].done()):
+                size = num_bytes(item)
+                while waiting and (
+                    len(waiting) >= depth + num_threads
+                    or sum(each for _, each in waiting) + size > QUEUE_BYTES
+                    or waiting[0][0].done()
+                ):
                     with timings.busy("wait_s"):
-                        result = waiting.popleft().result()
+                        result = waiting.popleft()[0].result()
                     yield result
                 if observe_fill:
                     observe_fill(max(0, len(waiting) - num_threads) / depth)
-                waiting.append(pool.submit(function, item))
+                waiting.append((pool.submit(function, item), size))
+                del item  # the thread's alone from here on
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
 

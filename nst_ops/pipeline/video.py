@@ -27,12 +27,10 @@ from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
 from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter
 from nst_ops.pipeline.context import WorkerContext, failing
-from nst_ops.pipeline.prefetch import Timings, fan_out, prefetch, timed
+from nst_ops.pipeline.prefetch import QUEUE_BYTES, Timings, fan_out, prefetch, timed
 from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style
 from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
-
-_QUEUE_BYTES = 512 * 2**20  # of frames in a queue: 16 of 4K fit, and fewer of more pixels
 
 Reader = VideoReader | AnimationReader
 Pair = tuple[Frame, UInt8Array]  # a source frame and its stylized pixels (H, W, 3)
@@ -109,7 +107,7 @@ def stylize_frames(
             opened = open_reader()
         with opened as reader:
             width, height = reader.output_size
-            queue_frames = max(1, min(context.config.workers.queue_frames, _QUEUE_BYTES // (3 * width * height)))
+            queue_frames = max(1, min(context.config.workers.queue_frames, QUEUE_BYTES // (3 * width * height)))
             per_style = max(1, queue_frames // len(videos))
             read = timed(reader.frames(), reading, "decode_s")
             ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))

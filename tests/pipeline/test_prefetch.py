@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_ops.pipeline.prefetch import Timings, fan_out, map_threads, prefetch, timed
+from nst_ops.pipeline.prefetch import QUEUE_BYTES, Timings, fan_out, map_threads, prefetch, timed
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -242,3 +242,22 @@ def test_an_error_of_a_consumer_waits_for_the_others():
     with pytest.raises(OSError, match="full"):
         fan_out(((value % 2, value) for value in range(50)), [broken, rest.extend], 1, Timings())
     assert rest == list(range(1, 50, 2))
+
+
+def test_large_items_fill_a_queue_by_their_bytes():
+    read: list[int] = []
+    large = QUEUE_BYTES // 2 + 1
+    items = prefetch((read.append(n) or n for n in range(100)), 10, num_bytes=lambda _: large)
+    assert next(items) == 0
+    time.sleep(0.3)
+    assert len(read) <= 4  # one taken, two in the queue, one before it
+    items.close()
+    at_work = []
+
+    def write(n: int) -> int:
+        at_work.append(n)
+        time.sleep(0.05)
+        return n
+
+    taken = (n for n in range(20) if n - len(at_work) <= 1 or pytest.fail("too far ahead"))
+    assert list(map_threads(write, taken, 10, Timings(), num_bytes=lambda _: large)) == list(range(20))
