@@ -97,6 +97,7 @@ def test_a_column_of_images_is_named_on_retry(source):
     assert pq.read_table(source.parent / "out/two.parquet")["mask"].to_pylist() == images[::-1]
 
 
+@pytest.mark.slow
 def test_a_key_that_shapes_all_outputs_is_refused_on_retry_too(source):
     (source / "bad.png").write_bytes(b"no picture")
     assert run(source).counts == {"ok": 1, "failed": 1}
@@ -127,6 +128,7 @@ def test_files_that_are_mended_are_done_again(source):
     assert verify(Folder(str(source.parent / "out"))).is_whole
 
 
+@pytest.mark.slow
 def test_files_that_are_renamed_come_out(source):
     for name in ("x.gif", "x.gif.png", "manifest/b.png", "text"):
         write_image(source / "a.tmp.png")
@@ -140,6 +142,7 @@ def test_files_that_are_renamed_come_out(source):
     assert run(source).counts == {"ok": 5}
 
 
+@pytest.mark.slow
 def test_links_are_read_on_retry(source):
     write_image(source.parent / "elsewhere/b.png")
     (source / "b.png").symlink_to("../elsewhere/b.png")
@@ -150,6 +153,7 @@ def test_links_are_read_on_retry(source):
     assert verify(Folder(str(source.parent / "out"))).is_whole
 
 
+@pytest.mark.slow
 def test_larger_images_and_hidden_files_are_read_when_told_to(source):
     write_image(source / "large.png", 1200, 1000)
     write_image(source / ".hidden.png")
@@ -162,6 +166,7 @@ def test_larger_images_and_hidden_files_are_read_when_told_to(source):
     assert verify(Folder(str(source.parent / "out"))).is_whole
 
 
+@pytest.mark.slow
 def test_an_animation_that_no_shard_holds_becomes_a_video(source):
     frames = [Image.new("RGB", (48, 32), color) for color in ("red", "blue")]
     frames[0].save(source / "b.gif", save_all=True, append_images=frames[1:], duration=100)
@@ -170,6 +175,7 @@ def test_an_animation_that_no_shard_holds_becomes_a_video(source):
     assert run(source, "--shards.format", "files", output="another").counts == {"ok": 2}
 
 
+@pytest.mark.slow
 def test_a_codec_that_takes_no_such_frames_is_changed_elsewhere(source):
     write_video(source / "small.mp4", moving_frames(3, 8, 8))
     assert run(source, "--video.codec", "h265").counts == {"ok": 1, "failed": 1}
@@ -177,6 +183,7 @@ def test_a_codec_that_takes_no_such_frames_is_changed_elsewhere(source):
     assert run(source, "--video.codec", "h264", output="another").counts == {"ok": 2}
 
 
+@pytest.mark.slow
 def test_an_output_of_somebody_else_is_taken_over_or_left_alone(source):
     write_image(source.parent / "out/mine.png")
     with pytest.raises(ConfigError, match="take an empty folder, or --overwrite"):
