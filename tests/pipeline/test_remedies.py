@@ -130,7 +130,7 @@ def test_files_that_are_mended_are_done_again(source):
 
 @pytest.mark.slow
 def test_files_that_are_renamed_come_out(source):
-    for name in ("x.gif", "x.gif.png", "manifest/b.png", "text"):
+    for name in ("x.gif", "x.gif.png", "manifest/b.png", "text.txt"):
         write_image(source / "a.tmp.png")
         (source / name).parent.mkdir(exist_ok=True)
         (source / "a.tmp.png").rename(source / name)
@@ -138,7 +138,7 @@ def test_files_that_are_renamed_come_out(source):
     assert all("rename" in message for message in messages(source).values())
     (source / "x.gif").rename(source / "y.gif")
     (source / "manifest").rename(source / "manifests")
-    (source / "text").rename(source / "text.png")
+    (source / "text.txt").rename(source / "text.png")
     assert run(source).counts == {"ok": 5}
 
 
