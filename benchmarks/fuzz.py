@@ -441,7 +441,7 @@ BOMBS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "long json": ("list", ".jsonl", lambda: b'{"path": "' + b"a" * 2**26 + b'"}\n'),
     "many columns": ("list", ".csv", lambda: ",".join(["path", *map(str, range(20_000))]).encode() + b"\na.jpg\n"),
 }
-"""Each comes once in the first thousand files, and again in each thousand."""
+_BOMB_EVERY = 125  # files; so each comes twice among ten thousand
 
 _WEIGHTS = {"image": 55, "video": 18, "shard": 12, "list": 15}
 
@@ -467,9 +467,10 @@ def broken_files(config: FuzzConfig, seeds: dict[str, list[tuple[str, bytes]]]) 
     bombs = list(BOMBS)
     for number in range(config.files):
         chance = random.Random(f"{config.seed} {number}")
-        if config.bombs and (place := number % 1000) < len(bombs):
-            kind, suffix, make = BOMBS[bombs[place]]
-            yield BrokenFile(number, kind, bombs[place], suffix, make())
+        if config.bombs and number % _BOMB_EVERY == 0:
+            name = bombs[number // _BOMB_EVERY % len(bombs)]
+            kind, suffix, make = BOMBS[name]
+            yield BrokenFile(number, kind, name, suffix, make())
             continue
         kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         suffix, data = chance.choice(seeds[kind])

@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))  # what makes the collections, and the S3 server
 
 Name = Literal["images", "packed", "shards", "videos", "s3", "full_disk"]
-JOB_S = 120.0
+JOB_S = 900.0
 """Seconds after which a job is taken for hung."""
 _ANY = "any"
 _ENDS_S = 30.0  # seconds that workers have to notice that their driver is dead, on a machine that is busy

@@ -236,6 +236,12 @@ def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:
     assert statuses(runs.output) == {"0.png": "ok"}
 
 
+def test_a_call_that_takes_too_long_is_given_up(runs: Runs) -> None:
+    with LocalExecutor(runs.config()) as executor:
+        assert executor.call(time.sleep, 100, limit_s=1) is None
+        assert executor.call(os.getpid)
+
+
 @ON_BOTH
 def test_rows_wait_for_a_storage_that_is_away(runs: Runs) -> None:
     fill(runs.source)
