@@ -6,6 +6,7 @@ and may change between two runs and while one goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -29,25 +30,33 @@ RED = (255, 0, 0)
 """Color of the frames that the stylizer fails on."""
 SLOW_S = 0.2
 """Seconds that a batch takes if the switch is ``slow``."""
+LOST = "CUDA error: an illegal memory access was encountered"
+"""Error of a GPU that is beyond use for its process."""
 PARTNER_S = 60.0
 """Seconds that a worker waits for the first batch of another one if the switch is ``two``."""
 
 
 @dataclass
 class FaultyStylizer:
-    """Changes nothing, but fails on what is red: ``kill``, ``raise`` or ``away``, the storage; see also ``hang``."""
+    """Changes nothing, but fails on what is red: ``kill``, ``raise``, ``hang``, ``away`` (storage), ``lose`` (GPU)."""
 
     switch: Path
+    is_lost: bool = False
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         fault = self.switch.read_text()
         (self.switch.parent / f"{self.switch.name}.{os.getpid()}").touch()
-        if fault == "slow":
+        if fault in ("slow", "one cannot start"):
             time.sleep(SLOW_S)
         until = time.monotonic() + PARTNER_S
         while fault == "two" and workers_of(self.switch) < 2 and time.monotonic() < until:
             time.sleep(0.05)
+        if self.is_lost:  # as CUDA does: every call after the one that failed
+            raise RuntimeError(LOST)
         if (frames_nhwc[:, 0, 0] == RED).all(-1).any():
+            if fault == "lose":
+                self.is_lost = True
+                raise RuntimeError(LOST)
             if fault == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault == "raise":
@@ -62,6 +71,8 @@ def _load(model: ModelConfig, alpha: float) -> FaultyStylizer:
     fault = switch.read_text()
     if model.device != "cpu":  # in a worker: the driver tries every model on the CPU
         if fault == "no start":
+            raise ValueError("no such device")
+        if fault == "one cannot start" and _is_first(switch):
             raise ValueError("no such device")
         if fault == "die at start":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -80,6 +91,16 @@ def _hang_on_red(encode: Callable[..., bytes]) -> Callable[..., bytes]:
 
 
 FAULTY = ModelKind("faulty", _load, uses_device=False, smooths=False, warms_up=False)
+
+
+def _is_first(switch: Path) -> bool:
+    """Return whether this place was the first to load the model: the node on a cluster, else the process."""
+    ray = sys.modules.get("ray")
+    place = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else str(os.getpid())
+    first = switch.parent / f"{switch.name}-first"
+    with contextlib.suppress(FileExistsError), first.open("x") as file:
+        file.write(place)
+    return first.read_text() in ("", place)
 
 
 def write_red_image(path: Path) -> None:

@@ -12,7 +12,7 @@ from nst_ops.collection.manifest import Manifest
 
 _COLUMNS = (
     *("source_uri", "source_member", "style", "status", "kind", "error_type", "error_message"),
-    *("output_uri", "output_member", "output_bytes", "duration_s", "run_id", "num_frames"),
+    *("output_uri", "output_member", "output_bytes", "duration_s", "run_id", "num_frames", "device", "precision"),
 )
 
 
@@ -54,6 +54,15 @@ class Results:
         """
         ((images, frames),) = self._database.rows(sql, {"run_id": run_id})
         return int(images), int(frames)
+
+    def devices(self, run_id: str) -> list[dict[str, object]]:
+        """Return the devices and precisions in which a run stylized, each with its number of rows."""
+        sql = """
+            SELECT device, precision, count(*) FROM results
+            WHERE run_id = $run_id AND status = 'ok' AND device IS NOT NULL GROUP BY ALL ORDER BY ALL
+        """
+        names = "device", "precision", "num_rows"
+        return [dict(zip(names, row, strict=True)) for row in self._database.rows(sql, {"run_id": run_id})]
 
     def errors(self, count: int, statuses: Sequence[str] = ("failed", "crashed")) -> list[ErrorGroup]:
         """Return the most frequent errors, or the reasons of rows with other ``statuses``."""

@@ -64,6 +64,15 @@ def write_run_record(
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
         "git_revision": _git_revision(),
     }
+    _write_record(output, record)
+
+
+def amend_run_record(output: Folder, **more: object) -> None:
+    """Add to ``run.json`` what is only known at the end."""
+    _write_record(output, json.loads(output.read_bytes(RUN_FILE)) | more)
+
+
+def _write_record(output: Folder, record: dict[str, Any]) -> None:
     output.write_bytes(RUN_FILE, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 

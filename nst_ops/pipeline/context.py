@@ -29,6 +29,7 @@ from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 _WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
+_DEVICE_LOST = ("CUDA error:", "_STATUS_EXECUTION_FAILED", "_STATUS_INTERNAL_ERROR", "_STATUS_MAPPING_ERROR")
 _STYLES_KEPT = 256  # decoded style images in memory, about 1 MiB each at style.side 512
 
 
@@ -38,14 +39,24 @@ class HasError(Protocol):
     error: Exception | None
 
 
+def device_is_lost(error: BaseException) -> bool:
+    """Return whether an error of the GPU, of torch, cuDNN or cuBLAS, leaves it beyond use for this process.
+
+    Whatever the process does there next fails with the same error, within milliseconds.
+    """
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _DEVICE_LOST)
+
+
 @contextlib.contextmanager
 def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[None]:
-    """Let an error in here fail these items, and nothing else; raises StorageError, which is no item's fault."""
+    """Let an error in here fail these items; raises what is no item's fault: a StorageError, and the loss of a GPU."""
     try:
         yield
     except StorageError:
         raise
     except only as error:  # any bad file becomes a row, never the end of the run
+        if device_is_lost(error):
+            raise
         reason = TooLargeError(str(error)) if isinstance(error, MemoryError) else error
         for item in items:
             item.error = item.error or reason
@@ -70,6 +81,12 @@ class WorkerContext:
             torch.set_num_threads(num_threads)
             cv2.setNumThreads(num_threads)  # smoothing comes out the same with any number
         self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
+        self.device: str | None = None
+        self.precision: str | None = None
+        if run_spec.kind.uses_device:
+            from nst_ops.stylizers.device import describe
+
+            self.device, self.precision = describe(self.stylizer)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 
     def warm_up(self) -> None:
@@ -130,5 +147,6 @@ class WorkerContext:
             outcome = {"status": "failed", "error_type": name, "error_message": (str(error).strip() or name)[:2000]}
         seconds = asdict(timings)
         del seconds["wait_s"]
-        work = {"attempts": unit.attempt, "unit_id": unit.part, "worker": self.name, **seconds}
+        work = {"attempts": unit.attempt, "unit_id": unit.part, "worker": self.name}
+        work |= {"device": self.device, "precision": self.precision, **seconds}
         return manifest_row(self.run_spec, item, style, **outcome, **work)

@@ -19,6 +19,7 @@ from nst_ops.collection.results import Results
 from nst_ops.collection.run_lock import (
     Heartbeat,
     OutputInUseError,
+    amend_run_record,
     read_configs,
     refuse_other_run,
     run_lock,
@@ -204,6 +205,7 @@ def _report(
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     skipped = results.errors(_TOP_ERRORS, ("skipped",))
     num_images, num_frames = results.made_by(spec.run_id)
+    amend_run_record(output, devices=results.devices(spec.run_id))
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
     progress, images = heartbeat.progress("finished"), spec.style_images
     model = spec.kind.describe(spec.config.model)

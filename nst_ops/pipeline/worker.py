@@ -9,7 +9,7 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.packing import forget_note
 from nst_ops.collection.units import WorkUnit
 from nst_ops.media.video.segments import Segment
-from nst_ops.pipeline.context import WorkerContext
+from nst_ops.pipeline.context import WorkerContext, device_is_lost
 from nst_ops.pipeline.images import stylize_images
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.shards import pack_images, stylize_shard
@@ -30,6 +30,7 @@ class UnitResult:
     segments: tuple[Segment, ...] = ()  # segments of a long video that are to be done instead of it; it has no rows yet
     fatal: str = ""  # why the run must stop, if it must: no item's fault
     error: str = ""  # an exception that nothing foresaw; the unit has no rows and may be tried again
+    device_is_lost: bool = False  # whether its process has to end, since its GPU is of no more use there
     storage_is_away: bool = False  # whether ``error`` was the storage's, which no item can help
 
 
@@ -65,6 +66,7 @@ class Worker(WorkerContext):
             result.fatal = str(error)
         except Exception as error:  # a device that fails, or our own mistake: the driver decides
             result.error = f"{type(error).__name__}: {error}"
+            result.device_is_lost = device_is_lost(error)
             result.storage_is_away = isinstance(error, StorageUnavailableError)
         return result
 

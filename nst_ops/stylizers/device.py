@@ -31,6 +31,13 @@ def cpu_has_bf16() -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def describe(stylizer: object) -> tuple[str | None, str | None]:
+    """Return where a stylizer computes, ``cpu`` or the name of a GPU, and in what; None where it does not say."""
+    device, dtype = getattr(stylizer, "device", None), getattr(stylizer, "dtype", None)
+    name = torch.cuda.get_device_name(device) if device and device.type == "cuda" else device and str(device)
+    return name, next((precision for precision, known in _DTYPES.items() if known == dtype), None)
+
+
 def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Convert uint8 frames to a channels-last (N, 3, H, W) in [0, 1] on the device."""
     frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(device)

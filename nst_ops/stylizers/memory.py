@@ -15,7 +15,8 @@ from nst_ops.media.images import UInt8Array
 MAX_ELEMENTS = 2**31 - 1
 """Elements of a map on a GPU at most: kernels of torch and cuDNN count them in 32 bits."""
 
-_ALLOCATION_FAILED = ("can't allocate memory", "ALLOC_FAILED")  # torch on a CPU; cuBLAS and cuDNN
+_ALLOCATION_FAILED = ("can't allocate memory", "ALLOC_FAILED", "CUDA error: out of memory")
+"""What else than ``torch.OutOfMemoryError`` says so: torch on a CPU, cuBLAS and cuDNN, the driver."""
 
 _HALF, _TOO_LITTLE = 0.5, 0.75  # of what was not enough: for fewer frames; for a frame in smaller tiles
 

@@ -15,6 +15,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer, get_device
 
 from nst_ops.config import ConfigError, TrainingConfig
+from nst_ops.models.device import find_device
 from nst_ops.ray_cluster import connected, cores_per_node, num_cpus, num_gpus, num_nodes
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training import data
@@ -169,6 +170,11 @@ def _train_ray_worker(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["threads"])
     context = get_context()
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    if ray.get_gpu_ids():
+        try:
+            find_device("auto")
+        except ValueError as error:
+            return {"fatal": f"workers.device: {error}"}
     try:
         return {"facts": train_worker(job, ranks, get_device(), settings["latest"].put.remote)}
     except (DivergedError, StorageFullError) as error:  # raised by all workers alike

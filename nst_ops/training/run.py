@@ -9,6 +9,7 @@ import torch
 
 from nst_ops.collection.run_lock import machine_lock
 from nst_ops.config import ConfigError, TrainingConfig
+from nst_ops.models.device import find_device, granted_gpus
 from nst_ops.ray_cluster import cluster_at_hand, cores_per_node
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.checkpointing import absolute, claim_output, describe, fingerprint, read_state
@@ -72,11 +73,12 @@ def uses_ray(config: TrainingConfig) -> bool:
 
 def local_device(config: TrainingConfig) -> torch.device:
     """Return the device of a worker in this process; raises ConfigError if a GPU is asked for and there is none."""
-    if config.workers.device != "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
-    if config.workers.device == "cuda":
+    if config.workers.device == "cuda" and not torch.cuda.is_available() and not granted_gpus():
         raise ConfigError("workers.device: this machine has no GPU; take auto or cpu")
-    return torch.device("cpu")
+    try:
+        return find_device(config.workers.device)
+    except ValueError as error:
+        raise ConfigError(f"workers.device: {error}") from error
 
 
 @contextlib.contextmanager

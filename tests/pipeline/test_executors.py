@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from faulty_models import FAULTY, workers_of, write_red_image
+from faulty_models import FAULTY, LOST, workers_of, write_red_image
 from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, run_job, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
@@ -181,6 +181,7 @@ def test_a_collection_from_first_run_to_last(runs: Runs) -> None:
     [
         ("kill", "WorkerCrashedError", "killed its worker process"),
         ("raise", "WorkerCrashedError", "RuntimeError: device lost"),
+        ("lose", "WorkerCrashedError", f"RuntimeError: {LOST}"),
         pytest.param("hang", "ItemTimeoutError", "made no progress for 8 s (workers.item", marks=pytest.mark.slow),
     ],
 )
@@ -215,6 +216,15 @@ def test_a_worker_that_dies_at_its_start_ends_the_run(runs: Runs) -> None:
     with pytest.raises(FatalError, match="dies while it loads the model"):
         stylize_collection(runs.config("die at start"))
     assert read_manifest(runs.output) == []
+
+
+def test_a_worker_that_cannot_start_does_not_stop_the_others(runs: Runs) -> None:
+    fill(runs.source, num_images=12)
+    done = runs.run("one cannot start", "--units.images", "2", "--workers.count", "2")
+    assert done.returncode == 0, done.stderr
+    assert "no such device" in done.stderr
+    assert set(statuses(runs.output).values()) == {"ok"}
+    assert workers_of(runs.switch) == 1
 
 
 def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:

@@ -1,12 +1,13 @@
-"""The whole job over S3 on a cluster of three nodes: one dies midway, and one request in twenty fails."""
+"""Clusters of several nodes: one dies midway while one request in twenty fails, or one cannot work at all."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
-from job_runner import ENVIRONMENT, job_command, write_image
+from job_runner import ENVIRONMENT, check_invariants, job_command, write_image
 from media_factory import moving_frames, write_video
 from ray_cluster import start_cluster
 from s3_server import S3Server, environment, reached_by
@@ -41,7 +42,8 @@ def test_a_dead_node_and_failing_requests_cost_no_file(tmp_path: Path, s3: S3Ser
         start_cluster(3, cpus=2, gpus=2, environment=environment(proxy.endpoint)) as cluster,
         reached_by(s3.endpoint),
     ):
-        model = ("--model.checkpoint", str(network))
+        # The GPUs of this cluster are but numbers.
+        model = ("--model.checkpoint", str(network), "--model.device", "cpu", "--workers.gpus", "1")
         command = job_command(source, output, *ARGUMENTS, *model, ray_address=cluster.address)
         variables = {**ENVIRONMENT, **environment(proxy.endpoint)}
         with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as job:
@@ -57,3 +59,23 @@ def test_a_dead_node_and_failing_requests_cost_no_file(tmp_path: Path, s3: S3Ser
         rows = Manifest(Folder(output)).table().to_pylist()
     assert len(rows) == NUM_IMAGES + 1
     assert {(row["status"], row["attempts"]) for row in rows} == {("ok", 1)}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_node_that_cannot_work_does_not_stop_the_others(tmp_path: Path) -> None:
+    for index in range(24):
+        write_image(tmp_path / "in" / f"{index}.png", seed=index)
+    switch = tmp_path / "switch"
+    switch.write_text("one cannot start")
+    script = str(Path(__file__).parents[1] / "faulty_models.py")
+    paths = ("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    model = ("--model.kind", "faulty", "--model.checkpoint", str(switch), "--units.images", "2")
+    with start_cluster(2, cpus=1, gpus=0) as cluster:
+        command = [sys.executable, script, *paths, *model, "--executor", "ray", "--ray_address", cluster.address]
+        job = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert job.returncode == 0, job.stderr
+    assert "cannot work on this run: no such device; the others go on" in job.stderr
+    rows = check_invariants(tmp_path / "out")
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert len(rows) == 24

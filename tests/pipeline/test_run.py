@@ -1,5 +1,6 @@
 """The real job, from the command line to the exit code."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -39,12 +40,17 @@ def test_the_shipped_style_paints_and_overwrite_replaces_it(tmp_path: Path) -> N
         return stylize_collection(parse_config(StylizeConfig, [*paths, *arguments])).exit_code
 
     demo = ("--config", str(ROOT / "configs" / "demo.yaml"))
-    assert run(*demo) == 0
+    assert run(*demo, "--model.device", "cpu") == 0
     stylized = check_invariants(output)["a.png"]
     assert stylized["style"] == "starry_night"
     assert stylized["model_sha256"]
+    precision = stylized["precision"]
+    assert (stylized["device"], precision in {"fp32", "bf16"}) == ("cpu", True)
+    (device,) = json.loads((output / "run.json").read_text())["devices"]
+    assert device == {"device": "cpu", "precision": precision, "num_rows": 1}
     assert (output / "a.png").read_bytes() != (source / "a.png").read_bytes()
     assert run(*demo, "--model.kind", "identity", "--overwrite") == 0
+    assert json.loads((output / "run.json").read_text())["devices"] == []
     assert check_invariants(output)["a.png"]["style"] == "identity"
     (source / "a.png").write_bytes(b"damaged since")
     assert run("--model.kind", "identity") == 3

@@ -182,6 +182,23 @@ def test_an_unforeseen_error_of_the_network_writes_no_row(folders: tuple[Path, P
     assert read_manifest(output) == []
 
 
+def test_a_gpu_that_is_lost_is_no_fault_of_an_item(folders: tuple[Path, Path]) -> None:
+    source, output = folders
+    write_image(source / "a.png")
+    write_video(source / "b.mp4", moving_frames(3, 32, 32))
+    worker = make_worker(source, output)
+
+    def broken(frames_nhwc: np.ndarray, styles: object = ()) -> np.ndarray:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    worker.stylizer = broken
+    for unit in units_of(worker):
+        result = worker(unit)
+        assert result.device_is_lost
+        assert "unspecified launch failure" in result.error
+    assert read_manifest(output) == []
+
+
 @pytest.mark.parametrize(
     "name", ["with space.png", "it's.png", 'quo"te.png', "100%25.png", "a#b?.png", "ü漢字.png", "-n.png"]
 )

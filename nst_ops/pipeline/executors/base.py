@@ -16,6 +16,12 @@ from nst_ops.stylizers.registry import ModelKind
 R = TypeVar("R")
 
 
+DIES_AT_START = (
+    "the worker process dies while it loads the model, most likely for lack of memory: "
+    "take fewer workers (--workers.count 1) or a smaller model"
+)
+
+
 @dataclass(frozen=True)
 class LostUnit:
     """A unit whose worker died before it could report a result."""

@@ -6,6 +6,7 @@ loky's processes neither fork nor run the caller's script again. Each is a pool 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from nst_ops.collection.progress import Totals
 from nst_ops.collection.units import WorkUnit
 from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.errors import FatalError
-from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
+from nst_ops.pipeline.executors.base import DIES_AT_START, LostUnit, Outcome, PendingUnits
 from nst_ops.pipeline.executors.pool import plan_pool, wants_gpu
 from nst_ops.pipeline.run_spec import RunSpec, load_model
 from nst_ops.pipeline.telemetry import Reading, Telemetry
@@ -36,12 +37,10 @@ from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
 
+_log = logging.getLogger(__name__)
+
 _FAILED_STARTS = 2  # processes that may die while they make their worker before the run is given up
 _PARENT_EVERY_S = 1.0  # seconds between two looks of a worker whether its driver is still there
-_DIES_AT_START = (
-    "the worker process dies while it loads the model, most likely for lack of memory: "
-    "take fewer workers (--workers.count 1) or a smaller model"
-)
 
 
 class LocalExecutor:
@@ -71,26 +70,39 @@ class LocalExecutor:
         """Run units until ``pending`` is finished; yield their outcomes as they come."""
         idle = list(reversed(self._processes))
         at_work: dict[Future[UnitResult], tuple[_WorkerProcess, WorkUnit]] = {}
-        failed_starts = 0
+        failed_starts, num_able = 0, len(self._processes)
+        returned: list[WorkUnit] = []  # by processes that cannot work
         while not pending.finished:
-            while idle and (unit := pending.take()):
+            while idle and (unit := returned.pop() if returned else pending.take()):
                 process = idle.pop()
                 at_work[process.run(spec, unit)] = process, unit
             for future in wait(at_work, return_when=FIRST_COMPLETED).done:
                 process, unit = at_work.pop(future)
                 try:
-                    outcome: Outcome = future.result()
+                    result = future.result()
                 except BrokenProcessPool as error:
                     if process.died_at_start():  # no unit's fault
                         failed_starts += 1
                         if failed_starts > _FAILED_STARTS:
-                            raise FatalError(_DIES_AT_START) from error
+                            raise FatalError(DIES_AT_START) from error
                         at_work[process.run(spec, unit)] = process, unit
                         continue
-                    outcome = LostUnit(unit.unit_id, timed_out=has_struck(process.stacks))
+                    lost = LostUnit(unit.unit_id, timed_out=has_struck(process.stacks))
+                    process.kill()
+                    idle.append(process)
+                    yield lost
+                    continue
+                if problem := process.problem():
+                    num_able -= 1
+                    if not num_able:
+                        raise FatalError(problem)
+                    _log.warning("%s; %s others go on", problem, num_able)
+                    returned.append(unit)
+                    continue
+                if result.device_is_lost:
                     process.kill()
                 idle.append(process)
-                yield outcome
+                yield result
 
     def call(
         self, function: Callable[..., R], *args: object, gpu: bool = False, limit_s: float | None = None
@@ -115,7 +127,7 @@ class LocalExecutor:
         if not kind.uses_device:
             load_model(kind, model, alpha)
         elif self.call(load_model, kind, model, alpha) is None:
-            raise FatalError(_DIES_AT_START)
+            raise FatalError(DIES_AT_START)
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
@@ -134,7 +146,7 @@ class _WorkerProcess:
         if gpu is not None:
             self._environment["CUDA_VISIBLE_DEVICES"] = gpu
         self._pool: Any = None
-        self._started: Future[None] | None = None
+        self._started: Future[str] | None = None
 
     def submit(self, function: Callable[..., R], *args: object) -> Future[R]:
         if self._pool is None:
@@ -159,6 +171,11 @@ class _WorkerProcess:
             self.kill()
         return died
 
+    def problem(self) -> str:
+        """Return why there is no worker in the process that has answered; nothing if there is one."""
+        assert self._started
+        return self._started.result()
+
     def kill(self) -> None:
         """End the process at once: whatever it has reported is committed."""
         if self._pool is not None:
@@ -181,14 +198,16 @@ def _count_gpus() -> int:
         return 0  # importing torch takes seconds
     import torch
 
-    return int(torch.cuda.device_count())
+    count = int(torch.cuda.device_count())
+    if not count and "CUDA_VISIBLE_DEVICES" not in os.environ:  # where it names a GPU, the worker says what is wrong
+        _log.warning("this machine has a GPU, but torch %s cannot use it: the run takes the CPU", torch.__version__)
+    return count
 
 
 # What runs in the worker process.
 
 _worker: Worker | None = None
 _watchdog: Watchdog | None = None
-_problem = ""
 
 
 def _begin_process(parent: int) -> None:
@@ -203,9 +222,9 @@ def _begin_process(parent: int) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int, stacks: Path) -> None:
-    """Make the worker of this process, or note why there is none."""
-    global _worker, _watchdog, _problem
+def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: int, stacks: Path) -> str:
+    """Make the worker of this process, or return why there is none."""
+    global _worker, _watchdog
     counters = np.memmap(counters_path, np.float64, "r+").reshape(-1, len(Totals._fields))[number]
 
     def count(reading: Reading) -> None:
@@ -213,15 +232,17 @@ def _make_worker(spec: RunSpec, num_threads: int, counters_path: str, number: in
 
     try:
         _watchdog = Watchdog(stacks)
-        _worker = Worker(spec, num_threads, Telemetry(count, _watchdog.hear))
-        _worker.warm_up()
-    except Exception as error:  # raised here it would count as the unit's
-        _problem = f"the worker cannot start: {error or type(error).__name__}"
+        worker = Worker(spec, num_threads, Telemetry(count, _watchdog.hear))
+        worker.warm_up()
+    except Exception as error:  # raised here it would pass for a death of the process
+        return f"the worker cannot start: {error or type(error).__name__}"
+    _worker = worker
+    return ""
 
 
 def _run_unit(unit: WorkUnit) -> UnitResult:
-    if _worker is None or _watchdog is None or _problem:
-        return UnitResult(unit.unit_id, fatal=_problem)
+    if _worker is None or _watchdog is None:
+        return UnitResult(unit.unit_id)  # it goes to another process
     with _watchdog.watch(limit_of(unit, _worker)):
         result = _worker(unit)
     _worker.telemetry.flush()

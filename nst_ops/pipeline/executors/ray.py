@@ -12,6 +12,7 @@ import json
 import logging
 import operator
 import threading
+import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nst_ops.collection.progress import Totals
 from nst_ops.config import ModelConfig, StylizeConfig
 from nst_ops.config.errors import FatalError
-from nst_ops.pipeline.executors.base import LostUnit, Outcome, PendingUnits
+from nst_ops.pipeline.executors.base import DIES_AT_START, LostUnit, Outcome, PendingUnits
 from nst_ops.pipeline.executors.pool import Pool, plan_pool
 from nst_ops.pipeline.executors.ray_worker import WorkerActor, parse_result
 from nst_ops.pipeline.run_spec import RunSpec, load_model
@@ -37,11 +38,16 @@ from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
 
+_log = logging.getLogger(__name__)
+
 _AHEAD = 64  # units that wait in the exchange at least, and two for each worker
 _EVENTS_S = 0.5  # seconds that the driver waits for news before it looks after the nodes
 _ANSWER_S = 10.0  # seconds that a node has to answer a ping, and the exchange a question of the progress display
 _SILENCE_S = 300.0  # seconds after which an exchange that does not answer is lost, and with it the run
 _END_S = 30.0  # seconds that Ray Data has to end after the last unit
+_FAILED_STARTS = 2  # processes of a worker that may die in a row while they make it before it counts as unable to work
+_RETRY_S = 30.0  # seconds until a worker that could not start tries again
+_MISSING_S = 120.0  # seconds that the run waits for other workers where all that have come cannot work
 _CALLS_AT_ONCE = 10_000  # workers that may wait for the exchange at the same time
 
 
@@ -90,15 +96,14 @@ class RayExecutor:
         ray.get(exchange.totals.remote())  # it must not start behind hundreds of workers on a busy machine
         execution = _Execution(spec, pool, exchange)
         execution.start()
-        num_waiting = 0
+        num_waiting, unable = 0, _Unable(pool.initial_size)
         while not pending.finished:
             units: list[str] = []
             while num_waiting + len(units) < ahead and (unit := pending.take()):
                 units.append(json.dumps(asdict(unit)))
             news: dict[str, Any] = ray.get(exchange.exchange.remote(units, _EVENTS_S), timeout=_SILENCE_S)
             num_waiting = news["num_waiting"]
-            if news["problem"]:
-                raise FatalError(news["problem"])
+            unable.update(news["problems"], news["num_able"])
             for result in news["results"]:
                 yield parse_result(result)
             dead = dead_nodes({node_id for _, node_id, _ in news["lost"]}, ping=True)
@@ -136,6 +141,28 @@ class RayExecutor:
         if self._exchange is None:
             return Totals()
         return Totals._make(ray.get(self._exchange.totals.remote(), timeout=_ANSWER_S))
+
+
+class _Unable:
+    """Workers that cannot start: the run goes on while others work, of ``num_workers`` that it waits for."""
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._since_s: float | None = None
+        self._reported: set[str] = set()
+
+    def update(self, problems: list[str], num_able: int) -> None:
+        """Say why workers cannot start; FatalError if there is no other, and none to be expected."""
+        for problem in problems:
+            if num_able and problem not in self._reported:
+                self._reported.add(problem)
+                _log.warning("%s; the others go on", problem)
+        if not problems or num_able:
+            self._since_s = None
+            return
+        self._since_s = self._since_s or time.monotonic()
+        if len(problems) >= self._num_workers or time.monotonic() - self._since_s > _MISSING_S:
+            raise FatalError(problems[0])
 
 
 class _Execution(threading.Thread):
@@ -205,12 +232,15 @@ class _Exchange:
         self._lease_wanted.set()
         self._news = asyncio.Event()
         self._closed = False
+        self._end = asyncio.Event()
+        self._nodes: dict[str, str] = {}  # of each worker
         self._holders: dict[str, str] = {}  # node of each worker that holds a lease
         self._at_work: dict[str, str] = {}  # unit of each worker
         self._generations: Counter[str] = Counter()
         self._results: list[str] = []
         self._lost: list[tuple[str, str, bool]] = []
-        self._problem = ""
+        self._starts: Counter[str] = Counter()  # of each worker since it was last at work
+        self._problems: dict[str, str] = {}  # of each worker that cannot start
         self._totals = Totals()
 
     async def exchange(self, units: list[str], timeout_s: float) -> dict[str, Any]:
@@ -224,18 +254,19 @@ class _Exchange:
         return {
             "results": results,
             "lost": lost,
-            "problem": self._problem,
-            "nodes": sorted(set(self._holders.values())),
+            "problems": list(self._problems.values()),
+            "num_able": len(self._nodes) - len(self._problems),
+            "nodes": sorted(set(self._nodes.values())),
             "num_waiting": len(self._units),
         }
 
     async def next_unit(self, worker_id: str, node_id: str, generation: int, result: str) -> str:
         """Take the result of a worker's last unit, and give it the next; nothing at the end of the run."""
         self._holders[worker_id] = node_id
+        self._problems.pop(worker_id, None)
+        self._starts.pop(worker_id, None)
         if result:
-            self._at_work.pop(worker_id, None)
-            self._results.append(result)
-            self._news.set()
+            await self.settle(worker_id, result)
         while not self._units and not self._closed:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -251,16 +282,32 @@ class _Exchange:
         self._at_work[worker_id] = json.loads(unit)["unit_id"]
         return unit
 
+    async def settle(self, worker_id: str, result: str) -> None:
+        """Take the result of a worker's last unit."""
+        self._at_work.pop(worker_id, None)
+        self._results.append(result)
+        self._news.set()
+
     async def register(self, worker_id: str, node_id: str, timed_out: bool = False) -> int:
-        """Note that a worker has started; what it was at work on before is lost, perhaps for want of progress."""
+        """Note that a process begins to make a worker; what the worker was at work on before is lost.
+
+        ``timed_out``: for want of progress.
+        """
         self._lose(worker_id, timed_out)
+        self._nodes[worker_id] = node_id
         self._generations[worker_id] += 1
+        self._starts[worker_id] += 1
+        if self._starts[worker_id] > _FAILED_STARTS:
+            await self.fail(worker_id, DIES_AT_START)
+            await self._pause()
         return self._generations[worker_id]
 
     async def drop_nodes(self, node_ids: list[str]) -> None:
         """Note that nodes have died, and with them what their workers were at work on."""
-        for worker_id in [worker_id for worker_id, node_id in self._holders.items() if node_id in node_ids]:
+        for worker_id in [worker_id for worker_id, node_id in self._nodes.items() if node_id in node_ids]:
             self._lose(worker_id)
+            del self._nodes[worker_id]
+            self._problems.pop(worker_id, None)
             self._generations[worker_id] += 1
 
     async def next_lease(self) -> bool:
@@ -271,10 +318,17 @@ class _Exchange:
         self._num_leases -= 1
         return not self._closed
 
-    async def fail(self, problem: str) -> None:
-        """Note why a node cannot work on this run."""
-        self._problem = self._problem or problem
+    async def fail(self, worker_id: str, problem: str) -> None:
+        """Note why a worker cannot start."""
+        self._problems[worker_id] = problem
         self._news.set()
+
+    async def may_retry(self, worker_id: str, node_id: str) -> bool:
+        """Return after a while whether a worker that could not start may try again; false at the end of the run."""
+        self._holders[worker_id] = node_id
+        self._starts.pop(worker_id, None)
+        await self._pause()
+        return not self._closed
 
     async def add(self, work: Totals) -> None:
         """Count the work since a worker's last report."""
@@ -286,8 +340,14 @@ class _Exchange:
     async def close(self) -> None:
         """End the run: whoever waits gets nothing more."""
         self._closed = True
+        self._end.set()
         self._lease_wanted.set()
         self._wake()
+
+    async def _pause(self) -> None:
+        """Wait until a worker may try again, or for the end of the run."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._end.wait(), _RETRY_S)
 
     def _lose(self, worker_id: str, timed_out: bool = False) -> None:
         """Note that a worker has died, with its lease and its unit."""

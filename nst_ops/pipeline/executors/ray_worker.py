@@ -55,13 +55,21 @@ class WorkerActor:
             self.worker = Worker(spec, num_threads, self.telemetry)
             self.worker.warm_up()
         except Exception as error:  # raised here it would reach the driver as "actor died"
+            self.worker = None
             problem = f"node {platform.node()} cannot work on this run: {error or type(error).__name__}"
-            ray.get(exchange.fail.remote(problem))
+            ray.get(exchange.fail.remote(self.address[0], problem))
 
     def __call__(self, lease: dict[str, Any]) -> dict[str, list[int]]:
-        """Work until the run has no more units; return how many there were."""
+        """Work until the run has no more units; return how many there were.
+
+        A process that cannot work, or no longer, ends, and Ray starts another in its place.
+        """
+        if not self.worker:
+            if ray.get(self.exchange.may_retry.remote(*self.address)):
+                os._exit(1)
+            return {"units": [0]}
         num_units, result = 0, ""
-        while self.worker:
+        while True:
             record = ray.get(self.exchange.next_unit.remote(*self.address, self.generation, result))
             if not record:
                 break
@@ -72,6 +80,9 @@ class WorkerActor:
             self.metrics.count(outcome.statuses)
             result = json.dumps(asdict(outcome))
             num_units += 1
+            if outcome.device_is_lost:
+                ray.get(self.exchange.settle.remote(self.address[0], result))
+                os._exit(1)
         self.stacks.unlink(missing_ok=True)
         return {"units": [num_units]}
 
