@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
@@ -46,6 +47,10 @@ class JohnsonStylizer:
         self.device, self.dtype = choose_device(device, precision)
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.tile = tile
+        # The first layer's normalization takes off the mean color. In half precision that is done before: next to it,
+        # all that is in a foggy or overexposed frame would be rounded away.
+        self._takes_off_center = self.dtype != torch.float32 and model.config["norm"] == "instance" and not model.skips
+        self._center: Tensor | None = None  # of a shot; every frame its own by default
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``."""
@@ -66,10 +71,14 @@ class JohnsonStylizer:
 
         Raises MemoryError where they do not fit into the device's memory together, not even in tiles.
         """
+        measured = copy.copy(self)
+        if self._takes_off_center:
+            measured._center = to_network(frames_nhwc, self.device, torch.float32).mean((0, 2, 3), keepdim=True)
         while True:
             model = measuring_copy(self.model)
-            if self._attempt(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model) is not None:
-                return tuple(norm.statistics for norm in model.norms() if norm.statistics)
+            if measured._attempt(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model) is not None:
+                layers = tuple(norm.statistics for norm in model.norms() if norm.statistics)
+                return Statistics(measured._center, layers)
 
     def frozen(self, statistics: Statistics) -> JohnsonStylizer:
         """Return a stylizer of the same weights that normalizes every frame by ``statistics``.
@@ -78,15 +87,19 @@ class JohnsonStylizer:
         """
         stylizer = copy.copy(self)
         stylizer.model = self.model.shared_copy()
-        for norm, moments in zip(stylizer.model.norms(), statistics, strict=True):
+        for norm, moments in zip(stylizer.model.norms(), statistics.layers, strict=True):
             norm.statistics = moments
+        stylizer._center = statistics.center
         return stylizer
 
     @torch.inference_mode()
     def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None) -> UInt8Array:
         """Stylize all frames at once, by the network or a copy that measures them."""
         _, height, width, _ = frames_nhwc.shape
-        x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), JohnsonNet.stride, _MARGIN)
+        x_bchw = to_network(frames_nhwc, self.device, torch.float32)
+        if self._takes_off_center:
+            x_bchw -= x_bchw.mean((2, 3), keepdim=True) if self._center is None else self._center
+        x_bchw = pad(x_bchw.to(self.dtype), JohnsonNet.stride, _MARGIN)
         if tile:
             y_bchw = stylize_in_tiles(model or self.model.shared_copy(), x_bchw, tile)
         else:

@@ -6,21 +6,28 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nst_ops.models.johnson import InstanceNorm, JohnsonNet, Moments
 
-Statistics = tuple[Moments, ...]
-"""Moments of every normalizing layer, in the order of the pass; empty for norm ``batch`` and ``none``."""
 Rectangle = tuple[slice, slice]
 """Rows, columns."""
 
 # Positions of the deepest map that are read around a tile. The encoder sees 7 pixels to each side,
 # the decoder 7 to 13, by its upsampling: 4 positions are 16 pixels.
 _HALO = 4
+
+
+class Statistics(NamedTuple):
+    """What the frames of a shot are normalized by."""
+
+    center: Tensor | None
+    """Color that is taken off before the network, (1, 3, 1, 1); None for a stylizer that takes none off."""
+    layers: tuple[Moments, ...]
+    """Moments of every normalizing layer, in the order of the pass; empty for norm ``batch`` and ``none``."""
 
 
 def measuring_copy(model: JohnsonNet) -> JohnsonNet:

@@ -78,14 +78,14 @@ def test_a_frame_that_ran_out_of_memory_goes_in_tiles(ample: None) -> None:
     assert seen[0] == (1, 624, 664)
     assert seen[-1][1] * seen[-1][2] <= 400 * 400
     moments = stylizer.measure(some[:1])  # learned that, too
-    assert len(moments) == len(stylizer.model.norms())
+    assert len(moments.layers) == len(stylizer.model.norms())
 
 
 def test_a_frame_that_never_fits_is_an_error_with_a_remedy(ample: None) -> None:
     stylizer = JohnsonStylizer(network(4), "cpu", "fp32")
     stylizer.model.encoder[0].register_forward_pre_hook(short_of_memory([], 1, 0))
     for call in (stylizer, stylizer.measure):
-        with pytest.raises(MemoryError, match=r"400x300 pixels need about .* set resize\.max_side"):
+        with pytest.raises(MemoryError, match=r"400x300 pixels need about .* --resize\.max_side"):
             call(frames(1, 300, 400))
 
 

@@ -78,7 +78,7 @@ def test_frames_beyond_memory_are_tiled_then_refused(monkeypatch: pytest.MonkeyP
         stylizer(frames)
     assert sides == [512, 256]
     give_memory(monkeypatch, 2 * one_map + smallest_tile - 1)
-    with pytest.raises(MemoryError, match=r"1200x1000 pixels need about .* GiB, .* resize\.max_side"):
+    with pytest.raises(MemoryError, match=r"1200x1000 pixels need about .* GiB, .* --resize\.max_side"):
         stylizer(frames)
 
 
