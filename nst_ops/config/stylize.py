@@ -80,7 +80,8 @@ class ModelConfig(StrictModel):
     checkpoint: str = "starry_night"
     """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
-    """Device of the network: auto (a GPU if there is one), cpu, cuda, cuda:1."""
+    """Device of the network: auto, cpu, cuda, cuda:1. auto takes a GPU if there is one; a GPU that was granted, by Ray
+    or in CUDA_VISIBLE_DEVICES, and cannot be used is an error."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Precision of the network; auto takes fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32."""
     batch_size: PositiveInt = 4

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fault_proxy import FaultProxy
-from job_runner import ENVIRONMENT, check_invariants, job_command, write_image
+from job_runner import ENVIRONMENT, check_invariants, job_command, read_manifest, run_job, write_image
 from media_factory import moving_frames, write_video
 from ray_cluster import start_cluster
 from s3_server import S3Server, environment, reached_by
@@ -79,3 +80,17 @@ def test_a_node_that_cannot_work_does_not_stop_the_others(tmp_path: Path) -> Non
     rows = check_invariants(tmp_path / "out")
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len(rows) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can be used here")
+def test_a_granted_gpu_that_cannot_be_used_is_one_line(tmp_path: Path, network: Path) -> None:
+    write_image(tmp_path / "in" / "a.png")
+    with start_cluster(1, cpus=1, gpus=1) as cluster:
+        options = ("--model.checkpoint", str(network))
+        job = run_job(tmp_path / "in", tmp_path / "out", *options, ray_address=cluster.address)
+    assert job.returncode == 1
+    (line,) = [line for line in job.stderr.splitlines() if line.startswith("fatal: ")]
+    assert "cannot work on this run: GPU 0 was granted, but torch cannot use it" in line
+    assert read_manifest(tmp_path / "out") == []
