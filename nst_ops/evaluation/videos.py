@@ -88,8 +88,8 @@ def _video_settings(run: Folder) -> VideoConfig:
     try:
         written = json.loads(run.read_bytes(RUN_FILE))["config"]["video"]
         # Only for some rows, where it came with --retry-failed; a video without damage reads the same.
-        keeps = (config["video"]["keep_damaged"] for config in read_configs(run).values())
-        written["keep_damaged"] = written["keep_damaged"] or any(keeps)
+        configs = [written, *(config["video"] for config in read_configs(run).values())]
+        written["keep_damaged"] = any(config.get("keep_damaged", False) for config in configs)
         return VideoConfig.model_validate({k: v for k, v in written.items() if k in VideoConfig.model_fields})
     except (OSError, ValueError, KeyError, TypeError):  # a run of an earlier version, or its record is lost
         return VideoConfig()

@@ -269,7 +269,7 @@ def test_a_gpu_that_does_not_encode_is_refused_on_the_worker(codec):
 @pytest.mark.parametrize("codec", ["h265", "av1"])
 def test_frames_too_small_for_an_encoder_name_the_remedy(tmp_path, codec):
     source = write_video(tmp_path / "a.mkv", [FRAMES[0][:2, :2]], codec="ffv1", pix_fmt="bgr0")
-    with pytest.raises(UnsupportedMediaError, match=r"2x2 pixels .* set video\.codec to h264"):
+    with pytest.raises(UnsupportedMediaError, match=r"2x2 pixels .* --video\.codec h264"):
         write(source, tmp_path / "b.mp4", VideoConfig(codec=codec))
     write(source, tmp_path / "b.mp4", VideoConfig())
     assert len(times(tmp_path / "b.mp4")) == 1
