@@ -315,6 +315,8 @@ class Campaign:
         hidden = [name for name in Folder(self.output).list() if name.startswith(".")]
         if hidden:
             self._problem(f"left over: {hidden}")
+        if scratch := [path.name for path in self.scratch.glob("nst-ops-*") if path.is_dir()]:
+            self._problem(f"left over among the temporary files: {scratch}")
         if self.expected:
             if {key: _essence(row) for key, row in self.rows().items()} != self.expected.rows:
                 self._problem("the rows differ from those of a job that nobody disturbed")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+
+from nst_ops.storage.scratch import ScratchFolder
 
 _FETCH = 100_000
 Values = Mapping[str, Any]
@@ -31,7 +32,7 @@ class Database:
     """Temporary database, which goes away with the object; what exceeds ``memory`` lies on the scratch disk."""
 
     def __init__(self, memory: str = "2GB") -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
+        self._scratch = ScratchFolder()
         limits = {"memory_limit": memory, "temp_directory": f"{self._scratch.name}/spill"}
         self._connection = duckdb.connect(f"{self._scratch.name}/collection.duckdb", config={**limits})
         _silence(self._connection)

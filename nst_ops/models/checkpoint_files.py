@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
+import functools
 import uuid
 from pathlib import Path
 
 from nst_ops.storage import Folder
+from nst_ops.storage.scratch import ScratchFolder
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the shipped checkpoints, one ``<style>.safetensors`` each."""
-
-_fetched = tempfile.TemporaryDirectory(prefix="nst-ops-")  # goes away with the process
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
@@ -39,7 +38,13 @@ def _fetch(uri: str) -> Path | None:
         data = Folder(parent).read_bytes(name)
     except FileNotFoundError:
         return None
-    path = Path(_fetched.name, uuid.uuid4().hex, name)  # keep the name: it is the style's
+    path = Path(_fetched().name, uuid.uuid4().hex, name)  # keep the name: it is the style's
     path.parent.mkdir()
     path.write_bytes(data)
     return path
+
+
+@functools.cache
+def _fetched() -> ScratchFolder:
+    """Make the folder of checkpoints that were fetched; it goes away with the process."""
+    return ScratchFolder()

@@ -36,6 +36,7 @@ from nst_ops.pipeline.executors import Executor, new_executor
 from nst_ops.pipeline.retry import RunUnits
 from nst_ops.pipeline.run_spec import RunSpec, fingerprint, manifest_row, new_run_spec, present_fingerprint
 from nst_ops.storage import Folder, StorageError, configure_storage
+from nst_ops.storage.scratch import remove_dead_scratch
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
     try:
         configure_storage(config.storage)
         import_ahead()
+        remove_dead_scratch()
         source, output = _open_folders(config)
         with new_executor(config) as executor:
             spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)

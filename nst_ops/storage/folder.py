@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import shutil
-import tempfile
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from nst_ops.storage.base import FileInfo, Links, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree, local_path
 from nst_ops.storage.names import NameRules, leads_out
 from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
+from nst_ops.storage.scratch import ScratchFolder
 
 
 class Folder:
@@ -139,7 +139,7 @@ class Folder:
         if isinstance(source, str):
             yield source
             return
-        with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
+        with ScratchFolder() as scratch:
             extension = ".tar.gz" if relpath.lower().endswith(".tar.gz") else os.path.splitext(relpath)[1]
             source.download(local := os.path.join(scratch, "file" + extension))
             yield local
@@ -163,7 +163,7 @@ class Folder:
         with storage_full_errors(self.uri()), contextlib.ExitStack() as cleanup:
             _refuse_outside(relpath)
             if (scratch := self._tree.scratch) is None:
-                scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nst-ops-"))
+                scratch = cleanup.enter_context(ScratchFolder())
             os.makedirs(scratch, exist_ok=True)
             temporary = Path(scratch, uuid.uuid4().hex + ("" if is_folder else os.path.splitext(relpath)[1]))
             if is_folder:

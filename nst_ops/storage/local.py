@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from fsspec.implementations.local import LocalFileSystem
 
 from nst_ops.storage.base import FileInfo, Links, Tree
-from nst_ops.storage.names import NameRules, rules_of_disk
+from nst_ops.storage.names import PROBE, NameRules, rules_of_disk
 
 _NO_FILE = "not a regular file (a pipe, a socket, or a link to nothing)"
 _LINK_OUT = "a link that leads out of the input: run again with --discovery.follow_links true --retry-failed to read it"
@@ -124,7 +124,9 @@ class LocalTree(Tree):
             os.remove(path)
 
     def remove_scratch(self) -> None:
-        shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+        for name in self.names(""):
+            if name == SCRATCH or name.startswith(PROBE):
+                shutil.rmtree(self.path(name), ignore_errors=True)
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -19,6 +19,7 @@ _NAME_BYTES = 255  # of nearly every disk; what is written to a bucket may be co
 _PATH_BYTES = 4096  # of a whole path
 _KEY_BYTES = 1024  # of a key in a bucket
 _OWN_BYTES = 64  # that the run itself appends to a path or puts before it: report/losses/, frames.csv
+PROBE = ".nst-ops-"  # what the name of a folder begins with in which names are tried
 _LONGEST_EXTENSION = 16
 _HASH_DIGITS = 12
 
@@ -103,7 +104,7 @@ def rules_of_disk(path: str) -> NameRules:
     path_bytes = _limit(place, "PC_PATH_MAX", _PATH_BYTES) - len(os.fsencode(path)) - _OWN_BYTES
     # FAT counts UTF-16 units and claims six bytes for each.
     rules = NameRules(_limit(place, "PC_NAME_MAX", _NAME_BYTES), max(path_bytes, _NAME_BYTES))
-    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix=".nst-ops-", dir=place) as scratch:
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix=PROBE, dir=place) as scratch:
         Path(scratch, "é").touch()
         folds = any(Path(scratch, other).exists() for other in ("É", "e\u0301"))
         return replace(rules, folds=folds, windows=not _takes(scratch, ["a?b", "c."]))

@@ -22,6 +22,7 @@ from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.writer import VideoWriter
 from nst_ops.storage import FileInfo, Folder, StorageFullError
 from nst_ops.storage.local import SCRATCH
+from nst_ops.storage.scratch import ScratchFolder, remove_dead_scratch
 
 ROOT = Path(__file__).parents[2]
 
@@ -323,3 +324,15 @@ def test_uris_of_local_files_have_their_escapes_undone(tmp_path, uri):
 def test_a_file_of_another_machine_is_refused():
     with pytest.raises(ValueError, match="another machine"):
         Folder("file://host/photos")
+
+
+def test_scratch_of_a_killed_process_goes_that_of_a_living_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "from nst_ops.storage.scratch import ScratchFolder\nimport os, signal\nfolder = ScratchFolder()\n"
+    command = [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGKILL)"]
+    subprocess.run(command, env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert len(list(tmp_path.glob("nst-ops-*/lock"))) == 1
+    with ScratchFolder() as living:
+        remove_dead_scratch()
+        assert list(tmp_path.iterdir()) == [Path(living)]
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from nst_ops.pipeline.telemetry import Reading, Telemetry
 from nst_ops.pipeline.watchdog import Watchdog, has_struck, limit_of
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.ray_cluster import Node, cores_per_node
+from nst_ops.storage.scratch import ScratchFolder
 from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class LocalExecutor:
         self.num_gpus = _count_gpus() if uses_gpus else 0
         pool = plan_pool(config, [Node("here", cores_per_node(), self.num_gpus)])
         self.num_workers = pool.initial_size
-        self._scratch = tempfile.TemporaryDirectory(prefix="nst-ops-")
+        self._scratch = ScratchFolder()
         counters = str(Path(self._scratch.name, "counters"))
         self._counters = np.memmap(counters, np.float64, "w+", shape=(self.num_workers, len(Totals._fields)))
         gpus = [_visible_gpu(number, pool.gpus) for number in range(self.num_workers)]

@@ -23,6 +23,7 @@ from nst_ops.pipeline.telemetry import Reading, Telemetry
 from nst_ops.pipeline.watchdog import Watchdog, has_struck, limit_of
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.storage import Folder, configure_storage
+from nst_ops.storage.scratch import remove_dead_scratch
 
 _REMEDY = "use s3:// or a disk that all nodes mount at the same path, with credentials on every node"
 
@@ -44,6 +45,7 @@ class WorkerActor:
         self.address = context.get_actor_id(), context.get_node_id()
         # In the place of a process that died: the exchange sees which unit is lost with that one.
         self.stacks = Path(tempfile.gettempdir(), f"nst-ops-{self.address[0]}.stacks")
+        remove_dead_scratch()
         timed_out = has_struck(self.stacks)
         self.watchdog = Watchdog(self.stacks)
         self.generation: int = ray.get(exchange.register.remote(*self.address, timed_out))
