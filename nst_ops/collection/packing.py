@@ -14,14 +14,14 @@ from nst_ops.collection.manifest import Manifest
 from nst_ops.storage import Folder
 
 
-def note_shards(output: Folder, part: str, relpaths: Iterable[str]) -> None:
-    """Note the shards that a unit is about to write; ``part`` is the name of its part of the manifest."""
-    output.write_bytes(f"{PACKING}/{part}.json", json.dumps(sorted(relpaths)).encode())
+def note_shards(output: Folder, shard: str, relpaths: Iterable[str]) -> None:
+    """Note the files that a unit is about to write; ``shard`` is what they are named after."""
+    output.write_bytes(f"{PACKING}/{shard}.json", json.dumps(sorted(relpaths)).encode())
 
 
-def forget_note(output: Folder, part: str) -> None:
+def forget_note(output: Folder, shard: str) -> None:
     """Drop the note of a unit whose rows are written."""
-    output.remove(f"{PACKING}/{part}.json")
+    output.remove(f"{PACKING}/{shard}.json")
 
 
 def remove_unfinished_shards(manifest: Manifest) -> None:

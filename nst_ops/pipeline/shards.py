@@ -81,7 +81,7 @@ def pack_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> lis
     relpath, form = shard_output(unit.shard, config.format)
     styles = dict.fromkeys(style for item in unit.items for style in item["styles"])
     relpaths = {style: context.run_spec.choice.output(style, relpath) for style in styles}
-    note_shards(context.output, unit.part, relpaths.values())
+    note_shards(context.output, unit.shard, relpaths.values())
 
     def read() -> Iterator[ImageTask]:
         for item, sample in zip(unit.items, samples, strict=True):

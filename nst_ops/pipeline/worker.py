@@ -75,7 +75,7 @@ class Worker(WorkerContext):
         if not unit.segment:
             self.manifest.commit(unit.part, rows)
             if unit.shard:
-                forget_note(self.output, unit.part)
+                forget_note(self.output, unit.shard)
             return
         for row in rows:
             self.manifest.commit(row["unit_id"], [row])

@@ -210,14 +210,15 @@ def test_a_segment_that_kills_its_worker_fails_its_video(tmp_path: Path) -> None
 def test_a_shard_without_rows_goes_when_its_images_are_in_others(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = make_worker(images, model={"kind": "identity"}, shards={"format": "webdataset"})
     units = run_units(worker)
-    unit = units.take()
-    assert unit
-    with monkeypatch.context() as patch:
-        patch.setattr(worker.manifest, "commit", _die)
-        with pytest.raises(SystemExit):
-            worker(unit)
-    assert [path.suffix for path in visible_files(images / "out")] == [".tar"]
-    units.settle(LostUnit(unit.unit_id))
+    for num_shards in (1, 2):  # all images in one, and the first of them in its own
+        unit = units.take()
+        assert unit
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.manifest, "commit", _die)
+            with pytest.raises(SystemExit):
+                worker(unit)
+        assert [path.suffix for path in visible_files(images / "out")] == [".tar"] * num_shards
+        units.settle(LostUnit(unit.unit_id))
     while unit := units.take():
         units.settle(worker(unit))
     remove_unfinished_shards(worker.manifest)
