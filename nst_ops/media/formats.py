@@ -87,7 +87,8 @@ class ShardEntry:
 
 
 _TAR, _PARQUET = "nst_ops.media.shards.tar", "nst_ops.media.shards.parquet"
-_COMPRESSED = (".tgz", ".tar.gz")  # not written, as images are compressed already
+# Not written, as images are compressed already.
+_COMPRESSED = (".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 SHARD_FORMATS = {
     "webdataset": ShardEntry("webdataset", ".tar", f"{_TAR}:TarReader", f"{_TAR}:TarWriter", _COMPRESSED),
     "parquet": ShardEntry(

@@ -140,7 +140,8 @@ class Folder:
             yield source
             return
         with ScratchFolder() as scratch:
-            extension = ".tar.gz" if relpath.lower().endswith(".tar.gz") else os.path.splitext(relpath)[1]
+            name, extension = os.path.splitext(relpath)
+            extension = name[-4:] + extension if name.lower().endswith(".tar") else extension
             source.download(local := os.path.join(scratch, "file" + extension))
             yield local
 

@@ -79,7 +79,8 @@ class LocalTree(Tree):
             with os.scandir(self.uri(folder)) as entries:
                 for entry in entries:
                     relpath, is_link = folder + entry.name, entry.is_symlink()
-                    if entry.is_dir() and (links == "all" or not is_link):
+                    is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()  # a link may lead to itself
+                    if is_folder and (links == "all" or not is_link):
                         met = (*way, os.path.realpath(self.path(folder))) if is_link else way
                         if is_link and any(_is_below(each, os.path.realpath(entry.path)) for each in met):
                             yield replace(self.file(relpath), problem=_LINK_BACK)
@@ -87,7 +88,7 @@ class LocalTree(Tree):
                             folders.append((f"{relpath}/", met))
                         continue
                     info = self.file(relpath)
-                    if is_link and entry.is_dir():
+                    if is_link and is_folder:
                         info = replace(info, problem=_LINK_TO_FOLDER)
                     elif is_link and links == "inside" and info.regular:
                         is_inside = _is_below(os.path.realpath(entry.path), root)

@@ -84,7 +84,9 @@ def test_the_configuration_offers_every_format() -> None:
 
 
 def test_a_file_that_no_format_names_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableShardError, match=r"\.tar, \.tgz, \.tar\.gz, \.parquet"):
+    with pytest.raises(
+        UnreadableShardError, match=r"\.tar, \.tgz, \.tar\.gz, \.tbz2, \.tar\.bz2, \.txz, \.tar\.xz, \.parquet"
+    ):
         open_shard(str(tmp_path / "a.rar"))
 
 

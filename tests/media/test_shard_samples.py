@@ -218,6 +218,13 @@ def test_tars_written_one_after_the_other_are_one(tmp_path: Path, mode: str, suf
         assert names_in(joined(tmp_path / "gap.tar", *parts, zeros=3 * 2**20)) == ["0.png", "1.png", "2.png"]
 
 
+@pytest.mark.parametrize(("mode", "name"), [("w:xz", "s.tar.xz"), ("w:bz2", "s.TBZ2"), ("w:bz2", "s.tar.bz2")])
+def test_compressed_tars_are_shards_by_name_and_read(tmp_path: Path, mode: str, name: str) -> None:
+    assert media_kind(name) == "shard"
+    path = write_tar(tmp_path / name, [("0.png", image_bytes(0)), ("0.cls", b"7")], mode)
+    assert names_in(path) == ["0.png"]
+
+
 @pytest.mark.skipif(not shutil.which("tar"), reason="there is no tar")
 def test_what_gnu_tar_joins_and_thins_out_is_read(tmp_path: Path) -> None:
     (tmp_path / "holes.png").write_bytes(RED + b"\0" * 2**20 + b"end")
