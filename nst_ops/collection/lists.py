@@ -41,6 +41,7 @@ _INVENTORY_ROLES = {
 }
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?")
+_COMMENT = re.compile(r"#(?:\s|$|EXT)")  # in a list of names, and in playlists; "#1.jpg" is a name
 _ROWS = 20_000  # of a text, in memory at once
 _BOMS = {
     # those of UTF-32 begin as those of UTF-16 do
@@ -245,7 +246,7 @@ def _read_parquet(database: Database, path: str) -> Labels:
 
 def _read_lines(database: Database, text: TextIO) -> Labels:
     lines = (line.strip() for line in text)
-    _load(database, 1, ([line] for line in lines if line and not line.startswith("#")))
+    _load(database, 1, ([line] for line in lines if line and not _COMMENT.match(line)))
     _make_entries(database, _Columns(("uri",), {}), {"uri": "c0"}, {})
     return {}
 

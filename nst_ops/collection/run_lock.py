@@ -178,12 +178,16 @@ def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[
 
 @contextlib.contextmanager
 def machine_lock(output: Folder) -> Iterator[None]:
-    """Keep other runs of this machine out of a local output, with OutputInUseError; a killed one frees its lock."""
+    """Keep other runs of this account and machine out of a local output; a killed one frees its lock.
+
+    Raises OutputInUseError. Runs of other accounts, which may not open this lock, are told by their heartbeat.
+    """
     if not output.is_local:
         yield
         return
-    name = f"nst-ops-{hashlib.sha256(output.root.encode(errors='surrogateescape')).hexdigest()[:16]}.lock"
-    lock = FileLock(os.path.join(tempfile.gettempdir(), name))
+    output_id = hashlib.sha256(output.root.encode(errors="surrogateescape")).hexdigest()[:16]
+    account = os.getuid() if hasattr(os, "getuid") else 0
+    lock = FileLock(os.path.join(tempfile.gettempdir(), f"nst-ops-{account}-{output_id}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

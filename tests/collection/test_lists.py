@@ -114,6 +114,11 @@ def test_lists_of_other_encodings_are_read_as_well(tmp_path, encoding, end):
         assert set(entries(tmp_path / name)) == names
 
 
+def test_only_a_hash_before_a_space_is_a_comment(tmp_path):
+    (tmp_path / "list.txt").write_text("#EXTM3U\n#\n# a comment.jpg\n#1.jpg\na.jpg\n")
+    assert set(entries(tmp_path / "list.txt")) == {"#1.jpg", "a.jpg"}
+
+
 def test_line_ends_of_several_systems_may_stand_in_one_list(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"a.jpg\r\nb.jpg\nc.jpg\rd.jpg")
     assert set(entries(tmp_path / "list.txt")) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
