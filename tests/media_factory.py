@@ -20,6 +20,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from nst_ops.media.video.encoders import open_encoder
+
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 """Real files beside the repository, where somebody has put some; most tests do without."""
 
@@ -170,6 +172,7 @@ def write_video(
         text = output.add_mux_stream(TEXT_CODECS[path.suffix]) if subtitles else None
         if cover:
             _add_cover(output, cover)
+        open_encoder(stream.codec_context)
         for frame, time in zip(frames, pts, strict=True):
             coded = frame if isinstance(frame, VideoFrame) else VideoFrame.from_ndarray(frame, "rgb24")
             if coded.format.name != pix_fmt:

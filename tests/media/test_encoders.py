@@ -1,6 +1,7 @@
 """Every encoder keeps each frame, its time and its color, and does what the keys of ``video`` say."""
 
 import dataclasses
+import os
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -247,6 +248,20 @@ def test_conflicting_keys_are_refused_before_any_work(keys, remedy):
 
 def test_a_folder_of_frames_asks_for_no_encoder():
     check_encoder(VideoConfig(container="frames", encoder="nvenc", crf=51))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="needs Linux")
+@pytest.mark.parametrize("codec", CODECS)
+def test_an_encoder_leaves_the_rest_of_the_machine_its_turn(tmp_path, codec):
+    source = write_video(tmp_path / "a.mkv", FRAMES)
+    before = os.sched_getscheduler(0)
+    with VideoReader(str(source)) as reader:
+        writer = VideoWriter(str(tmp_path / "b.mp4"), "mp4", reader.info, (256, 144), None, VideoConfig(codec=codec))
+        with writer:
+            for frame in reader.frames():
+                writer.write(frame)
+            policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+    assert policies == {before} == {os.SCHED_OTHER}
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -7,6 +7,7 @@ NVIDIA's encoders promise nothing of the kind.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Mapping
@@ -148,6 +149,25 @@ def choose_encoder(config: VideoConfig) -> Encoder:
     return encoder
 
 
+def open_encoder(context: Any) -> None:
+    """Open a codec context; raises FFmpegError.
+
+    Where the process is root, SVT-AV1 makes its threads and the one that opens it real-time ones, and the rest of the
+    machine stands still while it works: they get back the scheduling of before.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # not on macOS, whose FFmpeg leaves it alone
+        context.open()
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        context.open()
+    finally:
+        if os.sched_getscheduler(0) != before[0]:
+            for thread_id in os.listdir("/proc/self/task"):
+                with contextlib.suppress(OSError):  # it has just ended
+                    os.sched_setscheduler(int(thread_id), *before)
+
+
 def check_encoder(config: VideoConfig) -> None:
     """Raise ValueError before any work if the video keys do not go together, or the encoder does not start.
 
@@ -177,6 +197,7 @@ def _try(name: str, pixel_format: str, options: tuple[tuple[str, str], ...]) -> 
         context.width, context.height, context.pix_fmt = width, height, pixel_format
         context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
         context.options = dict(options)
+        open_encoder(context)
         frame = VideoFrame(width, height, pixel_format)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))

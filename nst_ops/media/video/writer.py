@@ -23,7 +23,7 @@ from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.video.captions import add_captions
 from nst_ops.media.video.color import sws_matrix, to_yuv
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
-from nst_ops.media.video.encoders import choose_encoder
+from nst_ops.media.video.encoders import choose_encoder, open_encoder
 from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.stream_copy import Span, StreamCopier
 
@@ -146,7 +146,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         if info.display_matrix:
             stream.set_display_matrix(_scaled(info.display_matrix, size[0] / info.width))
         try:
-            context.open()
+            open_encoder(context)
         except FFmpegError as error:
             raise UnsupportedMediaError(
                 f"{encoder.name} takes no frames of {context.width}x{context.height} pixels "
