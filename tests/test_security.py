@@ -156,7 +156,7 @@ def linked(tmp_path: Path) -> Path:
 
 
 def problems(source: Source) -> dict[str, str]:
-    """Of every file that is found, why it is not read, or nothing."""
+    """Why each file that is found is not read, or nothing."""
     return {row["relpath"]: row["problem"] or "" for batch in discover(source) for row in batch.to_pylist()}
 
 

@@ -44,7 +44,7 @@ def test_frechet_distance_of_independent_dimensions() -> None:
 
 @pytest.mark.parametrize("num_vectors", [200, 12])
 def test_frechet_distance_equals_the_general_matrix_root(num_vectors: int) -> None:
-    """Also for fewer vectors than dimensions; the general root needs a little on the diagonal there."""
+    """Fewer vectors than dimensions are enough; the general root needs a little on the diagonal there."""
     rng = np.random.default_rng(1)
     a = rng.normal(size=(num_vectors, 20)) @ rng.normal(size=(20, 20))
     b = rng.normal(size=(num_vectors, 20)) @ rng.normal(size=(20, 20)) + 1

@@ -77,7 +77,7 @@ def test_nearly_even_maps_keep_what_is_in_them(mean, deviation, layout, dtype, t
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
 def test_even_frames_do_not_overflow_half_precision(dtype, color):
-    """As in networks for pixels up to 255, whose first layer then has means of some hundreds and no deviation."""
+    """Means of some hundreds without a deviation, such as in the first layer of networks for pixels up to 255."""
     norm = InstanceNorm(4)
     even = torch.full((1, 4, 16, 16), 1000 * color) * torch.tensor([1.0, -1.0, 3.0, 0.1])[:, None, None]
     even = even.to(dtype)

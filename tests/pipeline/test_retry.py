@@ -141,11 +141,16 @@ def test_a_fatal_result_ends_the_run(images: Path) -> None:
         units.settle(UnitResult(unit.unit_id, fatal="no space left"))
 
 
+def run_of_a_long_video(folder: Path) -> tuple[Worker, RunUnits]:
+    """A worker, and the units of a video of 100 frames in four segments."""
+    (folder / "in").mkdir()
+    write_video(folder / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
+    worker = make_worker(folder, model={"kind": "identity"}, units={"segment_s": 1.0})
+    return worker, run_units(worker)
+
+
 def test_segments_of_a_video_are_units_of_the_run(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    write_video(tmp_path / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
-    worker = make_worker(tmp_path, model={"kind": "identity"}, units={"segment_s": 1.0})
-    units = run_units(worker)
+    worker, units = run_of_a_long_video(tmp_path)
     video = units.take()
     assert video
     assert video.segment is None
@@ -168,10 +173,7 @@ def test_segments_of_a_video_are_units_of_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", range(4))
 def test_a_video_lost_while_it_is_joined_is_joined(tmp_path: Path, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "in").mkdir()
-    write_video(tmp_path / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
-    worker = make_worker(tmp_path, model={"kind": "identity"}, units={"segment_s": 1.0})
-    units = run_units(worker)
+    worker, units = run_of_a_long_video(tmp_path)
     video = units.take()
     assert video
     units.settle(worker(video))
@@ -195,10 +197,7 @@ def _die(*_: object) -> None:
 
 
 def test_a_segment_that_kills_its_worker_fails_its_video(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    write_video(tmp_path / "in/video.mp4", moving_frames(100, 64, 48), options={"g": "5"})
-    worker = make_worker(tmp_path, model={"kind": "identity"}, units={"segment_s": 1.0})
-    units = run_units(worker)
+    worker, units = run_of_a_long_video(tmp_path)
     while unit := units.take():
         is_fatal = unit.segment and unit.segment.number == 1
         units.settle(LostUnit(unit.unit_id) if is_fatal else worker(unit))

@@ -165,7 +165,7 @@ def test_a_sheet_shows_as_many_inputs_and_styles_as_fit(num_files, num_styles, c
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.booleans()), min_size=1, unique=True), st.randoms())
 def test_every_style_is_shown_whatever_the_order_of_the_rows(items, random):
-    """Also where each file has a style of its own, or lacks some, and some styles have no video."""
+    """Rows are drawn where each file has a style of its own, or lacks some, and some styles have no video."""
     tables = [
         styled([(f"{kind}{file}", f"s{style}") for file, style, video in items if video == is_video], kind)
         for kind, is_video in (("video", True), ("image", False))

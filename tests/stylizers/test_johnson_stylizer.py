@@ -82,7 +82,7 @@ def test_shipped_styles_paint_no_frame(style: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_bf16_is_as_good_as_fp32_for_the_eye(style: str) -> None:
-    """Of a photograph, and of frames that are nearly even, in which a network makes much of little."""
+    """A photograph, and frames that are nearly even, in which a network makes much of little."""
     photo = np.asarray(natural_image("chelsea", 160, 112))[None]
     fp32, bf16 = (
         load_stylizer(ModelConfig(checkpoint=style, device="cpu", precision=precision))

@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vgg(files: Path) -> VGGFeatures:
-    """With the taps relu1_2 and relu2_1."""
+    """VGG-16 with the taps relu1_2 and relu2_1."""
     return VGGFeatures("vgg16", ["relu1_2", "relu2_1"], files / "vgg16.pth", padding="reflect")
 
 
