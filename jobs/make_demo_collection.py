@@ -1,4 +1,4 @@
-"""Make a small collection to try nst-ops on: free pictures, and a film with sound made of them.
+"""Make a small collection to try nst-ops on: free pictures, and a video with sound made of them.
 
 The pictures ship in scikit-image's wheel: astronaut, rocket and Hubble field (NASA, SpaceX:
 public domain), coffee and the cat Chelsea (CC0).

@@ -121,7 +121,7 @@ def reading(output: str) -> Iterator[None]:
 
 
 def _fail(what: str, message: str, exit_code: int) -> int:
-    from nst_ops.config.errors import printable
+    from nst_ops.config.errors import for_terminal
 
-    print(f"{what}: {printable(message)}", file=sys.stderr)
+    print(f"{what}: {for_terminal(message)}", file=sys.stderr)
     return exit_code

@@ -23,6 +23,7 @@ from nst_ops.collection.database import Database
 from nst_ops.media.formats import kind_and_reason
 from nst_ops.media.shards.labels import comes_back
 from nst_ops.storage import Folder
+from nst_ops.storage.local import FILE_URI
 
 Labels: TypeAlias = dict[str, pa.DataType]
 """Columns that travel with the files of a list, with their types, which hold for all of it."""
@@ -70,10 +71,10 @@ class ListFile:
     """A file that names files, one a line or row; it has been read whole.
 
     Entries are URIs or absolute paths, all on one storage, or paths relative to the list's own folder. Text: empty
-    lines and those that begin with # are left out. Tables: the column is called uri, url, path, file_name or the
-    like, or there are two, bucket and key, as in an S3 inventory, of which only the latest versions of objects count.
-    Size and ETag are taken if they are there; all other columns travel with the file. Where several rows name one
-    file, its columns are lists of their values.
+    lines and comments, which begin with # and a space, are left out. Tables: the column is called uri, url, path,
+    file_name or the like, or there are two, bucket and key, as in an S3 inventory, of which only the latest versions of
+    objects count. Size and ETag are taken if they are there; all other columns travel with the file. Where several rows
+    name one file, its columns are lists of their values.
     """
 
     name: str
@@ -133,7 +134,7 @@ class ListFile:
                 CASE
                     WHEN regexp_matches(uri, '^file:', 'i') THEN 'it is said to be on another machine: copy it here'
                     WHEN NOT starts_with(uri, $begin) OR NOT $is_absolute
-                        AND (starts_with(uri, '/') OR regexp_matches(uri, '^[a-z][a-z0-9+.-]*://'))
+                        AND (starts_with(uri, '/') OR regexp_matches(uri, '^' || $scheme))
                         THEN 'a list names files of one storage, all relative to its folder or none:'
                             || ' its first entry is below ' || $root
                     -- In a bucket such a key is an object of its own, on a disk another name of a file.
@@ -148,7 +149,7 @@ class ListFile:
             FROM entries WHERE uri IS NULL
         """
         values: dict[str, object] = {"begin": self.root if is_absolute else "", "root": self.root}
-        values |= {"is_absolute": is_absolute, "is_remote": is_remote}
+        values |= {"is_absolute": is_absolute, "is_remote": is_remote, "scheme": _SCHEME.pattern}
         for batch in self.database.batches(sql, {**values, "name": self.name}):
             found = [kind_and_reason(relpath) for relpath in batch["relpath"].to_pylist()]
             made = {
@@ -336,7 +337,7 @@ def _make_entries(
     if len(columns.uri) == 2:
         address = f"'s3://' || {address} || '/' || {numbered[columns.uri[1]]}"
     # A URI of a file is percent-encoded; a host is that of another machine.
-    local = r"regexp_extract(uri, '^file:(?://(?:localhost)?)?(/(?:[^/].*)?)$', 1, 'i')"
+    local = f"regexp_extract(uri, '^{FILE_URI}$', 1, 'i')"
     version = f"trim(CAST({roles['version']} AS VARCHAR), '\"')" if "version" in roles else "''"
     is_there = "TRUE"
     if "is_latest" in roles:

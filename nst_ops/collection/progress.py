@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import threading
 import time
@@ -59,6 +60,11 @@ class Planned(BaseModel, frozen=True):
     """GPUs of the cluster, or of this machine."""
 
 
+def this_account() -> int:
+    """Return the user id of this process; 0 where accounts have no numbers, as on Windows."""
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
 class Progress(BaseModel, frozen=True):
     """Record of a run in its output. Times of day are by the driver's clock, for people only."""
 
@@ -68,6 +74,8 @@ class Progress(BaseModel, frozen=True):
     """Why it failed."""
     host: str = ""
     """Machine of the driver."""
+    account: int = -1
+    """User id of the driver there; -1 where nobody knows."""
     started_at: str = ""
     updated_at: str = ""
     beat: int = 0
@@ -213,6 +221,7 @@ class RunStats:
                 state=state,
                 reason=reason[:500],
                 host=platform.node(),
+                account=this_account(),
                 started_at=self._started_at,
                 updated_at=_now(),
                 beat=beat,

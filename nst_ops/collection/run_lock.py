@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nst_ops.collection.constants import PROGRESS_FILE, RUN_FILE
-from nst_ops.collection.progress import RunStats, State, read_progress
+from nst_ops.collection.progress import RunStats, State, read_progress, this_account
 from nst_ops.config.errors import ConfigError
 from nst_ops.config.stylize import RETRY_KEYS
 from nst_ops.storage import Folder
@@ -180,14 +180,13 @@ def run_lock(output: Folder, run_id: str, every_s: float = EVERY_S) -> Iterator[
 def machine_lock(output: Folder) -> Iterator[None]:
     """Keep other runs of this account and machine out of a local output; a killed one frees its lock.
 
-    Raises OutputInUseError. Runs of other accounts, which may not open this lock, are told by their heartbeat.
+    Raises OutputInUseError. Other accounts could not open a lock of this one: their runs are known by the heartbeat.
     """
     if not output.is_local:
         yield
         return
     output_id = hashlib.sha256(output.root.encode(errors="surrogateescape")).hexdigest()[:16]
-    account = os.getuid() if hasattr(os, "getuid") else 0
-    lock = FileLock(os.path.join(tempfile.gettempdir(), f"nst-ops-{account}-{output_id}.lock"))
+    lock = FileLock(os.path.join(tempfile.gettempdir(), f"nst-ops-{this_account()}-{output_id}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -203,8 +202,8 @@ def refuse_live_run(output: Folder) -> None:
     earlier = read_progress(output)
     if earlier is None or earlier.state != "running":
         return
-    if output.is_local and earlier.host == platform.node():
-        return  # the lock of this machine has settled it
+    if output.is_local and (earlier.host, earlier.account) == (platform.node(), this_account()):
+        return  # the lock has settled it
     wait_s = MISSED_BEATS * earlier.every_s
     _log.info("%s may be in use by a run on %s: watching it for %.0f s", output.uri(), earlier.host, wait_s)
     until = time.monotonic() + wait_s

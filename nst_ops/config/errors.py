@@ -13,6 +13,6 @@ class FatalError(RuntimeError):
     """A run that cannot go on; the message says why and what to do. What is finished stays. Exit code 1."""
 
 
-def printable(text: str) -> str:
+def for_terminal(text: str) -> str:
     """Return a text with what a terminal takes for commands as visible escapes: names of files come from anywhere."""
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -31,6 +31,7 @@ IMAGE_WRITERS = {
 _IMAGE_READ_ONLY = {
     *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".ico", ".heic", ".heif", ".heics", ".hif", ".avifs"),
     *(".jxl", ".mpo", ".jps", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".psd", ".qoi", ".icns", ".dib"),
+    *(".dds", ".sgi", ".pcx"),
 }
 
 # source extension: container that is written under the same name
@@ -53,7 +54,7 @@ _RAW = (
 )
 # Why nothing is made of files of these extensions, whatever they hold: they may look like media inside.
 _NO_MEDIA = {
-    **dict.fromkeys((".thm", ".lrv", ".lrf"), "a camera's preview of the film beside it; rename it if you want it"),
+    **dict.fromkeys((".thm", ".lrv", ".lrf"), "a camera's preview of the video beside it; rename it if you want it"),
     **dict.fromkeys(_RAW, "a camera's raw file: develop it to JPEG or TIFF"),
 }
 _APPLE_DOUBLE = "a Mac's AppleDouble file: what it keeps of the file beside it, without its pixels"

@@ -126,7 +126,7 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
         raise UnreadableImageError(what) from error
 
 
-def is_film(data: bytes) -> bool:
+def is_video(data: bytes) -> bool:
     """Return whether ``data`` begin as a video does, whatever they are called."""
     return content_kind(data[:HEAD_BYTES]) == "video"
 
@@ -283,9 +283,8 @@ def _draft(image: ImageFile.ImageFile, max_side: int | None) -> None:
     """Make a JPEG decode at 1/2, 1/4 or 1/8 where that is enough, for next to nothing; refuse one that is too large."""
     num_pixels = math.prod(image.size)
     if max_side:
-        is_large = (
-            num_pixels > _LARGE_PIXELS and max(image.size) > max_side
-        )  # then a panorama needs no more than others
+        # Of a large one a panorama needs no more than others.
+        is_large = num_pixels > _LARGE_PIXELS and max(image.size) > max_side
         image.draft(None, fit_size(image.size, max_side) if is_large else (max_side, max_side))
     if "progressive" not in image.info:  # else libjpeg holds all of its coefficients, whatever the scale
         num_pixels = math.prod(image.size)

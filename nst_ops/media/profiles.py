@@ -10,11 +10,22 @@ import functools
 import io
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageCms
+
+from nst_ops.media.transfer import (
+    ADOBE_RGB,
+    BT709,
+    HLG_GAMMA,
+    PEAK_NITS,
+    PRIMARIES,
+    WHITE_NITS,
+    Floats,
+    Primaries,
+    hlg_to_scene,
+    pq_to_nits,
+)
 
 _SRGB = ImageCms.createProfile("sRGB")
 _SAME = 2
@@ -22,32 +33,7 @@ _SAME = 2
 _BASE_MODES = {"RGBA": "RGB", "LA": "L"}
 _MODELS = {"RGB": "RGB ", "L": "GRAY", "I;16": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 
-Floats = npt.NDArray[np.float64]
-
-
-class Primaries(NamedTuple):
-    """Chromaticities (x, y) of white, red, green and blue."""
-
-    white: tuple[float, float]
-    red: tuple[float, float]
-    green: tuple[float, float]
-    blue: tuple[float, float]
-
-
-_D65 = (0.3127, 0.3290)
-_BT709 = Primaries(_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
-_PRIMARIES = {
-    # code point of ITU-T H.273
-    1: _BT709,
-    5: Primaries(_D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
-    6: Primaries(_D65, (0.63, 0.34), (0.31, 0.595), (0.155, 0.07)),
-    9: Primaries(_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    11: Primaries((0.314, 0.351), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
-    12: Primaries(_D65, (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
-}
-_ADOBE_RGB = Primaries(_D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _ADOBE_GAMMA = 563 / 256
-_WHITE_NITS, _PEAK_NITS = 203.0, 1000.0  # ITU-R BT.2408: graphics white in HDR; peak of the display of HLG
 
 
 def _srgb(code: Floats) -> Floats:
@@ -55,21 +41,17 @@ def _srgb(code: Floats) -> Floats:
 
 
 def _pq(code: Floats) -> Floats:
-    """Return light over graphics white, by SMPTE ST 2084, pressed into [0, 1]."""
-    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-    power = code ** (1 / m2)
-    return _press(10000 / _WHITE_NITS * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1))
+    """Return light over reference white, pressed into [0, 1]."""
+    return _press(pq_to_nits(code) / WHITE_NITS)
 
 
 def _hlg(code: Floats) -> Floats:
-    """Return light over graphics white, by ITU-R BT.2100 with a system gamma of 1.2, pressed into [0, 1]."""
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
-    return _press(_PEAK_NITS / _WHITE_NITS * scene**1.2)
+    """Return light over reference white, each channel by itself, pressed into [0, 1]."""
+    return _press(PEAK_NITS / WHITE_NITS * hlg_to_scene(code) ** HLG_GAMMA)
 
 
 def _press(light: Floats) -> Floats:
-    """Keep light up to half of graphics white, and press what is brighter smoothly into the rest of [0, 1]."""
+    """Keep light up to half of reference white, and press what is brighter smoothly into the rest of [0, 1]."""
     return np.where(light <= 0.5, light, 1 - 0.5 * np.exp(-(light - 0.5) / 0.5))
 
 
@@ -129,15 +111,15 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 @functools.cache
 def adobe_rgb() -> bytes:
     """Return a profile of Adobe RGB (1998)."""
-    return _matrix_profile(_ADOBE_RGB, lambda code: code**_ADOBE_GAMMA)
+    return _matrix_profile(ADOBE_RGB, lambda code: code**_ADOBE_GAMMA)
 
 
 @functools.cache
 def of_code_points(primaries: int, transfer: int) -> bytes | None:
     """Return the profile of code points of ITU-T H.273; None for those that say nothing, and for unknown ones."""
-    if primaries not in _PRIMARIES or transfer not in _CURVES:
+    if primaries not in PRIMARIES or transfer not in _CURVES:
         return None
-    return _matrix_profile(_PRIMARIES[primaries], _CURVES[transfer])
+    return _matrix_profile(PRIMARIES[primaries], _CURVES[transfer])
 
 
 @functools.lru_cache(64)
@@ -145,7 +127,7 @@ def of_gamma(gamma: float, chromaticities: tuple[float, ...] | None) -> bytes | 
     """Return the profile of a PNG's gAMA and cHRM (white, red, green, blue); None where they make no sense."""
     if not 0.05 <= gamma <= 5:
         return None
-    primaries = _BT709
+    primaries = PRIMARIES[BT709]
     if chromaticities and len(chromaticities) == 8:
         x, y = chromaticities[::2], chromaticities[1::2]
         primaries = Primaries(*zip(x, y, strict=True))
@@ -176,9 +158,8 @@ _D50 = (63190, 65536, 54061)  # XYZ * 65536
 
 def _columns(primaries: Primaries) -> list[Floats]:
     """Return XYZ of white and of the three primaries, under the white of ICC (D50) by Bradford's adaptation."""
-    white, *rgb = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in primaries)
-    matrix = np.stack(rgb, axis=1)
-    matrix = matrix * np.linalg.solve(matrix, white)
+    matrix = primaries.to_xyz()
+    white = matrix.sum(axis=1)
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
     d50 = np.array(_D50) / 65536
     adapt = np.linalg.solve(bradford, np.diag(bradford @ d50 / (bradford @ white)) @ bradford)

@@ -193,9 +193,9 @@ def _repair_png(data: bytes) -> Repaired | None:
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].content) != 13:
         return None
     notes = []
-    if any(map(_is_large_profile, chunks)):
-        notes.append("its color profile is left out: it is too large")
-    chunks = [chunk for chunk in chunks if not _is_large_profile(chunk)]
+    if any(map(_is_refused_profile, chunks)):
+        notes.append("its color profile is left out: it is empty or too large")
+    chunks = [chunk for chunk in chunks if not _is_refused_profile(chunk)]
     # A small letter at the front says that a chunk is optional.
     kept = [chunk for chunk in chunks if chunk.is_whole or not chunk.kind[0] & 32]
     if len(kept) < len(chunks) - (not chunks[-1].is_whole):
@@ -215,14 +215,15 @@ def _repair_png(data: bytes) -> Repaired | None:
     return Repaired(_PNG_MARK + b"".join(map(_packed, kept)), "; ".join(notes))
 
 
-def _is_large_profile(chunk: _Chunk) -> bool:
-    """Return whether Pillow would refuse a profile for its size."""
+def _is_refused_profile(chunk: _Chunk) -> bool:
+    """Return whether Pillow would refuse the image for a profile: one that is empty, or too large."""
     if chunk.kind != b"iCCP":
         return False
+    _, _, packed = chunk.content.partition(b"\0")
     profile = zlib.decompressobj()
     with contextlib.suppress(zlib.error):  # Pillow passes a broken one over
-        profile.decompress(chunk.content.partition(b"\0")[2][1:], PngImagePlugin.MAX_TEXT_CHUNK)
-    return bool(profile.unconsumed_tail)
+        profile.decompress(packed[1:], PngImagePlugin.MAX_TEXT_CHUNK)
+    return not packed or bool(profile.unconsumed_tail)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

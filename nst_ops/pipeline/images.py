@@ -17,7 +17,7 @@ from nst_ops.collection.constants import REPORT
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, few_styles_each
 from nst_ops.media.formats import image_output
-from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated, is_film
+from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated, is_video
 from nst_ops.media.shards import Sample, ShardImage
 from nst_ops.media.style_images import Style
 from nst_ops.pipeline.context import WorkerContext, failing
@@ -36,7 +36,7 @@ class ImageTask:
     item: Item  # the source, for its row
     style_name: str
     image: DecodedImage | None = None  # None after an error, for what moves, and for a sample without one
-    is_film: bool = False  # whether it is a video by its content
+    is_video: bool = False  # whether it is a video by its content
     style: Style | None = None  # None for a network that has its own style
     stylized_hwc: UInt8Array | None = None  # (H, W, 3), once it is stylized
     error: Exception | None = None
@@ -65,7 +65,7 @@ def stylize_images(context: WorkerContext, unit: WorkUnit, timings: Timings) -> 
         if row:
             rows.append(row)
         else:
-            moving[task.item["item_id"]] = {**task.item, "kind": "video"}, not task.is_film
+            moving[task.item["item_id"]] = {**task.item, "kind": "video"}, not task.is_video
     for video, animated in moving.values():  # only now, since there is one network for all
         for few in few_styles_each(video):
             rows += stylize_video(context, unit, few, timings, animated)
@@ -105,8 +105,8 @@ def decode_tasks(
     first = ImageTask(item, "", sample=sample, shard_image=shard_image)
     with failing(first), first.timings.busy("decode_s"):
         data = read()
-        first.is_film = is_film(data)
-        if not (first.is_film or is_animated(data)):
+        first.is_video = is_video(data)
+        if not (first.is_video or is_animated(data)):
             first.image = decode_image(data, context.config.resize.max_side)
     share_s = first.timings.decode_s / len(item["styles"])
     for name in item["styles"]:

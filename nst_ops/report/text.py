@@ -14,14 +14,14 @@ from rich.text import Text
 from nst_ops.collection.constants import STATUSES
 from nst_ops.collection.progress import Rates
 from nst_ops.collection.results import ErrorGroup
-from nst_ops.config.errors import printable
+from nst_ops.config.errors import for_terminal
 
 
 class _Console(Console):
     """A console on which no name of a file works as a command to the terminal."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
+        return super().render_str(for_terminal(text), **options)
 
 
 def console() -> Console:

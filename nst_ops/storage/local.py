@@ -23,7 +23,8 @@ _LINK_OUT = "a link that leads out of the input: run again with --discovery.foll
 _LINK_TO_FOLDER = "a link to a folder: run again with --discovery.follow_links true to read what lies there"
 _LINK_BACK = "a link to a folder that it lies in"
 
-_FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(/(?:[^/].*)?)", re.IGNORECASE | re.DOTALL)
+FILE_URI = "file:(?://(?:localhost)?)?(/(?:[^/].*)?)"
+"""Regular expression of the URI of a file on this machine, whatever its case; the group is its path, with escapes."""
 
 SCRATCH = ".tmp"  # folder under an output that holds unfinished local writes; on the same disk: a rename is atomic
 
@@ -33,7 +34,7 @@ def local_path(uri: str) -> str | None:
 
     None for other URIs; raises ValueError for a file of another machine.
     """
-    if file := _FILE_URI.fullmatch(uri):
+    if file := re.fullmatch(FILE_URI, uri, re.IGNORECASE | re.DOTALL):
         return unquote(file[1], errors="surrogateescape")
     if uri.lower().startswith("file://"):
         raise ValueError(f"'{uri}' names a file of another machine: give its path here, file:///PATH")

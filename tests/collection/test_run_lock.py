@@ -1,7 +1,12 @@
 """The heartbeat of a run keeps every other run out of its output."""
 
 import contextlib
+import os
 import platform
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -42,8 +47,10 @@ def local(tmp_path: Path) -> Folder:
 
 
 def shown(output: Folder) -> Progress:
-    progress = read_progress(output)
-    assert progress is not None
+    """The record; looked for again, since a file in memory is empty while it is written, as none in a bucket is."""
+    until = time.monotonic() + 10
+    while (progress := read_progress(output)) is None:
+        assert time.monotonic() < until
     return progress
 
 
@@ -56,7 +63,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def leave_as_killed(output: Folder, run_id: str = "killed", host: str = "elsewhere") -> None:
     """What a driver leaves that was killed while it ran."""
-    record = Progress(run_id=run_id, host=host, beat=7, every_s=BEAT_S)
+    record = Progress(run_id=run_id, host=host, account=os.getuid(), beat=7, every_s=BEAT_S)
     output.write_bytes(PROGRESS_FILE, record.model_dump_json().encode())
 
 
@@ -151,6 +158,32 @@ def test_a_killed_run_on_this_machine_is_not_waited_for(local):
     local.write_bytes(PROGRESS_FILE, slow.model_dump_json().encode())
     with run_lock(local, "b", BEAT_S):
         assert shown(local).run_id == "b"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root, to become somebody else")
+def test_accounts_of_a_machine_take_turns_on_an_output(local, monkeypatch):
+    with run_lock(local, "a", BEAT_S), monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 65534)
+        with pytest.raises(OutputInUseError, match="wait for it or stop it"), run_lock(local, "b", BEAT_S):
+            pass
+    code = (
+        "import os, sys; from pathlib import Path; from nst_ops.collection.run_lock import run_lock\n"
+        "from nst_ops.storage import Folder\n"
+        "os.setuid(65534)\n"
+        "with run_lock(Folder(sys.argv[1]), 'b'): print('turn')"
+    )
+    output = tempfile.mkdtemp()
+    try:
+        os.chmod(output, 0o777)
+        write_run_record(Folder(output), "a", {}, {})
+        with run_lock(Folder(output), "a", BEAT_S):
+            pass
+        for path in [Path(output, "report"), *Path(output, "report").iterdir()]:
+            path.chmod(0o777)
+        done = subprocess.run([sys.executable, "-c", code, output], capture_output=True, text=True, check=False)
+        assert done.stdout == "turn\n", done.stderr
+    finally:
+        shutil.rmtree(output)
 
 
 def test_a_folder_mounted_by_two_machines_is_watched(local):

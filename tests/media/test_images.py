@@ -408,6 +408,7 @@ def test_outputs_of_different_sources_differ(stem):
         ("a.txt", "other"),
         ("jpg", "other"),
         ("a.gif", "image"),
+        ("a.pcx", "image"),
     ],
 )
 def test_the_extension_says_the_kind(name, kind):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nst_ops.media import images
 from nst_ops.media.errors import MediaError, UnreadableImageError, UnsupportedMediaError
-from nst_ops.media.images import decode_image, encode_image, is_animated, is_film
+from nst_ops.media.images import decode_image, encode_image, is_animated, is_video
 from nst_ops.media.signatures import read_jxl_header
 
 pytestmark = [
@@ -390,7 +390,7 @@ def test_what_is_no_image_is_called_by_its_name(data, reason):
 
 
 def test_a_film_is_known_by_its_first_bytes():
-    assert is_film(b"\0\0\0\x20ftypisom" + bytes(40))
-    assert not is_film(saved(photo(), "AVIF"))
-    assert not is_film(saved(photo(), "HEIF"))
+    assert is_video(b"\0\0\0\x20ftypisom" + bytes(40))
+    assert not is_video(saved(photo(), "AVIF"))
+    assert not is_video(saved(photo(), "HEIF"))
     assert not is_animated(b"\0\0\0\x20ftypisom" + bytes(40))

@@ -102,7 +102,7 @@ def test_a_last_corner_that_is_missing_is_noted():
 
 def test_what_follows_a_jpeg_does_not_matter():
     whole = saved(photo(), "JPEG")
-    decoded = decode_image(whole + b"\0\0\0\x18ftypmp42" + bytes(4000))  # the film of a motion photo
+    decoded = decode_image(whole + b"\0\0\0\x18ftypmp42" + bytes(4000))  # the video of a motion photo
     assert np.array_equal(decoded.rgb_hwc, decode_image(whole).rgb_hwc)
 
 
@@ -118,6 +118,12 @@ def test_a_large_text_chunk_does_not_cost_the_png(kind, megabytes):
     decoded = decode_image(data)
     assert np.array_equal(decoded.rgb_hwc, np.asarray(photo()))
     assert bool(decoded.notes) == (megabytes > 16)
+
+
+def test_an_empty_color_profile_does_not_cost_the_png():
+    decoded = decode_image(with_chunk(saved(photo(), "PNG"), chunk(b"iCCP", b"")))
+    assert np.array_equal(decoded.rgb_hwc, np.asarray(photo()))
+    assert decoded.notes == ("its color profile is left out: it is empty or too large",)
 
 
 def test_a_large_color_profile_is_heeded():

@@ -1,6 +1,6 @@
 """High dynamic range, PQ and HLG: mapped to what an SDR display shows, or kept with the data of its mastering.
 
-Formulas: ITU-R BT.2100-2 (PQ and HLG), BT.2408-7 (reference white), BT.2390-11 section 5.4 (tone mapping).
+Formulas: ITU-R BT.2390-11 section 5.4 (tone mapping), and those of ``transfer``.
 """
 
 from __future__ import annotations
@@ -16,27 +16,25 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.media.transfer import (
+    BT709,
+    BT2020,
+    HLG_GAMMA,
+    PEAK_NITS,
+    PQ_NITS,
+    PRIMARIES,
+    WHITE_NITS,
+    hlg_to_scene,
+    nits_to_pq,
+    pq_to_nits,
+)
 from nst_ops.media.video.color import HLG, LIMITED, PQ, Color, side_data
 
 SDR = Color(matrix=1, range=LIMITED, transfer=1, primaries=1)
 """BT.709, which tone-mapped frames are."""
 NAMES = {PQ: "PQ", HLG: "HLG"}
 
-_WHITE_NITS = 203.0  # reference white of HDR, which SDR shows as its own
-_PEAK_NITS = 1000.0  # of the display that HLG is made for, and of PQ that does not say
-_PQ_NITS = 10000.0
-_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-_A, _B, _C = 0.17883277, 0.28466892, 0.55991073  # of HLG
-_HLG_GAMMA = 1.2  # of HLG's system at 1000 cd/m2
 _SDR_GAMMA = 2.4  # BT.1886
-_D65 = (0.3127, 0.3290)
-# H.273 code points to x and y of red, green and blue
-_PRIMARIES = {
-    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
-    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-}
-_BT2020 = 9
 _LEVELS = 1 << 16
 _ROWS = 64  # that are mapped at once: they stay in the cache
 
@@ -71,7 +69,7 @@ class Mastering:
         """Brightest light to be expected, in cd/m2."""
         if self.light_level and self.light_level[0]:
             return float(self.light_level[0])
-        return float(self.luminance[1]) if self.luminance and self.luminance[1] else _PEAK_NITS
+        return float(self.luminance[1]) if self.luminance and self.luminance[1] else PEAK_NITS
 
     def display(self, unit: Fraction, luminance_unit: Fraction) -> str:
         """Format the display as encoders take it, ``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``; empty if not all is stated.
@@ -93,7 +91,7 @@ def tone_map(rgb_hwc: NDArray[np.uint16], color: Color, peak_nits: float) -> UIn
     of HDR comes out a little below that of SDR, and darker light as it was.
     """
     if color.transfer == HLG:
-        peak_nits = _PEAK_NITS
+        peak_nits = PEAK_NITS
     curve, encode = _curve(color.transfer, peak_nits), _sdr_codes()
     to_bt709 = _matrix(color.primaries)
     mapped = np.empty(rgb_hwc.shape, np.uint8)
@@ -102,7 +100,7 @@ def tone_map(rgb_hwc: NDArray[np.uint16], color: Color, peak_nits: float) -> UIn
         if color.transfer == HLG:
             scene = _hlg_scene()[codes]
             luminance = scene @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-            light = scene * (luminance ** (_HLG_GAMMA - 1))[..., None]
+            light = scene * (luminance ** (HLG_GAMMA - 1))[..., None]
             codes = (np.sqrt(np.sqrt(light)) * (_LEVELS - 1)).astype(np.uint16)
         linear = np.clip(curve[codes] @ to_bt709, 0, 1)
         mapped[start : start + _ROWS] = encode[(np.sqrt(linear) * (_LEVELS - 1)).astype(np.uint16)]
@@ -113,14 +111,14 @@ def tone_map(rgb_hwc: NDArray[np.uint16], color: Color, peak_nits: float) -> UIn
 def _curve(transfer: int, peak_nits: float) -> Float32Array:
     """Return linear light of SDR, 1 its white, by code: that of PQ, or the fourth root of light for HLG."""
     codes = np.linspace(0, 1, _LEVELS)
-    peak = min(max(peak_nits, _WHITE_NITS), _PQ_NITS)
-    perceived = codes if transfer == PQ else _pq_of(codes**4 * _PEAK_NITS)
-    return (_pq_to_nits(_rolled_off(perceived, peak)) / _WHITE_NITS).astype(np.float32)
+    peak = min(max(peak_nits, WHITE_NITS), PQ_NITS)
+    perceived = codes if transfer == PQ else nits_to_pq(codes**4 * PEAK_NITS)
+    return (pq_to_nits(_rolled_off(perceived, peak)) / WHITE_NITS).astype(np.float32)
 
 
 def _rolled_off(perceived: NDArray[np.float64], peak_nits: float) -> NDArray[np.float64]:
     """Apply the EETF of BT.2390: a Hermite spline in PQ from a knee up to the white of SDR; black stays black."""
-    peak, white = _pq_of(np.array([peak_nits, _WHITE_NITS]))
+    peak, white = nits_to_pq(np.array([peak_nits, WHITE_NITS]))
     share = np.minimum(perceived / peak, 1)
     top = white / peak
     knee = 1.5 * top - 0.5
@@ -135,23 +133,10 @@ def _rolled_off(perceived: NDArray[np.float64], peak_nits: float) -> NDArray[np.
     return np.asarray(np.where(share < knee, share, spline) * peak)
 
 
-def _pq_to_nits(codes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply the EOTF of PQ."""
-    power = codes ** (1 / _M2)
-    return np.asarray(_PQ_NITS * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1))
-
-
-def _pq_of(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply the inverse EOTF of PQ."""
-    power = (nits / _PQ_NITS) ** _M1
-    return np.asarray(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2)
-
-
 @functools.cache
 def _hlg_scene() -> Float32Array:
     """Return linear light of the scene by code of HLG: the inverse of its OETF."""
-    codes = np.linspace(0, 1, _LEVELS)
-    return np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - _C) / _A) + _B) / 12).astype(np.float32)
+    return hlg_to_scene(np.linspace(0, 1, _LEVELS)).astype(np.float32)
 
 
 @functools.cache
@@ -163,13 +148,8 @@ def _sdr_codes() -> UInt8Array:
 @functools.cache
 def _matrix(primaries: int) -> Float32Array:
     """Return the matrix from linear RGB of some primaries to that of BT.709, for row vectors; unknown ones: BT.2020."""
-    source = _PRIMARIES.get(primaries, _PRIMARIES[_BT2020])
-    return (np.linalg.inv(_to_xyz(_PRIMARIES[1])) @ _to_xyz(source)).T.astype(np.float32)
-
-
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
-    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in (*primaries, _D65)]).T
-    return np.asarray(columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3]))
+    source = PRIMARIES.get(primaries, PRIMARIES[BT2020])
+    return (np.linalg.inv(PRIMARIES[BT709].to_xyz()) @ source.to_xyz()).T.astype(np.float32)
 
 
 def _number(value: Fraction, unit: Fraction) -> str:

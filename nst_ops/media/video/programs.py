@@ -9,11 +9,8 @@ from nst_ops.media.video.source import MediaSource, RangeInput
 
 _SYNC = 0x47
 _PACKET_BYTES = 188
-_STRIDES = {
-    188: 0,
-    192: 4,
-    204: 0,
-}  # bytes from packet to packet, and before each: plain, Blu-ray, with error correction
+# Bytes from packet to packet, and before each: plain, Blu-ray, with error correction.
+_STRIDES = {188: 0, 192: 4, 204: 0}
 _PROBE_BYTES = 2**20
 _PAT_PID, _PAT_TABLE, _PMT_TABLE, _CRC_BYTES = 0, 0, 2, 4
 
