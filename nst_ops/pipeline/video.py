@@ -241,7 +241,8 @@ def damage_notes(part: Reader | SegmentRecord) -> list[str]:
     """Say what of a video, or of a segment of it, did not decode."""
     if not part.num_damaged:
         return []
-    return [f"{part.num_damaged} damaged places" + (", the last at its very end" if part.ends_damaged else "")]
+    places = "a damaged place" if part.num_damaged == 1 else f"{part.num_damaged:,} damaged places"
+    return [places + (", the last at its very end" if part.ends_damaged else "")]
 
 
 def video_columns(context: WorkerContext, reader: Reader, notes: Sequence[str], num_frames: int) -> dict[str, Any]:

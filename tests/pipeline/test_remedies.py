@@ -68,7 +68,7 @@ def test_what_decodes_of_a_damaged_video_is_written_on_retry(source, capsys, nam
         run(source, "--video.keep_damaged", "true")
     assert run(source, "--video.keep_damaged", "true", "--retry-failed").counts == {"ok": 3}
     rows = check_invariants(source.parent / "out")
-    assert "damaged places" in str(rows[name]["note"]) or damage is break_off
+    assert "damaged place" in str(rows[name]["note"]) or damage is break_off
     for other in ("a.png", "whole.mkv"):  # not touched, and their configuration is the one they were made with
         assert rows[other] == before[rows[other]["source_uri"]]
     assert rows[name]["config_sha256"] != rows["a.png"]["config_sha256"]
