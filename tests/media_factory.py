@@ -172,7 +172,8 @@ def write_video(
         text = output.add_mux_stream(TEXT_CODECS[path.suffix]) if subtitles else None
         if cover:
             _add_cover(output, cover)
-        open_encoder(stream.codec_context)
+        if not stream.codec_context.is_open:  # cover art begins the file
+            open_encoder(stream.codec_context)
         for frame, time in zip(frames, pts, strict=True):
             coded = frame if isinstance(frame, VideoFrame) else VideoFrame.from_ndarray(frame, "rgb24")
             if coded.format.name != pix_fmt:
