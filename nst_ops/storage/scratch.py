@@ -1,6 +1,6 @@
 """Scratch folders among the temporary files of this machine; those of killed processes go when the next one comes.
 
-Each holds a file that its process keeps locked: a lock that can be had is that of a dead process, in any container.
+A process keeps its folder locked: a lock that can be had is that of a dead process, in any container.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-_PREFIX, _LOCK = "nst-ops-", "lock"
+_PREFIX = "nst-ops-scratch-"
 
 
 class ScratchFolder(tempfile.TemporaryDirectory[str]):
@@ -20,30 +19,44 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
 
     def __init__(self) -> None:
         super().__init__(prefix=_PREFIX)
-        self._lock = _take(os.path.join(self.name, f"new-{_LOCK}"), create=True)
+        self._lock = _lock(self.name, wait=True)
+        while not os.path.exists(self.name):  # taken for that of a dead process before it was locked
+            self.cleanup()
+            super().__init__(prefix=_PREFIX)
+            self._lock = _lock(self.name, wait=True)
+
+    def cleanup(self) -> None:
+        """Remove the folder."""
+        super().cleanup()
         if self._lock is not None:
-            os.rename(self._lock.name, os.path.join(self.name, _LOCK))  # never there without being held
+            os.close(self._lock)
+            self._lock = None
 
 
 def remove_dead_scratch() -> None:
     """Remove the scratch folders of killed processes, which may hold whole videos."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with contextlib.suppress(OSError):
-            if held := _take(lock, create=False):
-                shutil.rmtree(lock.parent, ignore_errors=True)
-                held.close()
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        lock = _lock(folder, wait=False)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
-def _take(path: str | Path, create: bool) -> Any:
-    """Lock a file; return it open, or None where another process holds it, or the system knows no such locks."""
+def _lock(folder: str | Path, wait: bool) -> int | None:
+    """Lock a folder until the descriptor that is returned is closed.
+
+    None: the folder is gone, the system knows no such locks, or another process holds it and ``wait`` is false.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         return None
-    file = open(path, "xb" if create else "r+b")  # noqa: SIM115, open means locked
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    with contextlib.ExitStack() as undo:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            return None
+        undo.pop_all()
+        return descriptor

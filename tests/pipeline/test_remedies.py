@@ -254,7 +254,7 @@ def test_a_configuration_that_is_refused_says_which_is_not(source, wrong, messag
 
 def test_a_cluster_that_does_not_answer_is_left_out(source):
     # In a process of its own: where Ray runs already, that one is taken, whatever the address.
-    done = run_job(source, source.parent / "out", "--executor", "ray", ray_address="127.0.0.1:1")
+    done = run_job(source, source.parent / "out", ray_address="127.0.0.1:1")
     assert done.returncode == 2
     assert "take --executor local" in done.stderr
     assert run(source, "--executor", "local").counts == {"ok": 1}

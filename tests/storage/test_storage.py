@@ -333,8 +333,25 @@ def test_scratch_of_a_killed_process_goes_that_of_a_living_one_stays(tmp_path, m
     code = "from nst_ops.storage.scratch import ScratchFolder\nimport os, signal\nfolder = ScratchFolder()\n"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGKILL)"]
     subprocess.run(command, env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
-    assert len(list(tmp_path.glob("nst-ops-*/lock"))) == 1
+    tempfile.mkdtemp(prefix="nst-ops-scratch-")  # killed before it could lock it
+    assert len(list(tmp_path.iterdir())) == 2
     with ScratchFolder() as living:
         remove_dead_scratch()
         assert list(tmp_path.iterdir()) == [Path(living)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_scratch_that_another_process_takes_for_dead_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make = tempfile.mkdtemp
+
+    def make_and_lose(*args, **kwargs):
+        monkeypatch.setattr(tempfile, "mkdtemp", make)
+        folder = make(*args, **kwargs)
+        remove_dead_scratch()
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    with ScratchFolder() as living:
+        assert Path(living).is_dir()
     assert not list(tmp_path.iterdir())

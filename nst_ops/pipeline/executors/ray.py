@@ -45,6 +45,7 @@ _EVENTS_S = 0.5  # seconds that the driver waits for news before it looks after 
 _ANSWER_S = 10.0  # seconds that a node has to answer a ping, and the exchange a question of the progress display
 _SILENCE_S = 300.0  # seconds after which an exchange that does not answer is lost, and with it the run
 _END_S = 30.0  # seconds that Ray Data has to end after the last unit
+_STOP_S = 5.0  # seconds that it has after a run that was stopped
 _FAILED_STARTS = 2  # processes of a worker that may die in a row while they make it before it counts as unable to work
 _RETRY_S = 30.0  # seconds until a worker that could not start tries again
 _MISSING_S = 120.0  # seconds that the run waits for other workers where all that have come cannot work
@@ -58,6 +59,7 @@ class RayExecutor:
         self._config = config
         self._connection = contextlib.ExitStack()
         self._exchange: Any = None
+        self._execution: _Execution | None = None
 
     def __enter__(self) -> Self:
         self._connection.enter_context(connected(self._config.ray_address))
@@ -65,7 +67,9 @@ class RayExecutor:
 
     def __exit__(self, *_: object) -> None:
         if self._exchange is not None and ray.is_initialized():
-            ray.kill(self._exchange)  # workers that still ask it for units end
+            ray.kill(self._exchange)  # workers that still ask it for units end, and so does Ray Data
+            if self._execution is not None:
+                self._execution.join(_STOP_S)  # before Ray is left: a thread that asks Ray then starts one of its own
         self._connection.close()
 
     @property
@@ -94,7 +98,7 @@ class RayExecutor:
         exchange: Any = ray.remote(**place)(_Exchange).remote(pool.max_size)
         self._exchange = exchange
         ray.get(exchange.totals.remote())  # it must not start behind hundreds of workers on a busy machine
-        execution = _Execution(spec, pool, exchange)
+        execution = self._execution = _Execution(spec, pool, exchange)
         execution.start()
         num_waiting, unable = 0, _Unable(pool.initial_size)
         while not pending.finished:
