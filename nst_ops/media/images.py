@@ -24,7 +24,7 @@ from nst_ops.media import profiles
 from nst_ops.media.errors import EmptyFileError, MediaError, UnreadableImageError, UnsupportedMediaError
 from nst_ops.media.profiles import to_srgb
 from nst_ops.media.repairs import MOST_MISSING, drop_broken_tags, lacks_scans, missing_share, repair
-from nst_ops.media.signatures import HEAD_BYTES, content_format, content_kind, read_jxl_header
+from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format, content_kind, read_jxl_header
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -63,13 +63,8 @@ _PLUGINS = {
     "HEIF": ("pillow_heif", "register_heif_opener", "a HEIC image: pip install pillow-heif"),
     "JXL": ("pillow_jxl", "", "a JPEG XL image: pip install pillow-jxl-plugin"),
 }
-_NO_IMAGES = {
-    "HTML": "a web page, perhaps a server's message of an error: download the image again",
-    "PDF": "a PDF: export its pages as images",
-    "AppleDouble": "a Mac's AppleDouble file, which holds no pixels: remove it",
-    "raw": "a camera's raw file: develop it to JPEG or TIFF",
-    "SVG": "a drawing (SVG): export it as PNG",
-    "TIFF": "a TIFF of a kind that Pillow does not read, as colors in floats: convert it to 8 or 16 bits a channel",
+_NO_IMAGES = NO_MEDIA | {
+    "TIFF": "a TIFF of a kind that Pillow does not read, as colors in floats: convert it to 8 or 16 bits a channel"
 }
 
 

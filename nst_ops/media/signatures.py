@@ -44,7 +44,25 @@ _SIGNATURES: list[tuple[str, ContentKind, bytes]] = [
     ("SVG", "other", rb"(?i)\s*(?:<\?xml.{0,500}?)?<svg"),
     ("HTML", "other", rb"(?i)\s*<(?:!doctype html|html|\?xml|head|body|svg)"),
     ("AppleDouble", "other", rb"\0\x05\x16[\0\x07]"),
+    ("Git LFS", "other", rb"version https://git-lfs\.github\.com/spec/v1\s"),
+    ("gzip", "other", rb"\x1f\x8b"),
+    ("archive", "other", rb"PK\x03\x04|7z\xbc\xaf|Rar!\x1a|BZh[1-9]|\xfd7zXZ\0|\x28\xb5\x2f\xfd"),
+    ("base64", "other", rb"data:[\w/+.-]+[;,]|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{100}"),
+    ("JSON", "other", rb"\s*[{\[]\s*[\"{\[}\]]"),
 ]
+NO_MEDIA = {
+    "HTML": "a web page, perhaps a server's message of an error: download the file again",
+    "JSON": "a text of JSON, perhaps a server's message of an error: download the file again",
+    "PDF": "a PDF: export its pages as images",
+    "AppleDouble": "a Mac's AppleDouble file, which holds no pixels: remove it",
+    "raw": "a camera's raw file: develop it to JPEG or TIFF",
+    "SVG": "a drawing (SVG): export it as PNG",
+    "Git LFS": "a pointer of Git LFS to the file, not the file itself: get it, git lfs pull",
+    "gzip": "compressed with gzip: decompress it, gzip -d, or download the file again",
+    "archive": "an archive, or compressed (zip, 7z, rar, bz2, xz or zst): unpack it",
+    "base64": "a text that holds a file in base64, not the file itself: decode it to bytes",
+}
+"""What a file is that is named as media and is none, by its format, and what to do about it."""
 _PATTERNS = [(name, kind, re.compile(pattern, re.DOTALL)) for name, kind, pattern in _SIGNATURES]
 
 

@@ -1,5 +1,7 @@
 """The first bytes of a file say what it is."""
 
+import base64
+import gzip
 import io
 from pathlib import Path
 
@@ -9,8 +11,12 @@ from hypothesis import strategies as st
 from media_factory import moving_frames, natural_image, write_video
 from PIL import Image
 
+from nst_ops.media.errors import UnreadableImageError, UnreadableShardError, UnreadableVideoError
 from nst_ops.media.formats import is_unknown, kind_and_reason, media_kind
+from nst_ops.media.images import decode_image
+from nst_ops.media.shards import open_shard
 from nst_ops.media.signatures import HEAD_BYTES, content_format, content_kind
+from nst_ops.media.video.container import open_input
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,35 @@ def test_videos_are_known(extension, tmp_path):
 )
 def test_what_is_no_picture_is_other(head):
     assert content_kind(head) == "other"
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+NOT_THE_FILE = {
+    "Git LFS": (LFS_POINTER, "git lfs pull"),
+    "gzip": (gzip.compress(b"\xff\xd8\xff and so on"), "gzip -d"),
+    "HTML": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+    "JSON": (b'{"error": "not found"}', "JSON"),
+    "archive": (b"PK\3\4\x14\0", "unpack it"),
+    "base64": (base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(200)), "base64"),
+}
+
+
+@pytest.mark.parametrize("form", list(NOT_THE_FILE))
+def test_what_lies_in_place_of_a_file_is_named_with_its_remedy(form, tmp_path):
+    data, said = NOT_THE_FILE[form]
+    assert (content_format(data), content_kind(data)) == (form, "other")
+    with pytest.raises(UnreadableImageError, match=said):
+        decode_image(data)
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(UnreadableVideoError, match=said):
+        open_input(str(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_shard_that_was_not_pulled_says_so(tmp_path, name):
+    (tmp_path / name).write_bytes(LFS_POINTER)
+    with pytest.raises(UnreadableShardError, match="git lfs pull"):
+        list(open_shard(str(tmp_path / name), "image").samples())
 
 
 @given(st.binary(max_size=64))

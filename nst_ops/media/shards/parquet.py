@@ -31,6 +31,7 @@ from nst_ops.media.shards.sample import (
     is_bytes,
     is_list_of,
 )
+from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 
 _ROWS_READ = 16  # in memory while a shard is read: images are large
 _BUFFER_BYTES = 2**20
@@ -50,6 +51,9 @@ class ParquetReader:
         except (pa.ArrowException, OSError) as error:
             if "encrypted" in str(error):
                 raise UnreadableShardError("an encrypted Parquet: decrypt it first") from error
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                if what := NO_MEDIA.get(content_format(file.read(HEAD_BYTES))):
+                    raise UnreadableShardError(f"no Parquet but {what}") from error
             raise UnreadableShardError(f"no whole Parquet: {error}: copy or make it again") from error
         schema, metadata = self._file.schema_arrow, self._file.metadata
         rows_per_group = max((metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)), default=1)
@@ -167,6 +171,8 @@ def _image_column(schema: pa.Schema, wanted: str) -> str:
         found = f"its columns are {', '.join(schema.names)}"
         if any("binary" in str(field.type) and not is_binary(field.type) for field in schema):
             found += " with bytes only further in: move the images into a column, or into lists of it"
+        elif wanted in schema.names and _is_text(schema.field(wanted).type):
+            found += f", and '{wanted}' is text: if it holds images in base64, decode them to bytes"
     raise UnreadableShardError(
         f"no column '{wanted}' that holds the bytes of images: {found}; give --shards.image_column, with --retry-failed"
     )

@@ -29,6 +29,7 @@ from nst_ops.media.shards.sample import (
     printable,
     split_name,
 )
+from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 from nst_ops.storage.names import safe_name
 
 _MAX_BYTES = 2**30  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
@@ -231,7 +232,9 @@ class _Files:
 def _open(path: str) -> IO[bytes]:
     """Open a tar, decompressed; UnreadableShardError where it is another archive."""
     with open(path, "rb") as file:
-        start = file.read(8)
+        start = file.read(HEAD_BYTES)
+    if content_format(start) == "Git LFS":
+        raise UnreadableShardError(f"no tar but {NO_MEDIA['Git LFS']}")
     for magic, what in _NOT_READ.items():
         if start.startswith(magic):
             raise UnreadableShardError(f"no tar that can be read but {what}")

@@ -15,6 +15,7 @@ from av.stream import Discard, Disposition, Stream
 
 from nst_ops.media.errors import UnreadableVideoError
 from nst_ops.media.images import UInt8Array, fit_size
+from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 from nst_ops.media.video.color import Color
 from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.programs import read_programs
@@ -116,7 +117,8 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
         return av.open(file, "r", options=options, metadata_errors="replace")
     except FFmpegError as error:
         reason = f"does not open as a video ({error.strerror}): check that it is one and copy it again"
-        raise UnreadableVideoError(reason) from error
+        head = b"" if isinstance(source, RangeInput) else RangeInput(source).read(HEAD_BYTES)
+        raise UnreadableVideoError(NO_MEDIA.get(content_format(head), reason)) from error
 
 
 def video_stream(container: InputContainer, alone: bool = False) -> Any:
