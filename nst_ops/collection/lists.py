@@ -1,4 +1,4 @@
-"""Lists of files: text, CSV, JSON lines and Parquet, with what they say of each file."""
+"""Lists of files: text, CSV, JSON, JSON lines and Parquet, with what they say of each file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nst_ops.collection.constants import CATALOG_SCHEMA
 from nst_ops.collection.database import Database
 from nst_ops.media.formats import kind_and_reason
 from nst_ops.media.shards.labels import comes_back
+from nst_ops.media.signatures import HEAD_BYTES, content_format
 from nst_ops.storage import Folder
 from nst_ops.storage.local import FILE_URI
 
@@ -40,6 +42,9 @@ _INVENTORY_ROLES = {
     "is_deleted": ("is_delete_marker", "isdeletemarker"),
     "modified": ("last_modified_date", "lastmodifieddate", "last_modified", "lastmodified"),
 }
+_SIMPLE_TYPES = {frozenset({str}): pa.string(), frozenset({float}): pa.float64(), frozenset({bool}): pa.bool_()}
+_of_json, _to_json = json.JSONDecoder().decode, json.JSONEncoder(ensure_ascii=False).encode
+_Row = TypeVar("_Row")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _SEPARATOR = re.compile(r"sep=(.)\r?\n?")
 _COMMENT = re.compile(r"#(?:\s|$|EXT)")  # in a list of names, and in playlists; "#1.jpg" is a name
@@ -56,7 +61,12 @@ _BOMS = {
 _TEXT_TYPES = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "BOOLEAN": pa.bool_()}
 _EVERY_VALUE_COMES_BACK = """
     SELECT bool_and(CAST(TRY_CAST({0} AS {1}) AS VARCHAR) IS NOT DISTINCT FROM {0}
-        AND {0} NOT IN ('nan', '-nan', 'inf', '-inf')) FROM found WHERE {0} IS NOT NULL
+        AND {0} NOT IN ('nan', '-nan', 'inf', '-inf')) FROM {2} WHERE {0} IS NOT NULL
+"""
+# On a disk a/./b is a/b.
+_WITHOUT_DOTS = """
+    UPDATE entries SET uri = regexp_replace(uri, '/(\\./)+', '/', 'g')
+    WHERE contains(uri, '/./') AND NOT contains(uri, '://')
 """
 # How values of a type of DuckDB are given to JSON, where JSON itself would lose something.
 _TO_JSON = {
@@ -91,6 +101,8 @@ class ListFile:
         try:
             with folder.local_copy(name) as path:
                 labels = _read(database, path)
+            if folder.is_local:
+                database.run(_WITHOUT_DOTS)
             first = database.rows("SELECT uri FROM entries WHERE uri IS NOT NULL ORDER BY row LIMIT 1")
             database.run(
                 """CREATE TABLE repeated AS
@@ -103,6 +115,9 @@ class ListFile:
             raise ValueError(f"list '{file.uri()}' cannot be read: {reason}") from error
         if not first:
             raise ValueError(f"list '{file.uri()}' is empty")
+        if content_format(first[0][0][:HEAD_BYTES].encode()) == "base64":
+            instead = "not their paths: decode them into files, or into a column of bytes in Parquet"
+            raise ValueError(f"list '{file.uri()}' holds images as text (base64, data: URIs), {instead}")
         scheme, is_absolute = _SCHEME.match(first[0][0]), first[0][0].startswith("/")
         root = scheme[0] if scheme else "/" if is_absolute else folder.uri()
         if database.value("SELECT count(*) > 0 FROM repeated WHERE differs"):
@@ -151,12 +166,10 @@ class ListFile:
         values: dict[str, object] = {"begin": self.root if is_absolute else "", "root": self.root}
         values |= {"is_absolute": is_absolute, "is_remote": is_remote, "scheme": _SCHEME.pattern}
         for batch in self.database.batches(sql, {**values, "name": self.name}):
-            found = [kind_and_reason(relpath) for relpath in batch["relpath"].to_pylist()]
-            made = {
-                "kind": (kind for kind, _ in found),
-                "no_media": (reason for _, reason in found),
-                "extra": map(_joined, batch["extra"].to_pylist()),
-            }
+            kinds, reasons = zip(*map(kind_and_reason, batch["relpath"].to_pylist()), strict=True)
+            made = {"kind": kinds, "no_media": reasons}
+            if pc.any(pc.starts_with(batch["extra"], "[")).as_py():  # of files that several rows name
+                made["extra"] = tuple(map(_joined, batch["extra"].to_pylist()))
             columns = [
                 pa.array(made[f.name], f.type) if f.name in made else batch[f.name].cast(f.type) for f in CATALOG_SCHEMA
             ]
@@ -214,7 +227,7 @@ def _read(database: Database, path: str) -> Labels:
     extension = _extension(path)
     if extension == ".parquet":
         return _read_parquet(database, path)
-    with _open_text(path, None if extension in (".txt", ".jsonl") else "") as text:
+    with _open_text(path, "" if extension in (".csv", ".tsv") else None) as text:
         try:
             return _TEXTS[extension](database, text)
         except UnicodeEncodeError as error:  # JSON can name them
@@ -246,8 +259,8 @@ def _read_parquet(database: Database, path: str) -> Labels:
 
 
 def _read_lines(database: Database, text: TextIO) -> Labels:
-    lines = (line.strip() for line in text)
-    _load(database, 1, ([line] for line in lines if line and not _COMMENT.match(line)))
+    lines = (line for line in map(str.strip, text) if line and not (line[0] == "#" and _COMMENT.match(line)))
+    _load(database, 1, ([some] for some in _batches(lines)))
     _make_entries(database, _Columns(("uri",), {}), {"uri": "c0"}, {})
     return {}
 
@@ -260,46 +273,68 @@ def _read_csv(database: Database, text: TextIO, delimiters: str = ",;\t|") -> La
     found = next((header for header in headers if _Columns.find(header[0])), headers[0])
     (names, delimiter), columns = found, _Columns.get(found[0])
     numbered = {name: f"c{number}" for number, name in enumerate(names)}
-    uris = [names.index(name) for name in columns.uri]
+    uri = names.index(columns.uri[0]) if len(columns.uri) == 1 else None
 
-    def rows() -> Iterator[list[str | None]]:
-        for row in _csv_rows(text, delimiter, len(names)):
-            if len(uris) == 1:  # keys of a bucket may begin or end with spaces
-                row[uris[0]] = row[uris[0]].strip()
-            yield [value or None for value in row]
+    def loaded() -> Iterator[list[Sequence[str | None]]]:
+        for rows in _batches(_csv_rows(text, delimiter, len(names))):
+            found: list[Sequence[str | None]] = list(zip(*rows, strict=True))
+            if uri is not None:  # keys of a bucket may begin or end with spaces
+                found[uri] = [row[uri].strip() for row in rows]
+            yield found
 
-    _load(database, len(names), rows())
+    _load(database, len(names), loaded(), empty="''")
     labels: Labels = {}
     shown: dict[str, str] = {}
-    for name, column in numbered.items():
-        types = (sql for sql in _TEXT_TYPES if database.value(_EVERY_VALUE_COMES_BACK.format(column, sql)))
-        sql = next(types, None)
+    for name in [name for name in names if name not in (*columns.uri, columns.roles.get("version"))]:
+        column = numbered[name]
+        sql = next((sql for sql in _TEXT_TYPES if _every_value_comes_back(database, column, sql)), None)
         labels[name] = _TEXT_TYPES[sql] if sql else pa.string()
         shown[name] = f"CAST({column} AS {sql})" if sql else column
     others = _make_entries(database, columns, numbered, shown)
     return {name: labels[name] for name in others}
 
 
+def _read_json(database: Database, text: TextIO) -> Labels:
+    """Read an array of paths or of objects, or JSON lines."""
+    start = text.read(1)
+    while start.isspace():
+        start = text.read(1)
+    text.seek(0)
+    try:
+        if start != "[":
+            return _read_json_lines(database, text)
+        entries = json.load(text)
+    except UnicodeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{error}; a .json is an array of paths or of objects, or one object a line") from error
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, str | dict):
+            raise ValueError(f"entry {number} is neither a path nor an object of JSON")
+    return _read_objects(database, ({"uri": entry} if isinstance(entry, str) else entry for entry in entries))
+
+
 def _read_json_lines(database: Database, text: TextIO) -> Labels:
-    """Read an object of JSON a line; its columns are those of the first one and whatever others have beside them."""
-    objects = _json_objects(text)
+    return _read_objects(database, _json_objects(text))
+
+
+def _read_objects(database: Database, objects: Iterator[dict[str, Any]]) -> Labels:
+    """Read objects of JSON; the columns are those of the first one and whatever others have beside them."""
     first = next(objects, None)
     columns = _Columns.get(list(first or {}))
     taken = dict.fromkeys([*columns.uri, *columns.roles.values()])
     size, names = columns.roles.get("num_bytes"), {*columns.uri, *(columns.roles.get(role) for role in _ROLES)}
     labels: Labels = {}
 
-    def rows() -> Iterator[list[str | None]]:
-        left = itertools.chain([first or {}], objects)
-        while some := list(itertools.islice(left, _ROWS)):
+    def loaded() -> Iterator[list[Sequence[str | None]]]:
+        for some in _batches(itertools.chain([first or {}], objects)):
             rest = [_without(each, names, size) for each in some]
             for name in dict.fromkeys(itertools.chain.from_iterable(rest)):
                 labels[name] = _merged(labels.get(name), [each.get(name) for each in rest])
-            for each, others in zip(some, rest, strict=True):
-                yield [*(_text(each.get(name)) for name in taken), json.dumps(others, ensure_ascii=False)]
+            yield [*([_text(each.get(name)) for each in some] for name in taken), list(map(_to_json, rest))]
 
     numbered = {name: f"c{number}" for number, name in enumerate(taken)}
-    _load(database, len(numbered) + 1, rows())
+    _load(database, len(numbered) + 1, loaded())
     _make_entries(database, columns, numbered, {}, f"nullif(c{len(numbered)}, '{{}}')")
     return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in labels.items()}
 
@@ -308,8 +343,11 @@ _TEXTS: dict[str, Callable[[Database, TextIO], Labels]] = {
     ".txt": _read_lines,
     ".csv": _read_csv,
     ".tsv": partial(_read_csv, delimiters="\t"),
-    ".jsonl": _read_json_lines,
+    **dict.fromkeys((".jsonl", ".ndjson"), _read_json_lines),
+    ".json": _read_json,
 }
+LIST_EXTENSIONS = (*_TEXTS, ".parquet")
+"""Extensions of files that may be lists."""
 
 
 def _make_entries(
@@ -351,7 +389,8 @@ def _make_entries(
         f"""
         CREATE TABLE entries AS
         SELECT row, nullif(regexp_replace(
-                if({local} = '', uri, TRY(url_decode({local}))), '^(\\./)+', ''), '') AS uri,
+                if(NOT starts_with(lower(uri[:5]), 'file:') OR {local} = '', uri, TRY(url_decode({local}))),
+                '^(\\./)+', ''), '') AS uri,
             num_bytes, version, extra
         FROM (
             SELECT rowid + 1 AS row, {address} AS uri, {size} AS num_bytes, {version} AS version, {extra} AS extra,
@@ -364,16 +403,28 @@ def _make_entries(
     return others
 
 
-def _load(database: Database, num_columns: int, rows: Iterator[list[str | None]]) -> None:
-    """Make the table ``found`` of rows of text, its columns c0, c1, ..."""
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    left = iter(rows)
+    while some := list(itertools.islice(left, _ROWS)):
+        yield some
+
+
+def _load(
+    database: Database, num_columns: int, batches: Iterable[Sequence[Sequence[str | None]]], empty: str = "NULL"
+) -> None:
+    """Make the table ``found`` of batches of columns of text, c0, c1, ...; what equals ``empty`` is null."""
     schema = pa.schema([(f"c{number}", pa.string()) for number in range(num_columns)])
+    arrays = (pa.record_batch([pa.array(column, pa.string()) for column in batch], schema) for batch in batches)
+    shown = ", ".join(f"nullif({name}, {empty}) AS {name}" for name in schema.names)
+    lines = pa.RecordBatchReader.from_batches(schema, arrays)
+    database.run(f"CREATE TABLE found AS SELECT {shown} FROM lines", lines=lines)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        while some := list(itertools.islice(rows, _ROWS)):
-            yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=False)], schema)
 
-    lines = pa.RecordBatchReader.from_batches(schema, batches())
-    database.run("CREATE TABLE found AS SELECT * FROM lines", lines=lines)
+def _every_value_comes_back(database: Database, column: str, sql: str) -> bool:
+    """Return whether every text of a column is that of its value as a type; a look at the first ones rules most out."""
+    if database.value(_EVERY_VALUE_COMES_BACK.format(column, sql, f"(FROM found LIMIT {_ROWS})")) is False:
+        return False
+    return bool(database.value(_EVERY_VALUE_COMES_BACK.format(column, sql, "found")))
 
 
 def _open_text(path: str, newline: str | None) -> TextIO:
@@ -420,6 +471,9 @@ def _csv_rows(text: TextIO, delimiter: str, num_columns: int) -> Iterator[list[s
     try:
         next(reader)
         for row in reader:
+            if len(row) == num_columns and row[0] and not row[0].isspace():  # as nearly all are
+                yield row
+                continue
             if len(row) != num_columns and (len(row) < num_columns or any(row[num_columns:])) and "".join(row).strip():
                 fields = f"has {len(row)} fields, its header {num_columns}"
                 raise ValueError(f"line {reader.line_num} {fields}: quote those that hold '{delimiter}'")
@@ -434,7 +488,7 @@ def _json_objects(text: TextIO) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = _of_json(line)
         except ValueError as error:
             raise ValueError(f"line {number} is no JSON: {error}") from error
         if not isinstance(value, dict):
@@ -442,9 +496,11 @@ def _json_objects(text: TextIO) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _without(row: Mapping[str, Any], taken: Set[str | None], size: str | None) -> dict[str, Any]:
+def _without(row: dict[str, Any], taken: Set[str | None], size: str | None) -> dict[str, Any]:
     """Return what of an object of JSON travels: all but what the catalog has itself."""
-    rest = {name: value for name, value in row.items() if name not in taken}
+    rest = row.copy()
+    for name in taken:
+        rest.pop(name, None)  # type: ignore[arg-type]
     if size is not None and size in row and not str(row[size]).isdecimal():  # a column of another meaning
         rest[size] = row[size]
     return rest
@@ -458,6 +514,8 @@ def _merged(kind: pa.DataType | None, values: Sequence[Any]) -> pa.DataType:
     """Return a type for values of JSON and those before them; that of JSON where there is no other."""
     if kind == pa.json_():
         return kind
+    if (simple := _SIMPLE_TYPES.get(frozenset(map(type, values)) - {type(None)})) and kind in (None, simple):
+        return simple
     try:
         types = [pa.array(values).type] if kind is None else [kind, pa.array(values).type]
         fields = [pa.schema([("value", each)]) for each in types]

@@ -61,7 +61,10 @@ _APPLE_DOUBLE = "a Mac's AppleDouble file: what it keeps of the file beside it, 
 _BACKUP = "ExifTool's backup of the file beside it; rename it if you want it"
 _HIDDEN = "a hidden file: rename it, or set discovery.hidden, if it is to be stylized"
 _SYSTEM = "in a folder that a system keeps for itself"
-_SYSTEM_FOLDERS = {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "#recycle", "lost+found"}
+_SYSTEM_FOLDER = re.compile(
+    r"@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle|lost\+found|System Volume Information|\.Trash(?:-\d+|es)?"
+    r"|\.Spotlight-V100|\.fseventsd|\.DocumentRevisions-V100|\.TemporaryItems"
+)
 # Texts and the like, which often lie beside media by the million: not worth a look into each.
 _NEVER_LOOKED_INTO = {
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".aae", ".html", ".htm", ".md", ".pdf", ".log"),
@@ -103,7 +106,7 @@ def media_kind(name: str) -> Kind:
 
     Of an extension that a download has made longer (``.jpg_large``, ``.jpg?w=640``) its beginning counts.
     """
-    if kind := _KINDS.get(os.path.splitext(name)[1].lower()):
+    if kind := _KINDS.get(_extension(name)):
         return kind
     if shard_entry(name):
         return "shard"
@@ -113,21 +116,37 @@ def media_kind(name: str) -> Kind:
 
 def kind_and_reason(relpath: str, takes_hidden: bool = True) -> tuple[Kind, str | None]:
     """Return what a file is by its path; if that is no media whatever it holds, other and why."""
+    name = relpath.rpartition("/")[2]
+    if takes_hidden and not name.startswith("._") and (kind := _KINDS.get(_extension(name))):
+        return kind, None  # at once, as nearly all files of a list
     reason = _no_media(relpath, takes_hidden)
     return ("other", reason) if reason else (media_kind(relpath), None)
 
 
 def _no_media(relpath: str, takes_hidden: bool) -> str | None:
-    *folders, name = relpath.split("/")
+    name = relpath.rpartition("/")[2]
     if name.startswith("._"):
         return _APPLE_DOUBLE
-    if not takes_hidden and not _SYSTEM_FOLDERS.isdisjoint(folders):
-        return _SYSTEM
-    # In the key of a bucket . and .. are parts like others.
-    if not takes_hidden and any(part.startswith(".") and part not in (".", "..") for part in (*folders, name)):
-        return _HIDDEN
-    extension = os.path.splitext(name)[1].lower()
+    if not takes_hidden:
+        parts = relpath.split("/")
+        if any(map(_SYSTEM_FOLDER.fullmatch, parts[:-1])):
+            return _SYSTEM
+        # In the key of a bucket . and .. are parts like others.
+        if any(part.startswith(".") and part not in (".", "..") for part in parts):
+            return _HIDDEN
+    extension = _extension(name)
     return _BACKUP if extension.endswith("_original") else _NO_MEDIA.get(extension)
+
+
+def _extension(path: str) -> str:
+    """Return the extension as ``os.path.splitext`` does, in small letters, in a third of its time."""
+    stem, dot, extension = path[path.rfind("/") + 1 :].rpartition(".")
+    return f"{dot}{extension}".lower() if stem.strip(".") else ""
+
+
+def is_system_folder(relpath: str) -> bool:
+    """Return whether a folder is one that a system keeps for itself, such as its trash; nobody may list some."""
+    return _SYSTEM_FOLDER.fullmatch(relpath.rstrip("/").rpartition("/")[2]) is not None
 
 
 def is_unknown(relpath: str) -> bool:

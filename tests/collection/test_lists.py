@@ -1,5 +1,6 @@
-"""Lists of files: text, CSV, JSON lines and Parquet, with what they say of each file."""
+"""Lists of files: text, CSV, JSON, JSON lines and Parquet, with what they say of each file."""
 
+import base64
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -79,6 +80,64 @@ def test_an_entry_outside_the_folder_has_a_problem(tmp_path, entry):
     assert found.pop("good.jpg")["problem"] is None
     (row,) = found.values()
     assert row["problem"]
+
+
+def test_dots_within_a_path_are_left_out_on_a_disk(tmp_path):
+    text = "./src/./a.jpg\nsrc/././b.jpg\nsrc/a.jpg\nc/./\n"
+    found = entries(write(tmp_path / "list.txt", text))
+    assert set(found) == {"src/a.jpg", "src/b.jpg", "c/"}
+    assert not any("empty parts" in str(row["problem"]) for row in found.values())
+    found = entries(write(tmp_path / "absolute.txt", "/d/./a.jpg\nfile:///d/./b.jpg\n"))
+    assert set(found) == {"d/a.jpg", "d/b.jpg"}
+    found = entries(write(tmp_path / "remote.txt", "memory://x/./a.jpg\n"))
+    assert set(found) == {"x/./a.jpg"}, "in a bucket it is another object"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["a.jpg", "b.jpg"]',
+        '\ufeff [\n  "a.jpg",\n  "b.jpg"\n]\n',
+        '[{"path": "a.jpg"}, {"path": "b.jpg"}]',
+        '{"path": "a.jpg"}\n{"path": "b.jpg"}\n',
+    ],
+)
+def test_a_list_may_be_json(tmp_path, text):
+    found = entries(write(tmp_path / "list.json", text))
+    assert {name: (row["kind"], row["extra"]) for name, row in found.items()} == {
+        "a.jpg": ("image", None),
+        "b.jpg": ("image", None),
+    }
+
+
+def test_labels_of_an_array_of_json_travel(tmp_path):
+    text = '[{"file_name": "a.jpg", "label": "007", "n": 12345678901234567890}, {"file_name": "b.jpg"}]'
+    found = entries(write(tmp_path / "list.json", text))
+    assert json.loads(str(found["a.jpg"]["extra"])) == {"label": "007", "n": 12345678901234567890}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n  "images": []\n}', "a .json is an array of paths or of objects, or one object a line"),
+        ('{"images": [], "annotations": []}', "none of its columns"),
+        ('["a.jpg", 3]', "entry 2 is neither a path nor an object"),
+        ('["a.jpg"', "a .json is an array"),
+        ("[]", "none of its columns"),
+        ("3", "no object of JSON"),
+    ],
+)
+def test_json_that_is_no_list_is_an_error(tmp_path, text, message):
+    with pytest.raises(ValueError, match=rf"list\.json.*{message}"):
+        Source.open(str(write(tmp_path / "list.json", text)))
+
+
+@pytest.mark.parametrize("begin", ["", "data:image/jpeg;base64,"])
+def test_images_in_a_column_of_text_are_no_paths(tmp_path, begin):
+    texts = [begin + base64.b64encode(image_bytes()).decode()] * 2
+    pq.write_table(pa.table({"image": texts, "label": [1, 2]}), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match=r"holds images as text .*, not their paths: decode them"):
+        Source.open(str(tmp_path / "list.parquet"))
 
 
 def test_a_list_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
