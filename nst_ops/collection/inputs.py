@@ -12,9 +12,9 @@ import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from nst_ops.collection.constants import CATALOG_SCHEMA
-from nst_ops.collection.lists import Labels, ListFile, is_list
+from nst_ops.collection.lists import LIST_EXTENSIONS, Labels, ListFile, is_list
 from nst_ops.config.stylize import DiscoveryConfig
-from nst_ops.media.formats import is_unknown, kind_and_reason
+from nst_ops.media.formats import is_system_folder, is_unknown, kind_and_reason
 from nst_ops.media.signatures import HEAD_BYTES, content_kind
 from nst_ops.storage import FileInfo, Folder, StorageError
 from nst_ops.storage.base import Links
@@ -48,14 +48,18 @@ class Source:
 
         Raises:
             FileNotFoundError: there is none of these.
-            ValueError: a list that cannot be read.
+            ValueError: a list that cannot be read, or a file that is neither media nor a list.
         """
         folder = Folder(uri)
         if folder.is_file():
             if is_list(folder):
                 listing = ListFile.open(folder)
                 return cls(Folder(listing.root), listing=listing)
-            return cls(*folder.parent_and_name())
+            parent, name = folder.parent_and_name()
+            if not _may_be_media(parent, name):
+                lists = f"no list, which are {', '.join(LIST_EXTENSIONS)}"
+                raise ValueError(f"input '{uri}' is no image, no video, no shard and {lists}")
+            return cls(parent, name)
         if folder.exists():
             return cls(folder, links=links)
         parts = uri.split("/")
@@ -77,14 +81,20 @@ class Source:
         """Types of the columns that a list has beside the URIs."""
         return self.listing.labels if self.listing else {}
 
-    def files(self) -> Iterator[FileInfo]:
-        """Yield the files, if they are not listed, in any order."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether a file that is not found is not there: a list may be one of a part today."""
+        return self.listing is None
+
+    def files(self, takes_hidden: bool = False) -> Iterator[FileInfo]:
+        """Yield the files, if they are not listed, in any order, and folders that are not entered or cannot be."""
         if self.only is not None:
             yield self.folder.file(self.only)
             return
-        matches = re.compile(glob_translate(self.pattern)).match if self.pattern else None
-        for info in self.folder.files(self.links):
-            if matches is None or matches(info.relpath):
+        pattern = self.pattern or "**"
+        matches = re.compile(glob_translate(pattern)).match
+        for info in self.folder.files(self.links, lambda folder: takes_hidden or not is_system_folder(folder)):
+            if _leads_to(info.relpath, pattern) if info.relpath.endswith("/") else matches(info.relpath):
                 yield info
 
 
@@ -92,12 +102,12 @@ def discover(source: Source, config: DiscoveryConfig = DiscoveryConfig()) -> pa.
     """List the input in batches of ``CATALOG_SCHEMA``, in any order, as the storage gives it.
 
     Raises:
-        PermissionError: while reading, a folder that may not be listed.
+        PermissionError: while reading, the input itself may not be listed; a folder in it becomes a row.
         ValueError: while reading, a list that cannot be read.
     """
     # Whoever names a file, or hidden files by a pattern, wants them.
     takes_hidden = config.hidden or bool(source.only or re.search(r"(^|/)\.", source.pattern or ""))
-    batches = source.listing.batches() if source.listing else catalog_batches(source.files(), takes_hidden)
+    batches = source.listing.batches() if source.listing else catalog_batches(source.files(takes_hidden), takes_hidden)
     is_near = source.folder.is_local or source.only is not None
     looks = config.look_inside == "always" or (config.look_inside == "auto" and is_near)
     batches = (_look_inside(source.folder if looks else None, batch) for batch in batches)
@@ -108,8 +118,13 @@ def catalog_batches(files: Iterable[FileInfo], takes_hidden: bool = False) -> It
     """Yield files in batches of ``CATALOG_SCHEMA``."""
     left = iter(files)
     while infos := list(itertools.islice(left, _BATCH)):
-        names, problems = zip(*map(_name, infos), strict=True)
+        names, found = zip(*map(_name, infos), strict=True)
         kinds, reasons = zip(*(kind_and_reason(name, takes_hidden) for name in names), strict=True)
+        # Whether a folder can be listed does not matter where nothing is made of what lies in it.
+        problems = [
+            None if reason and name.endswith("/") else problem
+            for name, problem, reason in zip(names, found, reasons, strict=True)
+        ]
         columns = {
             "relpath": pa.array(names, pa.string()),
             "source_bytes": pa.array([info.num_bytes for info in infos], pa.int64()),
@@ -150,6 +165,30 @@ def _look_inside(folder: Folder | None, batch: pa.RecordBatch) -> pa.RecordBatch
     for name in ("kind", "problem", "no_media") if places else ():
         batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(columns[name], pa.string()))
     return batch
+
+
+def _may_be_media(folder: Folder, name: str) -> bool:
+    """Return whether a file that was named is media, or there is more to say of it: then its row does."""
+    if kind_and_reason(name) != ("other", None):
+        return True
+    if not is_unknown(name):
+        return False
+    try:
+        (read,) = folder.read_ahead([name], num_bytes=HEAD_BYTES)
+        return content_kind(read()) != "other"
+    except PermissionError:
+        return True
+
+
+def _leads_to(folder: str, pattern: str) -> bool:
+    """Return whether files below a folder may match a pattern."""
+    *parts, last = pattern.split("/")
+    for place, name in enumerate(folder.rstrip("/").split("/")):
+        if "**" in (*parts, last)[: place + 1]:
+            return True
+        if place >= len(parts) or not re.match(glob_translate(parts[place]), name):
+            return False
+    return True
 
 
 def _name(info: FileInfo) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import itertools
@@ -25,7 +26,7 @@ from nst_ops.collection.manifest import Manifest
 from nst_ops.collection.run_lock import describe_configs, machine_lock, read_configs, refuse_live_run
 from nst_ops.config.errors import ConfigError
 from nst_ops.media.errors import MediaError
-from nst_ops.media.formats import media_kind
+from nst_ops.media.formats import is_system_folder, media_kind
 from nst_ops.media.shards import open_shard
 from nst_ops.media.video.writer import FRAME_TABLE
 from nst_ops.storage import Folder, StorageError
@@ -150,7 +151,11 @@ def _read_manifest(manifest: Manifest, database: IntegrityDatabase, threads: int
 
 def _list_files(output: Folder, bars: Progress) -> Iterator[tuple[str, int, bool]]:
     task = bars.add_task("files listed", total=0)
-    for count, file in enumerate(output.files(), start=1):
+    for count, file in enumerate(output.files(enters=lambda folder: True), start=1):
+        if file.relpath.endswith("/"):  # it cannot be listed
+            if is_system_folder(file.relpath):  # as lost+found, where the output is all of a disk
+                continue
+            raise PermissionError(errno.EACCES, file.problem, output.uri(file.relpath))
         # A name that is no UTF-8 is in no row; Arrow could not hold it.
         name = file.relpath.encode(errors="surrogateescape").decode(errors="backslashreplace")
         yield name, file.num_bytes if file.regular else -1, media_kind(name) in ("image", "video")

@@ -12,6 +12,7 @@ units are made one after the other while the run goes on. The tables, in the ord
 ``styles``                names of the styles: place, style
 ``pending``               a row for each file and style to do, with its unit's number; is_stale: an old row
 ``pending_refusals``      a row for each refusal and style that has no row yet
+``dropped``               rows without an output of sources that have gone: relpath, style
 ``gone``                  rows of sources that have gone, and whose outputs are in the way: owner, owner_style
 ``units``                 the units of ``pending`` by rank, the largest first
 ========================  ====================================================================================
@@ -84,10 +85,13 @@ class Plan:
     """The work that is left: the ``catalog`` that ``discover`` found, in any order, without what the manifest holds.
 
     ``recorded`` are the rows of the manifest so far, with at least the columns ``RECORDED``; a source that has changed
-    since its row is done again. ``root`` is what the URI of every source begins with, up to its path.
+    since its row is done again. ``root`` is what the URI of every source begins with, up to its path. With ``is_whole``
+    a source that is not in the catalog has gone: its rows that failed or were skipped are dropped.
     """
 
-    def __init__(self, catalog: Rows, recorded: Rows, rules: PlanRules, root: str = "") -> None:
+    def __init__(
+        self, catalog: Rows, recorded: Rows, rules: PlanRules, root: str = "", *, is_whole: bool = False
+    ) -> None:
         self.root, self._rules = root, rules
         self.database = Database()
         """Holds ``catalog``, and the other tables of the plan."""
@@ -97,6 +101,7 @@ class Plan:
         self._put_in_order()
         self._record(recorded)
         self._subtract()
+        self._drop(is_whole)
         self._refuse_taken()
         self._cut()
         value = self.database.value
@@ -107,6 +112,8 @@ class Plan:
         refused: int = value("SELECT count(*) FROM pending_refusals")
         self.num_done = self.num_files * rules.choice.per_item - self.num_left - refused
         """Rows that an earlier run has finished; a shard counts as one."""
+        self.num_dropped: int = value("SELECT count(*) FROM dropped")
+        """Rows of sources that have gone, which are forgotten; a shard counts as one."""
 
     def units(self) -> Iterator[WorkUnit]:
         """Yield the units, the largest first: the longest video last would leave other workers idle."""
@@ -127,9 +134,9 @@ class Plan:
             yield [Refusal(item, row["status"], row["error_type"], row["message"]) for item, row in items]
 
     def stale(self) -> set[Key]:
-        """Return the keys of rows that must be forgotten first, because their sources are done again."""
+        """Return the keys of rows that must be forgotten first: their sources are done again, or have gone."""
         stale = "SELECT $root || relpath, style FROM {} WHERE is_stale"
-        gone = "SELECT $root || owner, owner_style FROM gone"
+        gone = "SELECT $root || owner, owner_style FROM gone UNION ALL SELECT $root || relpath, style FROM dropped"
         sql = f"{stale.format('pending')} UNION ALL {stale.format('pending_refusals')} UNION ALL {gone}"
         return set(self.database.rows(sql, {"root": self.root}))
 
@@ -272,7 +279,8 @@ class Plan:
             """
             CREATE TABLE single_rows AS
             SELECT substr(source_uri, length($root) + 1) AS relpath, style,
-                status IN ('failed', 'crashed') AS failed, status = 'skipped' AND kind IS NULL AS was_no_media,
+                status = 'ok' AS is_ok, status IN ('failed', 'crashed') AS failed,
+                status = 'skipped' AND kind IS NULL AS was_no_media,
                 source_version, source_bytes,
                 source_member IS NOT NULL OR coalesce(kind = 'shard', FALSE) AS is_shard,
                 CASE WHEN source_member IS NULL AND output_member IS NOT NULL THEN output_uri END AS shard,
@@ -289,7 +297,7 @@ class Plan:
             """
             CREATE TABLE recorded AS SELECT * FROM single_rows WHERE NOT is_shard
             UNION ALL
-            SELECT relpath, style, bool_or(failed), FALSE, min(source_version), NULL, TRUE, NULL, NULL
+            SELECT relpath, style, bool_or(is_ok), bool_or(failed), FALSE, min(source_version), NULL, TRUE, NULL, NULL
             FROM single_rows WHERE is_shard GROUP BY relpath, style
             """
         )
@@ -330,6 +338,23 @@ class Plan:
                 ) WHERE is_stale OR NOT is_known
                 """
             )
+
+    def _drop(self, is_whole: bool) -> None:
+        """Make ``dropped``. What lies in a folder that cannot be listed has not gone, as far as anybody knows."""
+        self.database.run(
+            """
+            CREATE TABLE dropped AS SELECT relpath, style FROM recorded ANTI JOIN catalog USING (relpath)
+            WHERE $is_whole AND NOT is_ok
+            """,
+            {"is_whole": is_whole},
+        )
+        self.database.run(
+            """
+            DELETE FROM dropped USING (
+                SELECT relpath AS folder FROM catalog WHERE problem IS NOT NULL AND ends_with(relpath, '/')
+            ) WHERE starts_with(dropped.relpath, folder)
+            """
+        )
 
     def _refuse_taken(self) -> None:
         """Move to ``pending_refusals`` what would overwrite what an earlier run has made of another source.

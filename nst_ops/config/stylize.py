@@ -123,7 +123,8 @@ class DiscoveryConfig(StrictModel):
     """Look at the first bytes of files whose names say nothing, as those without an extension. auto: on a disk;
     always: in a bucket, too, with a request for each; never: such files are skipped."""
     hidden: bool = False
-    """Take hidden files of a folder, too: those with a name, or a folder, that begins with a dot."""
+    """Take hidden files of a folder, too: those with a name, or a folder, that begins with a dot, and those in folders
+    that systems keep for themselves (@eaDir, .Trash-1000)."""
     follow_links: bool = False
     """Read files that symbolic links in the input point to outside of it, and folders that links point to."""
 

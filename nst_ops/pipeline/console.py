@@ -131,6 +131,7 @@ class Summary:
     errors: Sequence[ErrorGroup] = ()  # most frequent first
     skipped: Sequence[ErrorGroup] = ()  # why files were passed over, most frequent first
     places: dict[str, str] = field(default_factory=dict)  # where to look: results, manifest, contact sheet
+    num_dropped: int = 0  # rows without an output of files that have gone
     text: str = ""  # shown instead of the table: a dry run's preflight
 
     @property
@@ -148,6 +149,8 @@ class Summary:
         table.add_row(files, counted(self.counts) + earlier)
         for group in self.skipped[:_SHOWN_ERRORS]:
             table.add_row("skipped", f"{group.num_rows:,}: {group.message}")
+        if self.num_dropped:
+            table.add_row("dropped", f"{self.num_dropped:,}: rows without an output, of files that have gone")
         for name, number in (("images", self.num_images), ("frames", self.num_frames)):
             if number:
                 table.add_row(name, f"{number:,}, {number / max(self.elapsed_s, 1e-9):.1f}/s")

@@ -116,7 +116,7 @@ def _plan(source: Source, spec: RunSpec, manifest: Manifest) -> Plan:
         output_root=manifest.output.uri("x").removesuffix("x"),
     )
     try:
-        plan = Plan(discover(source, config.discovery), recorded, rules, source.root)
+        plan = Plan(discover(source, config.discovery), recorded, rules, source.root, is_whole=source.is_whole)
     except PermissionError as error:
         raise ConfigError(f"cannot list '{error.filename or config.input}': {error.strerror or error}") from error
     except ValueError as error:  # a list that breaks off in its middle
@@ -216,4 +216,4 @@ def _report(
     places |= write_report(output, spec.config, model, progress, sample, counts, errors, read_style)
     num_styles, num_done = spec.choice.per_item, plan.num_done
     done = num_styles, num_done, num_images, num_frames, elapsed_s, units.timings
-    return Summary(counts, *done, errors, skipped, places)
+    return Summary(counts, *done, errors, skipped, places, num_dropped=plan.num_dropped)

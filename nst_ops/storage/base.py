@@ -7,10 +7,10 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import fsspec
 
@@ -18,6 +18,9 @@ from nst_ops.storage.names import NameRules
 
 Links = Literal["inside", "to files", "all"]
 """Symbolic links that a listing follows: to files that lie in the folder itself, to files, or also to folders."""
+
+Enters: TypeAlias = Callable[[str], bool]
+"""Whether a listing enters a folder, by its path, which ends with a slash."""
 
 
 class StorageError(OSError):
@@ -50,7 +53,7 @@ def storage_full_errors(uri: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file of a listing."""
+    """One file of a listing, or a folder that was not listed: the path of a folder ends with a slash."""
 
     relpath: str
     num_bytes: int
@@ -61,6 +64,16 @@ class FileInfo:
     def regular(self) -> bool:
         """Whether it may be opened."""
         return not self.problem
+
+
+def unlisted(folder: str, error: OSError) -> FileInfo:
+    """Describe a folder that cannot be listed, its path with a slash at the end, and what to do about it."""
+    remedy = "check the disk, or the mount, that it lies on"
+    if isinstance(error, PermissionError):
+        remedy = "allow it (chmod u+rx), run as an account that may, or move it elsewhere"
+    reason = error.strerror or str(error) or type(error).__name__
+    problem = f"the folder '{folder.rstrip('/')}' cannot be listed ({reason}): {remedy}, then run again"
+    return FileInfo(folder, 0, "", problem)
 
 
 class Tree(ABC):
@@ -88,7 +101,7 @@ class Tree(ABC):
     @abstractmethod
     def file(self, relpath: str) -> FileInfo: ...
     @abstractmethod
-    def files(self, links: Links) -> Iterator[FileInfo]: ...
+    def files(self, links: Links, enters: Enters | None) -> Iterator[FileInfo]: ...
     @abstractmethod
     def names(self, relpath: str) -> Iterator[str]: ...  # in one folder, in any order
     @abstractmethod

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nst_ops.storage.base import FileInfo, Links, Tree, storage_full_errors
+from nst_ops.storage.base import Enters, FileInfo, Links, Tree, storage_full_errors
 from nst_ops.storage.local import LocalTree, local_path
 from nst_ops.storage.names import NameRules, leads_out
 from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
@@ -78,13 +78,14 @@ class Folder:
         """Describe one file, as ``files`` lists it."""
         return self._tree.file(relpath)
 
-    def files(self, links: Links = "to files") -> Iterator[FileInfo]:
+    def files(self, links: Links = "to files", enters: Enters | None = None) -> Iterator[FileInfo]:
         """List every file below the folder, in any order; no more than a page of them in memory.
 
         Links that are not to be followed have a ``problem``. Raises PermissionError if a folder may not be listed;
-        nothing is skipped in silence.
+        nothing is skipped in silence. With ``enters`` a folder below that it refuses, or that cannot be listed, is
+        given itself, the latter with a ``problem``. A bucket has no folders.
         """
-        return self._tree.files(links)
+        return self._tree.files(links, enters)
 
     def list(self, relpath: str = "") -> list[str]:
         """List the files and folders in one folder by name, sorted; none if there is no such folder."""

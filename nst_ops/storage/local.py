@@ -15,10 +15,11 @@ from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from nst_ops.storage.base import FileInfo, Links, Tree
+from nst_ops.storage.base import Enters, FileInfo, Links, Tree, unlisted
 from nst_ops.storage.names import PROBE, NameRules, rules_of_disk
 
 _NO_FILE = "not a regular file (a pipe, a socket, or a link to nothing)"
+_SHUT = "its folder may not be entered: chmod +x it, or run as an account that may; then again with --retry-failed"
 _LINK_OUT = "a link that leads out of the input: run again with --discovery.follow_links true --retry-failed to read it"
 _LINK_TO_FOLDER = "a link to a folder: run again with --discovery.follow_links true to read what lies there"
 _LINK_BACK = "a link to a folder that it lies in"
@@ -66,19 +67,24 @@ class LocalTree(Tree):
         path = self.path(relpath)
         try:
             stat = os.stat(path)
+        except PermissionError:
+            return FileInfo(relpath, 0, "", _SHUT)
         except OSError:  # a link to nothing, or a file that has just gone
             return FileInfo(relpath, 0, "", _NO_FILE)
         problem = "" if S_ISREG(stat.st_mode) else _NO_FILE
         return FileInfo(relpath, stat.st_size, str(stat.st_mtime_ns), problem)
 
-    def files(self, links: Links) -> Iterator[FileInfo]:
+    def files(self, links: Links, enters: Enters | None) -> Iterator[FileInfo]:
         root = os.path.realpath(self.root)
         # Path of a folder, and the real folders in which there were links on the way to it.
         folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while folders:
             folder, way = folders.pop()
-            with os.scandir(self.uri(folder)) as entries:
-                for entry in entries:
+            if folder and enters and not enters(folder):
+                yield FileInfo(folder, 0, "")
+                continue
+            try:
+                for entry in self._entries(folder):
                     relpath, is_link = folder + entry.name, entry.is_symlink()
                     is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()  # a link may lead to itself
                     if is_folder and (links == "all" or not is_link):
@@ -95,6 +101,17 @@ class LocalTree(Tree):
                         is_inside = _is_below(os.path.realpath(entry.path), root)
                         info = info if is_inside else replace(info, problem=_LINK_OUT)
                     yield info
+            except FileNotFoundError:  # the folder has just gone, with all that was in it
+                if not folder:
+                    raise
+            except OSError as error:
+                if not folder or enters is None:
+                    raise
+                yield unlisted(folder, error)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(self.uri(folder)) as entries:
+            yield from entries
 
     def names(self, relpath: str) -> Iterator[str]:
         try:

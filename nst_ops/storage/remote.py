@@ -18,7 +18,7 @@ from typing_extensions import Buffer
 
 from nst_ops.config.errors import ConfigError
 from nst_ops.config.storage import StorageConfig
-from nst_ops.storage.base import FileInfo, Links, Tree
+from nst_ops.storage.base import Enters, FileInfo, Links, Tree, unlisted
 from nst_ops.storage.names import NameRules, rules_of_bucket
 
 S3_SCHEMES = ("s3", "s3a")
@@ -164,13 +164,34 @@ class RemoteTree(Tree):
     def file(self, relpath: str) -> FileInfo:
         return file_info(relpath, self.fs.info(self.path(relpath)))
 
-    def files(self, links: Links) -> Iterator[FileInfo]:
+    def files(self, links: Links, enters: Enters | None) -> Iterator[FileInfo]:
         del links  # there are none
-        if self.kind("") is None:
-            return
-        for folder, _, infos in self.fs.walk(self.root, detail=True, on_error="raise"):
-            for name, info in infos.items():
-                yield file_info(f"{folder}/{name}".removeprefix(self.root).lstrip("/"), info)
+        folders = [""] if self.kind("") else []
+        while folders:
+            folder = folders.pop()
+            if folder and enters and not enters(folder):
+                yield FileInfo(folder, 0, "")
+                continue
+            path = self.path(folder).rstrip("/")
+            try:
+                infos = self.fs.ls(path, detail=True)
+            except FileNotFoundError:  # it has just gone
+                if not folder:
+                    raise
+                continue
+            except PermissionError as error:
+                if not folder or enters is None:
+                    raise
+                yield unlisted(folder, error)
+                continue
+            for info in infos:
+                if (name := info["name"].rstrip("/")) == path:
+                    continue  # what some tools put where a folder begins
+                relpath = folder + name.rsplit("/", 1)[-1]
+                if info["type"] == "directory":
+                    folders.append(f"{relpath}/")
+                else:
+                    yield file_info(relpath, info)
 
     def names(self, relpath: str) -> Iterator[str]:
         try:

@@ -21,7 +21,7 @@ from aiobotocore.response import AioReadTimeoutError
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
-from nst_ops.storage.base import FileInfo, Links, StorageError, StorageFullError, StorageUnavailableError
+from nst_ops.storage.base import Enters, FileInfo, Links, StorageError, StorageFullError, StorageUnavailableError
 from nst_ops.storage.remote import RemoteTree, file_info
 
 _log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class S3Tree(RemoteTree):
         with self._errors(relpath, "s3:GetObject"):
             return super().file(relpath)
 
-    def files(self, links: Links) -> Iterator[FileInfo]:
-        bucket, _ = self._key("")
+    def files(self, links: Links, enters: Enters | None) -> Iterator[FileInfo]:
+        bucket, _ = self._key("")  # of which a listing gives all keys, as it has no folders
         for page in self._pages(""):
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):  # what some tools put where a folder begins

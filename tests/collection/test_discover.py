@@ -1,5 +1,6 @@
 """The catalog names every file once, the same way every time."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -181,8 +182,6 @@ def test_texts_are_not_even_opened(tmp_path):
     ("name", "reason"),
     [
         ("DCIM/._IMG_0001.JPG", "AppleDouble"),
-        ("__MACOSX/IMG_0001.JPG", "a system keeps"),
-        ("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "a system keeps"),
         (".thumbnails/a.jpg", "hidden"),
         (".hidden.jpg", "hidden"),
         ("GOPR0001.THM", "preview of the video"),
@@ -199,6 +198,97 @@ def test_sidecars_and_hidden_files_are_no_media(tmp_path, name, reason):
     kind, why = found[name]
     assert kind == "other"
     assert reason in why
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", "System Volume Information"),
+        *(".Trash-1000", ".Trashes", ".Spotlight-V100", ".fseventsd"),
+    ],
+)
+@pytest.mark.parametrize("parent", ["", "b/"])
+def test_folders_of_systems_are_not_entered(tmp_path, monkeypatch, parent, folder):
+    write_all(tmp_path, {f"{parent}{folder}/sub/a.jpg": JPEG, "a.jpg": JPEG})
+    lock(monkeypatch, folder)
+    found = kinds_of(tmp_path)
+    assert found["a.jpg"] == ("image", None)
+    assert set(found) == {"a.jpg", f"{parent}{folder}/"}
+    kind, why = found[f"{parent}{folder}/"]
+    assert kind == "other"
+    assert "a system keeps" in why
+    assert catalog_of(tmp_path)["problem"].null_count == 2
+
+
+def lock(monkeypatch, *names: str) -> None:
+    """Let nobody, root included, list folders of these names."""
+    scandir = os.scandir
+
+    def denied(path):
+        if os.path.basename(str(path).rstrip("/")) in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+
+
+def test_a_folder_that_cannot_be_listed_is_a_row(tmp_path, monkeypatch):
+    write_all(tmp_path, {"a.jpg": JPEG, "b/c.jpg": JPEG, "b/locked/d.jpg": JPEG, ".cache/locked/e.jpg": JPEG})
+    lock(monkeypatch, "locked")
+    rows = {row["relpath"]: row for row in catalog_of(tmp_path).to_pylist()}
+    assert set(rows) == {"a.jpg", "b/c.jpg", "b/locked/", ".cache/locked/"}
+    assert "the folder 'b/locked' cannot be listed (Permission denied)" in rows["b/locked/"]["problem"]
+    assert "chmod" in rows["b/locked/"]["problem"]
+    assert rows["b/c.jpg"]["problem"] is None
+    assert rows[".cache/locked/"]["problem"] is None, "nothing would be made of hidden files"
+    assert "hidden" in rows[".cache/locked/"]["no_media"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matters"),
+    [
+        *(("**/*.jpg", True), ("?/*/*.jpg", True), ("[b]/**", True), ("b/*/*.jpg", True), ("b/**", True)),
+        *(("*/*.jpg", False), ("[c]/**/*.jpg", False), ("b?/*/x", False), ("b/*.jpg", False), ("?/x/**", False)),
+    ],
+)
+def test_a_folder_that_cannot_be_listed_is_a_row_if_the_pattern_leads_there(tmp_path, monkeypatch, pattern, matters):
+    write_all(tmp_path, {"a.jpg": JPEG, "b/locked/d.jpg": JPEG})
+    lock(monkeypatch, "locked")
+    found = catalog_of(f"{tmp_path}/{pattern}")["relpath"].to_pylist()
+    assert any(name.endswith("locked/") for name in found) == matters
+
+
+def test_an_input_that_may_not_be_listed_is_an_error(tmp_path, monkeypatch):
+    write_all(tmp_path / "locked", {"a.jpg": JPEG})
+    lock(monkeypatch, "locked")
+    with pytest.raises(PermissionError):
+        catalog_of(tmp_path / "locked")
+
+
+def test_a_remote_folder_that_may_not_be_listed_is_a_row(monkeypatch):
+    folder = Folder("memory://locked-rows")
+    for name in ("a.jpg", "b/c.jpg", "locked/d.jpg", "lost+found/e.jpg"):
+        folder.write_bytes(name, JPEG)
+    listed = type(folder.fs).ls
+
+    def ls(self, path, **options):
+        if path.endswith("/locked"):
+            raise PermissionError(path)
+        return listed(self, path, **options)
+
+    monkeypatch.setattr(type(folder.fs), "ls", ls)
+    rows = {row["relpath"]: row for row in catalog_of("memory://locked-rows").to_pylist()}
+    assert set(rows) == {"a.jpg", "b/c.jpg", "locked/", "lost+found/"}
+    assert "'locked' cannot be listed" in rows["locked/"]["problem"]
+    with pytest.raises(PermissionError):
+        list(folder.files())
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.lst", "a.zip", "list"])
+def test_an_input_that_is_neither_media_nor_a_list_is_an_error(tmp_path, name):
+    (tmp_path / name).write_text("a.jpg\n")
+    with pytest.raises(ValueError, match=r"no list, which are \.txt, .*\.jsonl.*\.parquet"):
+        Source.open(str(tmp_path / name))
 
 
 def test_hidden_files_are_taken_if_asked_and_if_a_list_names_them(tmp_path):

@@ -428,3 +428,24 @@ def test_what_was_no_media_is_done_once_it_is_found_to_be_some():
     assert to_do(plan) == ["a"]
     assert plan.stale() == {("a", "s")}
     assert refusals(plan) == []
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_rows_without_an_output_go_with_their_sources(is_whole):
+    earlier = catalog_of("a.jpg", "b.jpg", "c.jpg", "d.txt", "x/e.jpg", "xe.jpg")
+    statuses = {"a.jpg": "ok", "b.jpg": "ok", "c.jpg": "failed", "d.txt": "skipped", "x/e.jpg": "crashed"}
+    rows = [row_of(item, statuses.get(item["relpath"], "failed")) for item in earlier.to_pylist()]
+    catalog = catalog_of("a.jpg", "x/", problems={"x/": "cannot be listed"})
+    plan = Plan(catalog, table_of(rows), PlanRules(ONE), is_whole=is_whole)
+    dropped = {("c.jpg", "s"), ("d.txt", "s"), ("xe.jpg", "s")} if is_whole else set()
+    assert plan.stale() == dropped
+    assert plan.num_dropped == len(dropped)
+    assert refused(plan) == {"x/": ("failed", "UnreadableFileError")}
+
+
+def test_a_shard_that_has_gone_keeps_its_rows_if_one_has_an_output():
+    member = {"source_uri": "s.tar", "style": "s", "kind": "image", "source_bytes": 1, "source_version": "1"}
+    rows = [{**member, "source_member": name, "status": status} for name, status in (("a", "ok"), ("b", "failed"))]
+    gone = [{**member, "source_uri": "t.tar", "source_member": "a", "status": "failed"}]
+    plan = Plan(catalog_of("a.jpg"), table_of(rows + gone), PlanRules(ONE), is_whole=True)
+    assert plan.stale() == {("t.tar", "s")}

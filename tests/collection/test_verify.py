@@ -1,7 +1,9 @@
 """Verification finds what is wrong with the output of a worker, and nothing else."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,22 @@ def test_extra_files_are_found_but_not_the_runs_own(output: Path) -> None:
     for name in extra:
         (output / name).write_bytes(b"x")
     assert problems(output) == {"extra": extra}
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_unless_a_system_keeps_it(output: Path, monkeypatch) -> None:
+    closed, scandir = {"lost+found"}, os.scandir
+
+    def denied(path):
+        if os.path.basename(str(path).rstrip("/")) in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    (output / "lost+found").mkdir()
+    assert problems(output, quick=True) == {}
+    closed.add("deep")
+    with pytest.raises(PermissionError, match="the folder 'deep' cannot be listed"):
+        problems(output, quick=True)
 
 
 def test_labels_of_a_shard_written_as_files_are_not_extra(output: Path) -> None:

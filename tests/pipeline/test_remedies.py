@@ -1,6 +1,8 @@
 """Messages that name a remedy: applied as it is written, it helps."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -151,6 +153,57 @@ def test_links_are_read_on_retry(source):
     assert all("--discovery.follow_links true" in message for message in messages(source).values())
     assert run(source, "--discovery.follow_links", "true", "--retry-failed").counts == {"ok": 3}
     assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+def test_a_folder_that_cannot_be_listed_costs_a_row_until_it_can(source, monkeypatch):
+    write_image(source / "locked" / "b.png")
+    (source / "locked" / "bad.png").write_bytes(b"no image")
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).rstrip("/") == str(source / "locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    assert run(source).counts == {"ok": 2, "failed": 1}
+    monkeypatch.setattr(os, "scandir", denied)
+    summary = run(source)
+    assert (summary.counts, summary.exit_code, summary.num_dropped) == ({"ok": 1, "failed": 1}, 3, 0)
+    assert set(messages(source)) == {"bad.png", "locked"}, "what may still be there keeps its row"
+    assert "'locked' cannot be listed" in messages(source)["locked"]
+    assert run(source, "--retry-failed").exit_code == 3
+    monkeypatch.setattr(os, "scandir", scandir)
+    (source / "locked" / "bad.png").unlink()
+    summary = run(source)
+    assert (summary.counts, summary.exit_code, summary.num_dropped) == ({"ok": 2}, 0, 2)
+    assert "2: rows without an output, of files that have gone" in summary.table()
+    assert messages(source) == {}
+    assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+def test_a_file_that_failed_and_has_gone_has_no_row_any_more(source):
+    (source / "bad.jpg").write_bytes(b"no image")
+    (source / "link.png").symlink_to("nowhere.png")
+    (source / "notes.txt").write_text("no image")
+    write_image(source / "b.png")
+    assert run(source).counts == {"ok": 2, "failed": 2, "skipped": 1}
+    for name in ("bad.jpg", "link.png", "notes.txt", "b.png"):
+        (source / name).unlink()
+    summary = run(source)
+    assert (summary.counts, summary.exit_code, summary.num_dropped) == ({"ok": 1}, 0, 3)
+    assert {Path(row["source_uri"]).name for row in read_manifest(source.parent / "out")} == {"a.png", "b.png"}
+    assert verify(Folder(str(source.parent / "out"))).is_whole, "an output stays, with its row"
+    assert run(source).num_dropped == 0
+
+
+def test_a_shorter_list_drops_no_row(source):
+    (source / "bad.jpg").write_bytes(b"no image")
+    (source / "list.txt").write_text("a.png\nbad.jpg\n")
+    assert run(source / "list.txt", output="../out").counts == {"ok": 1, "failed": 1}
+    (source / "list.txt").write_text("a.png\n")
+    summary = run(source / "list.txt", output="../out")
+    assert (summary.counts, summary.exit_code, summary.num_dropped) == ({"ok": 1}, 0, 0)
+    assert set(messages(source)) == {"bad.jpg"}
 
 
 @pytest.mark.slow

@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -169,26 +171,40 @@ def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights")
-def test_a_folder_without_permission_is_one_clear_line(tmp_path: Path) -> None:
-    write_image(tmp_path / "in" / "a.png")
-    locked = tmp_path / "in" / "locked"
-    locked.mkdir()
+def test_an_input_without_permission_is_one_clear_line_and_a_folder_in_it_is_a_row() -> None:
+    # Not in the folder of pytest, which nobody else may enter.
+    source = Path(tempfile.mkdtemp())
+    locked = source / "locked"
+    write_image(source / "a.png")
+    write_image(locked / "b.png")
+    (source / "empty").mkdir()
+    source.chmod(0o755)
     locked.chmod(0o000)
     code = (
         "import contextlib, os, sys, types; from nst_ops.pipeline import run\n"
+        "try: import pandas\nexcept ImportError: pass\n"
         # As someone who may not even read Python's modules, no worker could start.
         "executor = types.SimpleNamespace(load_model=lambda *arguments: None)\n"
         "run.new_executor = lambda config: contextlib.nullcontext(executor)\n"
+        "run.preflight = lambda plan, *rest: '\\n'.join(r.item['relpath'] + ': ' + r.message"
+        " for some in plan.refusals() for r in some)\n"
         "from nst_ops.config import ConfigError, StylizeConfig\nmodel = {'kind': 'identity'}\n"
-        "config = StylizeConfig(input=sys.argv[1], output='/nowhere', executor='local', model=model)\n"
+        "config = StylizeConfig(input=sys.argv[1], output='/nowhere', executor='local', model=model, dry_run=True)\n"
         "os.setuid(65534)\n"
-        "try: run.stylize_collection(config)\n"
+        "try: print(run.stylize_collection(config).table())\n"
         "except ConfigError as error: print(error); sys.exit(2)"
     )
-    for parent in (tmp_path, *tmp_path.parents[:-2]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    command = [sys.executable, "-c", code, str(tmp_path / "in")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    locked.chmod(0o755)
-    assert done.returncode == 2, done.stderr
-    assert f"cannot list '{locked}'" in done.stdout
+
+    def run(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    try:
+        inside, itself = run(source), run(locked)
+    finally:
+        shutil.rmtree(source)
+    assert inside.returncode == 0, inside.stderr
+    assert "locked/: the folder 'locked' cannot be listed (Permission denied): allow it (chmod u+rx)" in inside.stdout
+    assert inside.stdout.count(": ") == 2, "nothing else is refused"
+    assert itself.returncode == 2, itself.stderr
+    assert f"cannot list '{locked}'" in itself.stdout
