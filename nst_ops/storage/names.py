@@ -86,8 +86,9 @@ ANY_DISK = NameRules()
 
 def safe_name(name: str) -> str:
     r"""Make a relative path of a foreign name: no absolute path, no ``..``, no backslashes, no control characters."""
-    letters = ["_" if unicodedata.category(c) in ("Cc", "Cs") or c == "\\" else c for c in name]
-    parts = [part for part in "".join(letters).split("/") if part != ".."]
+    if not name.isprintable() or "\\" in name:  # names without either are most, and shards have millions
+        name = "".join("_" if unicodedata.category(c) in ("Cc", "Cs") or c == "\\" else c for c in name)
+    parts = [part for part in name.split("/") if part != ".."]
     return "/".join(parts).lstrip("/") or "_"
 
 
