@@ -27,6 +27,10 @@ class UnreadableShardError(MediaError):
     """The shard is damaged, cut off, not what its extension says, or without a place for images."""
 
 
+class MissingEndError(UnreadableShardError):
+    """The shard lacks the mark at its end, and nothing else as far as can be told: all of its samples were read."""
+
+
 class UnsupportedMediaError(MediaError):
     """The file is healthy, but of a kind that is not stylized, such as a multi-page document."""
 

@@ -65,12 +65,16 @@ _SYSTEM_FOLDER = re.compile(
     r"@eaDir|__MACOSX|\$RECYCLE\.BIN|#recycle|lost\+found|System Volume Information|\.Trash(?:-\d+|es)?"
     r"|\.Spotlight-V100|\.fseventsd|\.DocumentRevisions-V100|\.TemporaryItems"
 )
+_HIDDEN_PART = re.compile(r"(?:^|/)\.(?!\.?(?:/|$))")
 # Texts and the like, which often lie beside media by the million: not worth a look into each.
 _NEVER_LOOKED_INTO = {
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".aae", ".html", ".htm", ".md", ".pdf", ".log"),
     *(".ini", ".db", ".yaml", ".yml", ".toml", ".srt", ".vtt", ".ass", ".sub", ".idx", ".nfo", ".url", ".lnk"),
     *(".py", ".js", ".css", ".sh", ".zip", ".gz", ".7z", ".rar", ".npy", ".npz", ".pt", ".pth", ".safetensors"),
     *(".mp3", ".m4a", ".m4b", ".aac", ".wav", ".flac", ".ogg", ".oga", ".opus", ".wma", ".mka", ".aiff", ".amr"),
+    # Labels of WebDataset.
+    *(".cls", ".cls2", ".index", ".inx", ".id", ".text", ".transcript", ".caption", ".jsn", ".pyd", ".pkl", ".pickle"),
+    *(".ten", ".tb", ".msg", ".cbor"),
 }
 
 
@@ -123,18 +127,23 @@ def kind_and_reason(relpath: str, takes_hidden: bool = True) -> tuple[Kind, str 
     return ("other", reason) if reason else (media_kind(relpath), None)
 
 
-def _no_media(relpath: str, takes_hidden: bool) -> str | None:
-    name = relpath.rpartition("/")[2]
+def hidden_reason(relpath: str, takes_hidden: bool = False) -> str | None:
+    """Return why a file is not stylized by where a system hides it; None where nothing does."""
+    *folders, name = relpath.split("/")
     if name.startswith("._"):
         return _APPLE_DOUBLE
-    if not takes_hidden:
-        parts = relpath.split("/")
-        if any(map(_SYSTEM_FOLDER.fullmatch, parts[:-1])):
-            return _SYSTEM
-        # In the key of a bucket . and .. are parts like others.
-        if any(part.startswith(".") and part not in (".", "..") for part in parts):
-            return _HIDDEN
-    extension = _extension(name)
+    if takes_hidden:
+        return None
+    if any(map(_SYSTEM_FOLDER.fullmatch, folders)):
+        return _SYSTEM
+    # In the key of a bucket . and .. are parts like others.
+    return _HIDDEN if _HIDDEN_PART.search(relpath) else None
+
+
+def _no_media(relpath: str, takes_hidden: bool) -> str | None:
+    if reason := hidden_reason(relpath, takes_hidden):
+        return reason
+    extension = _extension(relpath)
     return _BACKUP if extension.endswith("_original") else _NO_MEDIA.get(extension)
 
 
@@ -151,7 +160,7 @@ def is_system_folder(relpath: str) -> bool:
 
 def is_unknown(relpath: str) -> bool:
     """Return whether the name of a file says nothing of what it is: a look at its first bytes would."""
-    return media_kind(relpath) == "other" and os.path.splitext(relpath)[1].lower() not in _NEVER_LOOKED_INTO
+    return _extension(relpath) not in _NEVER_LOOKED_INTO and media_kind(relpath) == "other"
 
 
 def shard_entry(name: str) -> ShardEntry | None:

@@ -12,7 +12,13 @@ from functools import partial
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.packing import note_shards
 from nst_ops.collection.units import Item, WorkUnit, item_id
-from nst_ops.media.errors import MediaError, OutputCollisionError, UnreadableShardError, UnsupportedMediaError
+from nst_ops.media.errors import (
+    MediaError,
+    MissingEndError,
+    OutputCollisionError,
+    UnreadableShardError,
+    UnsupportedMediaError,
+)
 from nst_ops.media.formats import image_output, is_table, media_kind, shard_output
 from nst_ops.media.shards import (
     Layout,
@@ -39,7 +45,10 @@ _Sink = Callable[[Sample, Mapping[str, StylizedImage]], dict[str, Place]]
 
 
 def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> list[Row]:
-    """Stylize a shard; return a row for each image in each style, and for the shard itself if it is damaged."""
+    """Stylize a shard; return a row for each image in each style, and for the shard itself if it is damaged.
+
+    That it only lacks its end mark is a note of its last image.
+    """
     (item,) = unit.items
     damage: list[MediaError | OSError] = []
     rows: list[Row] = []
@@ -54,6 +63,8 @@ def stylize_shard(context: WorkerContext, unit: WorkUnit, timings: Timings) -> l
         raise
     except (MediaError, OSError) as error:
         damage.append(error)
+    if damage and isinstance(damage[0], MissingEndError):
+        _note_end(rows, str(damage.pop(0)))
     for style in item["styles"]:
         if damage:
             rows.append(context.row(unit, item, style, Timings(), damage[0]))
@@ -140,6 +151,12 @@ def _read(
                     yield ImageTask(described, style, sample=sample)
     except UnreadableShardError as error:
         damage.append(error)
+
+
+def _note_end(rows: list[Row], note: str) -> None:
+    """Add a note to the last image that is ok in each style."""
+    for row in {row["style"]: row for row in rows if row["status"] == "ok"}.values():
+        row["note"] = f"{row['note']}; {note}" if row["note"] else note
 
 
 def _bytes(image: ShardImage) -> bytes:

@@ -355,12 +355,13 @@ def test_shards_that_a_worker_has_written_are_whole(tmp_path: Path, form: str) -
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     members = [(f"{n}.{end}", data) for n in range(3) for end, data in (("png", image_bytes(n)), ("cls", b"7"))]
-    write_tar(source / "000.tar", [*members, ("3.png", b"no picture"), ("4.json", b"{}")])
-    write_hf_parquet(source / "001.parquet", [image_bytes(n) for n in range(3)], label=[1, 2, 3])
+    write_tar(source / "000.tar", [*members, ("3.png", b"no picture"), ("4.json", b"{}"), ("photo", image_bytes(4))])
+    masks = [image_bytes(n) for n in range(3)]  # of which each is a label, whatever it holds
+    write_hf_parquet(source / "001.parquet", [image_bytes(n) for n in range(3)], label=[1, 2, 3], mask=masks)
     stylize(source, output, shards={"format": form})
     report = verify(Folder(str(output)))
     assert report.is_whole, report.examples
-    assert (report.statuses, report.num_files) == ({"failed": 1, "ok": 6}, 6)
+    assert (report.statuses, report.num_files) == ({"failed": 1, "ok": 7}, 7)
 
 
 def test_a_shard_with_one_bad_image_is_repaired_as_a_whole(shard: tuple[Path, dict[str, bytes]]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shard_factory import HF_IMAGE, image_bytes, read_tar, write_hf_parquet, write_tar
 
-from nst_ops.media.errors import OutputCollisionError, UnreadableShardError
+from nst_ops.media.errors import MissingEndError, OutputCollisionError, UnreadableShardError
 from nst_ops.media.formats import likely_output, media_kind, shard_output
 from nst_ops.media.shards import Sample, ShardReader, StylizedImage, file_samples, open_shard, open_writer
 from nst_ops.media.shards.sample import split_name
@@ -149,7 +152,106 @@ def test_a_broken_header_in_the_middle_is_no_end(tmp_path: Path) -> None:
     samples: list[Sample] = []
     with pytest.raises(UnreadableShardError, match="after 2 of its files"):
         collect(open_shard(str(path)), samples)
-    assert [sample.key for sample in samples] == ["a"]
+    assert [sample.key for sample in samples] == ["a", "b"]
+
+
+THREE = [(f"{n}.{kind}", data) for n in range(3) for kind, data in (("png", b"x" * 600), ("cls", b"7"))]
+SAMPLE_BYTES = 512 + 1024 + 512 + 512
+"""Size of each of these samples in a tar; the last 511 bytes are padding."""
+
+
+def test_a_tar_cut_anywhere_gives_what_was_read_whole_and_no_half_sample(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "s.tar", THREE).read_bytes()
+    for cut in range(SAMPLE_BYTES - 511, 3 * SAMPLE_BYTES + 500, 90):
+        (tmp_path / "s.tar").write_bytes(whole[:cut])
+        samples: list[Sample] = []
+        with pytest.raises(UnreadableShardError, match=r"copy or make it again|no end mark"):
+            collect(open_shard(str(tmp_path / "s.tar")), samples)
+        assert [sample.key for sample in samples] == [str(n) for n in range((cut + 511) // SAMPLE_BYTES)]
+        assert all(len(sample.parts) == 2 for sample in samples)
+
+
+def stored(data: bytes) -> bytes:
+    return gzip.compress(data, 0)
+
+
+@pytest.mark.parametrize("compress", [stored, gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_tar_cut_anywhere_gives_no_half_sample(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    whole = compress(write_tar(tmp_path / "s.tar", [(name, RED) for name, _ in THREE]).read_bytes())
+    counts = []
+    for cut in range(len(whole) // 3, len(whole), max(1, len(whole) // 60)):
+        (tmp_path / "s.tar").write_bytes(whole[:cut])
+        samples: list[Sample] = []
+        with pytest.raises(UnreadableShardError, match="copy or make it again"):
+            collect(open_shard(str(tmp_path / "s.tar")), samples)
+        assert all(len(sample.parts) == 2 for sample in samples[1:])  # none is before the first to compare it with
+        counts.append(len(samples))
+    assert counts == sorted(counts)
+    (tmp_path / "s.tar").write_bytes(whole[:-1])  # all of its files are there
+    with pytest.raises(UnreadableShardError):
+        collect(open_shard(str(tmp_path / "s.tar")), samples := [])
+    assert len(samples) == 3
+
+
+@pytest.mark.parametrize("zeros", [0, 100])
+def test_a_tar_without_an_end_is_whole_and_says_so(tmp_path: Path, zeros: int) -> None:
+    path = write_tar(tmp_path / "s.tar", THREE)
+    path.write_bytes(path.read_bytes()[: 3 * SAMPLE_BYTES] + bytes(zeros))
+    samples: list[Sample] = []
+    with pytest.raises(MissingEndError, match="no end mark"):
+        collect(open_shard(str(path)), samples)
+    assert [len(sample.parts) for sample in samples] == [2, 2, 2]
+
+
+def test_junk_behind_the_last_file_costs_no_sample(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", THREE)
+    whole = path.read_bytes()
+    for data in (whole[: 3 * SAMPLE_BYTES] + b"junk" * 300, whole[: 3 * SAMPLE_BYTES] + b"junk", whole + b"junk" * 300):
+        path.write_bytes(data)
+        samples: list[Sample] = []
+        with pytest.raises(UnreadableShardError, match=r"after 6 of its files: copy or make it again$"):
+            collect(open_shard(str(path)), samples)
+        assert [len(sample.parts) for sample in samples] == [2, 2, 2]
+
+
+def test_a_sample_whose_next_header_is_broken_is_named_and_not_given_half(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", [("x/0.png", RED), ("x/1.png", RED), ("x/1.cls", b"7")])
+    data = bytearray(path.read_bytes())
+    data[2 * TAR_BYTES + 130] ^= 1  # in the size, so that the sum is wrong
+    path.write_bytes(data)
+    samples: list[Sample] = []
+    with pytest.raises(UnreadableShardError, match=r"again; its sample 'x/1' is cut off and left out"):
+        collect(open_shard(str(path)), samples)
+    assert [sample.key for sample in samples] == ["x/0"]
+
+
+JPEG = image_bytes(3, "jpg")
+
+
+def test_an_image_whose_name_says_nothing_is_known_by_its_content(tmp_path: Path) -> None:
+    members = [("photo", JPEG), ("x/1.raster", RED), ("x/1.cls", RED), ("notes", b"text"), ("2.bin", b"\1\2")]
+    shard = open_shard(str(write_tar(tmp_path / "s.tar", [*members, ("photo", RED)])))
+    images = [image for sample in shard.samples() for image in sample.images]
+    names = [(image.member, image.name, image.data, image.by_content) for image in images[:2]]
+    assert names == [("photo", "photo.jpg", JPEG, True), ("x/1.raster", "x/1.raster.png", RED, True)]
+    assert ["second image of this name" in str(image.error) for image in images] == [False, False, True]
+    samples = [[part.name for part in sample.parts] for sample in shard.samples()]
+    assert samples == [["photo"], ["x/1.raster", "x/1.cls"], ["notes"], ["2.bin"], ["photo"]]
+
+
+HIDDEN = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "x/@eaDir/a", "__MACOSX/._a.png", "._b.png", ".thumbs/c.png", ".d"]
+
+
+def test_what_systems_keep_beside_images_is_carried_along(tmp_path: Path) -> None:
+    members = [(name, RED) for name in HIDDEN] + [("Thumbs.db", b"\xd0\xcf\x11\xe0"), (".DS_Store", b"Bud1")]
+    path = write_tar(tmp_path / "s.tar", [("./a/../b.png", BLUE), *members])
+    with tarfile.open(path, "a") as tar:
+        folder = tarfile.TarInfo("@eaDir/a.jpg")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    samples = list(open_shard(str(path)).samples())
+    assert [image.data for sample in samples for image in sample.images] == [BLUE]
+    assert [(part.name, part.data) for sample in samples[1:] for part in sample.parts] == members
 
 
 def test_members_that_are_no_image_files_say_why(tmp_path: Path) -> None:

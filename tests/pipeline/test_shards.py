@@ -31,10 +31,10 @@ from nst_ops.stylizers import Style
 Row = dict[str, object]
 
 
-def make_worker(source: Path, styles: Path | None = None, **sections: object) -> Worker:
+def make_worker(source: Path, styles: Path | None = None, output_name: str = "out", **sections: object) -> Worker:
     if styles:
         sections["style"] = {"images": str(styles), "mode": "each", "side": 32}
-    output = str(source.parent / "out")
+    output = str(source.parent / output_name)
     model = {"kind": "identity"}
     config = StylizeConfig(input=str(source), output=output, **{"model": model, **sections})
     return Worker(spec_of(config))
@@ -205,6 +205,41 @@ def test_what_was_read_of_a_damaged_tar_is_kept(source):
     assert [sample["__key__"] for sample in read_webdataset(source.parent / "out/0.tar")] == [
         str(n) for n in range(len(rows))
     ]
+
+
+def test_a_tar_without_an_end_is_whole_with_a_note(source):
+    path = write_tar(source / "0.tar", [*SAMPLES, ("README", b"text")])
+    with tarfile.open(path) as tar:
+        end = list(tar)[-1].offset_data + 512
+    path.write_bytes(path.read_bytes()[:end])
+    rows = stylize(make_worker(source))
+    assert statuses(rows) == dict.fromkeys(["a.png", "b.left.png", "b.right.jpg", "c.gif"], "ok")
+    assert [name for name, row in rows.items() if "no end mark" in str(row["note"])] == ["c.gif"]
+    assert read_tar(source.parent / "out/0.tar")["README"] == b"text"
+
+
+def test_images_whose_names_say_nothing_are_stylized(source):
+    jpeg, png = image_bytes(1, "jpg"), image_bytes(2)
+    write_tar(source / "0.tar", [("photo", jpeg), ("x/1.raster", png), ("x/1.cls", b"3"), ("bad", png[:99])])
+    rows = stylize(make_worker(source))
+    assert statuses(rows) == {"photo": "ok", "x/1.raster": "ok", "bad": "failed"}
+    assert {name: row["output_member"] for name, row in rows.items()} == {
+        **{"photo": "photo.jpg", "x/1.raster": "x/1.raster.png", "bad": None}
+    }
+    files = read_tar(source.parent / "out/0.tar")
+    assert list(files) == ["photo.jpg", "x/1.raster.png", "x/1.cls"]
+    np.testing.assert_array_equal(pixels(files["x/1.raster.png"]), pixels(png))
+
+
+def test_thumbnails_that_systems_keep_are_not_stylized(source):
+    hidden = [(name, image_bytes(9)) for name in ("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "__MACOSX/._a.png", "._a.png")]
+    write_tar(source / "0.tar", [*SAMPLES[:3], *hidden])
+    assert statuses(stylize(make_worker(source))) == {"a.png": "ok"}
+    assert list(read_tar(source.parent / "out/0.tar").items())[3:] == hidden
+    worker = make_worker(source, shards={"format": "parquet"}, output_name="table")
+    rows = stylize(worker)
+    assert statuses(rows) == {"a.png": "ok", **{name: "skipped" for name, _ in hidden}}
+    assert pq.read_schema(source.parent / "table/0.tar.parquet").names == ["image", "__key__", "cls", "json"]
 
 
 def test_all_of_several_tars_in_one_file_is_stylized(source):

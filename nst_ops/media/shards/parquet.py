@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
-from nst_ops.media.formats import IMAGE_WRITERS, media_kind
 from nst_ops.media.images import open_image
 from nst_ops.media.shards.labels import is_binary
 from nst_ops.media.shards.sample import (
@@ -30,6 +29,7 @@ from nst_ops.media.shards.sample import (
     cell_type,
     is_bytes,
     is_list_of,
+    written_name,
 )
 from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 
@@ -272,15 +272,8 @@ def _list_array(values: pa.Array, lengths: Sequence[int | None], kind: pa.DataTy
 
 
 def _shard_image(member: str, data: bytes | None) -> ShardImage:
-    name = member if media_kind(member) == "image" else member + _extension(data or b"")
     error = None if data else UnsupportedMediaError("a row without the bytes of its image: embed them")
-    return ShardImage(member, name, data or b"", error)
-
-
-def _extension(data: bytes) -> str:
-    """Return the extension under which an image is written again, by a look at its bytes."""
-    written = {"MPO": "JPEG"}.get(found := _format(data) or "", found)
-    return next((extension for extension, name in IMAGE_WRITERS.items() if name == written), ".png")
+    return ShardImage(member, written_name(member, data or b""), data or b"", error)
 
 
 def _format(data: bytes | None) -> str | None:

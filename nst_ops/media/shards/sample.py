@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from nst_ops.media.errors import MediaError, OutputCollisionError, UnsupportedMediaError
-from nst_ops.media.formats import media_kind
+from nst_ops.media.formats import IMAGE_WRITERS, hidden_reason, media_kind
 from nst_ops.media.shards.labels import label_column
+from nst_ops.media.signatures import HEAD_BYTES, content_format
 from nst_ops.storage.names import safe_name
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of a column in Hugging Face's datasets
@@ -44,6 +45,7 @@ class ShardImage:
     name: str  # that it is written under, but for the extension of another format
     data: bytes  # the encoded image
     error: MediaError | None = None  # why it is not stylized, if that is clear before a look into it
+    by_content: bool = False  # whether its bytes make it an image, as its name says nothing
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,14 @@ def printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def written_name(name: str, data: bytes) -> str:
+    """Return the name that an image is written under: where its own says nothing, with the extension of its format."""
+    if media_kind(name) == "image":
+        return name
+    image_format = content_format(data[:HEAD_BYTES])
+    return name + next((extension for extension, each in IMAGE_WRITERS.items() if each == image_format), ".png")
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Split the name of a file of a tar into (key, field), at the base name's first dot."""
     folder, base = posixpath.split(name)
@@ -205,8 +215,8 @@ class FilesSample:
 
     @property
     def has_key(self) -> bool:
-        """Whether its files have a key: hidden ones have none."""
-        return not posixpath.basename(self.parts[0].name).startswith(".")
+        """Whether its files have a key: hidden ones and those of systems have none."""
+        return hidden_reason(self.parts[0].name) is None
 
     def members(self, stylized: Stylized) -> list[Member]:
         """Return the files as they came, each stylized image in the place of its source."""
@@ -320,7 +330,10 @@ class ShardReader(Protocol):
     """A local shard that is read; made from ``(path, image_column)``."""
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples in their order; UnreadableShardError at the damage, where there is one."""
+        """Yield the samples in their order; UnreadableShardError at the damage, where there is one.
+
+        MissingEndError behind the last sample, where that is all the damage.
+        """
 
     def layout(self) -> Layout:
         """Return the columns of a table of all samples."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
-import itertools
 import lzma
 import posixpath
 import tarfile
@@ -15,8 +14,8 @@ from functools import partial
 from io import BytesIO
 from typing import IO, Any, cast
 
-from nst_ops.media.errors import UnreadableShardError, UnsupportedMediaError
-from nst_ops.media.formats import media_kind
+from nst_ops.media.errors import MissingEndError, UnreadableShardError, UnsupportedMediaError
+from nst_ops.media.formats import is_unknown, kind_and_reason
 from nst_ops.media.shards.sample import (
     FilesSample,
     Layout,
@@ -28,8 +27,9 @@ from nst_ops.media.shards.sample import (
     label_layout,
     printable,
     split_name,
+    written_name,
 )
-from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
+from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format, content_kind
 from nst_ops.storage.names import safe_name
 
 _MAX_BYTES = 2**30  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
@@ -52,6 +52,19 @@ _MAX_LINKS = 40  # one after the other
 _ZEROS_READ = 2**20
 _REMARKS = (b"x", b"g", b"X", b"L", b"K")  # types of headers that are about the next file: pax, GNU
 _MAX_REMARK_BYTES = 2**20
+_NAME_BYTES = 100  # at the start of a header
+_TYPE_PLACE = 156
+
+
+class _DamageError(Exception):
+    """Broken bytes in a tar, behind ``num_files`` whole files.
+
+    ``begins`` is the name of the file that is broken there: empty where none begins, None where it cannot be told.
+    """
+
+    def __init__(self, reason: str, num_files: int, begins: str | None) -> None:
+        super().__init__(f"no whole tar: {reason}, after {num_files} of its files: copy or make it again")
+        self.begins = begins
 
 
 class _Header(tarfile.TarInfo):
@@ -74,15 +87,38 @@ class TarReader:
         self._path, self._image_column = path, image_column
         self._with_images: set[str] = set()
         self._apart: dict[str, list[Member]] = {}
+        self._lacks_end = False
 
     def samples(self) -> Iterator[FilesSample]:
         """Yield the samples in their order; UnreadableShardError at the damage, where there is one.
 
-        The sample before the damage is not given: some of its files may be lost.
+        A sample is given if all of its files were read; one that the damage cuts is not, and the error names it. Where
+        the damage does not tell, it is cut if it has fewer files than the sample before it.
+        MissingEndError, behind the last sample, if nothing is missing but the blocks that end a tar.
         """
-        for key, group in itertools.groupby(self._members(), lambda member: split_name(member.name)[0]):
-            parts = tuple(group)
-            yield FilesSample(key, parts, self._image_column, tuple(self._apart.get(key, ())), key in self._with_images)
+        key, parts, num_before = "", list[Member](), 0
+        try:
+            for member in self._members():
+                own_key = split_name(member.name)[0]
+                if parts and own_key != key:
+                    yield self._sample(key, parts)
+                    parts, num_before = [], len(parts)
+                key = own_key
+                parts.append(member)
+        except _DamageError as damage:
+            if parts and (len(parts) < num_before if damage.begins is None else _is_of(key, damage.begins)):
+                raise UnreadableShardError(f"{damage}; its sample '{key}' is cut off and left out") from damage
+            if parts:
+                yield self._sample(key, parts)
+            raise UnreadableShardError(str(damage)) from damage
+        if parts:
+            yield self._sample(key, parts)
+        if self._lacks_end:
+            raise MissingEndError("the shard has no end mark behind this file: if it was cut off there, files are lost")
+
+    def _sample(self, key: str, parts: list[Member]) -> FilesSample:
+        elsewhere = tuple(self._apart.get(key, ()))
+        return FilesSample(key, tuple(parts), self._image_column, elsewhere, key in self._with_images)
 
     def layout(self) -> Layout:
         """Return the columns that the shard would have as a table, from a look at all of its labels.
@@ -115,37 +151,53 @@ class TarReader:
             yield from self.samples()
 
     def entries(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        """Yield the headers of all tars in the file, each with its tar; UnreadableShardError at the damage."""
-        num_entries, begin = 0, 0
-        with _damage(lambda: num_entries), _open(self._path) as stream:
-            while begin >= 0:
-                stream.seek(begin)
-                tar, num_before = tarfile.TarFile(fileobj=stream, tarinfo=_Header), num_entries
-                for info in tar:
-                    if info.size < 0 or tar.offset <= info.offset:  # it would be read again and again
-                        raise tarfile.ReadError("a header with an impossible size")
-                    yield tar, info
-                    num_entries += 1
-                is_tar = not begin or num_entries > num_before
-                begin = _next_tar(tar, "cut off or damaged" if is_tar else "what follows its end is no tar")
+        """Yield the headers of all tars in the file, each with its tar; _DamageError at the damage."""
+        num_entries, begin, offset = 0, 0, 0
+        with _open(self._path) as stream:
+            try:
+                while begin >= 0:
+                    stream.seek(begin)
+                    tar, num_before = tarfile.TarFile(fileobj=stream, tarinfo=_Header), num_entries
+                    for info in tar:
+                        if info.size < 0 or tar.offset <= info.offset:  # it would be read again and again
+                            raise tarfile.ReadError("a header with an impossible size")
+                        yield tar, info
+                        num_entries, offset = num_entries + 1, tar.offset
+                    is_tar = not begin or num_entries > num_before
+                    begin = self._next_tar(tar, "cut off or damaged" if is_tar else "what follows its end is no tar")
+            except Exception as error:  # whatever tarfile and the decompressors raise of broken bytes
+                raise _DamageError(_reason(error), num_entries, _name_at(stream, offset)) from error
+
+    def _next_tar(self, tar: tarfile.TarFile, damage: str) -> int:
+        """Return where another tar begins behind the empty blocks at the end of one; -1 where there is none.
+
+        A tar may also end with the file itself: GNU tar takes it for whole, and so does ``tarfile``. Raises ReadError
+        where anything else follows, which ``tarfile`` passes over.
+        """
+        stream, begin = tar.fileobj, tar.offset
+        assert stream is not None
+        stream.seek(begin)
+        block = stream.read(tarfile.BLOCKSIZE)
+        if block.strip(b"\0"):
+            raise tarfile.ReadError(damage)
+        self._lacks_end = len(block) < tarfile.BLOCKSIZE
+        while block:
+            if rest := block.lstrip(b"\0"):
+                return begin + (len(block) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            begin += len(block)
+            block = stream.read(_ZEROS_READ)
+        return -1
 
     def _members(self) -> Iterator[Member]:
         seen, files = set[str](), _Files(self)
         for number, (tar, info) in enumerate(self.entries()):
-            name, kind = printable(info.name), _kind(info)
             files.add(info)
-            with _damage(lambda number=number: number):  # type: ignore[misc]
-                if kind in ("image", "video"):
-                    member = Member(safe_name(info.name), b"", files.image(tar, info, kind, name in seen))
-                    seen.add(name)
-                elif info.type in _NO_FILE:
-                    continue
-                else:
-                    problem, data = files.read(tar, info)
-                    # What cannot be carried gets a row, as an image does.
-                    lost = ShardImage(name, safe_name(info.name), b"", _unsupported(problem)) if problem else None
-                    member = Member(safe_name(info.name), data, lost)
-            yield member
+            try:
+                member = files.member(tar, info, seen)
+            except Exception as error:  # as above
+                raise _DamageError(f"{_reason(error)} in {printable(info.name)}", number, info.name) from error
+            if member:
+                yield member
 
 
 class TarWriter(AbstractContextManager["TarWriter"]):
@@ -176,24 +228,41 @@ class _Files:
     def __init__(self, reader: TarReader) -> None:
         self._reader = reader
         self._by_name: dict[str, tarfile.TarInfo] = {}
+        self._unnamed: list[tarfile.TarInfo] = []  # found, but not yet in ``_by_name``: most shards have no link
         self._is_complete = False
 
     def add(self, info: tarfile.TarInfo) -> None:
         """Note a file that was found."""
-        self._by_name[posixpath.normpath(info.name)] = info
+        self._unnamed.append(info)
 
-    def image(self, tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str, seen: bool) -> ShardImage:
-        """Return an image, or why it is none."""
-        name, problem, data = printable(info.name), "", b""
-        if seen:
-            name, problem = f"{name} at byte {info.offset}", "a second image of this name in the shard: rename it"
+    def member(self, tar: tarfile.TarFile, info: tarfile.TarInfo, seen: set[str]) -> Member | None:
+        """Return a file with its content, or why it cannot be read; None for what is no file.
+
+        It is an image by its name, or by its content where its name says nothing; hidden files and those of systems
+        are carried along. ``seen`` are the names of the images before it, to which it is added.
+        """
+        name, safe, problem, data = printable(info.name), safe_name(info.name), "", b""
+        kind, no_media = kind_and_reason(name, takes_hidden=False)
+        is_image = kind in ("image", "video")
+        if is_image and info.isdir():
+            problem = "not a file inside the shard but a folder: put the image itself there"
+        elif info.type in _NO_FILE:
+            return None
         elif kind == "video":
             problem = "a video inside a shard: give it as a file of its own"
-        elif info.isdir():
-            problem = "not a file inside the shard but a folder: put the image itself there"
-        else:
+        elif not (is_image and name in seen):
             problem, data = self.read(tar, info)
-        return ShardImage(name, safe_name(info.name), data, _unsupported(problem))
+        by_content = not (is_image or no_media) and is_unknown(name) and content_kind(data[:HEAD_BYTES]) == "image"
+        if not (is_image or by_content or problem):
+            return Member(safe, data)
+        if is_image or by_content:
+            if name in seen:
+                name, problem = f"{name} at byte {info.offset}", "a second image of this name in the shard: rename it"
+            seen.add(name)
+        # What cannot be carried gets a row, as an image does.
+        error = UnsupportedMediaError(problem) if problem else None
+        written = written_name(safe, data) if by_content else safe
+        return Member(safe, b"", ShardImage(name, written, b"" if error else data, error, by_content))
 
     def read(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> tuple[str, bytes]:
         """Return (why a file cannot be read, its content)."""
@@ -216,12 +285,14 @@ class _Files:
         for _ in range(_MAX_LINKS):
             if target is None or not (target.issym() or target.islnk()):
                 break
+            self._by_name |= {posixpath.normpath(each.name): each for each in self._unnamed}
+            self._unnamed.clear()
             folder = posixpath.dirname(target.name) if target.issym() else ""
             name = posixpath.normpath(posixpath.join(folder, target.linkname))
             # A hard link is another name of a file before it, perhaps of its own name.
             found = self._by_name.get(name)
             if (found is None or found is target) and not self._is_complete:
-                with contextlib.suppress(UnreadableShardError):  # reading on will say so
+                with contextlib.suppress(_DamageError):  # reading on will say so
                     for _, other in self._reader.entries():
                         self._by_name.setdefault(posixpath.normpath(other.name), other)
                 self._is_complete = True
@@ -243,43 +314,23 @@ def _open(path: str) -> IO[bytes]:
     return cast(IO[bytes], stream)
 
 
-def _kind(info: tarfile.TarInfo) -> str:
-    name = printable(info.name)
-    return "other" if name.rsplit("/", 1)[-1].startswith(".") else media_kind(name)
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(":") or type(error).__name__
 
 
-def _unsupported(problem: str) -> UnsupportedMediaError | None:
-    return UnsupportedMediaError(problem) if problem else None
+def _name_at(stream: IO[bytes], offset: int) -> str | None:
+    """Return the name in a broken header, as ``_DamageError`` has it."""
+    header = b""
+    with contextlib.suppress(Exception):
+        stream.seek(offset)
+        while len(header) <= _TYPE_PLACE and (byte := stream.read(1)):  # more at once would give nothing at a cut
+            header += byte
+    name, nul, _ = header[:_NAME_BYTES].partition(b"\0")
+    is_whole = nul or len(header) >= _NAME_BYTES
+    is_remark = header[_TYPE_PLACE : _TYPE_PLACE + 1] in _REMARKS  # the name follows further on
+    return name.decode(errors="surrogateescape") if is_whole and not is_remark else None
 
 
-@contextlib.contextmanager
-def _damage(num_entries: Callable[[], int]) -> Iterator[None]:
-    """Turn whatever ``tarfile`` and the decompressors raise of broken bytes into UnreadableShardError."""
-    try:
-        yield
-    except UnreadableShardError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-        raise UnreadableShardError(
-            f"no whole tar: {reason}, after {num_entries()} of its files: copy or make it again"
-        ) from error
-
-
-def _next_tar(tar: tarfile.TarFile, damage: str) -> int:
-    """Return where another tar begins behind the empty blocks at the end of one; -1 where there is none.
-
-    Raises ReadError without such blocks: ``tarfile`` takes a broken header for an end as well.
-    """
-    stream, begin = tar.fileobj, tar.offset
-    assert stream is not None
-    stream.seek(begin)
-    block = stream.read(tarfile.BLOCKSIZE)
-    if block != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(damage)
-    while block:
-        if rest := block.lstrip(b"\0"):
-            return begin + (len(block) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
-        begin += len(block)
-        block = stream.read(_ZEROS_READ)
-    return -1
+def _is_of(key: str, name: str) -> bool:
+    """Return whether a file of this name, if any, is one of the sample ``key``; a header may keep folders elsewhere."""
+    return bool(name) and split_name(posixpath.basename(safe_name(name)))[0] == posixpath.basename(key)
