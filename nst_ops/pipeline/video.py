@@ -8,6 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.signatures import HEAD_BYTES, content_kind
-from nst_ops.media.video.container import Frame, container_takes, count_packets
+from nst_ops.media.video.container import MOST_FRAMES_PER_S, Frame, container_takes, count_packets
 from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.reader import AnimationReader, VideoReader
 from nst_ops.media.video.segments import Segment
@@ -180,10 +181,10 @@ def _write(
     relpath, container = video_place(context, video, reader)
     if container == "frames":
         return _write_frame_folder(context, video, reader, relpath, frames)
-    source, span_s = (path, reader.span_s) if isinstance(reader, VideoReader) else (None, None)
+    source, span = (path, reader.span) if isinstance(reader, VideoReader) else (None, None)
     size = written_size(context, reader)
     with context.output.atomic_write(relpath) as temporary:
-        writer = VideoWriter(str(temporary), container, reader.info, size, source, context.config.video, span_s)
+        writer = VideoWriter(str(temporary), container, reader.info, size, source, context.config.video, span)
         with writer:
             num_frames = encode(context, video, frames, writer)
         with video.timings.busy("encode_s"):
@@ -249,9 +250,14 @@ def video_columns(context: WorkerContext, reader: Reader, notes: Sequence[str], 
     """Return the manifest's columns of a finished video, but for its file."""
     info, (width, height) = reader.info, written_size(context, reader)
     size = {"width": info.width, "height": info.height, "output_width": width, "output_height": height}
-    length = {"num_frames": num_frames, "frame_rate": float(info.frame_rate), "duration_s": info.duration_s}
+    length = {"num_frames": num_frames, "frame_rate": _likely(info.frame_rate), "duration_s": info.duration_s}
     codecs = {"video_codec": info.video_codec, "audio_codec": ",".join(info.audio_codecs) or None}
     return {"status": "ok", "note": "; ".join(notes) or None, **size, **length, **codecs}
+
+
+def _likely(frame_rate: Fraction) -> float | None:
+    """Return a frame rate, None where a file states what no video has."""
+    return float(frame_rate) if 0 < frame_rate <= MOST_FRAMES_PER_S else None
 
 
 def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: int) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _join(context: WorkerContext, video: StyledVideo, source: MediaSource) -> li
     ):
         relpath, container = video_place(context, video, reader)
         with segments.local_copies() as paths, context.output.atomic_write(relpath) as temporary:
-            num_frames, notes = join_segments(paths, str(temporary), container, reader.info, whole, reader.span_s)
+            num_frames, notes = join_segments(paths, str(temporary), container, reader.info, whole, reader.span)
             if num_frames != sum(record.num_frames for record in records):
                 raise OSError(f"its segments hold {num_frames} frames, not as many as their records say")
             file = file_columns(context, relpath, temporary, num_frames)

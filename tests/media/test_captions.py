@@ -19,8 +19,8 @@ def rewritten(source: Path, codec: str, container: str, **selection: float) -> t
     path = source.parent / f"b.{container}"
     config = VideoConfig(codec=codec, preset="medium" if codec != "av1" else "ultrafast")
     with VideoReader(str(source), selection=Selection(**selection)) as reader:
-        span_s = reader.span_s
-        writer = VideoWriter(str(path), container, reader.info, reader.output_size, str(source), config, span_s)
+        span = reader.span
+        writer = VideoWriter(str(path), container, reader.info, reader.output_size, str(source), config, span)
         with writer:
             for frame in reader.frames():
                 writer.write(frame)

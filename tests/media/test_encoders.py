@@ -26,6 +26,7 @@ from media_factory import (
 
 from nst_ops.config import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
+from nst_ops.media.video.clock import Span
 from nst_ops.media.video.container import Frame
 from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for
 from nst_ops.media.video.reader import VideoReader
@@ -50,13 +51,13 @@ def write(
     *,
     container: str = "mp4",
     sound: bool = False,
-    span_s: tuple[float, float | None] | None = None,
+    span: Span | None = None,
 ) -> list[str]:
     """Write the frames of ``source`` that lie in the span as they are; the notes."""
     frames, reader = read(source)
-    begin_s, end_s = span_s or (0, None)
+    begin_s, end_s = (span.begin_s, span.end_s) if span else (0, None)
     info, other_streams = reader.info, str(source) if sound else None
-    writer = VideoWriter(str(path), container, info, reader.output_size, other_streams, config, span_s)
+    writer = VideoWriter(str(path), container, info, reader.output_size, other_streams, config, span)
     with writer:
         for frame in frames:
             time_s = frame.pts * info.time_base
@@ -294,8 +295,8 @@ def test_frames_too_small_for_an_encoder_name_the_remedy(tmp_path, codec):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-@pytest.mark.parametrize("span_s", [(0.9, 2.1), (1.0, None), (0.0, 0.5)])
-def test_a_part_begins_at_zero_with_its_sound_and_chapters(tmp_path, name, span_s):
+@pytest.mark.parametrize("span", [Span(0.9, 2.1), Span(1.0), Span(0.0, 0.5)])
+def test_a_part_begins_at_zero_with_its_sound_and_chapters(tmp_path, name, span):
     source = write_video(
         tmp_path / name,
         moving_frames(75, 48, 32),
@@ -307,8 +308,8 @@ def test_a_part_begins_at_zero_with_its_sound_and_chapters(tmp_path, name, span_
         container_options={"movie_timescale": "90000"} if name == "a.mp4" else {},
     )
     container = "mp4" if name == "a.mp4" else "matroska"
-    write(source, tmp_path / "b", VideoConfig(), container=container, sound=True, span_s=span_s)
-    begin_s, end_s = span_s[0], span_s[1] or 99.0
+    write(source, tmp_path / "b", VideoConfig(), container=container, sound=True, span=span)
+    begin_s, end_s = span.begin_s, span.end_s or 99.0
 
     def inside(time_s: float) -> bool:
         return begin_s <= time_s < end_s
@@ -341,7 +342,7 @@ def test_converted_sound_is_cut_to_the_part(tmp_path):
         options={"qscale": "2"},
         sounds=[Sound("adpcm_ms", duration_s=3, rate=44100)],
     )
-    write(source, tmp_path / "b", VideoConfig(), container="matroska", sound=True, span_s=(1.0, 2.0))
+    write(source, tmp_path / "b", VideoConfig(), container="matroska", sound=True, span=Span(1.0, 2.0))
     (sound,) = packets(tmp_path / "b", "audio")
     assert -0.05 <= sound[0].pts_s <= 0.05
     assert 0.9 <= sound[-1].pts_s <= 1.1

@@ -37,7 +37,7 @@ def one_pass(
         path = source.parent / "whole" / name
         path.parent.mkdir(exist_ok=True)
         with VideoWriter(
-            str(path), container, reader.info, reader.output_size, str(source), config, reader.span_s
+            str(path), container, reader.info, reader.output_size, str(source), config, reader.span
         ) as writer:
             for frame in reader.frames():
                 writer.write(frame)
@@ -67,7 +67,7 @@ def segmented(
                     if segment.start_pts <= frame.pts < (segment.end_pts or math.inf):
                         writer.write(frame)
     path = folder / name
-    num_frames, notes = join_segments(parts, str(path), container, reader.info, str(source), reader.span_s)
+    num_frames, notes = join_segments(parts, str(path), container, reader.info, str(source), reader.span)
     return SimpleNamespace(path=path, notes=notes, num_frames=num_frames, count=len(parts), parts=parts)
 
 

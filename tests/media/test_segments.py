@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from media_factory import decoded, moving_frames, real_files, write_video
 
 from nst_ops.media.errors import DamagedVideoError, MediaError, UnsupportedMediaError
+from nst_ops.media.video.clock import Span
 from nst_ops.media.video.container import Frame
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import PacketIndex, Selection, cut_segments, read_index
@@ -295,10 +296,10 @@ def test_a_segment_describes_the_whole_video(tmp_path):
     for segment in (None, *segments):
         with VideoReader(str(tmp_path / "a.mp4"), segment=segment) as reader:
             infos.append(reader.info)
-            assert reader.span_s is None
+            assert reader.span is None
     assert all(info == infos[0] for info in infos)
     with VideoReader(str(tmp_path / "a.mp4"), selection=Selection(0.5, 1.0, 5)) as reader:
-        assert reader.span_s == (0.5, 1.5)
+        assert reader.span == Span(0.5, 1.5)
         assert (reader.info.frame_rate, reader.info.duration_s) == (5, 1.0)
 
 

@@ -193,9 +193,10 @@ def test_a_transport_stream_cut_inside_a_frame_is_damaged_at_its_end(tmp_path):
 
 def test_a_video_without_its_table_is_refused(tmp_path):
     data = write_video(tmp_path / "a.mp4", moving_frames(5, 96, 64)).read_bytes()
-    (tmp_path / "b.mp4").write_bytes(data[: data.rindex(b"moov") - 4])
-    with pytest.raises(MediaError, match="does not open"):
-        VideoReader(str(tmp_path / "b.mp4"))
+    for end in (data.rindex(b"moov") - 4, len(data) // 3):
+        (tmp_path / "b.mp4").write_bytes(data[:end])
+        with pytest.raises(MediaError, match=r"does not open .* not finished, its index \(moov\) is missing"):
+            VideoReader(str(tmp_path / "b.mp4"))
 
 
 def test_trailing_garbage_and_a_missing_index_cost_no_frame(tmp_path):

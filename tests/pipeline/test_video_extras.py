@@ -70,6 +70,16 @@ def stylize(request, tmp_path):
     return run
 
 
+def stylized(tmp_path: Path, **video: object) -> list[dict[str, object]]:
+    """Stylize all videos of the folder ``in`` in one pass with the identity; return their rows."""
+    sections = {"model": {"kind": "identity"}, "temporal": {"mode": "none"}, "video": video}
+    config = StylizeConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), **sections)
+    worker = Worker(new_run_spec(config, config.input))
+    for unit in units_of(worker):
+        assert not worker(unit).error
+    return list(check_invariants(tmp_path / "out").values())
+
+
 def test_every_orientation_is_shown_as_it_was(tmp_path, stylize):
     for number, (angle, mirrored) in enumerate(ORIENTATIONS):
         name = f"{number}{('.mp4', '.mov', '.mkv')[number % 3]}"
@@ -244,6 +254,51 @@ def test_sound_stays_in_step_in_every_container(tmp_path, stylize, container):
             assert ours.pts_s == pytest.approx(theirs.pts_s, abs=0.001)
 
 
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+def test_a_clock_that_begins_late_begins_at_zero(tmp_path, stylize, container):
+    for name in ("a.mp4", "a.mkv"):
+        write_video(
+            tmp_path / "in" / name,
+            moving_frames(NUM_FRAMES, 48, 32),
+            pts=range(90_000, 90_000 + NUM_FRAMES),
+            options=OPTIONS,
+        )
+    for row in stylize(container=container).values():
+        assert (row["status"], row["note"], row["num_frames"]) == ("ok", None, NUM_FRAMES)
+        assert row["duration_s"] == pytest.approx(NUM_FRAMES / 25)
+        assert [round(25 * time, 2) for time in times(Path(str(row["output_uri"])))] == list(range(NUM_FRAMES))
+
+
+def test_a_frame_rate_that_no_video_has_is_not_stated(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = write_video(tmp_path / "in" / "a.avi", moving_frames(9, 48, 32), codec="mpeg4")
+    data = bytearray(source.read_bytes())
+    place = data.index(b"vids") + 20  # scale and rate of its stream
+    data[place : place + 8] = (1).to_bytes(4, "little") + (60_000).to_bytes(4, "little")
+    source.write_bytes(data)
+    (row,) = stylized(tmp_path)
+    assert (row["status"], row["num_frames"], row["frame_rate"]) == ("ok", 9, None)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "frames"])
+def test_a_joined_recording_is_its_parts_in_a_row(tmp_path, container):
+    (tmp_path / "in").mkdir()
+    frames, parts = moving_frames(12, 48, 32), []
+    for start in (0, 180_000):  # two hours later
+        parts.append(tmp_path / f"{start}.ts")
+        write_video(parts[-1], frames, pts=range(start, start + 12))
+    (tmp_path / "in" / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    (row,) = stylized(tmp_path, container=container)
+    assert (row["status"], row["num_frames"], row["duration_s"]) == ("ok", 24, pytest.approx(0.96))
+    assert "its clock jumps at" in str(row["note"])
+    output = Path(str(row["output_uri"]))
+    if container == "frames":
+        shown = [float(line.split(",")[2]) for line in output.read_text().splitlines()[1:]]
+        assert [round(25 * (time - shown[0])) for time in shown] == list(range(24))
+    else:
+        assert [round(25 * time) for time in times(output)] == list(range(24))
+
+
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_a_clock_that_wraps_costs_no_frame(tmp_path, container):
     (tmp_path / "in").mkdir()
@@ -251,11 +306,6 @@ def test_a_clock_that_wraps_costs_no_frame(tmp_path, container):
     frames = moving_frames(len(pts), 48, 32)
     source = write_video(tmp_path / "in" / "a.ts", frames, pts=pts, time_base=Fraction(1, 90000))
     assert times(source)[0] < 0  # as FFmpeg reads what is left of the clock's 26 hours
-    sections = {"model": {"kind": "identity"}, "temporal": {"mode": "none"}, "video": {"container": container}}
-    config = StylizeConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), **sections)
-    worker = Worker(new_run_spec(config, config.input))
-    for unit in units_of(worker):
-        assert not worker(unit).error
-    (row,) = check_invariants(tmp_path / "out").values()
+    (row,) = stylized(tmp_path, container=container)
     assert (row["status"], row["num_frames"]) == ("ok", len(pts))
     assert [round(25 * time) for time in times(Path(str(row["output_uri"])))] == list(range(len(pts)))

@@ -19,12 +19,12 @@ from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 from nst_ops.media.video.color import Color
 from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.programs import read_programs
-from nst_ops.media.video.source import MediaSource, RangeInput
+from nst_ops.media.video.source import MediaSource, RangeInput, lacks_table
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
 
 STILL = Disposition.attached_pic | Disposition.timed_thumbnails
-CLOCK_RESTART_S = 1  # recordings joined end to end begin anew; a smaller step back is a mere slip
+MOST_FRAMES_PER_S = 1000  # what states more is mistaken
 # FFmpeg takes them for MOV, too, and fails at the header.
 _MP4_ONLY = {"av1", "flac", "opus", "libopus", "truehd"}
 # Demuxers that read the file itself and no other: no playlist, no pattern of file names.
@@ -98,9 +98,12 @@ def read_header(source: MediaSource) -> VideoHeader:
 
 def stream_duration_s(container: InputContainer, stream: Any) -> float:
     """Return the length of a stream; that of the file where the stream does not say."""
+    length_s = (container.duration or 0) / av.time_base
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / av.time_base
+        length_s = float(stream.duration * stream.time_base)
+    # Matroska and fragmented MP4 say when they end, not how long they are.
+    says_end = "matroska" in container.format.name or ("mp4" in container.format.name and not stream.frames)
+    return length_s - max(0, container.start_time or 0) / av.time_base if says_end else length_s
 
 
 def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> InputContainer:
@@ -118,6 +121,11 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
     except FFmpegError as error:
         reason = f"does not open as a video ({error.strerror}): check that it is one and copy it again"
         head = b"" if isinstance(source, RangeInput) else RangeInput(source).read(HEAD_BYTES)
+        if not isinstance(source, RangeInput) and lacks_table(source):
+            reason = (
+                "does not open as a video: the file was not finished, its index (moov) is missing: copy it again, or "
+                "rebuild it with a tool such as untrunc and a whole video of the same camera"
+            )
         raise UnreadableVideoError(NO_MEDIA.get(content_format(head), reason)) from error
 
 
@@ -205,7 +213,7 @@ def muxer_options(container: str, time_base: Fraction | None = None) -> dict[str
 
 def nominal_rate(info: VideoInfo) -> Fraction:
     """Return a frame rate that encoders and containers take; the PTS carry the truth, this is a hint."""
-    rate = info.frame_rate.limit_denominator(1001) if 0 < info.frame_rate <= 1000 else Fraction(25)
+    rate = info.frame_rate.limit_denominator(1001) if 0 < info.frame_rate <= MOST_FRAMES_PER_S else Fraction(25)
     return rate or Fraction(1)
 
 

@@ -11,6 +11,7 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import DamagedVideoError
+from nst_ops.media.video.clock import Clock, read_clock
 from nst_ops.media.video.color import side_data
 from nst_ops.media.video.container import open_input, video_stream
 from nst_ops.media.video.source import MediaSource, RangeInput, fragments_end, promised_bytes, size_of
@@ -38,6 +39,9 @@ class FrameDecoder:
         self.ends_damaged = False  # whether no whole frame has come after the last damage
         self._last_damage: _Damage | None = None
         self._open()
+        # Where a part is read, its index has been found to rise.
+        may_jump = isinstance(source, str) and not is_part and "mp4" not in self.container.format.name
+        self.clock = read_clock(source) if may_jump else Clock()
 
     def close(self) -> None:
         """Release the file."""
@@ -48,7 +52,7 @@ class FrameDecoder:
         self.num_damaged = self.num_decoded = self._num_packets = 0
         self.ends_damaged = False
         self._last_damage = None
-        packets = self.container.demux(self.stream)
+        packets = self.clock.steady(self.container.demux(self.stream))
         whole = False  # whether a frame without holes has come
         pts: int | None = None
         while True:

@@ -13,15 +13,16 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 
 from nst_ops.media.errors import UnreadableVideoError
+from nst_ops.media.video.clock import Span
 from nst_ops.media.video.container import VideoInfo, muxer_options, nominal_rate, open_input, video_stream
 from nst_ops.media.video.source import MediaSource
-from nst_ops.media.video.stream_copy import Span, StreamCopier
+from nst_ops.media.video.stream_copy import StreamCopier
 
 _START_AGAIN = "run again with --retry-failed"
 
 
 def join_segments(
-    paths: Sequence[str], path: str, container: str, info: VideoInfo, source: MediaSource, span_s: Span | None = None
+    paths: Sequence[str], path: str, container: str, info: VideoInfo, source: MediaSource, span: Span | None = None
 ) -> tuple[int, list[str]]:
     """Join the segments of a video as if it had been written in one pass; nothing is encoded again.
 
@@ -32,7 +33,7 @@ def join_segments(
         container: ``mp4``, ``mov`` or ``matroska``.
         info: the source, as the reader of any of its segments described it.
         source: video whose sound, subtitles, chapters and metadata are copied.
-        span_s: part of the source that the segments cover, as ``VideoReader.span_s``; the output starts at 0.
+        span: part of the source that the segments cover, as ``VideoReader.span``; the output starts at 0.
 
     Returns the number of frames in the output, and what of the source has no place in it. Raises UnreadableVideoError
     if a segment is damaged, or does not belong to the others.
@@ -41,12 +42,12 @@ def join_segments(
     if first_path is None:
         raise UnreadableVideoError("none of its frames decodes: play it to check, re-encode it")
     notes = list(info.notes)
-    shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
+    shift = round(Fraction(span.begin_s) / info.time_base) if span else 0
     output = av.open(f"file:{path}", "w", format=container, options=muxer_options(container))
     num_frames = 0
     try:
         stream = _add_stream(output, first_path, info)
-        with contextlib.closing(StreamCopier(source, output, stream, notes, span_s)) as copier:
+        with contextlib.closing(StreamCopier(source, output, stream, notes, span)) as copier:
             for packet in _packets(paths, info.time_base):
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 copier.copy_beside(packet)

@@ -21,9 +21,9 @@ from nst_ops.config.stylize import Hdr
 from nst_ops.media.errors import EmptyFileError, UnreadableImageError, UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import color_profile, open_repaired
 from nst_ops.media.profiles import to_srgb
+from nst_ops.media.video.clock import Span
 from nst_ops.media.video.color import LIMITED, Color, side_data, sws_matrix, to_rgb
 from nst_ops.media.video.container import (
-    CLOCK_RESTART_S,
     Frame,
     VideoInfo,
     codec_name,
@@ -112,15 +112,25 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         return self._decoder.num_damaged
 
     @property
-    def span_s(self) -> tuple[float, float | None] | None:
-        """Start, a whole number of ticks, and end of the selection on the file's clock; None if it is written as it is.
+    def span(self) -> Span | None:
+        """The part of the file that is selected; None if it is the whole, and is written at the times that it has.
 
-        A whole video that begins before zero is moved, as no container shows what is there.
+        A whole video begins at 0 as in players, with its picture or its sound: the clock of a broadcast does not.
         """
-        if self._selection.start_s == 0 and self._selection.duration_s is None and self._first_pts >= 0:
-            return None
-        time_base = self.info.time_base
-        return float(self._begin * time_base), None if self._stop is None else float(self._stop * time_base)
+        time_base, clock = self.info.time_base, self._decoder.clock
+        if self._selection.start_s or self._selection.duration_s is not None:
+            end_s = None if self._stop is None else float(self._stop * time_base)
+            return Span(float(self._begin * time_base), end_s, clock=clock)
+        begin = min([self._first_pts, *(math.floor(start / time_base) for start in self._sound_starts())])
+        if begin < 0 <= self._first_pts:  # what an encoder needs before the first sound that is heard
+            begin = 0
+        return Span(float(begin * time_base), is_cut=False, clock=clock) if begin or clock.jumps_s else None
+
+    def _sound_starts(self) -> Iterator[Fraction]:
+        """Yield when each stream of sound begins, in seconds."""
+        for stream in self._sound:
+            if stream.start_time is not None and stream.time_base:
+                yield (stream.start_time + self._decoder.clock.first_ticks(stream.index)) * stream.time_base
 
     @property
     def ends_damaged(self) -> bool:
@@ -152,7 +162,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         """Return what to seek to; None to read from the start of the video."""
         if segment is not None and segment.count > 1:
             return segment
-        if self._begin <= self._first_pts or (index := read_index(self._source)).problem:
+        if self._begin <= self._first_pts or self._decoder.clock.jumps_s or (index := read_index(self._source)).problem:
             return None
         (segment,) = cut_segments(index, math.inf, 0, self._selection)
         if segment.num_frames == 0:
@@ -165,7 +175,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         lead_pts = segment.lead_pts if segment else self._begin
         start_pts = segment.start_pts if segment else self._begin
         end_pts = segment.end_pts if segment and segment.end_pts is not None else self._stop
-        if self.span_s or segment:
+        if self._begin > self._first_pts or self._stop is not None or segment:
             self._decoder.wanted = start_pts, end_pts
         frames = self._decoder.frames_from(lead_pts) if segment and lead_pts > self._first_pts else self._from_start
         tail = self._tail
@@ -200,19 +210,12 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         time_base = self._whole.time_base
         step = max(1, round(1 / (self._whole.frame_rate * time_base)))
         last_pts: int | None = None
-        shift = 0
         for frame in frames:
             pts = frame.pts if frame.pts is not None else frame.dts
             if pts is None:  # AVI and raw streams may give none: count on at the average rate
                 pts = 0 if last_pts is None else last_pts + step
-            else:
-                pts += shift
-            if last_pts is not None and pts <= last_pts:
-                if (last_pts - pts) * time_base > CLOCK_RESTART_S:
-                    shift += last_pts + step - pts
-                    pts = last_pts + step
-                else:
-                    pts = last_pts + 1
+            if last_pts is not None and pts <= last_pts:  # a mere slip
+                pts = last_pts + 1
             last_pts = pts
             yield pts, frame.duration or step, frame
 
@@ -223,7 +226,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
         """Describe the whole video by its header and its first frame."""
-        stream, container = self._decoder.stream, self._decoder.container
+        stream, container, clock = self._decoder.stream, self._decoder.container, self._decoder.clock
         own = own_streams(container, self._source, stream)
         self._sound = [each for each in own if each.type == "audio" and codec_name(each)]
         attached = side_data(first)
@@ -232,6 +235,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         if Type.A53_CC in attached and self._selection.max_frame_rate is not None:
             notes.append("its closed captions are left out: video.max_frame_rate leaves out frames")
         notes += self._decoder.faults
+        if clock.note:
+            notes.append(clock.note)
         color, mastering = self._color, None
         if self._color.is_hdr and self._hdr == "tonemap":
             notes.append(f"HDR ({NAMES[color.transfer]}) is tone-mapped to SDR; video.hdr keep leaves it")
@@ -249,7 +254,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             height=first.height,
             time_base=stream.time_base or Fraction(1, 90000),
             frame_rate=Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25),
-            duration_s=stream_duration_s(container, stream),
+            duration_s=clock.length_s or stream_duration_s(container, stream),
             display_matrix=struct.unpack_from("9i", bytes(matrix)) if matrix else (),
             sample_aspect_ratio=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None,
             mastering=mastering,

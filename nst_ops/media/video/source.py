@@ -164,6 +164,19 @@ def fragments_end(source: MediaSource) -> tuple[int, int, int | None]:
     return (end, whole, None) if has_fragments or kind == b"moof" else (0, 0, None)
 
 
+def lacks_table(source: MediaSource) -> bool:
+    """Return whether an MP4 or MOV holds media data, and not the ``moov`` box that says where its samples are."""
+    file, start, kinds = RangeInput(source), 0, set[bytes]()
+    while start < file.num_bytes:
+        file.seek(start)
+        kind, _, num_bytes = _box_head(file)
+        if start == 0 and kind not in _FIRST_BOXES:
+            return False
+        kinds.add(kind)
+        start += num_bytes or file.num_bytes  # a recorder writes its size at the end, too
+    return b"mdat" in kinds and not kinds & {b"moov", b"moof"}
+
+
 def _box_head(file: RangeInput) -> tuple[bytes, int, int]:
     """Read the head of an MP4 box: its kind, the size of the head, and of the box; kind is empty if cut off."""
     start, head = file.tell(), file.read(16)

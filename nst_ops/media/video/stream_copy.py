@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +12,8 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Stream
 
-from nst_ops.media.video.container import (
-    CLOCK_RESTART_S,
-    STILL,
-    codec_name,
-    open_input,
-    own_streams,
-    takes_copy,
-    video_stream,
-)
+from nst_ops.media.video.clock import Clock, Span, move
+from nst_ops.media.video.container import STILL, codec_name, open_input, own_streams, takes_copy, video_stream
 from nst_ops.media.video.source import MediaSource
 
 # Containers write these themselves; copied, they would lie about the new file.
@@ -37,31 +31,29 @@ _PLAIN_TAGS = {
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _OUT_OF_STEP_S = 10  # how far the streams of a file may lie apart in it
 
-Span = tuple[float, float | None]  # begin and end of a part of a source, on its container's clock; None: to its end
-
 
 class StreamCopier:
     """Copies all streams but the video from a source to an output, in step with the video.
 
-    With ``span_s``, packets that begin outside it are left out, chapters are cut to it, and all times are moved so
-    that its begin is 0. The output's ``video`` stream gets the source's language and title. ``notes`` takes, in words,
-    what of the source has no place in the output.
+    With ``span``, what begins outside it is left out, chapters are cut to it, and all times are moved so that its begin
+    is 0. The output's ``video`` stream gets the source's language and title. ``notes`` takes, in words, what of the
+    source has no place in the output.
     """
 
     def __init__(
-        self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span_s: Span | None = None
+        self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span: Span | None = None
     ) -> None:
-        self._path, self._source, self._output, self._span_s = source, open_input(source), output, span_s
+        self._path, self._source, self._output, self._span = source, open_input(source), output, span
         self._streams: dict[int, Stream] = {}  # of the output, by index in the source
         self._transcoders: dict[int, _Transcoder] = {}
         self._copy_tags(notes)
-        if chapters := [part for chapter in self._source.chapters() if (part := _cut(chapter, span_s))]:
+        if chapters := [part for chapter in self._source.chapters() if (part := _cut(chapter, span))]:
             output.set_chapters(chapters)
         self._add_streams(video, notes)
         copied = [self._source.streams[index] for index in self._streams]
-        self._packets = self._source.demux(copied) if copied else iter(())
+        clock = span.clock if span else Clock()
+        self._packets = clock.steady(self._source.demux(copied)) if copied else iter(())
         self._last_dts: dict[int, int] = {}
-        self._shifts: dict[int, int] = {}  # by stream, as the video's where a clock begins anew
         self._pending = self._read()
         self._next = next(self._pending, None)
 
@@ -92,7 +84,8 @@ class StreamCopier:
 
     def _read(self) -> Iterator[Any]:
         """Yield the packets of the span that have a time; the demuxer ends each stream with an empty one."""
-        begin_s, end_s = self._span_s or (0.0, None)
+        span = self._span or Span(0.0, is_cut=False)
+        begin_s, end_s = span.begin_s, span.end_s
         try:
             for packet in self._packets:
                 is_still = packet.stream.disposition & STILL
@@ -100,37 +93,31 @@ class StreamCopier:
                     packet.pts = packet.dts = 0
                 if packet.dts is None:
                     continue
-                self._mend_clock(packet)
+                self._mend_slip(packet)
                 self._last_dts[packet.stream.index] = packet.dts
-                if self._span_s is None or is_still:
+                if self._span is None or is_still:
                     yield packet
                     continue
                 time_s = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
                 if end_s is not None and time_s > end_s + _OUT_OF_STEP_S:
                     return
                 # What precedes the first frame of a clock that begins before zero still belongs to it.
-                if (begin_s < 0 or begin_s <= time_s) and (end_s is None or time_s < end_s):
-                    _shift(packet, -round(begin_s / packet.time_base))
+                is_after_begin = not span.is_cut or begin_s < 0 or begin_s <= time_s
+                if is_after_begin and (end_s is None or time_s < end_s):
+                    move(packet, -round(begin_s / packet.time_base))
                     yield packet
         except FFmpegError:  # the reader of the video has reported the damage already
             return
 
-    def _mend_clock(self, packet: Any) -> None:
-        """Let the clock of a stream rise where it slips or begins anew, as the video's does."""
-        index, is_text = packet.stream.index, packet.stream.type == "subtitle"
-        _shift(packet, self._shifts.get(index, 0))
-        earliest = self._last_dts[index] + (not is_text) if index in self._last_dts else packet.dts
-        back = earliest - packet.dts
-        if back <= 0:
-            return
-        if back * packet.time_base > CLOCK_RESTART_S and not is_text:  # lines may overlap
-            back += packet.duration or 0
-            self._shifts[index] = self._shifts.get(index, 0) + back
-            _shift(packet, back)
-        else:
-            packet.dts += back
-        if packet.pts is not None:
-            packet.pts = max(packet.pts, packet.dts)
+    def _mend_slip(self, packet: Any) -> None:
+        """Let the clock of a stream rise where it slips; lines of text may begin at once."""
+        stream, least = packet.stream, int(packet.stream.type != "subtitle")
+        if isinstance(stream, AudioStream) and stream.rate:  # MP4 counts its samples
+            least = math.ceil(1 / (stream.rate * packet.time_base))
+        earliest = self._last_dts.get(stream.index, packet.dts - least) + least
+        if packet.dts < earliest:
+            packet.dts = earliest
+            packet.pts = None if packet.pts is None else max(packet.pts, earliest)
 
     def _add_streams(self, video: Stream, notes: list[str]) -> None:
         """Add the streams of the source, but for its video, to the output."""
@@ -156,7 +143,8 @@ class StreamCopier:
                 self._output.add_stream_from_template(stream)  # fonts of the subtitles
             else:
                 notes.append(f"{stream.type} stream {stream.index} does not fit into {container}")
-        if self._span_s and self._span_s[0] > 0 and "timecode" in video.metadata.keys() | self._output.metadata.keys():
+        is_later = self._span is not None and self._span.is_cut and self._span.begin_s > 0
+        if is_later and "timecode" in video.metadata.keys() | self._output.metadata.keys():
             for metadata in (video.metadata, self._output.metadata):
                 metadata.pop("timecode", None)
             notes.append("its timecode is left out: the part begins later")
@@ -242,20 +230,15 @@ class _Transcoder:
         return [out for piece in pieces for out in self._output.encode(piece)]
 
 
-def _shift(packet: Any, ticks: int) -> None:
-    packet.dts += ticks
-    packet.pts = None if packet.pts is None else packet.pts + ticks
-
-
-def _cut(chapter: Any, span_s: Span | None) -> Any:
+def _cut(chapter: Any, span: Span | None) -> Any:
     """Return the part of a chapter inside a span, on the clock that is 0 at its begin; None: nothing."""
-    if span_s is None:
+    if span is None:
         return chapter
     time_base = chapter["time_base"]
-    begin = round(span_s[0] / time_base)
+    begin = round(span.begin_s / time_base)
     start, end = max(chapter["start"], begin), chapter["end"]
-    if span_s[1] is not None:
-        end = min(end, round(span_s[1] / time_base))
+    if span.end_s is not None:
+        end = min(end, round(span.end_s / time_base))
     return {**chapter, "start": start - begin, "end": end - begin} if start < end else None
 
 

@@ -21,11 +21,12 @@ from PIL import Image
 from nst_ops.config.stylize import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
 from nst_ops.media.video.captions import add_captions
+from nst_ops.media.video.clock import Span
 from nst_ops.media.video.color import sws_matrix, to_yuv
 from nst_ops.media.video.container import Frame, VideoInfo, muxer_options, nominal_rate
 from nst_ops.media.video.encoders import choose_encoder, open_encoder
 from nst_ops.media.video.hdr import Mastering
-from nst_ops.media.video.stream_copy import Span, StreamCopier
+from nst_ops.media.video.stream_copy import StreamCopier
 
 _NO_CAPTIONS = "its closed captions are left out: images hold none"
 FRAME_TABLE = "frames.csv"  # ``name`` and ``sha256`` of images, ``pts_s`` and ``duration_s`` on the source's clock
@@ -44,7 +45,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         source_path: file whose other streams are copied; None for animations and for segments of a video, of which
             ``mp4`` keeps the PTS exactly, in any time base.
         config: codec, quality, pixel format.
-        span_s: part of the source that is written. The output begins at 0: the PTS of frames are moved by its begin,
+        span: part of the source that is written. The output begins at 0: the PTS of frames are moved by its begin,
             what is copied is cut to it and moved alike.
 
     Raises UnsupportedMediaError if the encoder takes no frames of that size, ValueError if it is not on this machine.
@@ -58,7 +59,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         size: tuple[int, int],
         source_path: str | None,
         config: VideoConfig,
-        span_s: Span | None = None,
+        span: Span | None = None,
     ) -> None:
         self._info = info
         self.notes = list(info.notes)
@@ -74,13 +75,11 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             self.notes.append(f"{self._encoder.name} writes its HDR in 8 bits")
         if info.mastering not in (None, Mastering()) and not self._encoder.mastering:
             self.notes.append(f"{self._encoder.name} does not write its mastering data")
-        self._shift = round(Fraction(span_s[0]) / info.time_base) if span_s else 0
+        self._shift = round(Fraction(span.begin_s) / info.time_base) if span else 0
         options = muxer_options(container, None if source_path else info.time_base)
         self._output: OutputContainer = av.open(f"file:{path}", "w", format=container, options=options)
         self._stream = self._add_stream(container, size, config)
-        self._copier = (
-            StreamCopier(source_path, self._output, self._stream, self.notes, span_s) if source_path else None
-        )
+        self._copier = StreamCopier(source_path, self._output, self._stream, self.notes, span) if source_path else None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
