@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_listed_is_a_row(tmp_path, monkeypatch):
         *(("*/*.jpg", False), ("[c]/**/*.jpg", False), ("b?/*/x", False), ("b/*.jpg", False), ("?/x/**", False)),
     ],
 )
-def test_a_folder_that_cannot_be_listed_is_a_row_if_the_pattern_leads_there(tmp_path, monkeypatch, pattern, matters):
+def test_a_folder_that_cannot_be_listed_is_a_row_where_patterns_lead(tmp_path, monkeypatch, pattern, matters):
     write_all(tmp_path, {"a.jpg": JPEG, "b/locked/d.jpg": JPEG})
     lock(monkeypatch, "locked")
     found = catalog_of(f"{tmp_path}/{pattern}")["relpath"].to_pylist()

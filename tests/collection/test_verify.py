@@ -119,7 +119,7 @@ def test_extra_files_are_found_but_not_the_runs_own(output: Path) -> None:
     assert problems(output) == {"extra": extra}
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error_unless_a_system_keeps_it(output: Path, monkeypatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error_if_it_is_no_systems(output: Path, monkeypatch) -> None:
     closed, scandir = {"lost+found"}, os.scandir
 
     def denied(path):

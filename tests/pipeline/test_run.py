@@ -171,7 +171,7 @@ def test_a_second_run_into_the_same_output_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root, to become someone without rights")
-def test_an_input_without_permission_is_one_clear_line_and_a_folder_in_it_is_a_row() -> None:
+def test_an_input_without_permission_is_one_line_its_folders_are_rows() -> None:
     # Not in the folder of pytest, which nobody else may enter.
     source = Path(tempfile.mkdtemp())
     locked = source / "locked"
