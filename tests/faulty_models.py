@@ -23,6 +23,7 @@ from nst_ops.config import ModelConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.pipeline import images
 from nst_ops.storage import StorageUnavailableError
+from nst_ops.storage.scratch import ScratchFolder
 from nst_ops.stylizers import Style
 from nst_ops.stylizers.registry import ModelKind, register
 
@@ -107,6 +108,12 @@ def write_red_image(path: Path) -> None:
     """Write an image that the stylizer fails on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((32, 48, 3), RED, np.uint8)).save(path)
+
+
+def die_with_scratch() -> None:
+    """Kill this process while it has temporary files."""
+    ScratchFolder()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def workers_of(switch: Path) -> int:

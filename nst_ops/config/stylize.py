@@ -140,8 +140,10 @@ class ImagesConfig(StrictModel):
 
 
 class VideoConfig(StrictModel):
-    """How stylized videos are written; audio and subtitles are copied."""
+    """How videos are read, and stylized ones written; audio and subtitles are copied."""
 
+    max_megapixels: PositiveFloat = 70.0
+    """Largest frame of a video that is read, in millions of pixels, each with about 40 MB of memory."""
     codec: Literal["h264", "h265", "av1"] = "h264"
     """Codec of the video: h264 plays everywhere; h265 and av1 make smaller files and take longer."""
     encoder: Literal["software", "nvenc"] = "software"

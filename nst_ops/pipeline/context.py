@@ -19,6 +19,7 @@ from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, TooLargeError, UnreadableImageError
 from nst_ops.media.formats import likely_output
 from nst_ops.media.images import UInt8Array, limit_megapixels
+from nst_ops.media.video.container import limit_frame_megapixels
 from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
@@ -68,6 +69,7 @@ class WorkerContext:
     def __init__(self, run_spec: RunSpec, num_threads: int | None = None, telemetry: Telemetry | None = None) -> None:
         configure_storage(run_spec.config.storage)
         limit_megapixels(run_spec.config.images.max_megapixels)
+        limit_frame_megapixels(run_spec.config.video.max_megapixels)
         self.run_spec = run_spec
         self.config = run_spec.config
         self.source = Folder(run_spec.source_root)

@@ -150,7 +150,8 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     dump = config.model_dump(mode="json", include=sections)
     for key in ("checkpoint", "device", "batch_size"):  # weights count by their hash
         dump["model"].pop(key)
-    dump["images"].pop("max_megapixels")  # it says what fails
+    for section in ("images", "video"):
+        dump[section].pop("max_megapixels")  # it says what fails
     if config.video.hdr == VideoConfig.model_fields["hdr"].default:  # runs of earlier versions do not have the key
         dump["video"].pop("hdr")
     if config.temporal.mode == "none":  # the rest of the section changes nothing

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from faulty_models import FAULTY, LOST, workers_of, write_red_image
+from faulty_models import FAULTY, LOST, die_with_scratch, workers_of, write_red_image
 from job_runner import ENVIRONMENT, ROOT, check_invariants, read_manifest, run_job, visible_files, write_image
 from media_factory import Sound, moving_frames, write_video
 from PIL import Image
@@ -244,6 +245,18 @@ def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:
             units.settle(outcome)
     assert units.num_retries == 0
     assert statuses(runs.output) == {"0.png": "ok"}
+
+
+def test_the_temporary_files_of_a_worker_that_died_go(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = runs.root / "tmp"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with LocalExecutor(runs.config()) as executor:
+        assert len(list(scratch.glob("nst-ops-scratch-*"))) == 1
+        assert executor.call(die_with_scratch) is None
+        assert len(list(scratch.glob("nst-ops-scratch-*"))) == 1
+    assert not list(scratch.glob("nst-ops-scratch-*"))
 
 
 def test_a_call_that_takes_too_long_is_given_up(runs: Runs) -> None:

@@ -207,6 +207,14 @@ def test_a_shorter_list_drops_no_row(source):
 
 
 @pytest.mark.slow
+def test_larger_frames_are_read_when_told_to(source):
+    write_video(source / "large.mp4", moving_frames(3, 640, 480))
+    assert run(source, "--video.max_megapixels", "0.3").counts == {"ok": 1, "failed": 1}
+    assert "0.3072 megapixels, and video.max_megapixels is 0.3: shrink" in messages(source)["large.mp4"]
+    assert run(source, "--video.max_megapixels", "0.31", "--retry-failed").counts == {"ok": 2}
+
+
+@pytest.mark.slow
 def test_larger_images_and_hidden_files_are_read_when_told_to(source):
     write_image(source / "large.png", 1200, 1000)
     write_image(source / ".hidden.png")

@@ -13,7 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition, Stream
 
-from nst_ops.media.errors import UnreadableVideoError
+from nst_ops.media.errors import UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, fit_size
 from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 from nst_ops.media.video.color import Color
@@ -129,17 +129,34 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
         raise UnreadableVideoError(NO_MEDIA.get(content_format(head), reason)) from error
 
 
+DEFAULT_MEGAPIXELS = 70.0
+_max_pixels = int(DEFAULT_MEGAPIXELS * 1e6)
+
+
+def limit_frame_megapixels(megapixels: float) -> None:
+    """Set the size of frames, in millions of pixels, above which this process reads no video."""
+    global _max_pixels
+    _max_pixels = int(megapixels * 1e6)
+
+
 def video_stream(container: InputContainer, alone: bool = False) -> Any:
     """Return the first stream that moves: not cover art, and not FFmpeg's "best", which is the largest.
 
     With ``alone`` the bytes of other streams are not even read from here on. Raises UnreadableVideoError if there is
-    none, or its codec is unknown.
+    none, or its codec is unknown; UnsupportedMediaError if its frames are larger than ``limit_frame_megapixels`` says.
     """
     stream = next((each for each in container.streams.video if not each.disposition & STILL), None)
     if stream is None:
         raise UnreadableVideoError("it holds no video stream: is it a sound file?")
     if not codec_name(stream):
         raise UnreadableVideoError("FFmpeg does not know its codec: convert it to H.264")
+    num_pixels = stream.codec_context.width * stream.codec_context.height
+    if num_pixels > _max_pixels:
+        raise UnsupportedMediaError(
+            f"frames of {num_pixels / 1e6:,.4g} megapixels, and video.max_megapixels is {_max_pixels / 1e6:,.4g}: "
+            "shrink it, or raise that, with --retry-failed, where there is memory, about 40 MB for each"
+        )
+    stream.codec_context.options = {"max_pixels": str(_max_pixels)}  # of frames that come later
     for other in container.streams if alone else ():
         if other is not stream:
             other.discard = Discard.all

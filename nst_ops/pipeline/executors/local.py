@@ -32,7 +32,7 @@ from nst_ops.pipeline.telemetry import Reading, Telemetry
 from nst_ops.pipeline.watchdog import Watchdog, has_struck, limit_of
 from nst_ops.pipeline.worker import UnitResult, Worker
 from nst_ops.ray_cluster import Node, cores_per_node
-from nst_ops.storage.scratch import ScratchFolder
+from nst_ops.storage.scratch import ScratchFolder, remove_dead_scratch
 from nst_ops.stylizers.registry import ModelKind
 
 R = TypeVar("R")
@@ -177,9 +177,10 @@ class _WorkerProcess:
         return self._started.result()
 
     def kill(self) -> None:
-        """End the process at once: whatever it has reported is committed."""
+        """End the process at once: what it has reported is committed. Its temporary files go, as of one that died."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, kill_workers=True)
+            remove_dead_scratch()
         self._pool = self._started = None
 
 
