@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.blend import MAX_GAIN, Blend, restore_detail, small_luma, to_uint8
+from nst_ops.temporal.blend import MAX_GAIN, Blend, Planes, finish, small_luma, split
 from nst_ops.temporal.flow import FlowEstimator, load_flow, reduced
 from nst_ops.temporal.match import Map, Match, Step, both_ways, match, standing_still
 from nst_ops.temporal.scenes import is_scene_cut
@@ -70,26 +67,27 @@ class RecursiveSmoother:
         weight = config.weight
         self.lead = math.ceil(math.log(0.5 / (255 * MAX_GAIN)) / math.log(weight)) if weight else 0
         self._estimate, self._config = estimate, config
-        self._previous: tuple[UInt8Array, npt.NDArray[np.float32]] | None = None
+        self._previous: tuple[UInt8Array, Planes] | None = None
 
     def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
         """See ``Smoother``."""
         config = self._config
         here_hwc = reduced(source_hwc, config.flow_side)
-        blend = Blend(stylized_hwc, small_luma(stylized_hwc, here_hwc.shape[:2]))
+        single = split(stylized_hwc)
+        blend = Blend(single, small_luma(single, here_hwc.shape[:2]))
         if self._previous is not None:
-            there_hwc, result_hwc = self._previous
+            there_hwc, result = self._previous
             if not is_scene_cut(there_hwc, here_hwc, config.scene_threshold):
                 if self._estimate is None:
                     step = standing_still(*here_hwc.shape[:2])
                 else:
                     step, _ = both_ways(here_hwc, there_hwc, self._estimate)
                 found = match(here_hwc, there_hwc, step)
-                small = small_luma(result_hwc, there_hwc.shape[:2])
-                blend.add(result_hwc, small, found, config.weight / (1 - config.weight))
+                small = small_luma(result, there_hwc.shape[:2])
+                blend.add(result, small, found, config.weight / (1 - config.weight))
         mean = blend.mean()
         self._previous = here_hwc, mean
-        return [to_uint8(restore_detail(mean, stylized_hwc, config.detail))]
+        return [finish(stylized_hwc, single, mean, config.detail)]
 
     def flush(self) -> list[UInt8Array]:
         """See ``Smoother``."""
@@ -102,6 +100,7 @@ class _Frame:
 
     source_small_hwc: UInt8Array
     stylized_hwc: UInt8Array
+    planes: Planes
     small_luma_hw: Map
     to_previous: Step | None = None
     to_next: Step | None = None
@@ -123,7 +122,8 @@ class WindowSmoother:
     def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
         """See ``Smoother``."""
         source_small_hwc = reduced(source_hwc, self._config.flow_side)
-        new = _Frame(source_small_hwc, stylized_hwc, small_luma(stylized_hwc, source_small_hwc.shape[:2]))
+        planes = split(stylized_hwc)
+        new = _Frame(source_small_hwc, stylized_hwc, planes, small_luma(planes, source_small_hwc.shape[:2]))
         if self._window:
             last = self._window[-1]
             frames = last.source_small_hwc, new.source_small_hwc
@@ -138,11 +138,11 @@ class WindowSmoother:
 
     def _finish(self) -> UInt8Array:
         frame = self._window[self._center]
-        blend = Blend(frame.stylized_hwc, frame.small_luma_hw)
+        blend = Blend(frame.planes, frame.small_luma_hw)
         for distance, there, found in self._matches(frame):
             # 1 in the middle, 0 one frame beyond the window
-            blend.add(there.stylized_hwc, there.small_luma_hw, found, 1 - (distance / (self.lead + 1)) ** 2)
-        finished = to_uint8(restore_detail(blend.mean(), frame.stylized_hwc, self._config.detail))
+            blend.add(there.planes, there.small_luma_hw, found, 1 - (distance / (self.lead + 1)) ** 2)
+        finished = finish(frame.stylized_hwc, frame.planes, blend.mean(), self._config.detail)
         if self._center < self.lead:
             self._center += 1
         else:

@@ -6,6 +6,7 @@ before y, in pixels of their own size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -21,8 +22,16 @@ def warp(frame: npt.NDArray[Any], flow_hw2: Flow, interpolation: int = cv2.INTER
 
     ``frame`` is (H, W) or (H, W, C), uint8 or float32. Linear interpolation is quick, cubic keeps fine texture.
     """
+    (warped,) = warp_all([frame], flow_hw2, interpolation)
+    return warped
+
+
+def warp_all(
+    frames: Sequence[npt.NDArray[Any]], flow_hw2: Flow, interpolation: int = cv2.INTER_LINEAR
+) -> list[npt.NDArray[Any]]:
+    """Move several frames, or planes of one, along the same flow: see ``warp``."""
     x, y = _positions(flow_hw2)
-    return np.asarray(cv2.remap(frame, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
+    return [np.asarray(cv2.remap(frame, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)) for frame in frames]
 
 
 def compose(flow_ab: Flow, flow_bc: Flow) -> Flow:
