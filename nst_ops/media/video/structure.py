@@ -46,6 +46,7 @@ def broken_at(path: str, container: str) -> int | None:
 
 def _broken_matroska(file: BinaryIO, num_bytes: int) -> int | None:
     position, end, is_sized = 0, num_bytes, False
+    latest = 0  # end of elements, where the segment does not say its own
     kinds, tracks = {_EBML, _SEGMENT}, set[int]()
     while position < end:
         kind, start, stop, first = _element(file, position)
@@ -56,14 +57,31 @@ def _broken_matroska(file: BinaryIO, num_bytes: int) -> int | None:
         if not is_known and not (stop and kind not in kinds and _is_followed(file, stop, end, kinds)):
             file.seek(position)
             # Of a segment that does not say where it ends this may be what somebody else has put behind it.
-            is_inside = is_sized or _CLUSTER.to_bytes(4) in file.read(_REACH)
-            return position if is_inside and position + _HEAD_BYTES <= num_bytes else None
+            rest = file.read(_REACH)
+            is_inside = is_sized or _CLUSTER.to_bytes(4) in rest
+            if is_inside and position + _HEAD_BYTES <= num_bytes:
+                return position
+            # A recorder that was switched off has left half a head.
+            return num_bytes + 1 if not is_sized and _begins_element(rest) else _beyond(latest, num_bytes)
+        if not is_sized and kind not in (_EBML, _SEGMENT):
+            latest = max(latest, stop)
         if kind == _SEGMENT:
             position, end, is_sized = start, min(end, stop or end), stop > 0
             kinds = _IN_SEGMENT | _IN_CLUSTER | _IN_GROUP
         else:
             position = start if kind in _OPENED else stop or end
-    return None
+    return _beyond(latest, num_bytes)
+
+
+def _beyond(place: int, num_bytes: int) -> int | None:
+    """Return a place if it is beyond the end of the file."""
+    return place if place > num_bytes else None
+
+
+def _begins_element(rest: bytes) -> bool:
+    """Return whether the end of a file is the begin of an element, too short to say its size."""
+    kinds = (kind.to_bytes((kind.bit_length() + 7) // 8) for kind in _IN_SEGMENT | _IN_CLUSTER)
+    return 0 < len(rest) < _HEAD_BYTES and any(rest.startswith(kind[: len(rest)]) for kind in kinds)
 
 
 def _is_followed(file: BinaryIO, stop: int, end: int, kinds: set[int]) -> bool:
@@ -114,15 +132,19 @@ def _num_bytes(data: bytes) -> int:
 
 def _broken_flv(file: BinaryIO, num_bytes: int) -> int | None:
     file.seek(5)
-    position = int.from_bytes(file.read(4)) + 4
+    end = position = int.from_bytes(file.read(4)) + 4
     while position + _FLV_TAG_BYTES <= num_bytes:
         file.seek(position)
         head = file.read(4)
         if head[0] & 0x1F not in _FLV_KINDS:
             file.seek(position)
             return position if _holds_flv_tag(file.read(_REACH)) else None
-        position += _FLV_TAG_BYTES + int.from_bytes(head[1:]) + 4
-    return None
+        end = position + _FLV_TAG_BYTES + int.from_bytes(head[1:])
+        position = end + 4
+    if position < num_bytes:  # half a head
+        file.seek(position)
+        end = position + _FLV_TAG_BYTES if file.read(1)[0] in _FLV_KINDS else 0
+    return _beyond(end, num_bytes)
 
 
 def _holds_flv_tag(data: bytes) -> bool:
