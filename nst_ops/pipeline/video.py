@@ -189,7 +189,7 @@ def _write(
             num_frames = encode(context, video, frames, writer)
         with video.timings.busy("encode_s"):
             file = file_columns(context, relpath, temporary, num_frames)
-    return file | video_columns(context, reader, [*writer.notes, *damage_notes(reader)], num_frames)
+    return file | video_columns(context, reader, _notes(writer, reader), num_frames)
 
 
 def _write_frame_folder(
@@ -202,7 +202,12 @@ def _write_frame_folder(
         table = (folder / FRAME_TABLE).read_bytes()
     uri, sha256 = context.output.uri(f"{relpath}/{FRAME_TABLE}"), hashlib.sha256(table).hexdigest()
     file = {"output_uri": uri, "output_bytes": len(table), "output_sha256": sha256}
-    return file | video_columns(context, reader, [*writer.notes, *damage_notes(reader)], num_frames)
+    return file | video_columns(context, reader, _notes(writer, reader), num_frames)
+
+
+def _notes(writer: VideoWriter | FrameFolderWriter, reader: Reader) -> list[str]:
+    """Say what of a video has no place in its output, what changes inside it, and what did not decode."""
+    return [*writer.notes, *reader.changes, *damage_notes(reader)]
 
 
 def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from nst_ops.config.stylize import Hdr
 from nst_ops.media.images import UInt8Array
-from nst_ops.media.video.container import open_input, video_stream
+from nst_ops.media.video.container import demux, open_whole, video_stream
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
@@ -123,12 +123,12 @@ def read_samples(source: MediaSource, shot: Shot, max_side: int | None = None, h
 
 def _decode_keyframes(source: MediaSource) -> Iterator[VideoFrame]:
     """Yield every keyframe, as far as the file can be read."""
-    with open_input(source) as container:
+    with open_whole(source) as container:
         stream = video_stream(container)
         stream.codec_context.skip_frame = "NONKEY"
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = 2  # as many as the reader's
-        packets = container.demux(stream)
+        packets = demux(container, stream)
         while True:
             try:
                 packet = next(packets)

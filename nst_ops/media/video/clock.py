@@ -10,7 +10,7 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -19,13 +19,13 @@ from av.error import FFmpegError
 from av.format import Flags
 from av.stream import Stream
 
-from nst_ops.media.video.container import STILL, open_input, own_streams, video_stream
+from nst_ops.media.video.container import STILL, demux, has_more_streams, open_whole, own_streams, video_stream
 from nst_ops.media.video.source import MediaSource
 
 _HAS_JUMPS: Any = Flags.ts_discont.value  # FFmpeg's flag of formats whose clocks may jump
 _FORWARD_S = 10  # a longer gap is a jump, where a format allows jumps: as FFmpeg has it
 _BACK_S = 1  # a longer step back is a jump in any format; where a format allows jumps, every step back is one
-# Seconds by which a stream may be late after a jump, so as not to overlap itself. If it would take more, all wait.
+# Seconds by which the sound of two parts may overlap: the last of the first part is left out. If it is more, all wait.
 _SLACK_S = Fraction(1, 10)
 _WINDOW = 500  # packets among which the order of the file is restored: demuxers hold back the last of a stream
 
@@ -35,17 +35,21 @@ class Clock:
     """The clock of a file, by which all of its streams go on where it jumps."""
 
     jumps_s: tuple[float, ...] = ()  # from the first packet of the video on, on the clock that runs on
-    length_s: float = 0.0  # of the video, on that clock; 0 if there are no jumps
+    length_s: float = 0.0  # of the video, on that clock; 0 if it was not read
+    end_s: float = 0.0  # of all streams, on that clock
     # For each stream: number of a packet in it, and by how many ticks the packets from there on are moved.
     _moves: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    _dropped: dict[int, set[int]] = field(default_factory=dict)  # numbers of the packets that are left out
+    _has_more_streams: bool = False  # that begin so late that they are left out
 
     @property
-    def note(self) -> str:
-        """What is said of a video whose clock jumps; empty for others."""
-        if not self.jumps_s:
-            return ""
-        places = f"{len(self.jumps_s)} places, first " if len(self.jumps_s) > 1 else ""
-        return f"its clock jumps at {places}{self.jumps_s[0]:.2f} s: what follows goes on from there"
+    def notes(self) -> list[str]:
+        """What is said of the file."""
+        notes = ["a stream that begins late in it is left out"] if self._has_more_streams else []
+        if self.jumps_s:
+            places = f"{len(self.jumps_s)} places, first " if len(self.jumps_s) > 1 else ""
+            notes.append(f"its clock jumps at {places}{self.jumps_s[0]:.2f} s: what follows goes on from there")
+        return notes
 
     def first_ticks(self, stream: int) -> int:
         """Return by how many ticks the first packets of a stream are moved."""
@@ -63,6 +67,8 @@ class Clock:
                 while upcoming[stream][0] == numbers[stream]:
                     ticks[stream], upcoming[stream] = upcoming[stream][1], next(moves[stream])
                 numbers[stream] += 1
+                if numbers[stream] - 1 in self._dropped.get(stream, ()):
+                    continue
                 move(packet, ticks.get(stream, 0))
             yield packet
 
@@ -88,13 +94,13 @@ def read_clock(source: MediaSource) -> Clock:
 
     There is nothing to find in MP4 and MOV, whose tables count the time from packet to packet.
     """
-    with open_input(source) as container:
+    with open_whole(source) as container:
         video = video_stream(container)
         own = own_streams(container, source, video)
         scan = _Scan(own, video.index, bool(container.format.flags & _HAS_JUMPS))
-        for stamp in _in_file_order(container.demux(own)):
+        for stamp in _in_file_order(demux(container, own)):
             scan.add(stamp)
-    return scan.clock()
+        return replace(scan.clock(), _has_more_streams=has_more_streams(container))
 
 
 class _Stamp(NamedTuple):
@@ -119,6 +125,7 @@ class _Stretch:
     numbers: dict[int, int] = field(default_factory=dict)  # of the first packet of each stream
     starts: dict[int, int] = field(default_factory=dict)  # earliest presentation time
     ends: dict[int, int] = field(default_factory=dict)  # latest, with the duration
+    steps: dict[int, int] = field(default_factory=dict)  # from the last packet to its end
     running: set[int] = field(default_factory=set)  # streams that do not jump where it begins
 
 
@@ -128,6 +135,7 @@ class _Scan:
     def __init__(self, streams: list[Stream], video: int, is_discontinuous: bool) -> None:
         self._video, self._is_discontinuous = video, is_discontinuous
         self._time_bases = {stream.index: stream.time_base or Fraction(1, av.time_base) for stream in streams}
+        self._sound = {stream.index for stream in streams if stream.type == "audio"}
         self._ticking = {stream.index for stream in streams if stream.type in ("video", "audio")}
         self._stretches = [_Stretch(0.0, math.inf, -math.inf)]
         self._last: dict[int, tuple[_Stretch, int, int]] = {}  # of each stream: stretch, DTS, distance to the next
@@ -142,6 +150,7 @@ class _Scan:
             own, last_dts, step = self._last.get(stream, (stretch, stamp.dts, 0))
             step = stamp.duration or (stamp.dts - last_dts if own is stretch and stamp.dts > last_dts else step)
             self._last[stream] = stretch, stamp.dts, step
+            stretch.steps[stream] = step
             stretch.starts[stream] = min(stamp.pts, stretch.starts.get(stream, stamp.pts))
             stretch.ends[stream] = max(stamp.pts + step, stretch.ends.get(stream, stamp.pts + step))
         stretch.numbers.setdefault(stream, stamp.number)
@@ -170,10 +179,12 @@ class _Scan:
         """Return by how much each stretch is moved: the next follows where the one before has ended."""
         bases, video, shift = self._time_bases, self._video, Fraction(0)
         ends: dict[int, Fraction] = {}  # of each stream so far, on the clock that runs on
+        steps: dict[int, Fraction] = {}  # of its last packet
         shifts: dict[int, Fraction] = {}  # of each stream: that of all, or more
         begin: Fraction | None = None  # of the video
         jumps: list[Fraction] = []
         moves: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        dropped: dict[int, set[int]] = defaultdict(set)
         for stretch in self._stretches:
             # Shifts with which each stream would go on exactly where it has ended.
             exact = {key: ends[key] - start * bases[key] for key, start in stretch.starts.items() if key in ends}
@@ -184,19 +195,29 @@ class _Scan:
                 shift = max(exact.get(video, most), most - _SLACK_S)
             elif not exact and ends:  # all its streams begin here
                 shift -= Fraction(stretch.leap_s)
+            shift = max(shift, exact.get(video, shift))  # no frame is left out: the sound goes with them
+            has_dropped = False
             for key, number in stretch.numbers.items():
-                shifts[key] = max(shift, exact.get(key, shift))
+                overlap = max(Fraction(0), exact.get(key, shift) - shift)
+                if key in self._sound and (count := round(overlap / steps[key]) if steps.get(key) else 0):
+                    dropped[key] |= set(range(number - count, number))
+                    overlap, has_dropped = max(Fraction(0), overlap - count * steps[key]), True
+                shifts[key] = shift + overlap
                 moves[key].append((number, round(shifts[key] / bases[key])))
             starts = {key: start * bases[key] + shifts[key] for key, start in stretch.starts.items()}
             ends |= {key: end * bases[key] + shifts[key] for key, end in stretch.ends.items()}
-            if shift != before or (video in starts and shifts[video] != before):
+            steps |= {key: step * bases[key] for key, step in stretch.steps.items()}
+            if shift != before or has_dropped or (video in starts and shifts[video] != before):
                 jumps.append(starts.get(video, min(starts.values())))
             begin = starts.get(video) if begin is None else begin
         is_steady = not any(ticks for of_stream in moves.values() for _, ticks in of_stream)
-        if is_steady or begin is None:
+        if begin is None:
             return Clock()
+        length_s, end_s = float(ends[video] - begin), float(max(ends.values()))
+        if is_steady and not dropped:
+            return Clock(length_s=length_s, end_s=end_s)
         jumps_s = tuple(float(jump - begin) for jump in jumps)
-        return Clock(jumps_s, float(ends[video] - begin), dict(moves))
+        return Clock(jumps_s, length_s, end_s, dict(moves), dict(dropped))
 
 
 def _in_file_order(packets: Iterator[Any]) -> Iterator[_Stamp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format
 from nst_ops.media.video.color import Color
 from nst_ops.media.video.hdr import Mastering
 from nst_ops.media.video.programs import read_programs
-from nst_ops.media.video.source import MediaSource, RangeInput, lacks_table
+from nst_ops.media.video.source import MediaSource, RangeInput, lacks_table, size_of
 
 av.logging.set_level(None)  # FFmpeg's chatter has no file name in it; errors reach us as exceptions
 
@@ -32,6 +33,14 @@ _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,mpegvideo,mjpeg,yuv4mpegpipe,h264,hevc,m4v,vc1,obu,av1,"
     "ivf,nut,dv,gxf,rm,wtv,gif,apng,aac,mp3,flac,wav"
 )
+BROADCAST = {"mpegts", "mpeg"}  # formats whose clock begins anywhere, and whose length is only guessed from its ends
+# Formats in which a stream may begin anywhere in the file, and options with which FFmpeg looks far for it.
+_BEGIN_ANYWHERE = BROADCAST | {"flv"}
+_LOOK_FAR = {"probesize": str(50 * 2**20), "analyzeduration": str(3600 * av.time_base), "scan_all_pmts": "1"}
+_LEAST_BYTES = 188  # of a frame of a broadcast, for estimates: a packet of MPEG-TS
+# Zeros between the packets of MPEG-TS, from recorders and rescued copies, that FFmpeg passes over and loses no frame.
+_RESYNC = str(2**31 - 1)
+_PASSED_BYTES = 2**15  # of other formats, at each try
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,11 @@ def read_header(source: MediaSource) -> VideoHeader:
     with open_input(source) as container:
         stream = video_stream(container)
         duration_s = stream_duration_s(container, stream)
-        num_frames = stream.frames or round(duration_s * float(stream.average_rate or 25))
+        rate = float(stream.average_rate or 25)
+        num_frames = stream.frames or round(duration_s * rate)
+        most_frames = size_of(source) // _LEAST_BYTES
+        if container.format.name in BROADCAST and num_frames > most_frames:  # the clock of a joined recording jumps
+            num_frames, duration_s = most_frames, most_frames / rate
         return VideoHeader(stream.width, stream.height, num_frames, duration_s)
 
 
@@ -115,7 +128,7 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
     file = f"file:{source}" if isinstance(source, str) else source
     if not isinstance(file, str | RangeInput):
         file = RangeInput(file)
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **demuxer_options}
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "resync_size": _RESYNC, **demuxer_options}
     try:
         return av.open(file, "r", options=options, metadata_errors="replace")
     except FFmpegError as error:
@@ -137,6 +150,72 @@ def limit_frame_megapixels(megapixels: float) -> None:
     """Set the size of frames, in millions of pixels, above which this process reads no video."""
     global _max_pixels
     _max_pixels = int(megapixels * 1e6)
+
+
+def open_whole(source: MediaSource | RangeInput) -> InputContainer:
+    """Open a video to read all of it: streams that begin late are known, if they do in its first 50 MB."""
+    near = open_input(source)
+    if not isinstance(source, str) or near.format.name not in _BEGIN_ANYWHERE:
+        return near
+    far = open_input(source, **_LOOK_FAR)
+    # Where nothing is won, what is known of a stream is to be of its first part.
+    lacks = len(near.streams) < len(far.streams) or any(not stream.rate for stream in near.streams.audio)
+    best, other = (far, near) if lacks and not _changes(near, far) else (near, far)
+    other.close()
+    return best
+
+
+def codec_changes(source: MediaSource, container: InputContainer) -> list[tuple[str, str, str]]:
+    """Return the kind of each stream whose codec changes in its first 50 MB, as joined recordings do, and both codecs.
+
+    The container is that of ``open_whole``, which knows the first codecs.
+    """
+    if not isinstance(source, str) or container.format.name not in _BEGIN_ANYWHERE:
+        return []
+    with open_input(source, **_LOOK_FAR) as far:
+        return _changes(container, far)
+
+
+def _changes(near: InputContainer, far: InputContainer) -> list[tuple[str, str, str]]:
+    pairs = zip(near.streams, far.streams, strict=False)
+    found = [(stream.type, codec_name(stream), codec_name(later)) for stream, later in pairs]
+    return [(kind, before, after) for kind, before, after in found if before and after and before != after]
+
+
+def demux(container: InputContainer, streams: Stream | Sequence[Stream]) -> Iterator[Any]:
+    """Yield the packets of streams up to the end of the file; the last of each stream is empty.
+
+    PyAV's own stops where FFmpeg asks to try again, and fails at the end if a stream has begun that was not known on
+    opening.
+    """
+    num_tries = max(0, container.size) // _PASSED_BYTES + 16
+    while True:
+        try:
+            yield from container.demux(streams)
+        except IndexError:
+            return
+        except BlockingIOError:
+            num_tries -= 1
+            if num_tries <= 0:
+                raise
+        else:
+            return
+
+
+def has_more_streams(container: InputContainer) -> bool:
+    """Return whether streams have begun, up to where a file was read, that were not known on opening.
+
+    PyAV does not list them. It refuses a stream whose number is too high, though.
+    """
+    with av.open(io.BytesIO(), "w", format="nut") as other:
+        numbered = [other.add_stream("pcm_s16le", rate=8000) for _ in range(len(container.streams) + 1)]
+        try:
+            list(container.demux(numbered[-1]))
+        except (FFmpegError, IndexError):
+            return True
+        except ValueError:
+            return False
+    return True
 
 
 def video_stream(container: InputContainer, alone: bool = False) -> Any:
@@ -177,7 +256,7 @@ def own_streams(container: InputContainer, source: MediaSource, video: Stream) -
 def count_packets(path: str) -> int:
     """Count the frames in a file by its packets, without decoding."""
     with open_input(path) as container:
-        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+        return sum(packet.size > 0 for packet in demux(container, container.streams.video[0]))
 
 
 def codec_name(stream: Stream) -> str:

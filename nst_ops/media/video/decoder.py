@@ -13,13 +13,15 @@ from av.video.frame import VideoFrame
 from nst_ops.media.errors import DamagedVideoError
 from nst_ops.media.video.clock import Clock, read_clock
 from nst_ops.media.video.color import side_data
-from nst_ops.media.video.container import open_input, video_stream
+from nst_ops.media.video.container import codec_changes, demux, open_input, open_whole, video_stream
 from nst_ops.media.video.source import MediaSource, RangeInput, fragments_end, promised_bytes, size_of
 from nst_ops.media.video.structure import broken_at
 
 # Seconds before a frame to which to seek: to the keyframe before it, or to an earlier one if decoding from there did
 # not show it whole (a gradual refresh, a container whose index is off).
 _STEPS_BACK_S = (0, 2, 20)
+_STATES_LENGTH = {"flv"}  # formats whose header says how long they are, not where they end
+_SLIP = 0.02  # share by which it may be wrong
 _KEEP = "write what decodes with --video.keep_damaged true --retry-failed"
 
 
@@ -42,6 +44,7 @@ class FrameDecoder:
         # Where a part is read, its index has been found to rise.
         may_jump = isinstance(source, str) and not is_part and "mp4" not in self.container.format.name
         self.clock = read_clock(source) if may_jump else Clock()
+        self._refuse_shorter()
 
     def close(self) -> None:
         """Release the file."""
@@ -52,7 +55,7 @@ class FrameDecoder:
         self.num_damaged = self.num_decoded = self._num_packets = 0
         self.ends_damaged = False
         self._last_damage = None
-        packets = self.clock.steady(self.container.demux(self.stream))
+        packets = self.clock.steady(demux(self.container, self.stream))
         whole = False  # whether a frame without holes has come
         pts: int | None = None
         while True:
@@ -62,7 +65,8 @@ class FrameDecoder:
                 break
             except FFmpegError as error:
                 self._count_damage(error, pts)
-                break
+                packet, packets = av.Packet(), iter(())  # an empty one: the decoder still holds whole frames
+                packet.stream = self.stream
             self._num_packets += packet.size > 0
             pts = packet.pts if packet.pts is not None else pts
             try:
@@ -116,7 +120,7 @@ class FrameDecoder:
         if hole is not None:
             self._refuse_hole(hole)
         # FFmpeg opens no file that ends with half a header of a fragment.
-        self.container = open_input(RangeInput(self._source, whole) if is_cut_off else self._source)
+        self.container = open_input(RangeInput(self._source, whole)) if is_cut_off else open_whole(self._source)
         try:
             self.stream = video_stream(self.container, alone=True)
             container = self.container.format.name
@@ -124,6 +128,12 @@ class FrameDecoder:
             place = broken_at(path, container) if path else None
             if place is not None and not self._refuse_cut_off(place):
                 self._refuse_hole(place)
+            for kind, before, after in codec_changes(path, self.container) if path else ():
+                change = f"the codec of its {kind.replace('audio', 'sound')} changes from {before} to {after}"
+                if kind == "video":
+                    self._refuse(change, "cut it there, or")
+                elif change not in self.faults:
+                    self.faults.append(change)
         except BaseException:
             self.close()
             raise
@@ -137,13 +147,19 @@ class FrameDecoder:
             self._refuse(f"cut off: its header reaches to byte {promised:,}, the file ends at {size:,}")
         return promised > size
 
+    def _refuse_shorter(self) -> None:
+        """Refuse a file that lasts shorter than its header says."""
+        stated_s, end_s = (self.container.duration or 0) / av.time_base, self.clock.end_s
+        if self.container.format.name in _STATES_LENGTH and stated_s - end_s > max(1, _SLIP * stated_s) and end_s:
+            self._refuse(f"cut off: its header says {stated_s:.2f} s, the file ends after {end_s:.2f} s")
+
     def _refuse_hole(self, place: int) -> None:
         self._refuse(f"damaged at byte {place:,} of {size_of(self._source):,}, where packets are missing")
 
-    def _refuse(self, fault: str) -> None:
+    def _refuse(self, fault: str, remedy: str = "copy it again, or") -> None:
         """Raise for a fault of the file, before hours go into it, or keep it in mind."""
         if not self.keep_damaged:
-            raise DamagedVideoError(f"{fault}; copy it again, or {_KEEP}")
+            raise DamagedVideoError(f"{fault}; {remedy} {_KEEP}")
         if fault not in self.faults:
             self.faults.append(fault)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
@@ -24,6 +24,7 @@ from nst_ops.media.profiles import to_srgb
 from nst_ops.media.video.clock import Span
 from nst_ops.media.video.color import LIMITED, Color, side_data, sws_matrix, to_rgb
 from nst_ops.media.video.container import (
+    BROADCAST,
     Frame,
     VideoInfo,
     codec_name,
@@ -84,6 +85,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     ) -> None:
         self._source, self._selection, self._tail, self._hdr = source, selection, tail, hdr
         self._reformatter = VideoReformatter()
+        self.changes: list[str] = []  # of the video while it was read, in words
         if size_of(source) == 0:
             raise EmptyFileError("the file is empty (0 bytes): copy it again from its origin")
         self._decoder = FrameDecoder(source, keep_damaged, segment is not None and segment.count > 1)
@@ -122,7 +124,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             end_s = None if self._stop is None else float(self._stop * time_base)
             return Span(float(self._begin * time_base), end_s, clock=clock)
         begin = min([self._first_pts, *(math.floor(start / time_base) for start in self._sound_starts())])
-        if begin < 0 <= self._first_pts:  # what an encoder needs before the first sound that is heard
+        # What an encoder needs before the first sound that is heard; a broadcast has none, and its clock wraps to 0.
+        if begin < 0 <= self._first_pts and self._decoder.container.format.name not in BROADCAST:
             begin = 0
         return Span(float(begin * time_base), is_cut=False, clock=clock) if begin or clock.jumps_s else None
 
@@ -149,14 +152,23 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         color, maps = self._color, self._color.is_hdr and self._hdr == "tonemap"
         matrix = sws_matrix(color.matrix, self.info.height)
         pixel_format = "rgb48le" if maps else "rgb24"
-        decoded = None
+        decoded, size = None, (self.info.width, self.info.height)
         for pts, duration, decoded in self._kept():
+            if (decoded.width, decoded.height) != size and not self.changes:
+                scaled = f"from {size[0]}x{size[1]} to {decoded.width}x{decoded.height}"
+                self.changes = [
+                    f"the size of its frames changes {scaled} at {self._seconds(pts):.2f} s: they are scaled"
+                ]
             rgb_hwc = to_rgb(self._reformatter, decoded, (width, height), matrix, pixel_format)
             if maps:
                 rgb_hwc = tone_map(rgb_hwc, color, self._mastering.peak_nits)
             yield Frame(pts, duration, rgb_hwc, self._captions(decoded))
         if decoded is None and (self._segment is None or self._segment.count == 1):
             raise UnsupportedMediaError(_NO_FRAMES)
+
+    def _seconds(self, pts: int) -> float:
+        """Return a time in seconds from the first frame on."""
+        return float((pts - self._first_pts) * self.info.time_base)
 
     def _find_segment(self, segment: Segment | None) -> Segment | None:
         """Return what to seek to; None to read from the start of the video."""
@@ -235,8 +247,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         if Type.A53_CC in attached and self._selection.max_frame_rate is not None:
             notes.append("its closed captions are left out: video.max_frame_rate leaves out frames")
         notes += self._decoder.faults
-        if clock.note:
-            notes.append(clock.note)
+        notes += clock.notes
         color, mastering = self._color, None
         if self._color.is_hdr and self._hdr == "tonemap":
             notes.append(f"HDR ({NAMES[color.transfer]}) is tone-mapped to SDR; video.hdr keep leaves it")
@@ -244,6 +255,9 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         elif self._color.is_hdr:
             notes.append(f"HDR ({NAMES[color.transfer]}) is kept; its frames are stylized in 8 bits")
             mastering = self._mastering
+        duration_s = stream_duration_s(container, stream)
+        if clock.length_s and (clock.jumps_s or container.format.name in BROADCAST):
+            duration_s = clock.length_s
         matrix = attached.get(Type.DISPLAYMATRIX)
         if first.interlaced_frame:
             notes.append("interlaced: its two fields are stylized as one frame")
@@ -254,7 +268,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             height=first.height,
             time_base=stream.time_base or Fraction(1, 90000),
             frame_rate=Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25),
-            duration_s=clock.length_s or stream_duration_s(container, stream),
+            duration_s=duration_s,
             display_matrix=struct.unpack_from("9i", bytes(matrix)) if matrix else (),
             sample_aspect_ratio=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None,
             mastering=mastering,
@@ -282,6 +296,7 @@ class AnimationReader(AbstractContextManager["AnimationReader"]):
     """
 
     num_damaged, ends_damaged = 0, False
+    changes: Sequence[str] = ()
 
     def __init__(self, path: str, max_side: int | None = None) -> None:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from nst_ops.media.video.container import codec_name, open_input, video_stream
+from nst_ops.media.video.container import codec_name, demux, open_input, video_stream
 from nst_ops.media.video.source import MediaSource, SampleTable, fragments_end, size_of
 from nst_ops.media.video.structure import broken_at
 
@@ -115,7 +115,7 @@ def read_index(source: MediaSource) -> PacketIndex:
         elif codec_name(stream) not in _ONE_FRAME_A_PACKET:
             problem = f"packets of {codec_name(stream)} may show no frame"
         try:
-            for packet in () if problem else container.demux(stream):
+            for packet in () if problem else demux(container, stream):
                 if packet.size and packet.pts is None:
                     problem = "some of its frames have no time"
                 elif packet.size:

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.stream import Discard, Stream
 
 from nst_ops.media.video.clock import Clock, Span, move
-from nst_ops.media.video.container import STILL, codec_name, open_input, own_streams, takes_copy, video_stream
+from nst_ops.media.video.container import STILL, codec_name, demux, open_whole, own_streams, takes_copy, video_stream
 from nst_ops.media.video.source import MediaSource
 
 # Containers write these themselves; copied, they would lie about the new file.
@@ -43,7 +43,7 @@ class StreamCopier:
     def __init__(
         self, source: MediaSource, output: OutputContainer, video: Stream, notes: list[str], span: Span | None = None
     ) -> None:
-        self._path, self._source, self._output, self._span = source, open_input(source), output, span
+        self._path, self._source, self._output, self._span = source, open_whole(source), output, span
         self._streams: dict[int, Stream] = {}  # of the output, by index in the source
         self._transcoders: dict[int, _Transcoder] = {}
         self._copy_tags(notes)
@@ -52,7 +52,7 @@ class StreamCopier:
         self._add_streams(video, notes)
         copied = [self._source.streams[index] for index in self._streams]
         clock = span.clock if span else Clock()
-        self._packets = clock.steady(self._source.demux(copied)) if copied else iter(())
+        self._packets = clock.steady(demux(self._source, copied)) if copied else iter(())
         self._last_dts: dict[int, int] = {}
         self._pending = self._read()
         self._next = next(self._pending, None)
@@ -162,7 +162,8 @@ class StreamCopier:
             rate = min(_AAC_RATES, key=lambda known: abs(known - stream.rate))
             copy = self._output.add_stream("aac", rate=rate, layout=layout)
             self._transcoders[stream.index] = _Transcoder(copy)
-            notes.append(f"its sound ({name}) does not fit into {self._output.format.name} and is converted to AAC")
+            reason = f"does not fit into {self._output.format.name}" if stream.rate else "is not known on opening"
+            notes.append(f"its sound ({name}) {reason} and is converted to AAC")
         else:
             notes.append(f"{stream.type} stream {stream.index} ({name}) does not fit into {self._output.format.name}")
             return
