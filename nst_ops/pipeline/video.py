@@ -125,7 +125,9 @@ def _stylize(
     context: WorkerContext, frames: Iterator[Frame], videos: Sequence[StyledVideo], source: MediaSource | None
 ) -> Iterator[tuple[int, Pair]]:
     """Stylize frames batch by batch, each in every style; yield the number of the style and the pair."""
-    temporal, batch_size = context.config.temporal, context.config.model.batch_size
+    temporal = context.config.temporal
+    # without a device a batch gains nothing, and costs a copy of each frame
+    batch_size = context.config.model.batch_size if context.run_spec.kind.uses_device else 1
     stylizer: Any = context.stylizer  # of a kind that can freeze, where there are shots: the run has seen to it
     shots = survey_shots(source, temporal.scene_threshold) if source and temporal.freeze_statistics else []
     for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
@@ -134,7 +136,7 @@ def _stylize(
             samples = read_samples(source, shot, context.config.resize.max_side, context.config.video.hdr)
             frozen = stylizer.frozen(stylizer.measure(samples))
         while batch := list(itertools.islice(run, batch_size)):
-            frames_nhwc = np.stack([frame.rgb_hwc for frame in batch])
+            frames_nhwc = np.stack([frame.rgb_hwc for frame in batch]) if len(batch) > 1 else batch[0].rgb_hwc[None]
             for number, video in enumerate(videos):
                 with video.timings.busy("stylize_s"):
                     stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), frozen)

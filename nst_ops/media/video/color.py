@@ -129,7 +129,7 @@ def to_yuv(
 def _planes_to_rgb(frame: VideoFrame, matrix: int) -> UInt8Array:
     """Convert a frame of 8-bit planes and even sides to RGB: chroma is enlarged by cubic interpolation."""
     luma, *chroma = (
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
         for plane in frame.planes
     )
     size = frame.width, frame.height
