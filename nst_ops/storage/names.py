@@ -92,6 +92,20 @@ def safe_name(name: str) -> str:
     return "/".join(parts).lstrip("/") or "_"
 
 
+def own_safe_name(name: str) -> str:
+    """Make a relative path as ``safe_name`` does; two names never become one: what changes gets a hash of itself."""
+    safe = safe_name(name)
+    if safe == name:
+        return name
+    folder, base = posixpath.split(safe)
+    return posixpath.join(folder, with_hash(base, name))
+
+
+def with_hash(base: str, whole: str) -> str:
+    """Put a hash of the ``whole`` before the extension of a file's name."""
+    return _shortened(base, whole, _NAME_BYTES)
+
+
 def leads_out(relpath: str) -> bool:
     """Return whether a path leads out of the folder that it begins in."""
     return relpath.startswith("/") or ".." in relpath.split("/")

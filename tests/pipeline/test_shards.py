@@ -1,6 +1,8 @@
 """Shards in a worker: what is stylized, what comes along, what is recorded."""
 
 import hashlib
+import io
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
@@ -391,12 +393,34 @@ def test_a_shard_becomes_files_below_a_folder_of_its_name(source):
     folder = source.parent / "out/0.tar.files"
     names = {path.relative_to(folder).as_posix() for path in visible_files(folder)}
     shortened = {name for name in names if name.startswith("yyy")}
+    (changed,) = folder.glob("evil*")
+    assert re.fullmatch(r"evil~[0-9a-f]{12}\.png", changed.name)
     assert {Path(name).suffix for name in shortened} == {".c", ".png"}
     assert len({Path(name).stem for name in shortened}) == 1
-    assert names - shortened == {name.replace(".gif", ".png") for name, _ in SAMPLES} | {"evil.png", "x/a.png"}
+    assert names - shortened == {name.replace(".gif", ".png") for name, _ in SAMPLES} | {changed.name, "x/a.png"}
     assert rows["c.gif"]["output_uri"] == str(folder / "c.png")
     assert rows["c.gif"]["output_member"] is None
     assert not (source.parent.parent / "evil.png").exists()
+
+
+@pytest.mark.parametrize("form", ["webdataset", "files"])
+def test_names_that_have_to_change_cost_no_other_image(source, form):
+    odd = ("../up.png", "up.png", "n", "n.png", "c.gif", "c.png", "caf\xe9.png", "caf\xe8.png")
+    kinds = {"c.gif": "gif"}
+    with tarfile.open(source / "0.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        for seed, name in enumerate(odd):
+            data = image_bytes(seed, kinds.get(name, "png"))
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    rows = stylize(make_worker(source, shards={"format": form}))
+    assert list(statuses(rows).values()) == ["ok"] * len(odd)
+    for name in ("up.png", "n.png", "c.png"):
+        assert str(rows[name]["output_member"] or rows[name]["output_uri"]).rsplit("/")[-1] == name
+    if form == "webdataset":
+        samples = read_webdataset(source.parent / "out/0.tar")
+        images = [[name for name in sample if name.endswith("png")] for sample in samples]
+        assert [len(names) for names in images] == [1, 1, 2, 2, 1, 1]
 
 
 # Image files into shards.

@@ -13,7 +13,7 @@ import itertools
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from nst_ops.media.errors import MediaError, OutputCollisionError, UnsupportedMe
 from nst_ops.media.formats import IMAGE_WRITERS, hidden_reason, media_kind
 from nst_ops.media.shards.labels import label_column
 from nst_ops.media.signatures import HEAD_BYTES, content_format
-from nst_ops.storage.names import safe_name
+from nst_ops.storage.names import own_safe_name, safe_name, with_hash
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of a column in Hugging Face's datasets
 ROWS_PER_GROUP = 100  # for shards that come from no Parquet: what Hugging Face writes for images
@@ -188,6 +188,17 @@ def split_name(name: str) -> tuple[str, str]:
     return posixpath.join(folder, stem), field
 
 
+def member_name(name: str) -> str:
+    """Return the safe name of a file of a tar: its own where that is safe, else one that no other name becomes.
+
+    The hash in it is one of the key alone where that has to change, so that an image and its labels keep a common one.
+    """
+    key, field = split_name(name)
+    if safe_name(name) == name or not posixpath.basename(key):
+        return own_safe_name(name)
+    return f"{own_safe_name(key)}.{own_safe_name(field)}" if field else own_safe_name(key)
+
+
 @dataclass(frozen=True)
 class FilesSample:
     """Files with a common key, as in a tar; what is no image goes on byte by byte."""
@@ -197,6 +208,7 @@ class FilesSample:
     image_column: str  # of a table, which no label may have
     elsewhere: tuple[Member, ...] = ()  # labels of the same key that are no neighbors: a table has them as well
     has_key_of_images: bool = False  # whether there are images of its key, here or elsewhere
+    is_name: Callable[[str], bool] | None = None  # whether a file of the shard has a name
 
     @property
     def name(self) -> str:
@@ -219,13 +231,22 @@ class FilesSample:
         return hidden_reason(self.parts[0].name) is None
 
     def members(self, stylized: Stylized) -> list[Member]:
-        """Return the files as they came, each stylized image in the place of its source."""
+        """Return the files as they came, each stylized image in the place of its source.
+
+        One that has to change its name, as for another extension, leaves those of other files to them.
+        """
         members = []
+        taken = {part.name for part in self.parts}
         for part in self.parts:
             if part.image is None:
                 members.append(part)
             elif image := stylized.get(part.image.member):
-                members.append(Member(image.name, image.data, part.image))
+                name = image.name
+                if name != part.name:
+                    if name in taken or (self.is_name and self.is_name(name)):
+                        name = _beside(part.name, name)
+                    taken.add(name)
+                members.append(Member(name, image.data, part.image))
         return members
 
     def rows(self, stylized: Stylized, layout: Layout) -> list[TableRow]:
@@ -258,6 +279,13 @@ class FilesSample:
         columns = [(split_name(part.name)[1], part.data) for part in parts if part.image is None]
         taken = (self.image_column, "__key__")
         return {column + "_" if column in taken else column: data for column, data in columns}
+
+
+def _beside(name: str, wanted: str) -> str:
+    """Return another name than the ``wanted`` one, of the same key and extension, for a file of this name."""
+    folder, base = posixpath.split(name)
+    base += "" if "." in base else "."  # which ends the key
+    return posixpath.join(folder, with_hash(base + posixpath.splitext(wanted)[1], name))
 
 
 @dataclass(frozen=True)

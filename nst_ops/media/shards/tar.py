@@ -10,7 +10,7 @@ import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from typing import IO, Any, cast
 
@@ -25,12 +25,12 @@ from nst_ops.media.shards.sample import (
     Stylized,
     TakenNames,
     label_layout,
+    member_name,
     printable,
     split_name,
     written_name,
 )
 from nst_ops.media.signatures import HEAD_BYTES, NO_MEDIA, content_format, content_kind
-from nst_ops.storage.names import safe_name
 
 _MAX_BYTES = 2**30  # of a file inside, which is read whole: a few bytes can stand for any number of zeros
 _OPENERS: Mapping[bytes, Callable[[str], Any]] = {
@@ -96,17 +96,17 @@ class TarReader:
         the damage does not tell, it is cut if it has fewer files than the sample before it.
         MissingEndError, behind the last sample, if nothing is missing but the blocks that end a tar.
         """
-        key, parts, num_before = "", list[Member](), 0
+        key, parts, num_before, name = "", list[Member](), 0, ""
         try:
-            for member in self._members():
+            for own_name, member in self._members():
                 own_key = split_name(member.name)[0]
                 if parts and own_key != key:
                     yield self._sample(key, parts)
                     parts, num_before = [], len(parts)
-                key = own_key
+                key, name = own_key, own_name
                 parts.append(member)
         except _DamageError as damage:
-            if parts and (len(parts) < num_before if damage.begins is None else _is_of(key, damage.begins)):
+            if parts and (len(parts) < num_before if damage.begins is None else _have_one_key(name, damage.begins)):
                 raise UnreadableShardError(f"{damage}; its sample '{key}' is cut off and left out") from damage
             if parts:
                 yield self._sample(key, parts)
@@ -118,7 +118,20 @@ class TarReader:
 
     def _sample(self, key: str, parts: list[Member]) -> FilesSample:
         elsewhere = tuple(self._apart.get(key, ()))
-        return FilesSample(key, tuple(parts), self._image_column, elsewhere, key in self._with_images)
+        has_images = key in self._with_images
+        return FilesSample(key, tuple(parts), self._image_column, elsewhere, has_images, self._is_name)
+
+    def _is_name(self, name: str) -> bool:
+        return name in self._all_names
+
+    @cached_property
+    def _all_names(self) -> set[str]:
+        """The names of all files: only a shard with an image whose name has to change needs another look for them."""
+        names = set[str]()
+        with contextlib.suppress(_DamageError):  # reading says so
+            entries = TarReader(self._path, self._image_column).entries()  # this one may be read at the same time
+            names.update(member_name(info.name) for _, info in entries if info.type not in _NO_FILE)
+        return names
 
     def layout(self) -> Layout:
         """Return the columns that the shard would have as a table, from a look at all of its labels.
@@ -188,7 +201,8 @@ class TarReader:
             block = stream.read(_ZEROS_READ)
         return -1
 
-    def _members(self) -> Iterator[Member]:
+    def _members(self) -> Iterator[tuple[str, Member]]:
+        """Yield the files, each with the name that its header has."""
         seen, files = set[str](), _Files(self)
         for number, (tar, info) in enumerate(self.entries()):
             files.add(info)
@@ -197,7 +211,7 @@ class TarReader:
             except Exception as error:  # as above
                 raise _DamageError(f"{_reason(error)} in {printable(info.name)}", number, info.name) from error
             if member:
-                yield member
+                yield info.name, member
 
 
 class TarWriter(AbstractContextManager["TarWriter"]):
@@ -241,7 +255,7 @@ class _Files:
         It is an image by its name, or by its content where its name says nothing; hidden files and those of systems
         are carried along. ``seen`` are the names of the images before it, to which it is added.
         """
-        name, safe, problem, data = printable(info.name), safe_name(info.name), "", b""
+        name, safe, problem, data = printable(info.name), member_name(info.name), "", b""
         kind, no_media = kind_and_reason(name, takes_hidden=False)
         is_image = kind in ("image", "video")
         if is_image and info.isdir():
@@ -331,6 +345,7 @@ def _name_at(stream: IO[bytes], offset: int) -> str | None:
     return name.decode(errors="surrogateescape") if is_whole and not is_remark else None
 
 
-def _is_of(key: str, name: str) -> bool:
-    """Return whether a file of this name, if any, is one of the sample ``key``; a header may keep folders elsewhere."""
-    return bool(name) and split_name(posixpath.basename(safe_name(name)))[0] == posixpath.basename(key)
+def _have_one_key(name: str, other: str) -> bool:
+    """Return whether two files, the other if any, are of one sample; a header may keep folders elsewhere."""
+    keys = {split_name(posixpath.basename(each))[0] for each in (name, other)}
+    return bool(other) and len(keys) == 1
