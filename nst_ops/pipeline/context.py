@@ -146,7 +146,10 @@ class WorkerContext:
         """Make the row of an item in a style by its outcome, or by the error that has failed it."""
         if error:
             name = type(error).__name__
-            outcome = {"status": "failed", "error_type": name, "error_message": (str(error).strip() or name)[:2000]}
+            message = str(error).strip() or name
+            if isinstance(error, PermissionError):  # a file looks the same to the plan once it may be read
+                message += "; then run the same command again with --retry-failed"
+            outcome = {"status": "failed", "error_type": name, "error_message": message[:2000]}
         seconds = asdict(timings)
         del seconds["wait_s"]
         work = {"attempts": unit.attempt, "unit_id": unit.part, "worker": self.name}

@@ -86,6 +86,8 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
         styles = Folder(config.style.images) if config.style.images else None
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
+    except PermissionError as error:
+        raise ConfigError(f"cannot read '{error.filename or config.input}': {error.strerror or error}") from error
     here, there = f"{output.real_root()}/", f"{source.folder.real_root()}/"
     # Files that are named may have their output below their own folder; a folder would find it there again.
     is_named = source.only or source.listing

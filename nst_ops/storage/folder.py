@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nst_ops.storage.base import Enters, FileInfo, Links, Tree, storage_full_errors
-from nst_ops.storage.local import LocalTree, local_path
+from nst_ops.storage.local import LocalTree, local_path, readable
 from nst_ops.storage.names import NameRules, leads_out
 from nst_ops.storage.remote import S3_SCHEMES, RangeReader, RemoteFile, RemoteTree, connect
 from nst_ops.storage.scratch import ScratchFolder
@@ -117,9 +117,15 @@ class Folder:
                 yield waiting.popleft().result
 
     def media_source(self, relpath: str) -> str | RemoteFile:
-        """Return a file to read here and there: its local path, or a remote file that is read by ranges."""
+        """Return a file to read here and there: its local path, or a remote file that is read by ranges.
+
+        PermissionError for a local one that may not be read, which others who open it would take for damaged.
+        """
         if self.is_local:
-            return self.path(relpath)
+            path = self.path(relpath)
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                readable(path).close()
+            return path
         name = relpath.rsplit("/", 1)[-1]
         return RemoteFile(name, self.file(relpath).num_bytes, partial(self._tree.read, relpath))
 
@@ -130,7 +136,7 @@ class Folder:
         """
         source = self.media_source(relpath)
         if isinstance(source, str):
-            return open(source, "rb", block_bytes)
+            return readable(source, block_bytes)
         return io.BufferedReader(RangeReader(source), block_bytes)
 
     @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
@@ -121,7 +122,7 @@ class LocalTree(Tree):
             return
 
     def read(self, relpath: str, start: int | None = None, end: int | None = None) -> bytes:
-        with open(self.path(relpath), "rb") as file:
+        with readable(self.path(relpath)) as file:
             file.seek(start or 0)
             return file.read() if end is None else file.read(end - (start or 0))
 
@@ -146,6 +147,15 @@ class LocalTree(Tree):
         for name in self.names(""):
             if name == SCRATCH or name.startswith(PROBE):
                 shutil.rmtree(self.path(name), ignore_errors=True)
+
+
+def readable(path: str, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading; PermissionError, with the remedy, where that is not allowed."""
+    try:
+        return open(path, "rb", buffering)
+    except PermissionError as error:
+        remedy = "allow it to be read (chmod u+r), or run as an account that may read it"
+        raise PermissionError(error.errno, f"{error.strerror}: {remedy}", path) from error
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -1,5 +1,6 @@
 """Messages that name a remedy: applied as it is written, it helps."""
 
+import builtins
 import errno
 import json
 import os
@@ -21,8 +22,10 @@ from nst_ops.cli import main
 from nst_ops.collection.integrity import verify
 from nst_ops.config import ConfigError, FatalError, StylizeConfig, parse_config
 from nst_ops.pipeline.console import Summary
+from nst_ops.pipeline.executors.local import LocalExecutor
 from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.run_spec import new_run_spec
+from nst_ops.pipeline.worker import Worker
 from nst_ops.storage import Folder
 
 
@@ -179,6 +182,53 @@ def test_a_folder_that_cannot_be_listed_costs_a_row_until_it_can(source, monkeyp
     assert "2: rows without an output, of files that have gone" in summary.table()
     assert messages(source) == {}
     assert verify(Folder(str(source.parent / "out"))).is_whole
+
+
+class InThisProcess(LocalExecutor):
+    """Works in the process of the test, where a file that may not be read can be had as root, too."""
+
+    def run(self, spec, pending):
+        yield from map(Worker(spec), iter(pending.take, None))
+
+    def call(self, function, *args, **_):
+        return function(*args)
+
+
+def shut(patched: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Let files refuse to be opened."""
+    opened, refused = open, set(map(str, paths))
+
+    def denied(path, *arguments, **options):
+        if str(path) in refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, *arguments, **options)
+
+    patched.setattr(builtins, "open", denied)
+
+
+def test_files_that_may_not_be_read_are_read_on_retry(source, monkeypatch):
+    write_video(source / "b.mp4", moving_frames(3, 48, 32))
+    write_tar(source / "c.tar", [("c.png", image_bytes())])
+    pq.write_table(pa.table({"image": [image_bytes()]}), source / "d.parquet")
+    with monkeypatch.context() as patched:
+        shut(patched, *(source / name for name in ("a.png", "b.mp4", "c.tar", "d.parquet")))
+        patched.setattr("nst_ops.pipeline.run.new_executor", InThisProcess)
+        assert run(source).counts == {"failed": 4}
+    assert len(messages(source)) == 4
+    for message in messages(source).values():
+        assert "(chmod u+r), or run as an account that may read it" in message
+        assert message.endswith("; then run the same command again with --retry-failed")
+    assert run(source).num_already_done == 4
+    assert run(source, "--retry-failed").counts == {"ok": 4}
+
+
+def test_a_list_that_may_not_be_read_says_what_to_do(source, monkeypatch):
+    (source / "list.txt").write_text("a.png")
+    with monkeypatch.context() as patched:
+        shut(patched, source / "list.txt")
+        with pytest.raises(ConfigError, match=r"cannot read .*list\.txt.*chmod u\+r"):
+            run(source / "list.txt", output="../out")
+    assert run(source / "list.txt", output="../out").counts == {"ok": 1}
 
 
 def test_a_file_that_failed_and_has_gone_has_no_row_any_more(source):
