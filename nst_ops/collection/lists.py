@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from nst_ops.collection.constants import CATALOG_SCHEMA
 from nst_ops.collection.database import Database
 from nst_ops.media.formats import kind_and_reason
-from nst_ops.media.shards.labels import comes_back
+from nst_ops.media.shards.labels import comes_back, mixed_type
 from nst_ops.media.signatures import HEAD_BYTES, content_format
 from nst_ops.storage import Folder
 from nst_ops.storage.local import FILE_URI
@@ -511,7 +511,7 @@ def _text(value: Any) -> str | None:
 
 
 def _merged(kind: pa.DataType | None, values: Sequence[Any]) -> pa.DataType:
-    """Return a type for values of JSON and those before them; that of JSON where there is no other."""
+    """Return a type for values of JSON and those before them; that of text or JSON where there is no other."""
     if kind == pa.json_():
         return kind
     if (simple := _SIMPLE_TYPES.get(frozenset(map(type, values)) - {type(None)})) and kind in (None, simple):
@@ -521,7 +521,8 @@ def _merged(kind: pa.DataType | None, values: Sequence[Any]) -> pa.DataType:
         fields = [pa.schema([("value", each)]) for each in types]
         return pa.unify_schemas(fields, promote_options="permissive").field("value").type
     except (pa.ArrowException, OverflowError):
-        return pa.json_()
+        is_nested = kind is not None and pa.types.is_nested(kind)
+        return pa.json_() if is_nested else mixed_type(values)
 
 
 def _joined(extra: str | None) -> str | None:

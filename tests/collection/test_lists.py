@@ -237,11 +237,27 @@ def test_values_of_json_keep_their_kinds(tmp_path):
     found = entries(path)
     assert labels(found["b.jpg"]) == {name: value for name, value in late.items() if name != "path"}
     assert Source.open(str(path)).labels == {
-        "v": pa.json_(),  # too large for a column of numbers
+        "v": pa.string(),  # too large for a column of numbers
         "when": pa.string(),
         "only here": pa.struct([("x", pa.list_(pa.int64()))]),
         "f": pa.float64(),
     }
+
+
+@pytest.mark.parametrize("between", [0, 25_000])
+def test_texts_among_other_values_gain_no_quotes(tmp_path, between):
+    mixed = [["007", [1]], [7, "x"], [True, {"a": "b"}], [2**70, None], [None, 7], ["7", "7"]]
+    rows = [{"path": f"{n}.jpg", "a": a, "b": b} for n, (a, b) in enumerate(mixed)]
+    others = [{"path": f"x{n}.jpg", "a": n} for n in range(between)]
+    text = "".join(json.dumps(row) + "\n" for row in [*rows[:1], *others, *rows[1:]])
+    source, found = Source.open(str(write(tmp_path / "list.jsonl", text))), entries(tmp_path / "list.jsonl")
+    extras = [labels(found[f"{n}.jpg"]) for n in range(len(rows))]
+    assert [[extra["a"], extra["b"]] for extra in extras] == mixed, "until then they are what was written"
+    for types in (source.labels, None):
+        samples, _ = file_samples([str(n) for n in range(len(rows))], extras, "image", types)
+        columns = pa.Table.from_batches([sample.others for sample in samples])
+        assert columns["a"].to_pylist() == ["007", "7", "true", str(2**70), None, "7"]
+        assert columns["b"].to_pylist() == ["[1]", '"x"', '{"a": "b"}', None, "7", '"7"']
 
 
 def test_a_column_that_is_no_size_travels_as_a_label(tmp_path):

@@ -11,12 +11,15 @@ import pyarrow as pa
 
 
 def label_column(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
-    """Make a column of values of JSON, of a type; of JSON text where they are of no one type, or it is that of JSON."""
+    """Make a column of values of JSON, of a type; without one, of theirs, or of ``mixed_type`` where they have several.
+
+    In a column of text, texts stay as they are and other values are their JSON; in one of JSON all are.
+    """
     if kind is None:
         try:
             column = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return label_column(values, pa.json_())
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            return label_column(values, mixed_type(values))
         return column.cast(pa.string()) if pa.types.is_null(column.type) else column
     if kind == pa.json_():
         return pa.array([None if value is None else _json(value) for value in values], pa.string())
@@ -27,6 +30,11 @@ def label_column(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.A
     if _is_written_as_text(kind):
         return pa.array(values, pa.string()).cast(kind)
     return pa.array(values, kind)
+
+
+def mixed_type(values: Sequence[Any]) -> pa.DataType:
+    """Return the type of a column for values of JSON of several types: text, or JSON where some hold others."""
+    return pa.json_() if any(isinstance(value, list | dict) for value in values) else pa.string()
 
 
 def comes_back(kind: pa.DataType) -> bool:
