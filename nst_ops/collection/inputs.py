@@ -17,7 +17,7 @@ from nst_ops.config.stylize import DiscoveryConfig
 from nst_ops.media.formats import is_system_folder, is_unknown, kind_and_reason
 from nst_ops.media.signatures import HEAD_BYTES, content_kind
 from nst_ops.storage import FileInfo, Folder, StorageError
-from nst_ops.storage.base import Links
+from nst_ops.storage.base import A_FOLDER, Links
 
 _WILD = re.compile(r"[*?\[]")
 
@@ -159,6 +159,8 @@ def _look_inside(folder: Folder | None, batch: pa.RecordBatch) -> pa.RecordBatch
                 raise
             except FileNotFoundError:
                 columns["problem"][place] = _NOT_THERE
+            except IsADirectoryError:
+                columns["problem"][place] = A_FOLDER
             except OSError as error:
                 reason = f"not an image or video by its name, and it cannot be read: {error.strerror}"
                 columns["no_media"][place] = reason

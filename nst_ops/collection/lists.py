@@ -25,6 +25,7 @@ from nst_ops.media.formats import kind_and_reason
 from nst_ops.media.shards.labels import comes_back, mixed_type
 from nst_ops.media.signatures import HEAD_BYTES, content_format
 from nst_ops.storage import Folder
+from nst_ops.storage.base import A_FOLDER
 from nst_ops.storage.local import FILE_URI
 
 Labels: TypeAlias = dict[str, pa.DataType]
@@ -155,6 +156,7 @@ class ListFile:
                     -- In a bucket such a key is an object of its own, on a disk another name of a file.
                     WHEN NOT $is_remote AND regexp_matches(uri, '(^|/)\\.\\.?(/|$)|[^:]//')
                         THEN 'its path has .. or empty parts: write it without'
+                    WHEN ends_with(uri, '/') THEN $is_folder
                     WHEN contains(uri, chr(0)) THEN 'its path has a NUL character, as no file has: mend the list'
                 END AS problem,
                 extra
@@ -164,6 +166,7 @@ class ListFile:
             FROM entries WHERE uri IS NULL
         """
         values: dict[str, object] = {"begin": self.root if is_absolute else "", "root": self.root}
+        values["is_folder"] = A_FOLDER
         values |= {"is_absolute": is_absolute, "is_remote": is_remote, "scheme": _SCHEME.pattern}
         for batch in self.database.batches(sql, {**values, "name": self.name}):
             kinds, reasons = zip(*map(kind_and_reason, batch["relpath"].to_pylist()), strict=True)
@@ -377,12 +380,13 @@ def _make_entries(
     # A URI of a file is percent-encoded; a host is that of another machine.
     local = f"regexp_extract(uri, '^{FILE_URI}$', 1, 'i')"
     version = f"trim(CAST({roles['version']} AS VARCHAR), '\"')" if "version" in roles else "''"
-    is_there = "TRUE"
+    # In an inventory a key with a slash at its end is what some tools put where a folder begins.
+    is_there = f"NOT coalesce(ends_with({address}, '/'), FALSE)" if len(columns.uri) == 2 else "TRUE"
     if "is_latest" in roles:
-        is_there = f"coalesce(lower(CAST({roles['is_latest']} AS VARCHAR)), 'true') <> 'false'"
+        is_there += f" AND coalesce(lower(CAST({roles['is_latest']} AS VARCHAR)), 'true') <> 'false'"
     elif "modified" in roles:
         newest = f"row_number() OVER (PARTITION BY {address} ORDER BY {roles['modified']} DESC, rowid)"
-        is_there = f"{newest} = 1"
+        is_there += f" AND {newest} = 1"
     if "is_deleted" in roles:
         is_there += f" AND coalesce(lower(CAST({roles['is_deleted']} AS VARCHAR)), 'false') <> 'true'"
     database.run(

@@ -19,6 +19,9 @@ from nst_ops.storage.names import NameRules
 Links = Literal["inside", "to files", "all"]
 """Symbolic links that a listing follows: to files that lie in the folder itself, to files, or also to folders."""
 
+A_FOLDER = "it is a folder, and a list names files: give it as --input, or its files by a pattern, 'FOLDER/**'"
+"""Why an entry of a list cannot be opened."""
+
 Enters: TypeAlias = Callable[[str], bool]
 """Whether a listing enters a folder, by its path, which ends with a slash."""
 

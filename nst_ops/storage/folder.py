@@ -119,11 +119,11 @@ class Folder:
     def media_source(self, relpath: str) -> str | RemoteFile:
         """Return a file to read here and there: its local path, or a remote file that is read by ranges.
 
-        PermissionError for a local one that may not be read, which others who open it would take for damaged.
+        Raises PermissionError or IsADirectoryError for a local one that others who open it would take for damaged.
         """
         if self.is_local:
             path = self.path(relpath)
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            with contextlib.suppress(FileNotFoundError):
                 readable(path).close()
             return path
         name = relpath.rsplit("/", 1)[-1]

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
-from nst_ops.storage.base import Enters, FileInfo, Links, Tree, unlisted
+from nst_ops.storage.base import A_FOLDER, Enters, FileInfo, Links, Tree, unlisted
 from nst_ops.storage.names import PROBE, NameRules, rules_of_disk
 
 _NO_FILE = "not a regular file (a pipe, a socket, or a link to nothing)"
@@ -150,12 +150,14 @@ class LocalTree(Tree):
 
 
 def readable(path: str, buffering: int = -1) -> BinaryIO:
-    """Open a file for reading; PermissionError, with the remedy, where that is not allowed."""
+    """Open a file for reading; PermissionError where that is not allowed, IsADirectoryError: both say what to do."""
     try:
         return open(path, "rb", buffering)
     except PermissionError as error:
         remedy = "allow it to be read (chmod u+r), or run as an account that may read it"
         raise PermissionError(error.errno, f"{error.strerror}: {remedy}", path) from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(error.errno, A_FOLDER, path) from error
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -321,6 +321,13 @@ def test_a_row_that_names_no_file_is_not_forgotten(tmp_path):
     assert set(found) == {"a.jpg", "list.jsonl#2", "list.jsonl#3"}
 
 
+def test_marks_of_folders_are_no_files_of_an_inventory(tmp_path):
+    found = entries(write(tmp_path / "list.csv", "bucket,key\nb,in/\nb,in/a.jpg\nb,\n"))
+    assert set(found) == {"b/in/a.jpg", "list.csv#3"}
+    found = entries(write(tmp_path / "list.csv", "uri\ns3://b/in/a.jpg\ns3://b/in/\n"))
+    assert "it is a folder" in str(found["b/in/"]["problem"])
+
+
 def test_nul_characters_in_names_are_a_problem_of_the_file(tmp_path):
     found = entries(write(tmp_path / "list.txt", "a.jpg\nlong enough a name\0b.jpg\n"))
     assert "NUL" in str(found["long enough a name\0b.jpg"]["problem"])

@@ -231,6 +231,19 @@ def test_a_list_that_may_not_be_read_says_what_to_do(source, monkeypatch):
     assert run(source / "list.txt", output="../out").counts == {"ok": 1}
 
 
+def test_a_folder_in_a_list_is_given_as_the_input(source):
+    folders = ("photos", "more/photos", "album.jpg", "clips.mp4", "s.tar", "t.parquet")
+    for name in folders:
+        write_image(source / name / "b.png")
+    listed = ["a.png", "photos", "more/photos/", *folders[2:]]
+    (source / "list.txt").write_text("\n".join(listed))
+    assert run(source / "list.txt", output="../out").counts == {"ok": 1, "failed": len(folders)}
+    for message in messages(source).values():
+        assert "it is a folder, and a list names files: give it as --input, or its files by a pattern" in message
+    assert run(source / "photos", output="../../one").counts == {"ok": 1}
+    assert run(source / "photos/**", output="../../../two").counts == {"ok": 1}
+
+
 def test_a_file_that_failed_and_has_gone_has_no_row_any_more(source):
     (source / "bad.jpg").write_bytes(b"no image")
     (source / "link.png").symlink_to("nowhere.png")
