@@ -1,7 +1,8 @@
 """Images to uint8 arrays and back, with Pillow.
 
 In: orientation applied, colors converted to sRGB, 16-bit, CMYK, grayscale and palette images reduced to 8-bit RGB,
-transparency kept apart. Out: the source's format, with its EXIF but for the orientation, which is applied.
+transparency kept apart. Out: the source's format, with its resolution, and its EXIF but for the
+orientation, which is applied.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _DNG_VERS
 _WITH_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 _LONGEST_JPEG_EXIF = 65533
 _LARGE_PIXELS = 50e6
+_X_RESOLUTION = 0x011A
+_MOST_DPI = 65535  # that JFIF holds
 _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 # Formats that are read, those without a mark at their front last. Others of Pillow's start a program (EPS) or are rare.
 _FORMATS = (
@@ -76,6 +79,7 @@ class DecodedImage:
     alpha_hw: UInt8Array | None  # None where the source is opaque by format
     source_size: tuple[int, int]  # width and height of the upright source in pixels
     exif: bytes  # without the orientation; empty where there is none
+    dpi: tuple[float, float] | None = None  # pixels per inch across and down, for print; None where the file says none
     notes: tuple[str, ...] = ()  # what was wrong with the file, or has no place in the output
 
 
@@ -172,7 +176,12 @@ def decode_image(data: bytes, max_side: int | None = None) -> DecodedImage:
 
 
 def encode_image(
-    rgb_hwc: UInt8Array, alpha_hw: UInt8Array | None, image_format: str, quality: int, exif: bytes = b""
+    rgb_hwc: UInt8Array,
+    alpha_hw: UInt8Array | None,
+    image_format: str,
+    quality: int,
+    exif: bytes = b"",
+    dpi: tuple[float, float] | None = None,
 ) -> bytes:
     """Encode sRGB, with an optional alpha, in a format of Pillow; ValueError for a JPEG with alpha."""
     image = Image.fromarray(rgb_hwc, "RGB")
@@ -182,6 +191,8 @@ def encode_image(
         image.putalpha(Image.fromarray(alpha_hw, "L"))
     holds_exif = image_format != "BMP" and not (image_format == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF)
     options: dict[str, object] = {"exif": exif} if exif and holds_exif else {}
+    if dpi and image_format in ("JPEG", "PNG", "TIFF", "BMP"):
+        options["dpi"] = dpi
     if image_format in ("JPEG", "WEBP", "AVIF"):
         options["quality"] = quality
     if image_format == "JPEG" and quality >= 90:
@@ -211,7 +222,9 @@ def _decode(data: bytes, max_side: int | None) -> DecodedImage:
         if image.format == "JPEG":
             _draft(image, max_side)
         profile = _profile(data, image, exif)
-        exif_block = _exif_block(exif)
+        exif_block, dpi = _exif_block(exif), _dpi(image, exif)
+        if dpi and orientation >= 5:
+            dpi = dpi[::-1]
         image.load()
         if image.format == "JPEG":
             _refuse_cut_off(data, image)
@@ -228,7 +241,7 @@ def _decode(data: bytes, max_side: int | None) -> DecodedImage:
             rgb = rgb.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         array = np.asarray(rgb)
     alpha_hw = np.ascontiguousarray(array[..., 3]) if rgb.mode == "RGBA" else None
-    return DecodedImage(np.ascontiguousarray(array[..., :3]), alpha_hw, source_size, exif_block, notes)
+    return DecodedImage(np.ascontiguousarray(array[..., :3]), alpha_hw, source_size, exif_block, dpi, notes)
 
 
 def _find_page(image: ImageFile.ImageFile) -> tuple[str, ...]:
@@ -329,6 +342,18 @@ def _orientation(image: Image.Image, exif: Image.Exif) -> int:
     except Exception:  # Pillow decodes a tag when it is asked for
         return 1
     return number if 1 <= number <= 8 else 1
+
+
+def _dpi(image: Image.Image, exif: Image.Exif) -> tuple[float, float] | None:
+    """Return the pixels per inch that a file says; None where it says none, or what no format holds."""
+    says = image.info.get("jfif_unit") in (1, 2) or _X_RESOLUTION in exif
+    if image.format == "JPEG" and not says:  # Pillow takes 72 for one with other EXIF
+        return None
+    try:
+        across, down = map(float, image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    return (across, down) if all(1 <= value <= _MOST_DPI for value in (across, down)) else None
 
 
 def _integer(value: Any, default: int) -> int:

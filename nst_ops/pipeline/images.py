@@ -165,11 +165,11 @@ def write_behind(
 
 
 def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> bytes:
-    """Encode a stylized image with the transparency and the EXIF of its source; note its outcome, but for its place."""
+    """Encode a stylized image with what its source says of itself; note its outcome, but for its place."""
     assert task.image is not None
     assert task.stylized_hwc is not None
     quality, alpha_hw = context.config.images.quality, task.image.alpha_hw
-    data = encode_image(task.stylized_hwc, alpha_hw, image_format, quality, task.image.exif)
+    data = encode_image(task.stylized_hwc, alpha_hw, image_format, quality, task.image.exif, task.image.dpi)
     (width, height), (output_height, output_width, _) = task.image.source_size, task.stylized_hwc.shape
     size = {"width": width, "height": height, "output_width": output_width, "output_height": output_height}
     file = {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -63,6 +64,49 @@ def test_exif_is_kept_without_the_orientation(image_format):
     assert exif.get(ORIENTATION, 1) == 1
     assert exif.get_ifd(0x8769)[0x9003] == "2024:01:02 03:04:05"
     assert decode_image(written).rgb_hwc.shape == (40, 30, 3)
+
+
+def dpi_of(data: bytes) -> tuple[float, float] | None:
+    with Image.open(io.BytesIO(data)) as image:
+        dpi = image.info.get("dpi")
+        return dpi and (round(dpi[0]), round(dpi[1]))
+
+
+@pytest.mark.parametrize("max_side", [None, 20])
+@pytest.mark.parametrize("written", ["JPEG", "PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("read", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_the_resolution_for_print_is_kept(read, written, max_side):
+    decoded = decode_image(saved(natural_image("coffee", 40, 30), read, dpi=(300, 150)), max_side)
+    assert dpi_of(encode_image(decoded.rgb_hwc, None, written, 95, decoded.exif, decoded.dpi)) == (300, 150)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF"])
+def test_the_resolution_of_a_turned_image_turns_along(image_format):
+    image = natural_image("coffee", 40, 30)
+    decoded = decode_image(saved(image, image_format, exif=with_exif(6), dpi=(300, 150)))
+    written = encode_image(decoded.rgb_hwc, None, image_format, 95, decoded.exif, decoded.dpi)
+    assert dpi_of(written) == (150, 300)
+
+
+@pytest.mark.parametrize("unit", [0, 1, 2])
+def test_a_jpeg_keeps_its_density_in_inches_and_centimeters(unit):
+    data = bytearray(saved(natural_image("coffee", 40, 30), "JPEG", dpi=(100, 100), exif=with_exif(1)))
+    data[data.index(b"JFIF") + 7] = unit
+    expected = {0: None, 1: (100, 100), 2: (254, 254)}[unit]
+    decoded = decode_image(bytes(data))
+    assert decoded.dpi == expected, "a file that does not say has none"
+    assert encode_image(decoded.rgb_hwc, None, "JPEG", 95, decoded.exif, decoded.dpi)
+
+
+@pytest.mark.parametrize("density", [0, 2**32 - 1])
+def test_a_resolution_that_nobody_can_mean_costs_no_image(density):
+    data = saved(natural_image("coffee", 40, 30), "PNG", dpi=(300, 300))
+    place = data.index(b"pHYs")
+    chunk = b"pHYs" + density.to_bytes(4) * 2 + b"\1"
+    data = data[:place] + chunk + zlib.crc32(chunk).to_bytes(4) + data[place + 17 :]
+    decoded = decode_image(data)
+    assert decoded.dpi is None
+    assert decoded.notes == ()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "CMYK", "1"])

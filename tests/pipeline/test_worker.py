@@ -61,6 +61,14 @@ def test_every_file_of_a_unit_gets_its_row(folders: tuple[Path, Path]) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(output / "a.png")), np.asarray(Image.open(source / "a.png")))
 
 
+def test_a_file_keeps_its_resolution_for_print(folders: tuple[Path, Path]) -> None:
+    source, output = folders
+    Image.new("RGB", (40, 30)).save(source / "a.jpg", dpi=(300, 300))
+    stylize(make_worker(source, output))
+    with Image.open(output / "a.jpg") as image:
+        assert image.info["dpi"] == (300, 300)
+
+
 def test_an_animation_among_images_becomes_a_video(folders: tuple[Path, Path]) -> None:
     source, output = folders
     write_image(source / "a.png")
