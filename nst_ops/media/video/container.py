@@ -128,7 +128,9 @@ def open_input(source: MediaSource | RangeInput, **demuxer_options: str) -> Inpu
     file = f"file:{source}" if isinstance(source, str) else source
     if not isinstance(file, str | RangeInput):
         file = RangeInput(file)
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "resync_size": _RESYNC, **demuxer_options}
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **demuxer_options}
+    if isinstance(source, str):  # of a remote file this might be a long way
+        options |= {"resync_size": _RESYNC}
     try:
         return av.open(file, "r", options=options, metadata_errors="replace")
     except FFmpegError as error:
@@ -159,7 +161,9 @@ def open_whole(source: MediaSource | RangeInput) -> InputContainer:
         return near
     far = open_input(source, **_LOOK_FAR)
     # Where nothing is won, what is known of a stream is to be of its first part.
-    lacks = len(near.streams) < len(far.streams) or any(not stream.rate for stream in near.streams.audio)
+    lacks = len(near.streams) < len(far.streams) or any(
+        codec_name(each) and not each.rate for each in near.streams.audio
+    )
     best, other = (far, near) if lacks and not _changes(near, far) else (near, far)
     other.close()
     return best

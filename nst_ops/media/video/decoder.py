@@ -137,7 +137,8 @@ class FrameDecoder:
         except BaseException:
             self.close()
             raise
-        self.stream.thread_type = "AUTO"
+        # Threads that each decode a frame lose whole ones beside a damaged one.
+        self.stream.thread_type = "SLICE" if self.keep_damaged else "AUTO"
         self.stream.codec_context.thread_count = 2  # more of them can hang beside torch's own
 
     def _refuse_cut_off(self, promised: int) -> bool:
@@ -150,7 +151,8 @@ class FrameDecoder:
     def _refuse_shorter(self) -> None:
         """Refuse a file that lasts shorter than its header says."""
         stated_s, end_s = (self.container.duration or 0) / av.time_base, self.clock.end_s
-        if self.container.format.name in _STATES_LENGTH and stated_s - end_s > max(1, _SLIP * stated_s) and end_s:
+        is_shorter = end_s > 0 and stated_s - end_s > max(1, _SLIP * stated_s)
+        if is_shorter and self.container.format.name in _STATES_LENGTH and not self.faults:
             self._refuse(f"cut off: its header says {stated_s:.2f} s, the file ends after {end_s:.2f} s")
 
     def _refuse_hole(self, place: int) -> None:

@@ -256,7 +256,8 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             notes.append(f"HDR ({NAMES[color.transfer]}) is kept; its frames are stylized in 8 bits")
             mastering = self._mastering
         duration_s = stream_duration_s(container, stream)
-        if clock.length_s and (clock.jumps_s or container.format.name in BROADCAST):
+        is_wrong = duration_s <= 0 or container.format.name in BROADCAST or clock.jumps_s or self._decoder.faults
+        if clock.length_s and is_wrong:
             duration_s = clock.length_s
         matrix = attached.get(Type.DISPLAYMATRIX)
         if first.interlaced_frame:
