@@ -1,0 +1,300 @@
+"""Measure how fast nst-ops is on this machine, as ratios in one run: against bare networks, plain loops and scripts.
+
+Run it from the root of the repository: ``python benchmarks/run.py --help``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import av
+import numpy as np
+import pyarrow.dataset as ds
+import torch
+from PIL import Image
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.gpu.bench import pictures, psnr
+from benchmarks.seed_way import plain_network, stylize_plainly
+from nst_ops.config import JobConfig, ModelConfig, TemporalConfig, parse_config
+from nst_ops.media.images import UInt8Array
+from nst_ops.report.text import digits
+from nst_ops.stylizers import load_stylizer
+from nst_ops.temporal.smoothing import MODES, load_smoother
+
+_ROOT = Path(__file__).parents[1]
+_FRAME_RATE = 25
+_SD, _HD = (852, 480), (1920, 1080)
+_WARM_UP = 2  # frames that the first calls of a network pay for
+
+
+class RunBenchmarkConfig(JobConfig):
+    """Measure how fast stylizing is on this machine, each figure beside what it is to be compared with."""
+
+    epilog: ClassVar[str] = """\
+examples:
+  python benchmarks/run.py                      # some minutes on two cores
+  python benchmarks/run.py --suite full --output benchmarks/run.json
+  python benchmarks/run.py --only network smoothing
+"""
+    suite: Literal["quick", "full"] = "quick"
+    """quick: a few frames of each, in under five minutes on two cores; full: 200 frames of 480p, 600 of 1080p."""
+    only: list[Literal["machine", "network", "images", "video", "recode", "smoothing"]] = Field(default_factory=list)
+    """Parts to measure. Default: all."""
+    checkpoint: str = "starry_night"
+    """Network that is measured: a shipped style, a file or a URI."""
+    output: str = ""
+    """JSON file to write the figures to. Default: none."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table: what was measured beside what; ``ratio`` is more where nst-ops is quicker.
+
+    Whole commands count with their start, on all cores; everything else is the time of the call alone.
+    """
+
+    name: str
+    ours: float
+    reference: float | None = None
+    unit: str = "s"
+    against: str = ""
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as quick it is as the reference."""
+        if self.reference is None:
+            return None
+        return self.reference / self.ours if self.unit.startswith("s") else self.ours / self.reference
+
+
+def machine() -> Iterator[Result]:
+    """Ceilings of this machine: matrix products and copies."""
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+        yield Result(
+            f"matrix products in {name}", 2 * 2048**3 / _median_s(partial(torch.mm, a, b)) / 1e9, unit="GFLOP/s"
+        )
+    source = torch.empty(2**28, dtype=torch.uint8).fill_(1)
+    yield Result("copies", 2 * 2**28 / _median_s(partial(torch.empty_like(source).copy_, source)) / 1e9, unit="GB/s")
+
+
+def network(checkpoint: str, repeats: int) -> Iterator[Result]:
+    """One frame through the network, against the same weights in fp32 with torch's own layers."""
+    stylizer, plain = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu")), plain_network(checkpoint)
+    for width, height in (_SD, (256, 256)):
+        (frame_hwc,) = pictures(1, height, width)
+        image = Image.fromarray(frame_hwc)
+        ours, seed = partial(stylizer, frame_hwc[None]), partial(stylize_plainly, plain, image)
+        quality = psnr(ours()[0, : height // 4 * 4, : width // 4 * 4], np.asarray(seed()))
+        ours_s, seed_s = _in_turn(ours, seed, repeats=repeats)
+        yield Result(f"network, {width}x{height}", ours_s, seed_s, against="fp32, eager", note=f"{quality:.0f} dB")
+
+
+def images(checkpoint: str, folder: Path, count: int) -> Iterator[Result]:
+    """Images of 256 px and photographs of 12 megapixels through the whole command, against the bare stylizer."""
+    stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu"))
+    for name, number, side, max_side in (
+        ("256 px", count, 256, None),
+        ("12 megapixels to 512 px", count // 4, 4000, 512),
+    ):
+        source = folder / name.replace(" ", "_")
+        source.mkdir()
+        size = (side, side * 3 // 4) if side > 256 else (side, side)
+        for index, image_hwc in enumerate(pictures(min(number, 8), size[1], size[0])):
+            Image.fromarray(image_hwc).save(source / f"{index}.jpg", quality=92)
+        for index in range(8, number):
+            shutil.copy(source / f"{index % 8}.jpg", source / f"{index}.jpg")
+        options = ["--model.checkpoint", checkpoint, *(["--resize.max_side", str(max_side)] if max_side else [])]
+        command_s, _ = _command(source, folder / f"{source.name}.out", *options)
+        work = (max_side or side, (max_side or side) * size[1] // size[0])
+        (frame_hwc,) = pictures(1, work[1], work[0])
+        bare_s = number * _median_s(partial(stylizer, frame_hwc[None]))
+        yield Result(f"{number} images of {name}", command_s, bare_s, against="bare stylizer")
+
+
+def video(checkpoint: str, folder: Path, num_frames: int) -> Iterator[Result]:
+    """A video through the whole command with smoothing, against the bare stylizer and against a plain script."""
+    width, height = _SD
+    path = folder / "sd" / "video.mp4"
+    write_video(path, num_frames, width, height)
+    command_s, row = _command(path.parent, folder / "sd.out", "--model.checkpoint", checkpoint)
+    started = time.perf_counter()
+    _python("-m", "benchmarks.seed_way", str(path), str(folder / "seed.mp4"), checkpoint)
+    seed_s = time.perf_counter() - started
+    stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu"))
+    (frame_hwc,) = pictures(1, height, width)
+    bare_s = num_frames * _median_s(partial(stylizer, frame_hwc[None]))
+    stages = ", ".join(f"{stage} {row[f'{stage}_s']:.1f} s" for stage in ("decode", "stylize", "encode"))
+    name = f"{num_frames} frames of {width}x{height}, smoothed"
+    yield Result(name, command_s, seed_s, against="a script by way of JPEGs", note=stages)
+    yield Result(name, command_s, bare_s, against="bare stylizer")
+    start_s = _start_s(folder, "--model.checkpoint", checkpoint)
+    yield Result(f"{name}, start left out", command_s - start_s, bare_s, against="bare stylizer")
+
+
+def recode(folder: Path, num_frames: int) -> Iterator[Result]:
+    """A video of 1080p through the command without a network, against a plain loop and ffmpeg."""
+    path = folder / "hd" / "video.mp4"
+    write_video(path, num_frames, *_HD)
+    options = ["--model.kind", "identity", "--temporal.mode", "none"]
+    command_s, _ = _command(path.parent, folder / "hd.out", *options)
+    started = time.perf_counter()
+    _python("-m", "benchmarks.seed_way", str(path), str(folder / "plain.mp4"))
+    plain_s = time.perf_counter() - started
+    name = f"{num_frames} frames of 1080p, identity"
+    yield Result(name, command_s, plain_s, against="a plain PyAV loop")
+    start_s = _start_s(folder, *options)
+    yield Result(f"{name}, start left out", command_s - start_s, plain_s, against="a plain PyAV loop")
+    if ffmpeg := shutil.which("ffmpeg"):
+        started = time.perf_counter()
+        command = [ffmpeg, "-v", "error", "-i", str(path), "-crf", "18", str(folder / "ffmpeg.mp4")]
+        subprocess.run(command, check=True)
+        yield Result(name, command_s, time.perf_counter() - started, against="ffmpeg")
+
+
+def smoothing(num_frames: int) -> Iterator[Result]:
+    """Seconds of a core that each mode of smoothing takes for a frame of 1080p, against that of the encoder."""
+    width, height = _HD
+    source = pictures(num_frames + 8, height, width)
+    noise = np.random.default_rng(0).integers(-12, 13, (4, height, width, 3))
+    stylized = [np.clip(frame + noise[i % 4], 0, 255).astype(np.uint8) for i, frame in enumerate(source)]
+    for mode in MODES:
+        if mode == "none":
+            continue
+        smoother = load_smoother(TemporalConfig.model_validate({"mode": mode}), "cpu")
+        for pair in zip(source[:8], stylized, strict=False):
+            smoother.push(*pair)
+        started = time.process_time()
+        for pair in zip(source[8:], stylized[8:], strict=True):
+            smoother.push(*pair)
+        yield Result(f"smoothing of 1080p, {mode}", (time.process_time() - started) / num_frames, unit="s of a core")
+
+
+def write_video(path: Path, num_frames: int, width: int, height: int) -> None:
+    """Write a video of pictures that move, H.264 with sound, of the given size."""
+    path.parent.mkdir(parents=True)
+    with av.open(str(path), "w") as container:
+        options = {"preset": "veryfast", "crf": "18", "g": "50"}
+        stream: Any = container.add_stream("libx264", rate=_FRAME_RATE, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        around: UInt8Array = pictures(1, height + 64, width + 64)[0]
+        for index in range(num_frames):
+            x, y = (round(32 + 31 * turn(index / 9)) for turn in (np.sin, np.cos))
+            view = np.ascontiguousarray(around[y : y + height, x : x + width])
+            frame = av.VideoFrame.from_ndarray(view, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, _FRAME_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _command(source: Path, output: Path, *options: str) -> tuple[float, dict[str, float]]:
+    """Run ``nst-ops stylize``; return its seconds, and those of its stages by their columns in the manifest."""
+    started = time.perf_counter()
+    paths = ["--input", str(source), "--output", str(output)]
+    _python("-m", "nst_ops", "stylize", *paths, "--model.device", "cpu", "--executor", "local", *options)
+    elapsed_s = time.perf_counter() - started
+    rows = ds.dataset(output / "manifest").to_table().to_pylist()
+    assert all(row["status"] == "ok" for row in rows), rows
+    return elapsed_s, {key: sum(row[key] for row in rows) for key in ("decode_s", "stylize_s", "encode_s")}
+
+
+def _start_s(folder: Path, *options: str) -> float:
+    """Return the seconds of the command for a video of one small frame."""
+    name = f"start{len(list(folder.iterdir()))}"
+    write_video(folder / name / "video.mp4", 1, 64, 48)
+    return _command(folder / name, folder / f"{name}.out", *options)[0]
+
+
+def _python(*arguments: str) -> None:
+    paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False, cwd=_ROOT
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+
+
+def _median_s(call: Callable[[], object], repeats: int = 5) -> float:
+    return _in_turn(call, repeats=repeats)[0]
+
+
+def _in_turn(*calls: Callable[[], object], repeats: int) -> list[float]:
+    """Return the median seconds of each call; they take turns, so that what else the machine does meets all."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats + 1):
+        for call, found in zip(calls, times, strict=True):
+            started = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - started)
+    return [statistics.median(found[1:]) for found in times]  # the first one pays for the others
+
+
+def show(results: list[Result]) -> None:
+    """Print the table."""
+    table = Table(title="higher ratios are better", title_justify="left")
+    for column in ("measured", "ours", "against", "reference", "ratio", "note"):
+        table.add_column(column, justify="right" if column in ("ours", "reference", "ratio") else "left")
+    for result in results:
+        reference = "" if result.reference is None else f"{digits(result.reference)} {result.unit}"
+        ratio = "" if result.ratio is None else digits(result.ratio)
+        ours = f"{digits(result.ours)} {result.unit}"
+        table.add_row(result.name, ours, result.against, reference, ratio, result.note)
+    Console().print(table)
+
+
+def main() -> int:
+    """Measure, print, and write the figures."""
+    config = parse_config(RunBenchmarkConfig)
+    full, name = config.suite == "full", config.checkpoint
+    started, results = time.monotonic(), list[Result]()
+    with tempfile.TemporaryDirectory(prefix="nst-ops-") as scratch:
+        folder = Path(scratch)
+        parts: dict[str, Callable[[], Iterator[Result]]] = {
+            "machine": machine,
+            "network": partial(network, name, 9 if full else 3),
+            "images": partial(images, name, folder, 400 if full else 64),
+            "video": partial(video, name, folder, 200 if full else 32),
+            "recode": partial(recode, folder, 600 if full else 150),
+            "smoothing": partial(smoothing, 24 if full else 6),
+        }
+        for part in config.only or parts:
+            for result in parts[part]():
+                results.append(result)
+                print(f"{time.monotonic() - started:5.0f} s  {result.name}", file=sys.stderr)
+    show(results)
+    if config.output:
+        peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        record = {
+            "command": " ".join(["python", *sys.argv]),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "peak_of_a_process_mib": round(peak_mib),
+            "results": [{**asdict(result), "ratio": result.ratio} for result in results],
+        }
+        Path(config.output).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
