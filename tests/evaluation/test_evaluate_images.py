@@ -125,6 +125,7 @@ def test_the_page_holds_everything_and_escapes_names(finished: Path, printed: st
             assert plot.width > 500
 
 
+@pytest.mark.slow
 def test_a_worse_copy_gets_worse_figures(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(root / "run")
@@ -159,6 +160,7 @@ def test_shrunk_outputs_are_compared_at_their_size(tmp_path: Path, vgg_file: Pat
     assert row["ssim"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_run_of_one_style_is_compared_with_it_alone(tmp_path: Path, vgg_file: Path) -> None:
     for name in ("a", "b"):
         write_smooth_image(tmp_path / "in" / f"{name}.png", ord(name))

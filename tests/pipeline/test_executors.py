@@ -219,6 +219,7 @@ def test_a_worker_that_dies_at_its_start_ends_the_run(runs: Runs) -> None:
     assert read_manifest(runs.output) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_does_not_stop_the_others(runs: Runs) -> None:
     fill(runs.source, num_images=12)
     done = runs.run("one cannot start", "--units.images", "2", "--workers.count", "2")
@@ -228,6 +229,7 @@ def test_a_worker_that_cannot_start_does_not_stop_the_others(runs: Runs) -> None
     assert workers_of(runs.switch) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_idle_is_replaced(runs: Runs) -> None:
     write_image(runs.source / "0.png")
     spec = new_run_spec(runs.config(), f"{runs.source}/")
@@ -265,6 +267,7 @@ def test_a_call_that_takes_too_long_is_given_up(runs: Runs) -> None:
         assert executor.call(os.getpid)
 
 
+@pytest.mark.slow
 @ON_BOTH
 def test_rows_wait_for_a_storage_that_is_away(runs: Runs) -> None:
     fill(runs.source)
@@ -367,6 +370,7 @@ assert not {{"ray", "torch"}} & set(sys.modules)
     assert set(statuses(runs.output).values()) == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard_around_its_run(runs: Runs) -> None:
     fill(runs.source)
     script = runs.root / "script.py"

@@ -84,6 +84,7 @@ def test_keys_that_are_no_paths_stay_inside_the_output(s3: S3Server, bucket: str
         assert (output / name).is_file()
 
 
+@pytest.mark.slow
 def test_keys_that_are_no_paths_come_to_keys_that_are(s3: S3Server, bucket: str) -> None:
     with reached_by(s3.endpoint):
         assert run(f"{bucket}/in", f"{bucket}/some/out").exit_code == 3

@@ -61,6 +61,7 @@ def break_middle(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "damage"), [("bad.mkv", break_off), ("bad.mp4", break_middle)])
 def test_what_decodes_of_a_damaged_video_is_written_on_retry(source, capsys, name, damage):
     write_video(source / "whole.mkv", moving_frames(40, 64, 48))
@@ -89,6 +90,7 @@ def test_what_decodes_of_a_damaged_video_is_written_on_retry(source, capsys, nam
     assert "video.keep_damaged True" in (source.parent / "out/report/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_column_of_images_is_named_on_retry(source):
     images = [image_bytes(seed) for seed in range(2)]
     one = pa.table({"image": images[:1]})
@@ -231,6 +233,7 @@ def test_a_list_that_may_not_be_read_says_what_to_do(source, monkeypatch):
     assert run(source / "list.txt", output="../out").counts == {"ok": 1}
 
 
+@pytest.mark.slow
 def test_a_folder_in_a_list_is_given_as_the_input(source):
     folders = ("photos", "more/photos", "album.jpg", "clips.mp4", "s.tar", "t.parquet")
     for name in folders:
@@ -321,6 +324,7 @@ def test_an_output_of_somebody_else_is_taken_over_or_left_alone(source):
     assert run(source, "--overwrite").counts == {"ok": 1}
 
 
+@pytest.mark.slow
 def test_what_verify_advises_makes_an_output_whole(source, capsys):
     output = source.parent / "out"
     for name in ("b.png", "c.png"):
@@ -390,6 +394,7 @@ def test_an_output_beside_the_input_is_taken(source):
     assert run(source, output="beside").counts == {"ok": 1}
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_made_and_a_key_that_is_right_are_taken(source, s3):
     with reached_by(s3.endpoint):
         bucket = s3.new_bucket()
