@@ -51,7 +51,6 @@ check: setup ## check style, types, and which package imports which
 
 docs: setup ## write docs/configuration.md and docs/architecture.png anew
 	$(BIN)/python docs/generate_configuration.py
-	$(BIN)/python docs/generate_configuration.py
 	$(BIN)/python docs/generate_architecture.py
 
 lock: setup ## pin the newest versions that fit pyproject.toml

@@ -134,9 +134,10 @@ class Blend:
 
     def mean(self) -> Planes:
         """Return the mean, float32, in levels that the frame itself has near by."""
-        self._sums[0] += _enlarged(self._brightness, self._sums[0])
-        means = [total / _enlarged(self._weights, total) for total in self._sums]
-        strokes = _STROKE, _STROKE // 2, _STROKE // 2
+        luma_hw, *chroma = self._sums
+        totals = luma_hw + _enlarged(self._brightness, luma_hw), *chroma
+        means = [total / _enlarged(self._weights, total) for total in totals]
+        strokes = _STROKE, _STROKE // 2 + 1, _STROKE // 2 + 1  # odd, so that they reach as far to each side
         return Planes(*map(_within, means, self._frame, strokes))
 
     def _response(self, small_luma_hw: Map, found: Match) -> float:
