@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import operator
@@ -70,6 +71,9 @@ class RayExecutor:
             ray.kill(self._exchange)  # workers that still ask it for units end, and so does Ray Data
             if self._execution is not None:
                 self._execution.join(_STOP_S)  # before Ray is left: a thread that asks Ray then starts one of its own
+            # Ray Data lets go of its workers, but cycles of its callbacks still refer to those that have lost a unit.
+            # Until they are collected, such a worker keeps its CPUs and GPUs, and the next run of this process waits.
+            gc.collect()
         self._connection.close()
 
     @property
@@ -182,7 +186,7 @@ class _Execution(threading.Thread):
             place = {"max_retries": 0, "scheduling_strategy": beside_driver()}
             once = {"override_num_blocks": 1, "num_cpus": 0, "ray_remote_args": place}
             leases = ray.data.read_datasource(_LeaseSource(exchange), **once)
-            self._dataset: Dataset = leases.map_batches(
+            self._dataset: Dataset | None = leases.map_batches(
                 WorkerActor,
                 batch_size=1,
                 compute=ActorPoolStrategy(
@@ -200,8 +204,10 @@ class _Execution(threading.Thread):
             )
 
     def run(self) -> None:
+        dataset, self._dataset = self._dataset, None  # what it refers to, workers too, goes with this thread
+        assert dataset
         try:
-            for _ in self._dataset.iter_rows():
+            for _ in dataset.iter_rows():
                 pass
         except Exception as error:  # the cluster is gone, or the run was stopped
             self.reason = (str(error) or type(error).__name__).splitlines()[0]
