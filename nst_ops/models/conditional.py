@@ -8,14 +8,14 @@ Shapes: B batch, C channels, H and W pixels, S styles, R numbers in a row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nst_ops.models.convolution import convolve
 from nst_ops.models.johnson import has_fused_norm, normalize_each
-from nst_ops.models.padding import reflection_pad
 
 IDENTITY = "identity"
 """Name of the row that gives back the photograph, as far as the network can."""
@@ -86,17 +86,16 @@ class ConditionalNet(nn.Module):
         gammas, betas = (half.split(self.channels, dim=-1) for half in row.float().chunk(2, dim=-1))
         affine = iter(zip(gammas, betas, strict=True))
 
-        def layer(conv: nn.Module, x_bchw: Tensor) -> Tensor:
+        def layer(conv: nn.Module, x_bchw: Tensor, upsampling: Literal["nearest"] | None = None) -> Tensor:
             """Convolve with reflection at the border and normalize by the next part of the row."""
-            pad = cast(nn.Conv2d, conv).kernel_size[0] // 2
-            return _normalize(conv(reflection_pad(x_bchw, pad)), *next(affine))
+            return _normalize(convolve(cast(nn.Conv2d, conv), x_bchw, upsampling), *next(affine))
 
         for conv in self.contract:
             x_bchw = F.relu(layer(conv, x_bchw))
         for first, second in zip(self.residuals[::2], self.residuals[1::2], strict=True):
             x_bchw = x_bchw + layer(second, F.relu(layer(first, x_bchw)))
         for conv in self.expand[:2]:
-            x_bchw = F.relu(layer(conv, F.interpolate(x_bchw, scale_factor=2)))
+            x_bchw = F.relu(layer(conv, x_bchw, "nearest"))
         return layer(self.expand[2], x_bchw).float().sigmoid()
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nst_ops.models.padding import reflection_pad
+from nst_ops.models.convolution import convolve
 
 Upsampling = Literal["nearest", "bilinear", "transposed"]
 Norm = Literal["instance", "batch", "layer", "none"]
@@ -97,7 +97,7 @@ class ConvLayer(nn.Module):
         self, before: int, after: int, kernel: int, stride: int = 1, upsampling: Upsampling | None = None
     ) -> None:
         super().__init__()
-        self.pad, self.upsampling = kernel // 2, upsampling
+        self.upsampling = upsampling
         self.conv: nn.Conv2d | nn.ConvTranspose2d = (
             nn.ConvTranspose2d(before, after, kernel, 2, padding=1, output_padding=1)
             if upsampling == "transposed"
@@ -106,11 +106,10 @@ class ConvLayer(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Convolve (B, C, H, W); H and W are divided by the stride, or doubled by upsampling."""
-        if self.upsampling == "transposed":
+        if isinstance(self.conv, nn.ConvTranspose2d):
             return cast(Tensor, self.conv(x_bchw))
-        if self.upsampling:
-            x_bchw = F.interpolate(x_bchw, scale_factor=2, mode=self.upsampling)
-        return cast(Tensor, self.conv(reflection_pad(x_bchw, self.pad)))
+        assert self.upsampling != "transposed"
+        return convolve(self.conv, x_bchw, self.upsampling)
 
 
 def _relu(x_bchw: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
+from nst_ops.models.host_memory import keep_freed_memory
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -17,9 +18,11 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
     """Return the device by its name (see ``find_device``) and the type.
 
-    ``auto`` is fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32.
+    ``auto`` is fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32. On a CPU the process keeps what it frees.
     """
     chosen = find_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "bf16" if cpu_has_bf16() else "fp32"
     return chosen, _DTYPES[precision]

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from nst_ops.media.images import UInt8Array
+from nst_ops.models.host_memory import kept_bytes
 
 MAX_ELEMENTS = 2**31 - 1
 """Elements of a map on a GPU at most: kernels of torch and cuDNN count them in 32 bits."""
@@ -93,13 +94,13 @@ def max_elements(device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory of the device that is free, or held by torch for what comes next, as far as it can be had."""
+    """Return the memory of the device that is free, or kept by this process for what comes next."""
     if device.type == "cuda":
         # Of what this process has reserved, the part that it does not use.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = int(torch.cuda.mem_get_info(device)[0]) + unused
     else:
-        free = int(psutil.virtual_memory().available)
+        free = int(psutil.virtual_memory().available) + kept_bytes()
     return int(free * _usable.get(device, 1.0))
 
 

@@ -13,6 +13,7 @@ from nst_ops.losses import PerceptualLoss
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.checkpoint import CheckpointError, load_checkpoint
 from nst_ops.models.checkpoint_files import resolve_checkpoint
+from nst_ops.models.host_memory import keep_freed_memory
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures, WeightsError
 from nst_ops.models.vit_adain import ViTAdaIN
@@ -45,6 +46,8 @@ class TrainingSetup:
         """
         if device.index is not None:  # a GPU by number: several workers may see all of a node
             torch.cuda.set_device(device)
+        if device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.train.seed)
         torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not asked for
         for network in (self.network, self.vgg):

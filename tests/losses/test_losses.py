@@ -57,6 +57,30 @@ def test_gram_matrix_of_half_features_does_not_overflow():
     np.testing.assert_allclose(gram, 15_000.0**2 / 8, rtol=1e-3)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gram_matrix_of_bf16_features_is_near_the_exact_one(rng, memory_format):
+    """Positions are added up in parts, as one sum of 4,000 in bf16 would stop growing."""
+    features = torch.tensor(np.abs(rng.normal(size=(2, 16, 64, 65)))).to(torch.bfloat16)
+    got = gram_matrix(features.to(memory_format=memory_format))
+    assert got.dtype == torch.float32
+    exact = reference_gram(features.double().numpy())
+    assert np.linalg.norm(got.numpy() - exact) < 2e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradient_of_the_gram_matrix(rng, dtype, error, memory_format):
+    features = torch.tensor(rng.normal(size=(2, 4, 9, 5))).to(dtype).to(memory_format=memory_format).requires_grad_()
+    towards = torch.tensor(rng.normal(size=(2, 4, 4)), dtype=torch.float32)  # not symmetric
+    (got,) = torch.autograd.grad(gram_matrix(features), features, towards)
+    exact = features.detach().double().requires_grad_()
+    flat = exact.flatten(2)
+    gram = flat @ flat.transpose(1, 2) / exact[0].numel()
+    (expected,) = torch.autograd.grad(gram, exact, towards.double())
+    assert got.dtype == dtype
+    assert (got - expected).norm() < error * expected.norm()
+
+
 def test_gram_matrix_stays_fp32_under_autocast(rng):
     features = torch.tensor(rng.normal(size=(1, 4, 8, 8)), dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -24,6 +24,7 @@ def nothing_learned() -> Iterator[None]:
 def ample(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gigabyte, however much other tests take."""
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**30})())
+    monkeypatch.setattr("nst_ops.stylizers.memory.kept_bytes", lambda: 0)
 
 
 def network(width: int = 8) -> JohnsonNet:
@@ -45,6 +46,11 @@ def short_of_memory(seen: list[tuple[int, ...]], frames: int, pixels: int) -> Ca
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     return refuse
+
+
+def test_what_the_process_has_freed_and_kept_is_free(ample: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nst_ops.stylizers.memory.kept_bytes", lambda: 2**29)
+    assert memory.free_bytes(CPU) == 2**30 + 2**29
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8])

@@ -30,6 +30,7 @@ def image(width: int, height: int) -> np.ndarray:
 
 def give_memory(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=available))
+    monkeypatch.setattr("nst_ops.stylizers.memory.kept_bytes", lambda: 0)
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(1, 1, 64), (33, 45, 10), (64, 65, 64), (270, 480, 64)])
