@@ -22,21 +22,32 @@ from torch import nn
 
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.checkpoint_files import resolve_checkpoint
-from nst_ops.models.johnson import InstanceNorm, JohnsonNet
+from nst_ops.models.johnson import ConvLayer, InstanceNorm, JohnsonNet
 
 _STRIDE = JohnsonNet.stride
 
 
 def plain_network(checkpoint: str) -> nn.Module:
-    """Return the network of a checkpoint in fp32, normalized by torch's own layers."""
+    """Return the network of a checkpoint in fp32, of torch's own layers."""
     network = load_checkpoint(resolve_checkpoint(checkpoint)).expect(JohnsonNet)
-    for module in network.modules():
+    for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, InstanceNorm):
-                norm = nn.InstanceNorm2d(len(child.weight), eps=child.eps, affine=True)
-                norm.weight, norm.bias = child.weight, child.bias
-                setattr(module, name, norm)
+            if isinstance(child, (InstanceNorm, ConvLayer)):
+                setattr(module, name, _plain_norm(child) if isinstance(child, InstanceNorm) else _plain_layer(child))
     return network.eval().float()
+
+
+def _plain_norm(norm: InstanceNorm) -> nn.Module:
+    plain = nn.InstanceNorm2d(len(norm.weight), eps=norm.eps, affine=True)
+    plain.weight, plain.bias = norm.weight, norm.bias
+    return plain
+
+
+def _plain_layer(layer: ConvLayer) -> nn.Module:
+    if isinstance(layer.conv, nn.ConvTranspose2d):
+        return layer.conv
+    upsampling = [nn.Upsample(scale_factor=2, mode=layer.upsampling)] if layer.upsampling else []
+    return nn.Sequential(*upsampling, nn.ReflectionPad2d(layer.conv.kernel_size[0] // 2), layer.conv)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
+from nst_ops.models.host_memory import keep_freed_memory
 from nst_ops.temporal.blend import MAX_GAIN, Blend, Planes, finish, small_luma, split
 from nst_ops.temporal.flow import FlowEstimator, load_flow, reduced
 from nst_ops.temporal.match import Map, Match, Step, both_ways, match, standing_still
@@ -178,8 +179,11 @@ MODES: dict[str, Callable[[TemporalConfig, str], Smoother]] = {
 def load_smoother(config: TemporalConfig, device: str = "auto") -> Smoother:
     """Make the smoother that ``config`` describes, for one clip; ``device`` is for flow that runs on torch.
 
+    This process then keeps what it frees: a smoother makes maps of the same sizes for every frame.
+
     Raises:
         FileNotFoundError: ``flow_weights`` does not exist.
         ValueError: there is no such device.
     """
+    keep_freed_memory()
     return MODES[config.mode](config, device)
