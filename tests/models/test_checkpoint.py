@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -304,10 +305,16 @@ class SeedNet(nn.Module):
 
 
 SEEDS = {
-    "plain": SeedNet(affine=False, kernel=4, bias=True, paints="transposed"),
-    "affine": SeedNet(affine=True, kernel=3, bias=False, paints="convolution"),
-    "3x3 to colors": SeedNet(affine=True, kernel=3, bias=True, paints="transposed"),
+    "plain": partial(SeedNet, affine=False, kernel=4, bias=True, paints="transposed"),
+    "affine": partial(SeedNet, affine=True, kernel=3, bias=False, paints="convolution"),
+    "3x3 to colors": partial(SeedNet, affine=True, kernel=3, bias=True, paints="transposed"),
 }
+
+
+def seed_net(name: str) -> SeedNet:
+    """The same network in every test, whatever ran before."""
+    torch.manual_seed(0)
+    return randomize(SEEDS[name]())
 
 
 def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
@@ -322,7 +329,7 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
     [{}, {"vit.": "encoder.model.", "decoder.": "net_g.layers.", "loss_vgg.": "criterion.vgg.slice1."}, {"": "model."}],
 )
 def test_seed_layout(seed, names, tmp_path):
-    net = randomize(SEEDS[seed])
+    net = seed_net(seed)
     state = prefixed(renamed(net.state_dict(), names), "module.")
     torch.save({"epoch": 50, "model_state_dict": state, "optimizer_state_dict": {}}, tmp_path / "seed.pth")
     loaded = load_checkpoint(tmp_path / "seed.pth")
@@ -337,7 +344,7 @@ def test_seed_layout(seed, names, tmp_path):
 
 
 def test_running_statistics_of_the_seeds_norms_are_ignored(tmp_path):
-    net = randomize(SEEDS["plain"])
+    net = seed_net("plain")
     state = net.state_dict() | {"decoder.1.running_mean": torch.rand(12), "decoder.1.running_var": torch.rand(12)}
     torch.save(state, tmp_path / "seed.pth")
     loaded = load_checkpoint(tmp_path / "seed.pth")
@@ -358,7 +365,7 @@ def test_running_statistics_of_the_seeds_norms_are_ignored(tmp_path):
     ],
 )
 def test_a_seed_that_is_not_whole_is_refused(change, words, tmp_path):
-    state = dict(SEEDS["plain"].state_dict())
+    state = dict(seed_net("plain").state_dict())
     change(state)
     torch.save({"model_state_dict": state}, tmp_path / "seed.pth")
     with pytest.raises(CheckpointError, match=words):
