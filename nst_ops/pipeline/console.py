@@ -132,6 +132,7 @@ class Summary:
     skipped: Sequence[ErrorGroup] = ()  # why files were passed over, most frequent first
     places: dict[str, str] = field(default_factory=dict)  # where to look: results, manifest, contact sheet
     num_dropped: int = 0  # rows without an output of files that have gone
+    bottleneck: str = ""  # slowest stage, and what would help
     text: str = ""  # shown instead of the table: a dry run's preflight
 
     @property
@@ -160,6 +161,8 @@ class Summary:
             busy = ", ".join(f"{name.removesuffix('_s')} {stage_s:,.1f} s" for name, stage_s in seconds.items())
             waited = f"network waited {wait_s:,.1f} s"
             table.add_row("time", f"{self.elapsed_s:,.1f} s; workers busy: {busy} (side by side); {waited}")
+        if self.bottleneck:
+            table.add_row("bottleneck", self.bottleneck)
         for name, place in self.places.items():
             table.add_row(name, place)
         return render(table, *errors_table(self.errors[:_SHOWN_ERRORS], "files" if self.num_styles == 1 else "rows"))

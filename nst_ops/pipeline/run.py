@@ -30,6 +30,7 @@ from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.errors import FatalError
 from nst_ops.config.stylize import RETRY_KEYS
+from nst_ops.pipeline.bottleneck import bottleneck
 from nst_ops.pipeline.console import ProgressDisplay, Summary
 from nst_ops.pipeline.dry_run import estimate_frames, preflight
 from nst_ops.pipeline.executors import Executor, new_executor
@@ -209,13 +210,17 @@ def _report(
     counts, sample, errors = results.statuses(), results.sample(_SAMPLE), results.errors(_TOP_ERRORS)
     skipped = results.errors(_TOP_ERRORS, ("skipped",))
     num_images, num_frames = results.made_by(spec.run_id)
-    amend_run_record(output, devices=results.devices(spec.run_id))
+    devices = results.devices(spec.run_id)
+    amend_run_record(output, devices=devices)
     places = {"results": output.uri(), "manifest": output.uri("manifest"), "record": output.uri("run.json")}
     progress, images = heartbeat.progress("finished"), spec.style_images
+    on_gpu = any(device["device"] != "cpu" for device in devices)
+    worker_s = elapsed_s * progress.planned.num_workers
+    slowest = bottleneck(units.timings, worker_s, spec.config, on_gpu, has_videos=num_frames > 0)
     model = spec.kind.describe(spec.config.model)
     # The contact sheet shows the style image where it could be one of several.
     read_style = (lambda name: images.read(name).pixels_hwc) if images and len(images.names) > 1 else None
     places |= write_report(output, spec.config, model, progress, sample, counts, errors, read_style)
     num_styles, num_done = spec.choice.per_item, plan.num_done
     done = num_styles, num_done, num_images, num_frames, elapsed_s, units.timings
-    return Summary(counts, *done, errors, skipped, places, num_dropped=plan.num_dropped)
+    return Summary(counts, *done, errors, skipped, places, plan.num_dropped, slowest)

@@ -166,13 +166,17 @@ def _smooth(
 def encode(
     context: WorkerContext, video: StyledVideo, frames: Iterator[Frame], writer: VideoWriter | FrameFolderWriter
 ) -> int:
-    """Write frames; return how many there were."""
+    """Write frames and finish the file; return how many there were."""
     num_frames = 0
-    for frame in frames:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(writer)
+        for frame in frames:
+            with video.timings.busy("encode_s"):
+                writer.write(frame)
+            context.telemetry.add(0, 1)
+            num_frames += 1
         with video.timings.busy("encode_s"):
-            writer.write(frame)
-        context.telemetry.add(0, 1)
-        num_frames += 1
+            opened.close()  # an encoder holds dozens of frames until the end
     return num_frames
 
 
@@ -187,8 +191,7 @@ def _write(
     size = written_size(context, reader)
     with context.output.atomic_write(relpath) as temporary:
         writer = VideoWriter(str(temporary), container, reader.info, size, source, context.config.video, span)
-        with writer:
-            num_frames = encode(context, video, frames, writer)
+        num_frames = encode(context, video, frames, writer)
         with video.timings.busy("encode_s"):
             file = file_columns(context, relpath, temporary, num_frames)
     return file | video_columns(context, reader, _notes(writer, reader), num_frames)
@@ -199,8 +202,8 @@ def _write_frame_folder(
 ) -> dict[str, Any]:
     """Write a stylized video as a folder of images, of which the manifest names the table."""
     with context.output.atomic_write_folder(relpath) as folder:
-        with FrameFolderWriter(str(folder), reader.info) as writer:
-            num_frames = encode(context, video, frames, writer)
+        writer = FrameFolderWriter(str(folder), reader.info)
+        num_frames = encode(context, video, frames, writer)
         table = (folder / FRAME_TABLE).read_bytes()
     uri, sha256 = context.output.uri(f"{relpath}/{FRAME_TABLE}"), hashlib.sha256(table).hexdigest()
     file = {"output_uri": uri, "output_bytes": len(table), "output_sha256": sha256}

@@ -144,8 +144,8 @@ def _write(context: WorkerContext, video: StyledVideo, reader: Reader, frames: I
     segment = _segment(video.unit)
     with _segments(context, video).write(segment.number) as temporary:
         size = written_size(context, reader)
-        with VideoWriter(str(temporary), "mp4", reader.info, size, None, context.config.video) as writer:
-            num_frames = encode(context, video, frames, writer)
+        writer = VideoWriter(str(temporary), "mp4", reader.info, size, None, context.config.video)
+        num_frames = encode(context, video, frames, writer)
         temporary.touch()  # of a damaged video nothing may be left here
         if num_frames != segment.num_frames and not reader.num_damaged:
             differs = f"segment {segment.number} has {num_frames} frames, its index says {segment.num_frames}"
