@@ -7,6 +7,7 @@ import io
 import itertools
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from nst_ops.pipeline.executors import Executor
 from nst_ops.pipeline.executors.pool import wants_gpu
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.video import open_video
+from nst_ops.ray_cluster import cores_per_node
 from nst_ops.report.text import render
 from nst_ops.storage import Folder, configure_storage
 
@@ -147,6 +149,7 @@ def _probe(spec: RunSpec, item: Item, kind: str) -> _Volume | None:
 def _measure(spec: RunSpec, items: list[Item], kind: str) -> _Cost | None:
     """Return (seconds, bytes) per written pixel on the way that the run itself takes."""
     context = WorkerContext(spec)
+    context.warm_up()
     seconds = pixels = num_bytes = 0.0
     for item in items:
         with contextlib.suppress(Exception):
@@ -157,7 +160,7 @@ def _measure(spec: RunSpec, items: list[Item], kind: str) -> _Cost | None:
 
 def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, float]:
     config, style = context.config, context.read_style(item["styles"][0])
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     image = decode_image(context.source.read_bytes(item["relpath"]), config.resize.max_side)
     decoded = time.perf_counter()
     stylized_hwc = context.stylize(image.rgb_hwc[None], [style])[0]
@@ -165,7 +168,8 @@ def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, fl
     image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)[1]
     data = encode_image(stylized_hwc, image.alpha_hw, image_format, config.images.quality)
     stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)
-    return max(stages), stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
+    seconds = _pace_s(stages, time.process_time() - started_cpu, config.workers.cpus)
+    return seconds, stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
 
 
 def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, float]:
@@ -174,7 +178,7 @@ def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, fl
         open_video(context, context.source.media_source(item["relpath"])) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
         decoded = time.perf_counter()
         frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
@@ -188,5 +192,14 @@ def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, fl
             for frame, smoothed_hwc in zip(frames, smoothed, strict=True):
                 writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))
         stages = (decoded - started, stylized - decoded, still - stylized, time.perf_counter() - still)
+        seconds = _pace_s(stages, time.process_time() - started_cpu, context.config.workers.cpus)
         num_bytes = output.seek(0, io.SEEK_END)
-        return max(stages), float(np.prod(stylized_nhwc.shape[:3])), num_bytes
+        return seconds, float(np.prod(stylized_nhwc.shape[:3])), num_bytes
+
+
+def _pace_s(stages: Sequence[float], cpu_s: float, cores: float | None) -> float:
+    """Return the seconds that a worker takes for what its ``stages`` took one after another, and ``cpu_s`` of a core.
+
+    They run side by side: as long as the longest of them, or as the worker's cores take for all. Default: all cores.
+    """
+    return max(*stages, cpu_s / (cores or cores_per_node()))
