@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 # A shell that puts the tests behind it has them, and with them every job that they start, ignore Ctrl-C.
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # One Ray and one S3 server in all; other files stay together for the sake of their module's fixtures.
         servers = [name for name in ("ray", "s3") if item.get_closest_marker(name)]
         item.add_marker(pytest.mark.xdist_group(servers[0] if servers else str(item.path)))
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Draw the same in a test whatever ran before it in its process."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
