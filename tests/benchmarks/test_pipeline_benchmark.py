@@ -8,7 +8,7 @@ from benchmarks.pipeline import benchmark
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_figure_is_measured() -> None:
-    keys = {"num_frames": 8, "size": (64, 48), "minutes": 2, "videos": 3, "frame_rate": 1, "images": 2}
+    keys = {"num_frames": 8, "size": (64, 48), "minutes": 2, "videos": 3, "frame_rate": 4, "images": 2}
     figures = benchmark({"kind": "identity"}, **keys)
     assert set(figures) == {"overlap", "overlap_beside_cpu", "memory", "planning"}
     assert all(value >= 0 for section in figures.values() for value in section.values())
