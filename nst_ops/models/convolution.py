@@ -59,7 +59,7 @@ class _Interleaved(torch.autograd.Function):
         ctx.size = phases.shape
         count, channels, height, width = phases.shape
         size = count, channels // 4, 2 * (height - 1), 2 * (width - 1)
-        whole = phases.new_empty(size).contiguous(memory_format=torch.channels_last)
+        whole = _empty_like(phases, size)
         for place, phase in _places(phases, whole):
             place.copy_(phase)
         return whole
@@ -67,10 +67,15 @@ class _Interleaved(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         """Return the gradient of the four maps: 0 where nothing was taken from."""
-        phases = grads[0].new_zeros(ctx.size).contiguous(memory_format=torch.channels_last)
+        phases = _empty_like(grads[0], ctx.size).zero_()
         for place, phase in _places(phases, grads[0]):
             phase.copy_(place)
         return phases
+
+
+def _empty_like(x_bchw: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return a map of another size in channels-last, to be filled."""
+    return torch.empty(size, dtype=x_bchw.dtype, device=x_bchw.device, memory_format=torch.channels_last)
 
 
 def _places(phases: Tensor, whole: Tensor) -> list[tuple[Tensor, Tensor]]:

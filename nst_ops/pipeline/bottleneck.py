@@ -25,8 +25,8 @@ def bottleneck(timings: Timings, worker_s: float, config: StylizeConfig, on_gpu:
     if share < _FEW:
         return f"no stage: workers had nothing to do for {1 - share:.0%} of the time, by starting or with too few files"
     name = {"decode_s": "decoding", "stylize_s": "the network", "smooth_s": "smoothing", "encode_s": "encoding"}[stage]
-    remedies = _remedies(stage, config, on_gpu, has_videos)
-    return f"{name}, {min(share, 1):.0%} of the time" + (f"; quicker with {' or '.join(remedies)}" if remedies else "")
+    remedies = " or ".join(_remedies(stage, config, on_gpu, has_videos))
+    return f"{name}, {min(share, 1):.0%} of the time; quicker with {remedies}"
 
 
 def _remedies(stage: str, config: StylizeConfig, on_gpu: bool, has_videos: bool) -> list[str]:
