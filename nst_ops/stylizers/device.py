@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
+from nst_ops.models.host_copies import Download, host_copies
 from nst_ops.models.host_memory import keep_freed_memory
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -43,15 +44,19 @@ def describe(stylizer: object) -> tuple[str | None, str | None]:
 
 def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Convert uint8 frames to a channels-last (N, 3, H, W) in [0, 1] on the device."""
-    frames = torch.from_numpy(np.require(frames_nhwc, requirements=("C", "W"))).to(device)
-    return frames.permute(0, 3, 1, 2).to(dtype).div_(255)
+    return host_copies(device).up(frames_nhwc).permute(0, 3, 1, 2).to(dtype).div_(255)
 
 
 def to_frames(y_bchw: Tensor) -> UInt8Array:
     """Convert (N, 3, H, W) in [0, 1] to uint8 (N, H, W, 3) on the host, rounded and clamped."""
-    y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
-    frames: UInt8Array = y_bchw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    frames: UInt8Array = start_frames(y_bchw).result()
     return frames
+
+
+def start_frames(y_bchw: Tensor) -> Download:
+    """Start what ``to_frames`` does; its result is the frames."""
+    y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
+    return host_copies(y_bchw.device).down(y_bchw.to(torch.uint8).permute(0, 2, 3, 1))
 
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
