@@ -2,25 +2,28 @@
 
 Our format is one safetensors file with the weights in fp16 and, in its metadata, ``format`` ("nst-ops/1"),
 ``architecture``, ``config`` (JSON, the constructor's arguments) and ``facts`` (JSON: style, data, recipe, losses,
-versions). Nothing here unpickles code.
+versions; of a network of many styles, ``styles``, see ``nst_ops.models.style_facts``). Nothing here unpickles code.
 
-To add a network: a class with ``architecture`` and ``config``, and a line in ``_load_own``. A constructor's
+To add a network: a class with ``architecture`` and ``config``, and a line in ``_network_class``. A constructor's
 argument that is renamed gets a line in ``_FORMER_ARGUMENTS``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from safetensors.torch import save
 from torch import Tensor
 
+from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.foreign_layouts import build_johnson, build_seed
 from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.onnx_styles import import_onnx_styles
+from nst_ops.models.style_facts import STYLES, StyleFacts, styles_from_json, styles_to_json
 from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
 
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"
 
 FORMAT = "nst-ops/1"
 _FORMER_ARGUMENTS = {"normalisation": "normalization"}
-_Network = TypeVar("_Network", JohnsonNet, "ViTAdaIN")
+_ARCHITECTURES = "johnson", "multi_style", "vit_adain"
+Network: TypeAlias = "JohnsonNet | ConditionalNet | ViTAdaIN"
+_Network = TypeVar("_Network", JohnsonNet, ConditionalNet, "ViTAdaIN")
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,17 @@ class Checkpoint:
     Attributes:
         path: file that it was loaded from.
         model: the network, in fp32 and evaluation mode.
-        layout: writer of the file: ``nst-ops``, ``pytorch-examples``, ``clipmorph`` or ``seed``.
+        layout: writer of the file: ``nst-ops``, ``pytorch-examples``, ``clipmorph``, ``seed`` or ``onnx``.
         facts: facts of the training; empty for foreign layouts.
+        styles: what is known of each style, by name, of a network of many; else empty.
         dropped: keys of the file that are no part of the network, such as the VGG of its losses.
     """
 
     path: Path
-    model: JohnsonNet | ViTAdaIN
+    model: Network
     layout: str
     facts: dict[str, Any] = field(default_factory=dict)
+    styles: dict[str, StyleFacts] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
 
     def expect(self, network: type[_Network]) -> _Network:
@@ -61,8 +68,10 @@ class Checkpoint:
         )
 
 
-def save_checkpoint(path: str | Path, model: JohnsonNet | ViTAdaIN, facts: Mapping[str, Any]) -> None:
-    """Write ``model`` as fp16 safetensors with its configuration and training facts."""
+def save_checkpoint(
+    path: str | Path, model: Network, facts: Mapping[str, Any], styles: Mapping[str, StyleFacts] | None = None
+) -> None:
+    """Write ``model`` as fp16 safetensors with its configuration, training facts and what is known of its styles."""
     weights = {
         key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for key, value in model.state_dict().items()
@@ -71,7 +80,7 @@ def save_checkpoint(path: str | Path, model: JohnsonNet | ViTAdaIN, facts: Mappi
         "format": FORMAT,
         "architecture": model.architecture,
         "config": json.dumps(model.config, sort_keys=True),
-        "facts": json.dumps(dict(facts), sort_keys=True),
+        "facts": json.dumps(dict(facts) | ({STYLES: styles_to_json(styles)} if styles else {}), sort_keys=True),
     }
     # not with safetensors' own file writer, which hides that the disk is full
     Path(path).write_bytes(save(weights, metadata))
@@ -81,9 +90,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load a network from our safetensors or from a foreign layout.
 
     Accepted are our own files; Johnson networks of pytorch/examples ``fast_neural_style`` and of clipmorph; ViT-AdaIN
-    of the seed recipe, whatever its attributes are called and with the VGG of its losses inside. Foreign ones may be
-    safetensors or ``torch.save`` files, bare or under ``state_dict`` / ``model_state_dict`` / ``model``, with
-    ``module.`` or ``_orig_mod.`` prefixes.
+    of the seed recipe, whatever its attributes are called and with the VGG of its losses inside; ONNX files of
+    ``import_onnx_styles``. The others of foreign layout may be safetensors or ``torch.save`` files, bare or under
+    ``state_dict`` / ``model_state_dict`` / ``model``, with ``module.`` or ``_orig_mod.`` prefixes.
 
     Raises:
         CheckpointError: the file is unreadable, holds code, or is of another architecture; the message lists the keys
@@ -91,6 +100,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
+    if path.suffix == ".onnx":
+        return Checkpoint(path, import_onnx_styles(path).eval(), "onnx")
     weights, metadata = read_weights(path)
     if metadata.get("format", "").startswith("nst-ops/"):
         return _load_own(path, weights, metadata)
@@ -104,21 +115,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _load_own(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str]) -> Checkpoint:
     form, architecture = metadata.get("format"), metadata.get("architecture")
-    if form != FORMAT or architecture not in ("johnson", "vit_adain"):
-        known = f"this version reads {FORMAT}, johnson and vit_adain"
+    if form != FORMAT or architecture not in _ARCHITECTURES:
+        known = f"this version reads {FORMAT}, {', '.join(_ARCHITECTURES)}"
         raise CheckpointError(f"{path}: format {form}, architecture {architecture}; {known}")
-    network: type[JohnsonNet] | type[ViTAdaIN] = JohnsonNet
+    try:
+        config = json.loads(metadata["config"])
+        model = _network_class(architecture)(**{_FORMER_ARGUMENTS.get(key, key): config[key] for key in config})
+        facts = json.loads(metadata.get("facts", "{}"))
+        styles = styles_from_json(facts.pop(STYLES, {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: metadata does not describe a {architecture} network: {error}") from error
+    load_strictly(path, model, weights)
+    return Checkpoint(path, model.eval(), "nst-ops", facts, styles)
+
+
+def _network_class(architecture: str) -> Callable[..., Network]:
     if architecture == "vit_adain":
         from nst_ops.models.vit_adain import ViTAdaIN  # late: timm takes as long to import as torch
 
-        network = ViTAdaIN
-    try:
-        config = json.loads(metadata["config"])
-        model = network(**{_FORMER_ARGUMENTS.get(key, key): value for key, value in config.items()})
-        facts = json.loads(metadata.get("facts", "{}"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: metadata does not describe a {network.architecture} network: {error}"
-        ) from error
-    load_strictly(path, model, weights)
-    return Checkpoint(path, model.eval(), "nst-ops", facts)
+        return ViTAdaIN
+    return ConditionalNet if architecture == "multi_style" else JohnsonNet

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nst_ops.models.convolution import convolve
 from nst_ops.models.johnson import has_fused_norm, normalize_each
+from nst_ops.models.style_facts import check_style_name
 
 IDENTITY = "identity"
 """Name of the row that gives back the photograph, as far as the network can."""
@@ -29,7 +30,7 @@ class ConditionalNet(nn.Module):
     weights and 990 numbers for each style.
 
     Args:
-        names: names of the styles, each with a row.
+        names: names of the styles, each with a row; see ``check_style_name``.
         width: channels of the residual blocks.
         num_blocks: residual blocks.
         encoder: channels at full and at half size on the way in. The first layer takes a third of the time.
@@ -50,6 +51,8 @@ class ConditionalNet(nn.Module):
         super().__init__()
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"a style needs a name of its own: {', '.join(names) or 'none given'}")
+        for name in names:
+            check_style_name(name)
         self.config = dict(
             names=list(names), width=width, num_blocks=num_blocks, encoder=list(encoder), decoder=list(decoder)
         )
