@@ -7,7 +7,7 @@ Shapes: B batch, C channels, H and W pixels, S styles, R numbers in a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nst_ops.models.convolution import convolve
-from nst_ops.models.johnson import has_fused_norm, normalize_each
+from nst_ops.models.johnson import InstanceNorm, TransformNet
 from nst_ops.models.style_facts import check_style_name
 
 IDENTITY = "identity"
@@ -86,20 +86,82 @@ class ConditionalNet(nn.Module):
 
     def forward(self, x_bchw: Tensor, row: Tensor) -> Tensor:
         """Stylize (B, 3, H, W) with one row for all, (R,), or with one for each, (B, R)."""
+        stylized: Tensor = self.in_style(row)(x_bchw)
+        return stylized
+
+    def in_style(self, row: Tensor) -> StyledNet:
+        """Return the network of one style, which shares the convolutions; ``row`` as of ``forward``."""
         gammas, betas = (half.split(self.channels, dim=-1) for half in row.float().chunk(2, dim=-1))
-        affine = iter(zip(gammas, betas, strict=True))
+        norms = [_RowNorm(gamma, beta) for gamma, beta in zip(gammas, betas, strict=True)]
+        return StyledNet(self.contract, self.residuals, self.expand, norms)
 
-        def layer(conv: nn.Module, x_bchw: Tensor, upsampling: Literal["nearest"] | None = None) -> Tensor:
-            """Convolve with reflection at the border and normalize by the next part of the row."""
-            return _normalize(convolve(cast(nn.Conv2d, conv), x_bchw, upsampling), *next(affine))
 
-        for conv in self.contract:
-            x_bchw = F.relu(layer(conv, x_bchw))
-        for first, second in zip(self.residuals[::2], self.residuals[1::2], strict=True):
-            x_bchw = x_bchw + layer(second, F.relu(layer(first, x_bchw)))
-        for conv in self.expand[:2]:
-            x_bchw = F.relu(layer(conv, x_bchw, "nearest"))
-        return layer(self.expand[2], x_bchw).float().sigmoid()
+class StyledNet(TransformNet):
+    """A network of many styles in one of them: convolutions of the many, norms of the one, in order of the pass."""
+
+    def __init__(
+        self,
+        contract: Iterable[nn.Module],
+        residuals: Iterable[nn.Module],
+        expand: Iterable[nn.Module],
+        norms: Iterable[nn.Module],
+    ) -> None:
+        super().__init__()
+        each = iter(norms)
+        self.encoder = nn.Sequential(*(_StyledLayer(conv, next(each), nn.ReLU()) for conv in contract))
+        layers = [_StyledLayer(conv, next(each)) for conv in residuals]
+        self.residuals = nn.Sequential(*(_StyledBlock(*pair) for pair in zip(layers[::2], layers[1::2], strict=True)))
+        *growing, last = expand
+        self.decoder = nn.Sequential(
+            *(_StyledLayer(conv, next(each), nn.ReLU(), "nearest") for conv in growing), _StyledLayer(last, next(each))
+        )
+        self.config = dict(width=cast(_StyledLayer, self.encoder[0]).conv.out_channels, norm="instance")
+
+    def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
+        """Return the image in fp32: half precision would leave the bright half of it seven bits."""
+        return cast(Tensor, self.decoder(deep)).float().sigmoid()
+
+
+class _RowNorm(InstanceNorm):
+    """Instance normalization that scales and shifts by a part of a row, (C,) or (B, C), in fp32 whatever the network.
+
+    The part is no weight of the module: it may be the result of a computation, which gets the gradient.
+    """
+
+    def __init__(self, gamma: Tensor, beta: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.bias, self.eps = gamma, beta, _EPS  # type: ignore[assignment]
+
+
+class _StyledLayer(nn.Module):
+    """Convolution with reflection at the border, normalization, and ReLU where it is given."""
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        norm: nn.Module,
+        activation: nn.Module | None = None,
+        upsampling: Literal["nearest"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv, self.norm, self.activation, self.upsampling = cast(nn.Conv2d, conv), norm, activation, upsampling
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Convolve (B, C, H, W); H and W are divided by the stride, or doubled by upsampling."""
+        x_bchw = self.norm(convolve(self.conv, x_bchw, self.upsampling))
+        return self.activation(x_bchw) if self.activation else x_bchw
+
+
+class _StyledBlock(nn.Module):
+    """Two layers around an identity, no ReLU after the sum."""
+
+    def __init__(self, first: _StyledLayer, second: _StyledLayer) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return (B, C, H, W) of the same shape."""
+        return cast(Tensor, x_bchw + self.second(F.relu(self.first(x_bchw))))
 
 
 def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -107,13 +169,3 @@ def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(before, after, kernel, stride, bias=False)
     nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
     return conv
-
-
-def _normalize(x_bchw: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Normalize every channel of every image, then scale and shift it by (C,) or (B, C) in fp32."""
-    if gamma.dim() == 1 and has_fused_norm(x_bchw):
-        return normalize_each(x_bchw, gamma, beta, _EPS)
-    var, mean = torch.var_mean(x_bchw.float(), dim=(2, 3), correction=0)
-    scale = gamma * torch.rsqrt(var + _EPS)
-    shift = beta - mean * scale
-    return torch.addcmul(shift[:, :, None, None], x_bchw, scale[:, :, None, None]).to(x_bchw.dtype)

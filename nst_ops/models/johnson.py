@@ -44,15 +44,16 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Normalize over ``dims`` of every image, or by ``statistics``; same shape, type and layout."""
-        if self.statistics is None and self.dims == InstanceNorm.dims and has_fused_norm(x_bchw):
-            return normalize_each(x_bchw, self.weight.float(), self.bias.float(), self.eps)
-        mean, var = self.statistics or self.moments(x_bchw)
         weight, bias = self.weight.float(), self.bias.float()
-        if self.statistics and len(mean) == 1 and has_fused_norm(x_bchw):
+        is_fused = has_fused_norm(x_bchw) and weight.dim() == 1
+        if self.statistics is None and self.dims == InstanceNorm.dims and is_fused:
+            return normalize_each(x_bchw, weight, bias, self.eps)
+        mean, var = self.statistics or self.moments(x_bchw)
+        if self.statistics and len(mean) == 1 and is_fused:
             mean, var = (moment.flatten().expand(len(weight)) for moment in (mean, var))
             return F.batch_norm(x_bchw, mean, var, weight, bias, eps=self.eps)
-        scale = weight[:, None, None] * torch.rsqrt(var + self.eps)
-        shift = bias[:, None, None] - mean * scale
+        scale = weight[..., None, None] * torch.rsqrt(var + self.eps)
+        shift = bias[..., None, None] - mean * scale
         # In fp32: the scale of an even area is 300, and with a mean of some hundreds the shift is beyond fp16.
         return torch.addcmul(shift, x_bchw, scale).to(x_bchw.dtype)
 
@@ -143,10 +144,55 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, x_bchw + self.norm2(self.conv2(_relu(self.norm1(self.conv1(x_bchw))))))
 
 
-class JohnsonNet(nn.Module):
-    """Network from RGB in [0, 1] to stylized RGB, both (B, 3, H, W).
+class TransformNet(nn.Module):
+    """Image transformation network from RGB in [0, 1] to stylized RGB, both (B, 3, H, W).
 
-    H and W must be multiples of ``stride`` and at least 16.
+    H and W must be multiples of ``stride`` and at least 16. ``config`` has at least ``width``, the channels at full
+    size, and ``norm``.
+    """
+
+    stride = 4
+    config: dict[str, Any]
+    encoder: nn.Sequential
+    residuals: nn.Sequential
+    decoder: nn.Sequential
+    head: Head = "sigmoid"
+    skips: bool = False
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Stylize (B, 3, H, W)."""
+        deep, finer = self.encode(x_bchw)
+        return self.decode(self.residuals(deep), finer)
+
+    def encode(self, x_bchw: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the deepest map, (B, 4 x width, H / 4, W / 4), and with skips all finer ones, input last."""
+        if not self.skips:
+            return self.encoder(x_bchw), ()
+        full = self.encoder[0](x_bchw)
+        half = self.encoder[1](full)
+        return self.encoder[2](half), (half, full, x_bchw)
+
+    def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
+        """Return the image, (B, 3, H, W), from the output of the residual blocks and ``finer`` of ``encode``."""
+        if not self.skips:
+            out: Tensor = self.decoder(deep)
+            return out.sigmoid() if self.head == "sigmoid" else out
+        half, full, x_bchw = finer
+        change: Tensor = self.decoder[2](self.decoder[1](self.decoder[0](deep) + half) + full)
+        # The inverse of the sigmoid, bounded so that black and white can still be left.
+        return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
+
+    def shared_copy(self) -> Self:
+        """Return a network that shares the weights and has ``statistics`` and hooks of its own."""
+        return copy.deepcopy(self, {id(weight): weight for weight in (*self.parameters(), *self.buffers())})
+
+    def norms(self) -> list[InstanceNorm]:
+        """Return the layers that normalize by an image's statistics, in the order of the pass."""
+        return [module for module in self.modules() if isinstance(module, InstanceNorm)]
+
+
+class JohnsonNet(TransformNet):
+    """The network of one style.
 
     Args:
         width: channels of the first layer; the residual blocks have four times as many. 32 is the published network
@@ -164,7 +210,6 @@ class JohnsonNet(nn.Module):
     """
 
     architecture = "johnson"
-    stride = 4
 
     def __init__(
         self,
@@ -202,34 +247,3 @@ class JohnsonNet(nn.Module):
             last = cast(ConvLayer, self.decoder[-1]).conv
             nn.init.normal_(last.weight, std=1e-3)
             nn.init.zeros_(cast(Tensor, last.bias))
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """Stylize (B, 3, H, W)."""
-        deep, finer = self.encode(x_bchw)
-        return self.decode(self.residuals(deep), finer)
-
-    def encode(self, x_bchw: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the deepest map, (B, 4 x width, H / 4, W / 4), and with skips all finer ones, input last."""
-        if not self.skips:
-            return self.encoder(x_bchw), ()
-        full = self.encoder[0](x_bchw)
-        half = self.encoder[1](full)
-        return self.encoder[2](half), (half, full, x_bchw)
-
-    def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
-        """Return the image, (B, 3, H, W), from the output of the residual blocks and ``finer`` of ``encode``."""
-        if not self.skips:
-            out: Tensor = self.decoder(deep)
-            return out.sigmoid() if self.head == "sigmoid" else out
-        half, full, x_bchw = finer
-        change: Tensor = self.decoder[2](self.decoder[1](self.decoder[0](deep) + half) + full)
-        # The inverse of the sigmoid, bounded so that black and white can still be left.
-        return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
-
-    def shared_copy(self) -> Self:
-        """Return a network that shares the weights and has ``statistics`` and hooks of its own."""
-        return copy.deepcopy(self, {id(weight): weight for weight in (*self.parameters(), *self.buffers())})
-
-    def norms(self) -> list[InstanceNorm]:
-        """Return the layers that normalize by an image's statistics, in the order of the pass."""
-        return [module for module in self.modules() if isinstance(module, InstanceNorm)]

@@ -1,4 +1,4 @@
-"""A Johnson network at inference: one style, without the frame that it leaves at borders."""
+"""A network of one style at inference, without the frame that it leaves at borders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
-from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.johnson import TransformNet
 from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
 from nst_ops.stylizers.memory import attempt, frames_that_fit, free_bytes, max_elements, too_large
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
@@ -42,7 +42,7 @@ class JohnsonStylizer:
     """
 
     def __init__(
-        self, model: JohnsonNet, device: str = "auto", precision: str = "auto", tile: int | None = None
+        self, model: TransformNet, device: str = "auto", precision: str = "auto", tile: int | None = None
     ) -> None:
         self.device, self.dtype = choose_device(device, precision)
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
@@ -93,20 +93,22 @@ class JohnsonStylizer:
         return stylizer
 
     @torch.inference_mode()
-    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None) -> UInt8Array:
+    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> UInt8Array:
         """Stylize all frames at once, by the network or a copy that measures them."""
         _, height, width, _ = frames_nhwc.shape
         x_bchw = to_network(frames_nhwc, self.device, torch.float32)
         if self._takes_off_center:
             x_bchw -= x_bchw.mean((2, 3), keepdim=True) if self._center is None else self._center
-        x_bchw = pad(x_bchw.to(self.dtype), JohnsonNet.stride, _MARGIN)
+        x_bchw = pad(x_bchw.to(self.dtype), self.model.stride, _MARGIN)
         if tile:
             y_bchw = stylize_in_tiles(model or self.model.shared_copy(), x_bchw, tile)
         else:
             y_bchw = (model or self.model)(x_bchw)
         return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
 
-    def _attempt(self, frames_nhwc: UInt8Array, tile: int | None, model: JohnsonNet | None = None) -> UInt8Array | None:
+    def _attempt(
+        self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None
+    ) -> UInt8Array | None:
         """Stylize all frames at once; None where the device ran out of memory, after which less is planned."""
         count, height, width, _ = frames_nhwc.shape
         run = partial(self._stylize, frames_nhwc, tile, model)
@@ -147,5 +149,5 @@ class JohnsonStylizer:
         return maps * self._bytes_per_map(height, width)
 
     def _bytes_per_map(self, height: int, width: int) -> int:
-        pixels = padded(height, JohnsonNet.stride, _MARGIN) * padded(width, JohnsonNet.stride, _MARGIN)
+        pixels = padded(height, self.model.stride, _MARGIN) * padded(width, self.model.stride, _MARGIN)
         return int(self.model.config["width"]) * pixels * self.dtype.itemsize

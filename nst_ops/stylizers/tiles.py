@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nst_ops.models.johnson import InstanceNorm, JohnsonNet, Moments
+from nst_ops.models.johnson import InstanceNorm, Moments, TransformNet
 
 Rectangle = tuple[slice, slice]
 """Rows, columns."""
@@ -30,7 +30,7 @@ class Statistics(NamedTuple):
     """Moments of every normalizing layer, in the order of the pass; empty for norm ``batch`` and ``none``."""
 
 
-def measuring_copy(model: JohnsonNet) -> JohnsonNet:
+def measuring_copy(model: TransformNet) -> TransformNet:
     """Return a copy that shares the weights and keeps the statistics of the first images it stylizes.
 
     All of them count as one large image, so every layer is measured on what it will see once the layers before it are
@@ -120,7 +120,7 @@ def cut(height: int, width: int, side: int) -> list[Tile]:
     ]
 
 
-def stylize_in_tiles(model: JohnsonNet, x_bchw: Tensor, side: int) -> Tensor:
+def stylize_in_tiles(model: TransformNet, x_bchw: Tensor, side: int) -> Tensor:
     """Stylize (B, 3, H, W), sides multiples of the stride, tile by tile: the result of ``model`` but for rounding.
 
     It is a copy for these images alone: layers without statistics get theirs. ``side`` is that of a tile in pixels.
