@@ -1,4 +1,4 @@
-"""Optical flow: the estimators, and how one is made from the configuration. Nothing in here needs torch."""
+"""Optical flow: the estimators, and how one is made from the configuration. Frames of the host need no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 
 from nst_ops.config.stylize import TemporalConfig
 from nst_ops.media.images import UInt8Array
-from nst_ops.temporal.warp import Flow, resize_flow
+from nst_ops.temporal.operations import Array, operations_of
+from nst_ops.temporal.warp import resize_flow
 
-FlowEstimator = Callable[[UInt8Array, UInt8Array], Flow]
-"""(a, b), both uint8 sRGB (H, W, 3), to the flow from a to b: float32 (H, W, 2) in pixels."""
+FlowEstimator = Callable[[Array, Array], Array]
+"""(a, b), both uint8 sRGB (H, W, 3), to the flow from a to b: float32 (H, W, 2) in pixels.
+
+Frames on a device come as two batches, tensors (N, H, W, 3), and give a tensor (N, H, W, 2) there.
+"""
 
 # OpenCV's DIS reads out of bounds where its coarsest scale is finer than its finest one: below this.
 _SMALLEST_DIS = 32
@@ -29,8 +33,12 @@ class DisFlow:
     def __init__(self, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) -> None:
         self._dis: Any = cv2.DISOpticalFlow.create(preset)
 
-    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
-        """See ``FlowEstimator``; frames of any size from 1x1 on."""
+    def __call__(self, a_rgb_hwc: Array, b_rgb_hwc: Array) -> Array:
+        """See ``FlowEstimator``; frames of any size from 1x1 on, those of a device by way of the host."""
+        if not isinstance(a_rgb_hwc, np.ndarray):
+            operations = operations_of(a_rgb_hwc)
+            pairs = zip(operations.to_host(a_rgb_hwc), operations.to_host(b_rgb_hwc), strict=True)
+            return operations.from_host(np.stack([self(a, b) for a, b in pairs]), a_rgb_hwc)
         height, width = a_rgb_hwc.shape[:2]
         flow = self._dis.calc(_gray(a_rgb_hwc), _gray(b_rgb_hwc), None)
         return np.ascontiguousarray(flow[:height, :width], np.float32)
@@ -42,10 +50,10 @@ class ReducedFlow:
     def __init__(self, estimate: FlowEstimator, side: int) -> None:
         self._estimate, self._side = estimate, side
 
-    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
+    def __call__(self, a_rgb_hwc: Array, b_rgb_hwc: Array) -> Array:
         """See ``FlowEstimator``."""
         flow = self._estimate(reduced(a_rgb_hwc, self._side), reduced(b_rgb_hwc, self._side))
-        return resize_flow(flow, *a_rgb_hwc.shape[:2])
+        return resize_flow(flow, *a_rgb_hwc.shape[-3:-1])
 
 
 def load_flow(config: TemporalConfig, device: str = "auto") -> FlowEstimator:
@@ -72,14 +80,13 @@ def load_flow(config: TemporalConfig, device: str = "auto") -> FlowEstimator:
     return ReducedFlow(estimate, config.flow_side)
 
 
-def reduced(rgb_hwc: UInt8Array, side: int) -> UInt8Array:
+def reduced(rgb_hwc: Array, side: int) -> Array:
     """Resize a frame to ``side`` pixels along its longer side; smaller ones stay as they are."""
-    height, width = rgb_hwc.shape[:2]
+    height, width = rgb_hwc.shape[-3:-1]
     scale = side / max(height, width)
     if scale >= 1:
         return rgb_hwc
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(rgb_hwc, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return operations_of(rgb_hwc).shrunk(rgb_hwc, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def _has_gpu() -> bool:

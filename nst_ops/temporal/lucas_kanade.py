@@ -2,19 +2,21 @@
 
 B. Lucas, T. Kanade, IJCAI 1981, dense and from coarse to fine: J.-Y. Bouguet, "Pyramidal Implementation of the Lucas
 Kanade Feature Tracker", 2000, with the gradients and normal matrices of the first frame alone, so that they are
-computed once: S. Baker, I. Matthews, "Lucas-Kanade 20 Years On", IJCV 2004. Shapes: B and C are 1, H and W pixels.
+computed once: S. Baker, I. Matthews, "Lucas-Kanade 20 Years On", IJCV 2004. Shapes: B pairs of frames, C is 1, H and W
+pixels. Constants are made once for each device: to copy one there waits for all that is queued.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
-from nst_ops.temporal.warp import Flow
+from nst_ops.temporal.operations import Array
 
 _COARSEST = 16  # shorter side in pixels of the smallest level
 _ITERATIONS = 4
@@ -22,6 +24,9 @@ _WINDOW = 9  # pixels; the flow is fitted to what moves in it
 _STIFFNESS = 0.003  # squared slope per pixel: where a window shows less texture, the flow stays
 _FAINT = 2.0  # gray levels: contrast that is noise rather than texture
 _LUMA = (0.299, 0.587, 0.114)
+_BINOMIAL = (0.25, 0.5, 0.25)
+# slopes in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000
+_SMOOTH, _SLOPE = (3 / 16, 10 / 16, 3 / 16), (-0.5, 0.0, 0.5)
 
 
 class LucasKanadeFlow:
@@ -30,23 +35,31 @@ class LucasKanadeFlow:
     def __init__(self, device: str = "auto") -> None:
         self.device = find_device(device)
 
-    @torch.inference_mode()
-    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
+    def __call__(self, a_rgb_hwc: Array, b_rgb_hwc: Array) -> Array:
         """See ``FlowEstimator``."""
-        levels = list(zip(self._pyramid(a_rgb_hwc), self._pyramid(b_rgb_hwc), strict=True))
-        flow = torch.zeros(1, 2, *levels[-1][0].shape[2:], device=self.device)
+        if isinstance(a_rgb_hwc, np.ndarray):
+            frames = np.stack([a_rgb_hwc, b_rgb_hwc])
+            a, b = torch.from_numpy(frames).to(self.device)[:, None]
+            return np.ascontiguousarray(self._estimate(a, b)[0].cpu().numpy())
+        return self._estimate(a_rgb_hwc, b_rgb_hwc)
+
+    @torch.inference_mode()
+    def _estimate(self, a_bhwc: Tensor, b_bhwc: Tensor) -> Tensor:
+        """Return flow (B, H, W, 2)."""
+        levels = list(zip(_pyramid(a_bhwc), _pyramid(b_bhwc), strict=True))
+        coarsest, _ = levels[-1]
+        flow = coarsest.new_zeros(len(coarsest), 2, *coarsest.shape[2:])
         for a, b in reversed(levels):
             flow = _refine(a, b, _enlarge(flow, *a.shape[2:]))
-        return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
+        return flow.permute(0, 2, 3, 1)
 
-    def _pyramid(self, rgb_hwc: UInt8Array) -> list[Tensor]:
-        """Return the frame's texture at full size, half and so on."""
-        frame = torch.from_numpy(np.require(rgb_hwc, requirements=("C", "W"))).to(self.device)
-        levels = [(frame.float() @ torch.tensor(_LUMA, device=self.device))[None, None]]
-        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
-        while min(levels[-1].shape[2:]) >= 2 * _COARSEST:
-            levels.append(F.avg_pool2d(_separable(levels[-1], binomial, binomial), 2, ceil_mode=True))
-        return [_texture(level) for level in levels]
+
+def _pyramid(rgb_bhwc: Tensor) -> list[Tensor]:
+    """Return the texture of frames at full size, half and so on."""
+    levels = [(rgb_bhwc.float() @ _constant(_LUMA, rgb_bhwc.device))[:, None]]
+    while min(levels[-1].shape[2:]) >= 2 * _COARSEST:
+        levels.append(F.avg_pool2d(_separable(levels[-1], _BINOMIAL, _BINOMIAL), 2, ceil_mode=True))
+    return [_texture(level) for level in levels]
 
 
 def _texture(gray: Tensor) -> Tensor:
@@ -57,10 +70,8 @@ def _texture(gray: Tensor) -> Tensor:
 
 
 def _refine(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
-    """Refine the flow between two frames of one level, (1, 2, H, W)."""
-    # slopes along x and y in gray levels per pixel: H. Scharr's optimal 3x3 filter, 2000
-    smooth, slope = torch.tensor([3.0, 10.0, 3.0]) / 16, torch.tensor([-0.5, 0.0, 0.5])
-    dx, dy = _separable(a, smooth, slope), _separable(a, slope, smooth)
+    """Refine the flow between frames of one level, (B, 2, H, W)."""
+    dx, dy = _separable(a, _SMOOTH, _SLOPE), _separable(a, _SLOPE, _SMOOTH)
     xx, xy, yy = (_mean(product) for product in (dx * dx, dx * dy, dy * dy))
     xx, yy = xx + _STIFFNESS, yy + _STIFFNESS
     determinant = xx * yy - xy * xy
@@ -84,9 +95,14 @@ def _difference(a: Tensor, b: Tensor, flow: Tensor) -> Tensor:
     return (warped - a) * seen[:, None]
 
 
-def _separable(x_bchw: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    kernel = torch.outer(down, across).to(x_bchw.device)[None, None]
+def _separable(x_bchw: Tensor, down: tuple[float, ...], across: tuple[float, ...]) -> Tensor:
+    kernel = torch.outer(_constant(down, x_bchw.device), _constant(across, x_bchw.device))[None, None]
     return F.conv2d(F.pad(x_bchw, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device)
 
 
 def _mean(x_bchw: Tensor) -> Tensor:
@@ -106,5 +122,5 @@ def _median(flow: Tensor) -> Tensor:
 
 def _enlarge(flow: Tensor, height: int, width: int) -> Tensor:
     """Return the same motion at another size."""
-    scale = torch.tensor([width / flow.shape[3], height / flow.shape[2]], device=flow.device)
+    scale = _constant((width / flow.shape[3], height / flow.shape[2]), flow.device)
     return F.interpolate(flow, (height, width), mode="bilinear") * scale.view(1, 2, 1, 1)

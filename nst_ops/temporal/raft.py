@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import Raft_Small_Weights, raft_small  # type: ignore[import-untyped]
 
-from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
 from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
-from nst_ops.temporal.warp import Flow
+from nst_ops.temporal.operations import Array
 
 _STRIDE, _SMALLEST = 8, 128  # four levels of correlations halve an eighth of the side down to 2
 
@@ -49,16 +48,23 @@ class RaftFlow:
             load_strictly(Path(weights), network, strip_prefixes(read_weights(Path(weights))[0]))
         self._network = network.eval().to(self.device)
 
-    @torch.inference_mode()
-    def __call__(self, a_rgb_hwc: UInt8Array, b_rgb_hwc: UInt8Array) -> Flow:
+    def __call__(self, a_rgb_hwc: Array, b_rgb_hwc: Array) -> Array:
         """See ``FlowEstimator``; frames of any size."""
-        height, width = a_rgb_hwc.shape[:2]
-        flow: Tensor = self._network(self._to_network(a_rgb_hwc), self._to_network(b_rgb_hwc))[-1]
-        return np.ascontiguousarray(flow[0, :, :height, :width].permute(1, 2, 0).cpu().numpy())
+        if isinstance(a_rgb_hwc, np.ndarray):
+            frames = torch.from_numpy(np.stack([a_rgb_hwc, b_rgb_hwc])).to(self.device)
+            return np.ascontiguousarray(self._estimate(*frames[:, None])[0].cpu().numpy())
+        return self._estimate(a_rgb_hwc, b_rgb_hwc)
 
-    def _to_network(self, rgb_hwc: UInt8Array) -> Tensor:
-        """Convert to (1, 3, H, W) in [-1, 1], last row and column repeated up to a size the network takes."""
-        frame = torch.from_numpy(np.require(rgb_hwc, requirements=("C", "W"))).to(self.device)
-        below, right = (max(_SMALLEST, -(-side // _STRIDE) * _STRIDE) - side for side in rgb_hwc.shape[:2])
-        x_bchw = frame.permute(2, 0, 1)[None].float().div(127.5).sub(1)
-        return F.pad(x_bchw, (0, right, 0, below), mode="replicate")
+    @torch.inference_mode()
+    def _estimate(self, a_bhwc: Tensor, b_bhwc: Tensor) -> Tensor:
+        """Return flow (B, H, W, 2)."""
+        height, width = a_bhwc.shape[1:3]
+        flow: Tensor = self._network(_to_network(a_bhwc), _to_network(b_bhwc))[-1]
+        return flow[:, :, :height, :width].permute(0, 2, 3, 1)
+
+
+def _to_network(rgb_bhwc: Tensor) -> Tensor:
+    """Convert to (B, 3, H, W) in [-1, 1], last row and column repeated up to a size the network takes."""
+    below, right = (max(_SMALLEST, -(-side // _STRIDE) * _STRIDE) - side for side in rgb_bhwc.shape[1:3])
+    x_bchw = rgb_bhwc.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return F.pad(x_bchw, (0, right, 0, below), mode="replicate")

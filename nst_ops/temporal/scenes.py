@@ -19,6 +19,7 @@ from nst_ops.media.video.container import demux, open_whole, video_stream
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
+from nst_ops.temporal.operations import Array, operations_of
 
 _THUMBNAIL = (64, 36)
 _KEYFRAME = (128, 72)  # size at which keyframes are read
@@ -41,12 +42,22 @@ def scene_distance(previous_hwc: UInt8Array, next_hwc: UInt8Array) -> float:
     It is the geometric mean of a difference in color and one in layout: a flash or a fade changes the first, a fast pan
     or a passing thing the second, a cut both.
     """
-    # Area averages take out noise, and make the cost the same for every size.
-    frames = previous_hwc, next_hwc
-    a, b = (np.asarray(cv2.resize(frame, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.uint8) for frame in frames)
+    a, b = thumbnail(previous_hwc), thumbnail(next_hwc)
     # the share of the pixels whose color the other frame does not have
     color_difference = 1 - float(np.minimum(_colors(a), _colors(b)).sum())
     return float(np.sqrt(color_difference * _layout_difference(a, b)))
+
+
+def thumbnail(frame_hwc: Array) -> UInt8Array:
+    """Return what scenes are told apart by, on the host wherever the frame is: of a thumbnail the same again."""
+    # Area averages take out noise, and make the cost the same for every size.
+    width, height = _THUMBNAIL
+    if not isinstance(frame_hwc, np.ndarray):
+        operations = operations_of(frame_hwc)
+        if frame_hwc.shape[0] >= height and frame_hwc.shape[1] >= width:  # else there is little to copy
+            frame_hwc = operations.shrunk(frame_hwc, height, width)
+        frame_hwc = operations.to_host(frame_hwc)
+    return np.asarray(cv2.resize(frame_hwc, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _colors(rgb_hwc: UInt8Array) -> npt.NDArray[np.float32]:

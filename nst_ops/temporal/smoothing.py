@@ -1,4 +1,4 @@
-"""Smoothers: stylized frames in, as many out, with less flicker.
+"""Smoothers: stylized frames in, as many out, with less flicker; on the device where the frames are on one.
 
 To add one: a class with ``lead``, ``tail``, ``push`` and ``flush``, and a line in ``MODES``.
 """
@@ -17,7 +17,8 @@ from nst_ops.models.host_memory import keep_freed_memory
 from nst_ops.temporal.blend import MAX_GAIN, Blend, Planes, finish, small_luma, split
 from nst_ops.temporal.flow import FlowEstimator, load_flow, reduced
 from nst_ops.temporal.match import Map, Match, Step, both_ways, match, standing_still
-from nst_ops.temporal.scenes import is_scene_cut
+from nst_ops.temporal.operations import Array
+from nst_ops.temporal.scenes import is_scene_cut, thumbnail
 
 
 class Smoother(Protocol):
@@ -31,11 +32,14 @@ class Smoother(Protocol):
     lead: int
     tail: int
 
-    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
-        """Take the next frame and its stylized version, uint8 sRGB; return the frames finished by now, in order."""
+    def push(self, source_hwc: Array, stylized_hwc: Array) -> list[Array]:
+        """Take the next frame and its stylized version, uint8 sRGB; return the frames finished by now, in order.
+
+        Both are arrays of the host or, for all frames of a clip, tensors on one device. The result is where they are.
+        """
         ...
 
-    def flush(self) -> list[UInt8Array]:
+    def flush(self) -> list[Array]:
         """Finish the frames still held; call it once, at the end of the clip."""
         ...
 
@@ -45,11 +49,11 @@ class PassThrough:
 
     lead = tail = 0
 
-    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
+    def push(self, source_hwc: Array, stylized_hwc: Array) -> list[Array]:
         """See ``Smoother``."""
         return [stylized_hwc]
 
-    def flush(self) -> list[UInt8Array]:
+    def flush(self) -> list[Array]:
         """See ``Smoother``."""
         return []
 
@@ -68,29 +72,30 @@ class RecursiveSmoother:
         weight = config.weight
         self.lead = math.ceil(math.log(0.5 / (255 * MAX_GAIN)) / math.log(weight)) if weight else 0
         self._estimate, self._config = estimate, config
-        self._previous: tuple[UInt8Array, Planes] | None = None
+        self._previous: tuple[Array, UInt8Array, Planes] | None = None  # reduced source, thumbnail, result
 
-    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
+    def push(self, source_hwc: Array, stylized_hwc: Array) -> list[Array]:
         """See ``Smoother``."""
         config = self._config
         here_hwc = reduced(source_hwc, config.flow_side)
+        small_hwc = thumbnail(here_hwc)
         single = split(stylized_hwc)
         blend = Blend(single, small_luma(single, here_hwc.shape[:2]))
         if self._previous is not None:
-            there_hwc, result = self._previous
-            if not is_scene_cut(there_hwc, here_hwc, config.scene_threshold):
+            there_hwc, before_hwc, result = self._previous
+            if not is_scene_cut(before_hwc, small_hwc, config.scene_threshold):
                 if self._estimate is None:
-                    step = standing_still(*here_hwc.shape[:2])
+                    step = standing_still(here_hwc)
                 else:
                     step, _ = both_ways(here_hwc, there_hwc, self._estimate)
                 found = match(here_hwc, there_hwc, step)
                 small = small_luma(result, there_hwc.shape[:2])
                 blend.add(result, small, found, config.weight / (1 - config.weight))
         mean = blend.mean()
-        self._previous = here_hwc, mean
+        self._previous = here_hwc, small_hwc, mean
         return [finish(stylized_hwc, single, mean, config.detail)]
 
-    def flush(self) -> list[UInt8Array]:
+    def flush(self) -> list[Array]:
         """See ``Smoother``."""
         return []
 
@@ -99,8 +104,9 @@ class RecursiveSmoother:
 class _Frame:
     """A frame in the window, with the steps to its neighbors: None across a cut and at the ends."""
 
-    source_small_hwc: UInt8Array
-    stylized_hwc: UInt8Array
+    source_small_hwc: Array
+    thumbnail_hwc: UInt8Array
+    stylized_hwc: Array
     planes: Planes
     small_luma_hw: Map
     to_previous: Step | None = None
@@ -120,24 +126,25 @@ class WindowSmoother:
         self._window: deque[_Frame] = deque()
         self._center = 0  # index in the window of the frame that is finished next
 
-    def push(self, source_hwc: UInt8Array, stylized_hwc: UInt8Array) -> list[UInt8Array]:
+    def push(self, source_hwc: Array, stylized_hwc: Array) -> list[Array]:
         """See ``Smoother``."""
         source_small_hwc = reduced(source_hwc, self._config.flow_side)
         planes = split(stylized_hwc)
-        new = _Frame(source_small_hwc, stylized_hwc, planes, small_luma(planes, source_small_hwc.shape[:2]))
+        small_luma_hw = small_luma(planes, source_small_hwc.shape[:2])
+        new = _Frame(source_small_hwc, thumbnail(source_small_hwc), stylized_hwc, planes, small_luma_hw)
         if self._window:
             last = self._window[-1]
-            frames = last.source_small_hwc, new.source_small_hwc
-            if not is_scene_cut(*frames, self._config.scene_threshold):
+            if not is_scene_cut(last.thumbnail_hwc, new.thumbnail_hwc, self._config.scene_threshold):
+                frames = last.source_small_hwc, new.source_small_hwc
                 last.to_next, new.to_previous = both_ways(*frames, self._estimate)
         self._window.append(new)
         return [self._finish()] if len(self._window) > self._center + self.tail else []
 
-    def flush(self) -> list[UInt8Array]:
+    def flush(self) -> list[Array]:
         """See ``Smoother``."""
         return [self._finish() for _ in range(len(self._window) - self._center)]
 
-    def _finish(self) -> UInt8Array:
+    def _finish(self) -> Array:
         frame = self._window[self._center]
         blend = Blend(frame.planes, frame.small_luma_hw)
         for distance, there, found in self._matches(frame):

@@ -1,46 +1,42 @@
 """Moving frames along optical flow, and where that cannot be trusted.
 
 A flow from a to b says where each pixel of a is found in b: ``b(x + flow(x)) = a(x)``. Flows are float32 (H, W, 2), x
-before y, in pixels of their own size.
+before y, in pixels of their own size. All of it is on the host or on a device: see ``operations``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from nst_ops.temporal.operations import Array, operations_of
 
 Flow = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
-def warp(frame: npt.NDArray[Any], flow_hw2: Flow, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
+def warp(frame: Array, flow_hw2: Array, cubic: bool = False) -> Array:
     """Return frame b as seen from frame a: ``frame(x + flow(x))``; what lies outside repeats the border pixel.
 
     ``frame`` is (H, W) or (H, W, C), uint8 or float32. Linear interpolation is quick, cubic keeps fine texture.
     """
-    (warped,) = warp_all([frame], flow_hw2, interpolation)
+    (warped,) = warp_all([frame], flow_hw2, cubic)
     return warped
 
 
-def warp_all(
-    frames: Sequence[npt.NDArray[Any]], flow_hw2: Flow, interpolation: int = cv2.INTER_LINEAR
-) -> list[npt.NDArray[Any]]:
+def warp_all(frames: Sequence[Array], flow_hw2: Array, cubic: bool = False) -> list[Array]:
     """Move several frames, or planes of one, along the same flow: see ``warp``."""
-    x, y = _positions(flow_hw2)
-    return [np.asarray(cv2.remap(frame, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)) for frame in frames]
+    return operations_of(flow_hw2).warped(frames, flow_hw2, cubic)
 
 
-def compose(flow_ab: Flow, flow_bc: Flow) -> Flow:
+def compose(flow_ab: Array, flow_bc: Array) -> Array:
     """Return the flow from a to c by way of b."""
-    composed: Flow = flow_ab + warp(flow_bc, flow_ab)
-    return composed
+    return flow_ab + warp(flow_bc, flow_ab)
 
 
-def occlusion(forward: Flow, backward: Flow) -> Mask:
+def occlusion(forward: Array, backward: Array) -> Array:
     """Mask the pixels of a that are hidden in b, or out of view.
 
     N. Sundaram, T. Brox, K. Keutzer, "Dense point trajectories by GPU-accelerated large displacement optical flow",
@@ -48,8 +44,7 @@ def occlusion(forward: Flow, backward: Flow) -> Mask:
     """
     back = warp(backward, forward)
     miss, length = forward + back, _squares(forward) + _squares(back)
-    occluded: Mask = (_squares(miss) > 0.01 * length + 0.5) | _out_of_view(forward)
-    return occluded
+    return (_squares(miss) > 0.01 * length + 0.5) | _out_of_view(forward)
 
 
 def motion_edges(flow_hw2: Flow) -> Mask:
@@ -61,32 +56,18 @@ def motion_edges(flow_hw2: Flow) -> Mask:
     return edges
 
 
-def resize_flow(flow_hw2: Flow, height: int, width: int) -> Flow:
+def resize_flow(flow_hw2: Array, height: int, width: int) -> Array:
     """Return the same motion for frames of another size, in their pixels."""
-    old_height, old_width = flow_hw2.shape[:2]
-    if (old_height, old_width) == (height, width):
-        return flow_hw2
-    scaled = flow_hw2 * np.array([width / old_width, height / old_height], np.float32)
-    return np.asarray(cv2.resize(scaled, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    return operations_of(flow_hw2).resize_flow(flow_hw2, height, width)
 
 
-def _squares(flow_hw2: Flow) -> npt.NDArray[np.float32]:
+def _squares(flow_hw2: Array) -> Array:
     x, y = flow_hw2[..., 0], flow_hw2[..., 1]
-    squares: npt.NDArray[np.float32] = x * x + y * y
-    return squares
+    return x * x + y * y
 
 
-def _out_of_view(flow_hw2: Flow) -> Mask:
+def _out_of_view(flow_hw2: Array) -> Array:
     height, width = flow_hw2.shape[:2]
-    x, y = _positions(flow_hw2)
+    x, y = operations_of(flow_hw2).positions(flow_hw2)
     # Half a pixel of grace: estimated flow trembles, and the border pixel itself is in view.
-    outside: Mask = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-    return outside
-
-
-def _positions(flow_hw2: Flow) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return x and y, each (H, W), where every pixel lands."""
-    height, width = flow_hw2.shape[:2]
-    x = np.arange(width, dtype=np.float32) + flow_hw2[..., 0]
-    y = np.arange(height, dtype=np.float32)[:, None] + flow_hw2[..., 1]
-    return x, y
+    return (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
