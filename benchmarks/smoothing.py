@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,6 +44,7 @@ from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection
 from nst_ops.models.checkpoint import CheckpointError
 from nst_ops.models.device import find_device
+from nst_ops.models.host_copies import host_copies
 from nst_ops.report.text import console, digits
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
@@ -80,6 +81,8 @@ class SmoothingBenchmarkConfig(JobConfig):
     """Weights at which ema is tried."""
     window_radii: tuple[int, ...] = (1, 2, 3)
     """Radii at which window is tried."""
+    smooth_on: Literal["auto", "host", "device"] = "auto"
+    """host: by OpenCV; device: by torch, on model.device, a CPU included; auto: device where that is a GPU."""
     synthetic: bool = True
     """Use clips whose motion is known exactly: pans, zoom, sprites, exposure, noise, cut."""
     image: str | None = None
@@ -227,7 +230,7 @@ def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], No
         progress(excerpt.name)
         stylized = stylize(excerpt.source_thwc)
         smoothed = {
-            name: smooth(excerpt.source_thwc, stylized, temporal, config.model.device)
+            name: smooth(excerpt.source_thwc, stylized, temporal, config.model.device, config.smooth_on)
             for name, temporal in versions.items()
         }
         comparison.by_clip[excerpt.name] = _measure(evaluator, excerpt, smoothed)
@@ -265,14 +268,20 @@ def smoothing_versions(config: SmoothingBenchmarkConfig) -> tuple[str, dict[str,
 
 
 def smooth(
-    source_thwc: UInt8Array, stylized_thwc: UInt8Array, temporal: TemporalConfig, device: str = "auto"
+    source_thwc: UInt8Array,
+    stylized_thwc: UInt8Array,
+    temporal: TemporalConfig,
+    device: str = "auto",
+    smooth_on: str = "auto",
 ) -> UInt8Array:
     """Smooth a stylized clip; source, stylized and smoothed frames are (T, H, W, 3)."""
-    smoother = load_smoother(temporal, device)
-    frames: list[UInt8Array] = []
-    for source_hwc, stylized_hwc in zip(source_thwc, stylized_thwc, strict=True):
-        frames += smoother.push(source_hwc, stylized_hwc)
-    return np.stack(frames + smoother.flush())
+    smoother, copies = load_smoother(temporal, device), host_copies(find_device(device))
+    if smooth_on == "host" or (smooth_on == "auto" and copies.device.type == "cpu"):
+        smoothed = [f for pair in zip(source_thwc, stylized_thwc, strict=True) for f in smoother.push(*pair)]
+        return np.stack(smoothed + smoother.flush())
+    pairs = zip(map(copies.up, source_thwc), map(copies.up, stylized_thwc), strict=True)
+    smoothed = [frame for pair in pairs for frame in smoother.push(*pair)] + smoother.flush()
+    return np.stack([download.result() for download in map(copies.down, smoothed)])
 
 
 def _name(temporal: TemporalConfig) -> str:
@@ -381,7 +390,7 @@ def _measure_cost(
     for name, temporal in versions.items():
         if name != PER_FRAME:
             started = time.perf_counter()
-            smooth(clip.frames_thwc, stylized, temporal, config.model.device)
+            smooth(clip.frames_thwc, stylized, temporal, config.model.device, config.smooth_on)
             seconds = (time.perf_counter() - started) / _COST_FRAMES
             comparison.cost[name] = {"seconds_per_frame": seconds, "share": seconds / model_s}
 

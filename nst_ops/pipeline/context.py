@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -28,6 +28,9 @@ from nst_ops.storage import Folder, StorageError, configure_storage
 from nst_ops.stylizers import Style, Stylizer
 from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
+
+if TYPE_CHECKING:
+    from nst_ops.models.host_copies import HostCopies
 
 _WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
 _DEVICE_LOST = ("CUDA error:", "_STATUS_EXECUTION_FAILED", "_STATUS_INTERNAL_ERROR", "_STATUS_MAPPING_ERROR")
@@ -64,9 +67,23 @@ def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[Non
 
 
 class WorkerContext:
-    """Everything that the units of a worker are done with; ``num_threads`` of the network, None leaves to torch."""
+    """Everything that the units of a worker are done with.
 
-    def __init__(self, run_spec: RunSpec, num_threads: int | None = None, telemetry: Telemetry | None = None) -> None:
+    Args:
+        run_spec: what the workers share.
+        num_threads: threads of the network; None leaves them to torch.
+        telemetry: of the worker's process.
+        frames_on_device: whether frames of videos stay on the network's device until they are encoded; None: if that is
+            a GPU.
+    """
+
+    def __init__(
+        self,
+        run_spec: RunSpec,
+        num_threads: int | None = None,
+        telemetry: Telemetry | None = None,
+        frames_on_device: bool | None = None,
+    ) -> None:
         configure_storage(run_spec.config.storage)
         limit_megapixels(run_spec.config.images.max_megapixels)
         limit_frame_megapixels(run_spec.config.video.max_megapixels)
@@ -85,10 +102,15 @@ class WorkerContext:
         self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
         self.device: str | None = None
         self.precision: str | None = None
+        self.frame_copies: HostCopies | None = None  # to the device that the frames of videos are on; None: the host
         if run_spec.kind.uses_device:
-            from nst_ops.stylizers.device import describe
+            from nst_ops.models.host_copies import host_copies
+            from nst_ops.stylizers.device import describe, device_of
 
             self.device, self.precision = describe(self.stylizer)
+            device = device_of(self.stylizer)
+            if device and (device.type == "cuda" if frames_on_device is None else frames_on_device):
+                self.frame_copies = host_copies(device)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 
     def warm_up(self) -> None:

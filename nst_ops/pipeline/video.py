@@ -148,13 +148,18 @@ def _smooth(
     context: WorkerContext, video: StyledVideo, segment: Segment | None, pairs: Iterator[Pair]
 ) -> Iterator[Frame]:
     """Smooth stylized frames over time; yield those that belong to the segment."""
-    smoother = context.new_smoother()
+    smoother, copies = context.new_smoother(), context.frame_copies
     held: deque[Frame] = deque()  # sources of the frames that the smoother still holds
     for pair in itertools.chain(pairs, (None,)):  # None: all were pushed
         if pair:
             held.append(pair[0])
         with video.timings.busy("smooth_s"):
-            smoothed = smoother.push(pair[0].rgb_hwc, pair[1]) if pair else smoother.flush()
+            if pair and copies:
+                smoothed = smoother.push(copies.up(pair[0].rgb_hwc), copies.up(pair[1]))
+            else:
+                smoothed = smoother.push(pair[0].rgb_hwc, pair[1]) if pair else smoother.flush()
+            if copies:
+                smoothed = [download.result() for download in map(copies.down, smoothed)]
         for smoothed_hwc in smoothed:
             source = held.popleft()
             if segment is None or segment.holds(source.pts):

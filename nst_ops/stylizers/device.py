@@ -37,9 +37,17 @@ def cpu_has_bf16() -> bool:
 
 def describe(stylizer: object) -> tuple[str | None, str | None]:
     """Return where a stylizer computes, ``cpu`` or the name of a GPU, and in what; None where it does not say."""
-    device, dtype = getattr(stylizer, "device", None), getattr(stylizer, "dtype", None)
-    name = torch.cuda.get_device_name(device) if device and device.type == "cuda" else device and str(device)
+    device, dtype = device_of(stylizer), getattr(stylizer, "dtype", None)
+    name = str(device) if device else None
+    if device and device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
     return name, next((precision for precision, known in _DTYPES.items() if known == dtype), None)
+
+
+def device_of(stylizer: object) -> torch.device | None:
+    """Return the device that a stylizer computes on; None where it does not say."""
+    device: torch.device | None = getattr(stylizer, "device", None)
+    return device
 
 
 def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -86,6 +86,15 @@ def test_every_mode_is_measured_on_every_clip(compared: Path) -> None:
     assert found["mean"]["ema 0.5"]["warping_share_1"] == pytest.approx(mean)
 
 
+def test_smoothing_on_the_device_gives_the_same_figures(compared: Path, inputs: Path, tmp_path: Path) -> None:
+    on_host = json.loads((compared / "stability.json").read_text())["by_clip"]
+    keys = {"smooth_on": "device", "gate_weights": [], "window_radii": [3], "ema_weights": []}
+    comparison = compare_modes(benchmark(tmp_path / "out", inputs, **keys))
+    for name, clip in comparison.by_clip.items():
+        for key in ("warping_share_1", "high_frequency_share", "gram_share", "psnr"):
+            assert clip["window ±3"][key] == pytest.approx(on_host[name]["window ±3"][key], rel=0.01, nan_ok=True)
+
+
 def test_a_clip_without_flicker_has_no_share_of_it(inputs: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "still.mp4", pan()[:1] * NUM_FRAMES)
     keys = {"videos": str(tmp_path), "synthetic": False}
