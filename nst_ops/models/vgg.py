@@ -5,9 +5,10 @@ K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Ima
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -88,12 +89,28 @@ class VGGFeatures(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False)
         self.eval()
+        self._cast: dict[torch.dtype, nn.Sequential] = {}  # the layers in half precision, no part of the module
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._cast.clear()  # it goes to another device or type
+        applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch's own
+        return applied
+
+    def _layers(self, device: str) -> nn.Sequential:
+        """Return the layers in the type of autocast, which would convert frozen weights anew in every pass."""
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        if dtype == torch.float32:
+            return self.features
+        if dtype not in self._cast:
+            with torch.inference_mode(False):  # gradients have to pass through it later
+                self._cast[dtype] = copy.deepcopy(self.features).to(dtype)
+        return self._cast[dtype]
 
     def forward(self, x_bchw: Tensor, until: str | None = None) -> dict[str, Tensor]:
         """Return the activations by tap, shallow to deep; ``until`` stops at that tap."""
         x_bchw = (x_bchw - self.mean) / self.std
         activations: dict[str, Tensor] = {}
-        for index, layer in enumerate(self.features):
+        for index, layer in enumerate(self._layers(x_bchw.device.type)):
             x_bchw = layer(x_bchw)
             if index in self.taps:
                 activations[self.taps[index]] = x_bchw

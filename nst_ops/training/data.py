@@ -23,6 +23,7 @@ from nst_ops.config import ConfigError, TrainingConfig
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
+from nst_ops.models.host_copies import host_copies
 from nst_ops.ray_cluster import cores_per_node
 from nst_ops.storage import Folder
 
@@ -248,11 +249,11 @@ class Crops:
     side: int  # side to which the images are resized before they are cropped
 
     def to(self, device: torch.device) -> Self:
-        """Copy to ``device``; from pinned memory the copy overlaps with what the device does."""
+        """Copy to ``device``, beside what it does."""
         if device.type == "cpu":
             return self
         tensors = (self.images, self.top, self.left, self.mirrored)
-        images, top, left, mirrored = (part.pin_memory().to(device, non_blocking=True) for part in tensors)
+        images, top, left, mirrored = (host_copies(device).up(part.numpy()) for part in tensors)
         return replace(self, images=images, top=top, left=left, mirrored=mirrored)
 
     def whole(self) -> Tensor:

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
-from torch.optim import AdamW
 
 from nst_ops.config.losses import AdversarialConfig
 from nst_ops.config.training import TrainConfig
 from nst_ops.losses.adversarial import AdversarialLoss
-from nst_ops.training.optim import Precision, Ranks
+from nst_ops.training.optim import Precision, Ranks, adamw, not_finite, step_unless
 
 
 class DiscriminatorTraining:
@@ -25,7 +24,7 @@ class DiscriminatorTraining:
             discriminators = AdversarialLoss(config)
         self.discriminators = discriminators.to(precision.device)
         self.precision, self.ranks = precision, ranks
-        self.optimizer = AdamW(discriminators.parameters(), config.learning_rate, train.betas, weight_decay=0)
+        self.optimizer = adamw(discriminators.parameters(), config.learning_rate, train, decay=0)
         self._rate_ratio = config.learning_rate / train.learning_rate
 
     def generator_loss(self, stylized: Tensor) -> Tensor:
@@ -42,8 +41,11 @@ class DiscriminatorTraining:
         self.precision.scaler.scale(loss * weight).backward()
         return loss.detach()
 
-    def step(self, rate: float) -> None:
-        """Update the discriminators, alike on every worker, while the network learns at ``rate``."""
+    def step(self, rate: float, skipped: Tensor) -> None:
+        """Update the discriminators, alike on every worker, while the network learns at ``rate``.
+
+        Nothing changes where ``skipped``, a scalar on the device, is 1, or a gradient is not finite.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self._rate_ratio
         gradients = [weight.grad for weight in self.discriminators.parameters() if weight.grad is not None]
@@ -52,7 +54,8 @@ class DiscriminatorTraining:
         mean = self.ranks.mean(parameters_to_vector(gradients))
         for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.unscale_(self.optimizer)
+        step_unless(torch.maximum(skipped, not_finite(mean)), self.optimizer)
 
     def zero_grad(self) -> None:
         """Drop the gradients, some of which the network's own step has left."""

@@ -1,6 +1,8 @@
 """Training loop of one worker, alone or one of many. No Ray in here."""
 
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +71,7 @@ def train(
         plateau.best, plateau.waited = state["best"], state["waited"]
         first = config.steps + 1 if state["stopped"] else state["done"] + 1
     speed, images = Speed(), 0
+    begun: deque[tuple[int, Callable[[], StepFigures]]] = deque()  # steps whose figures have not been waited for
     prefetcher = Prefetcher(batches, step.device, first)
     started = time.perf_counter()
     try:
@@ -76,12 +79,17 @@ def train(
             if number == first + _WARM_UP_STEPS:
                 images, prefetcher.wait_s, started = 0, 0.0, time.perf_counter()
             content, styles = prefetcher()
-            figures = step(content.cut(), number, styles.cut() if styles else None, step.drawing(content))
-            images, seconds = images + batches.batch_size, time.perf_counter() - started
-            speed = Speed(images / seconds, prefetcher.wait_s / seconds)
-            if recorder:
-                recorder.step(number, figures, speed)
-            if number % config.save_every == 0 or number == config.steps:
+            drawing = step.drawing(content)
+            begun.append((number, step.start(content.cut(), number, styles.cut() if styles else None, drawing)))
+            is_checkpoint = number % config.save_every == 0 or number == config.steps
+            is_pause = is_checkpoint or number == first + _WARM_UP_STEPS - 1
+            while len(begun) > (0 if is_pause else 1):  # a GPU has the next step to do before it is asked
+                settled, figures = begun[0][0], begun.popleft()[1]()
+                images, seconds = images + batches.batch_size, time.perf_counter() - started
+                speed = Speed(images / seconds, prefetcher.wait_s / seconds)
+                if recorder:
+                    recorder.step(settled, figures, speed)
+            if is_checkpoint:
                 paused = time.perf_counter()
                 if _checkpoint(number, step, plateau, recorder, speed):
                     break

@@ -1,13 +1,15 @@
 """Optimization over one worker or several: learning rate, precision, agreement of ranks."""
 
 import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW
 
 from nst_ops.config.training import TrainConfig
 
@@ -30,6 +32,25 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return float(config.learning_rate * 0.1**drops)
     done = (step - warmup - 1) / max(1, config.steps - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainConfig, decay: float) -> AdamW:
+    """Make the optimizer, all weights in one operation: what it skips is decided on the device, see ``step_unless``."""
+    return AdamW(parameters, learning_rate, config.betas, weight_decay=decay, fused=True)
+
+
+def not_finite(values: Tensor) -> Tensor:
+    """Return 1 where any of the values is not finite, else 0: a scalar in fp32 on their device."""
+    return 1 - values.isfinite().all().float()
+
+
+def step_unless(skipped: Tensor, optimizer: Any) -> None:
+    """Update the weights where ``skipped``, a scalar on their device, is 0; where it is 1 leave weights and moments.
+
+    The host is not asked. The optimizer is one of ``adamw``, its gradients unscaled.
+    """
+    optimizer.found_inf = skipped  # what GradScaler hands to a fused optimizer
+    optimizer.step()
 
 
 class Precision:

@@ -5,23 +5,23 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from nst_ops.config import FatalError
 from nst_ops.config.training import TrainConfig
 from nst_ops.losses import LossTerms, PerceptualLoss
 from nst_ops.losses.color import color_loss
 from nst_ops.losses.structure import cel_shaded
+from nst_ops.models.host_copies import Download, host_copies
 from nst_ops.models.johnson import ConvLayer, JohnsonNet
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training.data import Crops
 from nst_ops.training.discriminator import DiscriminatorTraining
-from nst_ops.training.optim import Precision, Ranks, learning_rate
+from nst_ops.training.optim import Precision, Ranks, adamw, learning_rate, not_finite, step_unless
 
 Network = JohnsonNet | ViTAdaIN
 
@@ -52,10 +52,10 @@ class StepFigures:
 class TrainingStep:
     """Images in, updated network and figures out.
 
-    AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not finite changes nothing;
-    twenty in a row end the training. All that is random in a step is drawn from the seed and its number. Where the loss
-    has an adversarial term, discriminators learn beside the network, one step of each in turn, to tell its images from
-    the style images.
+    AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not finite changes nothing,
+    which is decided on the device; twenty in a row end the training. All that is random in a step is drawn from the
+    seed and its number. Where the loss has an adversarial term, discriminators learn beside the network, one step of
+    each in turn, to tell its images from the style images.
     """
 
     network: Network  # takes content images, or content and style images; lies on its device
@@ -71,7 +71,7 @@ class TrainingStep:
         self.device = next(network.parameters()).device
         self.precision = Precision(config.precision, self.device)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = AdamW(trained, config.learning_rate, config.betas, weight_decay=config.weight_decay)
+        self.optimizer = adamw(trained, config.learning_rate, config, config.weight_decay)
         adversarial = loss.config.adversarial
         self.discriminator = (
             DiscriminatorTraining(adversarial, config, self.precision, self.ranks) if adversarial.weight else None
@@ -90,10 +90,17 @@ class TrainingStep:
     def __call__(
         self, content_bchw: Tensor, number: int, styles_bchw: Tensor | None = None, drawing_bchw: Tensor | None = None
     ) -> StepFigures:
-        """Train on this worker's share, images in [0, 1], of step ``number``, counted from 1.
+        """Train as ``start`` does, and wait for the figures."""
+        return self.start(content_bchw, number, styles_bchw, drawing_bchw)()
+
+    def start(
+        self, content_bchw: Tensor, number: int, styles_bchw: Tensor | None = None, drawing_bchw: Tensor | None = None
+    ) -> Callable[[], StepFigures]:
+        """Train on this worker's share, images in [0, 1], of step ``number``, counted from 1; do not wait for a GPU.
 
         ``styles_bchw`` are given where there is a set of style images; ``drawing_bchw`` is what ``drawing`` returns,
-        None if the crops are whole images.
+        None if the crops are whole images. What is returned waits for the figures; it is called once, in the order of
+        the steps, and raises DivergedError. The next step may have begun by then.
         """
         rate = learning_rate(number, self.config)
         for group in self.optimizer.param_groups:
@@ -106,9 +113,19 @@ class TrainingStep:
         # DDP has averaged the gradients, so their norm is the same on every worker, and so is what follows.
         grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or math.inf)
         figures = self.ranks.mean(torch.cat([measured, grad_norm.detach()[None]]))
-        total, *terms, norm = figures.tolist()  # one transfer from the device for all of them
+        self._update(not_finite(figures), number, rate)
+        return partial(self._settle, number, names, rate, host_copies(self.device).down(figures))
+
+    def _settle(self, number: int, names: list[str], rate: float, copied: Download) -> StepFigures:
+        """Return the figures of a step, once they have come from the device."""
+        total, *terms, norm = copied.result().tolist()
         skipped = not all(map(math.isfinite, (total, *terms, norm)))
-        self._update(skipped, number, rate)
+        self._skips = self._skips + 1 if skipped else 0
+        if self._skips >= _MAX_CONSECUTIVE_SKIPS:
+            raise DivergedError(
+                f"loss or gradient was not finite in {self._skips} steps in a row, up to step {number}: "
+                "lower --train.learning_rate, or take --train.precision fp32"
+            )
         return StepFigures(total, dict(zip(names, terms, strict=True)), norm, rate, skipped)
 
     def _backward(self, batch: tuple[Tensor, Tensor | None, Tensor | None], number: int) -> tuple[list[str], Tensor]:
@@ -155,35 +172,28 @@ class TrainingStep:
                 found = LossTerms(total, found.terms | {"adversarial": adversarial.detach()})
         return found, stylized
 
-    def _update(self, skipped: bool, number: int, rate: float) -> None:
-        self._skips = self._skips + 1 if skipped else 0
-        if self._skips >= _MAX_CONSECUTIVE_SKIPS:
-            raise DivergedError(
-                f"loss or gradient was not finite in {self._skips} steps in a row, up to step {number}: "
-                "lower --train.learning_rate, or take --train.precision fp32"
-            )
-        if skipped:
-            self.optimizer.zero_grad(set_to_none=True)  # Adam then leaves weights and moments alone
-        self.precision.scaler.step(self.optimizer)
-        if self.discriminator and not skipped:
-            self.discriminator.step(rate)
+    @torch.no_grad()
+    def _update(self, skipped: Tensor, number: int, rate: float) -> None:
+        """Update weights and average; where ``skipped``, a scalar on the device, is 1 they stay as they are."""
+        step_unless(skipped, self.optimizer)
+        if self.discriminator:
+            self.discriminator.step(rate, skipped)
         self.precision.scaler.update()
-        if skipped:
-            return
-        self._remove_grid()
+        self._remove_grid(1 - skipped)
         if self.config.ema_decay:
             # A young average follows faster, else it would remember the random weights it began with.
             decay = min(self.config.ema_decay, (1 + number) / (10 + number))
-            with torch.no_grad():
-                for mean, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                    mean.lerp_(now, 1.0 - decay)
+            means, weights = (list[Tensor](network.parameters()) for network in (self.averaged, self.network))
+            changes = list(torch._foreach_sub(weights, means))
+            torch._foreach_mul_(changes, (1 - skipped) * (1 - decay))
+            torch._foreach_add_(means, changes)
 
-    def _remove_grid(self) -> None:
+    def _remove_grid(self, share: Tensor | float = 1.0) -> None:
         if isinstance(self.network, JohnsonNet) and not self.network.skips:
-            remove_upsampling_grid(self.network)
+            remove_upsampling_grid(self.network, share)
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on, as tensors and plain values."""
+        """Return all that the next step depends on, as tensors and plain values; every step has its figures."""
         discriminator = {"discriminator": self.discriminator.state()} if self.discriminator else {}
         return discriminator | {name: part.state_dict() for name, part in self._parts.items()} | {"skips": self._skips}
 
@@ -197,8 +207,10 @@ class TrainingStep:
 
 
 @torch.no_grad()
-def remove_upsampling_grid(network: JohnsonNet) -> None:
+def remove_upsampling_grid(network: JohnsonNet, share: Tensor | float = 1.0) -> None:
     """Make the last convolution of ``network`` blind to the grid of its own upsampling, in place.
+
+    ``share`` of 0, a scalar on its device, leaves it as it is.
 
     Resize-convolutions avoid most checkerboards (A. Odena et al., Distill 2016), but two doublings still leave a faint
     weave with periods of 2 and 4 pixels in even areas. The last convolution has 9x9 taps: enough to be blind to such a
@@ -211,8 +223,7 @@ def remove_upsampling_grid(network: JohnsonNet) -> None:
     weight, period = last.conv.weight, network.stride
     place = torch.arange(weight.shape[-1], device=weight.device) % period
     places = (place[:, None] * period + place).flatten()
-    taps_at = F.one_hot(places, period * period).to(weight.dtype)  # (taps, places)
-    kernels = weight.flatten(2)
-    sums = kernels @ taps_at
+    taps_at = (places[:, None] == torch.arange(period * period, device=weight.device)).to(weight.dtype)
+    sums = weight.flatten(2) @ taps_at  # taps_at: (taps, places)
     missing = (sums.mean(dim=-1, keepdim=True) - sums) / taps_at.sum(dim=0)
-    weight.copy_((kernels + missing @ taps_at.T).view_as(weight))
+    weight.add_(share * (missing @ taps_at.T).view_as(weight))

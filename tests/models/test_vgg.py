@@ -110,3 +110,25 @@ def test_damaged_and_pickled_files_are_refused(tmp_path):
             VGGFeatures("vgg16", ["relu1_1"], tmp_path / name)
     with pytest.raises(FileNotFoundError):
         VGGFeatures("vgg16", ["relu1_1"], tmp_path / "absent.pth")
+
+
+def test_half_precision_is_that_of_autocast_and_cast_once(networks, tmp_path):
+    vgg = VGGFeatures("vgg16", ["relu2_1"], write_weights(tmp_path / "w.pth", networks["vgg16"], below=8))
+    x_bchw = torch.rand(1, 3, 32, 32, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = (x_bchw - vgg.mean) / vgg.std
+        for layer in vgg.features:
+            expected = layer(expected)
+        with torch.inference_mode():
+            vgg(x_bchw)
+        cast = vgg._layers("cpu")
+        features = vgg(x_bchw)["relu2_1"]
+        assert vgg._layers("cpu") is cast
+    assert torch.equal(features, expected)
+    features.sum().backward()
+    assert x_bchw.grad.abs().sum() > 0
+    assert all(parameter.dtype == torch.float32 for parameter in vgg.parameters())
+    vgg.to(torch.float64)
+    assert vgg._layers("cpu") is vgg.features
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vgg._layers("cpu") is not cast  # made of other weights

@@ -1,6 +1,7 @@
 """Two workers that train together: as one would with the whole batch."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,9 +83,9 @@ def checkpoints(vgg: VGGFeatures, ranks: Ranks, full: bool) -> str:
     class Counted:
         device, ranks, state, drawing = step.device, step.ranks, step.state, step.drawing
 
-        def __call__(self, images: Tensor, number: int, *_: None) -> StepFigures:
+        def start(self, images: Tensor, number: int, *_: None) -> Callable[[], StepFigures]:
             done.append(number)
-            return step(images, number)
+            return step.start(images, number)
 
     try:
         train(Counted(), batches(ranks), step.config, recorder if ranks.first else None)

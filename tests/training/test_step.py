@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nst_ops.training.optim import learning_rate
 from nst_ops.training.step import DivergedError
@@ -202,3 +203,44 @@ def test_taken_up_again_it_goes_on_bit_for_bit(ema_decay, precision, layout, new
     halves += go_on(taken_up, range(4, 7))
     assert halves == figures
     assert_same(taken_up.state(), uninterrupted.state())
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a device: numbers, and shapes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # torch's own form
+        name = str(function).partition(".")[2]
+        by_mask = name.startswith("index") and any(at is not None and at.dtype == torch.bool for at in args[1])
+        if by_mask or name.startswith(("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique")):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+EVERYTHING = {**TEMPORAL, "cel": {"weight": 1.0}, "mean_std": {"weight": 1.0, "taps": {"relu1_2": 1.0}}}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_step_never_waits_for_the_device(precision, new_step):
+    step = new_step(EVERYTHING, precision=precision, ema_decay=0.9)
+    step(images(), 1)
+    with Waits() as waits:
+        step.start(images(), 2, None, images(3))
+    assert waits.names == []
+    with Waits() as seen:
+        images().sum().item()
+        images()[images() > 0.5]
+    assert [name.partition(".")[0] for name in seen.names] == ["_local_scalar_dense", "index"]
+
+
+def test_the_verdict_on_a_step_comes_while_the_next_one_runs(new_step):
+    late, prompt = (new_step(ema_decay=0.9, schedule="constant") for _ in range(2))
+    broken = torch.full((2, 3, 32, 32), math.nan)
+    begun = [late.start(batch, number) for number, batch in enumerate((images(1), broken, images(3)), 1)]
+    assert [each().skipped for each in begun] == [False, True, False]
+    figures = [prompt(batch, number) for number, batch in enumerate((images(1), broken, images(3)), 1)]
+    assert [each.skipped for each in figures] == [False, True, False]
+    assert_same(late.state(), prompt.state())
