@@ -9,6 +9,7 @@ pixels.
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -23,6 +24,8 @@ Head = Literal["sigmoid", "linear"]
 Moments = tuple[Tensor, Tensor]
 """Mean and variance in fp32, broadcastable to (B, C, H, W)."""
 
+_LARGE_MAP = 1 << 20  # elements of an image's map whose normalization on a GPU takes longer than to start it
+_FUSED_ERROR = 0.05  # in deviations: some steps of bf16 at 4 deviations, which are 1/64
 _NEAR_BLACK = 0.01  # input of the logit with skips: black and white stay this far from 0 and 1
 
 
@@ -64,21 +67,46 @@ class InstanceNorm(nn.Module):
 
 
 def has_fused_norm(x_bchw: Tensor) -> bool:
-    """Return whether batch normalization is the way for ``x_bchw``: half precision on a CPU.
+    """Return whether batch normalization is the way for ``x_bchw``, in half precision.
 
-    It is ten times as fast there as by mean and variance. Its sums are good to 1e-5: enough for half precision, not for
-    fp32.
+    On a CPU it is ten times as fast as by mean and variance. Its sums are good to 1e-5: enough for half precision, not
+    for fp32. On a GPU it moves half as many bytes, but takes a kernel or two for each image: large ones get it, at
+    inference, where it has been tried.
     """
-    return x_bchw.is_cpu and x_bchw.dtype != torch.float32
+    if x_bchw.dtype == torch.float32 or x_bchw.is_cpu:
+        return x_bchw.is_cpu and x_bchw.dtype != torch.float32
+    is_large = x_bchw[0].numel() >= _LARGE_MAP and not torch.is_grad_enabled()
+    return x_bchw.is_cuda and is_large and fused_norm_agrees(x_bchw.device, x_bchw.dtype)
+
+
+@functools.cache
+def fused_norm_agrees(device: torch.device, dtype: torch.dtype) -> bool:
+    """Try on a device whether batch normalization gives what mean and variance give, for rough and nearly even maps."""
+    with torch.inference_mode(False), torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(1, 32, 96, 128, generator=generator).to(device)
+        maps = torch.cat([100 * noise, 3 + noise / 64, 250 + 4 * noise, torch.full_like(noise, 7)])
+        maps = maps.to(dtype).contiguous(memory_format=torch.channels_last)
+        norm = InstanceNorm(32).to(device)
+        mean, var = norm.moments(maps)
+        expected = (maps.float() - mean) * torch.rsqrt(var + norm.eps)
+        got = normalize_each(maps, norm.weight, norm.bias, norm.eps)
+        return bool((got - expected).abs().max() < _FUSED_ERROR) and got.is_contiguous(
+            memory_format=torch.channels_last
+        )
 
 
 def normalize_each(x_bchw: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalize every channel of every image, then scale and shift it by (C,), fp32; same shape, type and layout.
 
     The statistics of a batch of one image are its own. Not by ``F.group_norm``, whose variance of a channels-last map
-    is E[x^2] - E[x]^2: nothing but rounding where the map is nearly even.
+    is E[x^2] - E[x]^2: nothing but rounding where the map is nearly even. On a GPU not by cuDNN, which may add up in
+    integers and overflow.
     """
-    images = [F.batch_norm(image, None, None, weight, bias, training=True, eps=eps) for image in x_bchw.split(1)]
+    if x_bchw.is_cuda:
+        images = [torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)[0] for x in x_bchw.split(1)]
+    else:
+        images = [F.batch_norm(x, None, None, weight, bias, training=True, eps=eps) for x in x_bchw.split(1)]
     return images[0] if len(images) == 1 else torch.cat(images)
 
 
@@ -182,6 +210,10 @@ class TransformNet(nn.Module):
         # The inverse of the sigmoid, bounded so that black and white can still be left.
         return (change + torch.logit(x_bchw, eps=_NEAR_BLACK)).sigmoid()
 
+    def without_idle_biases(self) -> Self:
+        """Drop biases of convolutions before an instance norm, which takes them off with the mean; returns itself."""
+        return self
+
     def shared_copy(self) -> Self:
         """Return a network that shares the weights and has ``statistics`` and hooks of its own."""
         return copy.deepcopy(self, {id(weight): weight for weight in (*self.parameters(), *self.buffers())})
@@ -247,3 +279,16 @@ class JohnsonNet(TransformNet):
             last = cast(ConvLayer, self.decoder[-1]).conv
             nn.init.normal_(last.weight, std=1e-3)
             nn.init.zeros_(cast(Tensor, last.bias))
+
+    def without_idle_biases(self) -> Self:
+        """See ``TransformNet``."""
+        pairs: list[tuple[ConvLayer, nn.Module]] = []
+        for module in self.modules():
+            if isinstance(module, ConvNormReLU):
+                pairs += [(module.conv, module.norm)]
+            elif isinstance(module, ResidualBlock):
+                pairs += [(module.conv1, module.norm1), (module.conv2, module.norm2)]
+        for layer, norm in pairs:
+            if type(norm) is InstanceNorm:
+                layer.conv.bias = None
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -69,13 +70,20 @@ def start_frames(y_bchw: Tensor) -> Download:
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:
     """Pad by reflection with ``margin`` at each side, and at the right and the bottom up to the stride."""
-    indices = []
-    for side in x_bchw.shape[2:]:
-        # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
-        after = padded(side, stride, margin) - side - margin
-        indices.append(torch.from_numpy(np.pad(np.arange(side), (margin, after), mode="reflect")).to(x_bchw.device))
-    rows, columns = indices
+    rows, columns = (
+        _mirrored(side, margin, padded(side, stride, margin) - side - margin, x_bchw.device)
+        for side in x_bchw.shape[2:]
+    )
     return x_bchw[:, :, rows][:, :, :, columns].contiguous(memory_format=torch.channels_last)
+
+
+@functools.lru_cache(256)
+def _mirrored(side: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Return the places of a side that its padded form shows; kept, as a small copy to a GPU waits for all before."""
+    # numpy reflects again and again where a side is shorter than its padding; torch would refuse.
+    places = torch.from_numpy(np.pad(np.arange(side), (before, after), mode="reflect"))
+    with torch.inference_mode(False):
+        return places.to(device, copy=True)
 
 
 def padded(side: int, stride: int, margin: int = 0) -> int:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
+from nst_ops.models.host_copies import Download
 from nst_ops.models.johnson import TransformNet
-from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
+from nst_ops.stylizers.device import choose_device, pad, padded, start_frames, to_network
+from nst_ops.stylizers.graphs import Graphs
 from nst_ops.stylizers.memory import attempt, frames_that_fit, free_bytes, max_elements, too_large
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
@@ -26,6 +28,7 @@ _MARGIN = 12
 # 1080p, and with skips the encoder's maps, 8.3. Beside tiles: the residual blocks' and the frame, 1.8.
 _LIVE_MAPS, _LIVE_MAPS_WITH_SKIPS, _LIVE_MAPS_BESIDE_TILES = 6, 8, 2
 _TILE, _SMALLEST_TILE = 1024, 256
+_RECORDED_SHARE = 0.1  # of the free memory of a GPU that a graph may take
 
 
 class JohnsonStylizer:
@@ -45,7 +48,9 @@ class JohnsonStylizer:
         self, model: TransformNet, device: str = "auto", precision: str = "auto", tile: int | None = None
     ) -> None:
         self.device, self.dtype = choose_device(device, precision)
-        self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.model = model.shared_copy().eval().without_idle_biases()
+        self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self._graphs = Graphs(self.model, self.device) if self.device.type == "cuda" else None
         self.tile = tile
         # The first layer's normalization takes off the mean color. In half precision that is done before: next to it,
         # all that is in a foggy or overexposed frame would be rounded away.
@@ -55,7 +60,7 @@ class JohnsonStylizer:
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """See ``Stylizer``."""
         count, height, width, _ = frames_nhwc.shape
-        parts: list[UInt8Array] = []
+        parts: list[Download] = []  # while one is on its way to the host, the device has the next to do
         first = 0
         while first < count:
             tile = self._tile_for(1, height, width)
@@ -64,7 +69,7 @@ class JohnsonStylizer:
             if part is not None:
                 parts.append(part)
                 first += at_once
-        return np.concatenate(parts)
+        return np.concatenate([part.result() for part in parts])
 
     def measure(self, frames_nhwc: UInt8Array) -> Statistics:
         """Measure the statistics of frames together, such as samples of one shot, as if they were one large image.
@@ -86,33 +91,37 @@ class JohnsonStylizer:
         A pixel's result then depends on what is near it alone, not on the rest of the frame.
         """
         stylizer = copy.copy(self)
-        stylizer.model = self.model.shared_copy()
+        stylizer.model, stylizer._graphs = self.model.shared_copy(), None  # a shot is over before they would pay
         for norm, moments in zip(stylizer.model.norms(), statistics.layers, strict=True):
             norm.statistics = moments
         stylizer._center = statistics.center
         return stylizer
 
     @torch.inference_mode()
-    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> UInt8Array:
-        """Stylize all frames at once, by the network or a copy that measures them."""
-        _, height, width, _ = frames_nhwc.shape
+    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> Download:
+        """Begin to stylize all frames at once, by the network or a copy that measures them."""
+        count, height, width, _ = frames_nhwc.shape
         x_bchw = to_network(frames_nhwc, self.device, torch.float32)
         if self._takes_off_center:
             x_bchw -= x_bchw.mean((2, 3), keepdim=True) if self._center is None else self._center
         x_bchw = pad(x_bchw.to(self.dtype), self.model.stride, _MARGIN)
         if tile:
             y_bchw = stylize_in_tiles(model or self.model.shared_copy(), x_bchw, tile)
+        elif self._graphs and model is None:
+            is_small = count * self._bytes(height, width) <= _RECORDED_SHARE * free_bytes(self.device)
+            y_bchw = self._graphs(x_bchw, is_small)
         else:
             y_bchw = (model or self.model)(x_bchw)
-        return to_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
+        return start_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
 
-    def _attempt(
-        self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None
-    ) -> UInt8Array | None:
-        """Stylize all frames at once; None where the device ran out of memory, after which less is planned."""
+    def _attempt(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> Download | None:
+        """Begin to stylize all frames at once; None where the device ran out of memory: less is planned then."""
         count, height, width, _ = frames_nhwc.shape
         run = partial(self._stylize, frames_nhwc, tile, model)
-        return attempt(run, count, self._bytes(height, width, tile), self.device)
+        begun = attempt(run, count, self._bytes(height, width, tile), self.device)
+        if begun is None and self._graphs:
+            self._graphs.release()
+        return begun
 
     def _frames_at_once(self, height: int, width: int) -> int:
         """Return how many frames of this size the device takes at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -12,6 +13,8 @@ import torch
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.host_memory import kept_bytes
+
+T = TypeVar("T")
 
 MAX_ELEMENTS = 2**31 - 1
 """Elements of a map on a GPU at most: kernels of torch and cuDNN count them in 32 bits."""
@@ -23,6 +26,8 @@ _HALF, _TOO_LITTLE = 0.5, 0.75  # of what was not enough: for fewer frames; for 
 
 _usable: dict[torch.device, float] = {}
 """Share of a device's free memory that this process counts on, where it ran out of memory before that was full."""
+_held: dict[torch.device, int] = {}
+"""Bytes of what torch keeps on a GPU that only recorded graphs can use."""
 
 
 def stylize_in_parts(
@@ -50,7 +55,7 @@ def stylize_in_parts(
     return np.concatenate(parts)
 
 
-def attempt(run: Callable[[], UInt8Array], count: int, bytes_per_frame: int, device: torch.device) -> UInt8Array | None:
+def attempt(run: Callable[[], T], count: int, bytes_per_frame: int, device: torch.device) -> T | None:
     """Return what ``run`` makes of ``count`` frames; or None after it ran out of the memory that it was promised.
 
     Less is then counted on: half as many frames would be taken to fit, and one alone no longer would.
@@ -97,11 +102,16 @@ def free_bytes(device: torch.device) -> int:
     """Return the memory of the device that is free, or kept by this process for what comes next."""
     if device.type == "cuda":
         # Of what this process has reserved, the part that it does not use.
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) - _held.get(device, 0)
         free = int(torch.cuda.mem_get_info(device)[0]) + unused
     else:
         free = int(psutil.virtual_memory().available) + kept_bytes()
     return int(free * _usable.get(device, 1.0))
+
+
+def hold(device: torch.device, num_bytes: int) -> None:
+    """Count bytes that torch keeps on a GPU as taken; negative ones are free again."""
+    _held[device] = _held.get(device, 0) + num_bytes
 
 
 def too_large(height: int, width: int, needed_bytes: int, free: int) -> MemoryError:

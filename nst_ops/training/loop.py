@@ -82,7 +82,7 @@ def train(
             drawing = step.drawing(content)
             begun.append((number, step.start(content.cut(), number, styles.cut() if styles else None, drawing)))
             is_checkpoint = number % config.save_every == 0 or number == config.steps
-            is_pause = is_checkpoint or number == first + _WARM_UP_STEPS - 1
+            is_pause = is_checkpoint or number == first + _WARM_UP_STEPS - 1 or step.device.type == "cpu"
             while len(begun) > (0 if is_pause else 1):  # a GPU has the next step to do before it is asked
                 settled, figures = begun[0][0], begun.popleft()[1]()
                 images, seconds = images + batches.batch_size, time.perf_counter() - started

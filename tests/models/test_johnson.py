@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nst_ops.models import johnson
 from nst_ops.models.johnson import ConvLayer, InstanceNorm, JohnsonNet, LayerNorm
 
 
@@ -118,3 +119,37 @@ def test_bilinear_upsampling_weaves_no_grid():
         curvature[upsampling] = row.diff().diff().abs().max()
     assert curvature["bilinear"] < 1e-5
     assert curvature["nearest"] > 0.05
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer", "batch", "none"])
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+def test_biases_that_a_norm_takes_off_may_go(norm: str, upsampling: str) -> None:
+    torch.manual_seed(0)
+    network = JohnsonNet(4, 2, upsampling, norm).eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith("conv.bias"):
+            torch.nn.init.normal_(parameter)
+    x_bchw = torch.rand(2, 3, 32, 40)
+    expected, before = network(x_bchw), sum(1 for _ in network.parameters())
+    without = network.shared_copy().without_idle_biases()
+    assert before - sum(1 for _ in without.parameters()) == (9 if norm == "instance" else 0)
+    torch.testing.assert_close(without(x_bchw), expected, rtol=1e-4, atol=1e-5)
+    assert sum(1 for _ in network.parameters()) == before
+
+
+def test_the_trial_of_a_fused_norm_sees_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = johnson.fused_norm_agrees.__wrapped__
+    for dtype in (torch.float16, torch.bfloat16):
+        assert trial(torch.device("cpu"), dtype)
+
+        def from_squares(x_bchw: torch.Tensor, weight: object, bias: object, eps: float) -> torch.Tensor:
+            mean, square = (moment.mean((2, 3), keepdim=True) for moment in (x_bchw, x_bchw * x_bchw))
+            return (x_bchw - mean) * torch.rsqrt((square - mean * mean).clamp_min(0) + eps)
+
+        def other_layout(x_bchw: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+            return torch.nn.functional.instance_norm(x_bchw.contiguous(), eps=eps)
+
+        for wrong in (from_squares, other_layout, lambda x_bchw, *_: x_bchw / 0):
+            monkeypatch.setattr(johnson, "normalize_each", wrong)
+            assert not trial(torch.device("cpu"), dtype)
+        monkeypatch.undo()

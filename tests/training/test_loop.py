@@ -87,6 +87,25 @@ def test_steps_are_recorded_and_checkpoints_come_in_time():
     assert log.told[2:6] == [("step", 3), ("validate", 3), ("save", 3), ("step", 4)]
 
 
+def test_a_device_gets_the_next_step_before_it_is_asked_for_figures():
+    told = []
+
+    class Late(NoStep):
+        device = torch.device("meta")  # takes work as a GPU does, and does none
+
+        def start(self, images: torch.Tensor, number: int, *_: None) -> Callable[[], StepFigures]:
+            told.append(f"start {number}")
+            figures = super().start(images, number)
+            return lambda: told.append(f"figures {number}") or figures()
+
+    log = Log()
+    train(Late(), batches(), config(steps=7, save_every=6), log)
+    first = [f"{what} {number}" for what, number in (("start", 1), ("start", 2), ("figures", 1), ("start", 3))]
+    then = ["figures 2", "figures 3", "start 4", "start 5", "figures 4", "start 6", "figures 5", "figures 6"]
+    assert told == [*first, *then, "start 7", "figures 7"]
+    assert log.told[5:] == [("step", 6), ("validate", 6), ("save", 6), ("step", 7), ("validate", 7), ("save", 7)]
+
+
 def test_the_last_step_is_saved_once():
     log = Log()
     train(NoStep(), batches(), config(steps=6, save_every=3), log)
@@ -177,9 +196,9 @@ def test_other_workers_do_as_the_first(validations, done):
     taken = []
 
     class Second(NoStep):
-        def __call__(self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None) -> StepFigures:
+        def start(self, images: torch.Tensor, number: int, *_: None) -> Callable[[], StepFigures]:
             taken.append(number)
-            return super().__call__(images, number)
+            return super().start(images, number)
 
     asked = list(validations)
     step = Second(SimpleNamespace(share=lambda own: asked.pop(0)))
@@ -209,9 +228,9 @@ def test_speed_is_that_of_the_steps_after_the_first(monkeypatch):
     monkeypatch.setattr(loop, "time", clock)
 
     class Timed(NoStep):
-        def __call__(self, images: torch.Tensor, number: int, styles: None = None, drawing: None = None) -> StepFigures:
+        def start(self, images: torch.Tensor, number: int, *_: None) -> Callable[[], StepFigures]:
             clock.now += 50 if number <= 3 else 0.5
-            return super().__call__(images, number)
+            return super().start(images, number)
 
     class Slow(Log):
         def __init__(self) -> None:
