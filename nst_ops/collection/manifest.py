@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
     | dict.fromkeys(("attempts", "width", "height", "output_width", "output_height"), pa.int32())
     | {"num_frames": pa.int64(), "frame_rate": _NUMBER, "duration_s": _NUMBER}
     | dict.fromkeys(("video_codec", "audio_codec", "model", "model_sha256", "config_sha256"), _TEXT)
-    | dict.fromkeys(("run_id", "unit_id", "worker", "device", "precision"), _TEXT)
+    | dict.fromkeys(("run_id", "unit_id", "worker", "device", "precision", "encoder"), _TEXT)
     | dict.fromkeys(("decode_s", "stylize_s", "smooth_s", "encode_s"), _NUMBER)
     | {"finished_at": pa.timestamp("ms", tz="UTC")}
 )

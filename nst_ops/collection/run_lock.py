@@ -87,6 +87,14 @@ def read_configs(output: Folder) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def read_fingerprint(output: Folder) -> dict[str, Any]:
+    """Return the fingerprint of the run that an output holds; empty if it does not say."""
+    try:
+        return dict(json.loads(output.read_bytes(RUN_FILE))["fingerprint"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def differing_keys(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the values of the ``RETRY_KEYS`` that are not the same in all ``configs``, by ``config_sha256``."""
     values: dict[str, dict[str, Any]] = {}

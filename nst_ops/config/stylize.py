@@ -146,8 +146,9 @@ class VideoConfig(StrictModel):
     """Largest frame of a video that is read, in millions of pixels, each with about 40 MB of memory."""
     codec: Literal["h264", "h265", "av1"] = "h264"
     """Codec of the video: h264 plays everywhere; h265 and av1 make smaller files and take longer."""
-    encoder: Literal["software", "nvenc"] = "software"
-    """software: x264, x265, SVT-AV1; nvenc: the encoder of an NVIDIA card, on every worker's machine."""
+    encoder: Literal["software", "nvenc", "auto"] = "software"
+    """software: x264, x265, SVT-AV1, the same bytes on any machine; nvenc: the encoder of an NVIDIA card, on every
+    worker's machine; auto: nvenc where it starts on a GPU of the workers, else software, for all of the run."""
     crf: int | None = Field(default=None, ge=0, le=51)
     """Quality, lower is better; 5 more is about half the size. Default: visually lossless, h264 18, h265 20, av1 24."""
     bitrate_kbps: PositiveInt | None = None

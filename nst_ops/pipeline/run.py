@@ -21,6 +21,7 @@ from nst_ops.collection.run_lock import (
     OutputInUseError,
     amend_run_record,
     read_configs,
+    read_fingerprint,
     refuse_other_run,
     run_lock,
     write_run_record,
@@ -30,6 +31,7 @@ from nst_ops.collection.units import unit_id
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.errors import FatalError
 from nst_ops.config.stylize import RETRY_KEYS
+from nst_ops.media.video.encoders import nvenc_problem
 from nst_ops.pipeline.bottleneck import bottleneck
 from nst_ops.pipeline.console import ProgressDisplay, Summary
 from nst_ops.pipeline.dry_run import estimate_frames, preflight
@@ -42,6 +44,7 @@ from nst_ops.storage.scratch import remove_dead_scratch
 _log = logging.getLogger(__name__)
 
 _TOP_ERRORS = 20
+_TRIAL_S = 120.0  # seconds for a process on a GPU to start, and to try an encoder
 _SAMPLE = 2_000  # rows of which the contact sheet shows a few
 _COMPACT_PARTS = 2_000  # settled parts of the manifest that are worth a compaction beside the work
 
@@ -59,6 +62,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         remove_dead_scratch()
         source, output = _open_folders(config)
         with new_executor(config) as executor:
+            config = settle_encoder(config, output, executor)
             spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)
             spec = replace(spec, labels=source.labels)
             if not config.overwrite:
@@ -101,6 +105,30 @@ def _open_folders(config: StylizeConfig) -> tuple[Source, Folder]:
     if output.is_file():
         raise ConfigError(f"output '{config.output}' is a file, not a folder")
     return source, output
+
+
+def settle_encoder(config: StylizeConfig, output: Folder, executor: Executor) -> StylizeConfig:
+    """Return ``config`` with what ``video.encoder auto`` comes to for this run, on whichever machine its videos are.
+
+    A run goes on with the encoder that it began with: segments of a video are joined, so all must come from one. A new
+    one takes NVENC where a GPU of the workers starts it. Raises ConfigError for a run that began with it where none
+    does.
+    """
+    if config.video.encoder != "auto":
+        return config
+    began_with = None if config.overwrite else read_fingerprint(output).get("video.encoder")
+    problem = "there is no GPU"
+    if executor.num_gpus and began_with != "software":
+        answer = executor.call(nvenc_problem, config.video, gpu=True, limit_s=_TRIAL_S)
+        problem = "its trial did not end" if answer is None else answer
+    if began_with == "nvenc" and problem:
+        raise ConfigError(
+            f"video.encoder auto: this output was begun with nvenc, which does not start now ({problem}): "
+            "go on where it does, or take another output"
+        )
+    encoder = began_with or ("software" if problem else "nvenc")
+    _log.info("video.encoder auto: %s%s", encoder, f" ({problem})" if problem and not began_with else "")
+    return config.model_copy(update={"video": config.video.model_copy(update={"encoder": encoder})})
 
 
 def _refuse_other_run(output: Folder, spec: RunSpec) -> None:

@@ -18,7 +18,7 @@ from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig, VideoConfig
 from nst_ops.media.style_images import StyleImages
-from nst_ops.media.video.encoders import check_encoder, encoder_for
+from nst_ops.media.video.encoders import check_encoder, encoder_for, settled
 from nst_ops.storage import Folder, NameRules
 from nst_ops.storage.names import ANY_DISK
 from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, model_kind
@@ -66,6 +66,7 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
     style_images = _open_style_images(config, kind)
     # Workers of a cluster stand in another folder: relative paths would not mean the same there.
     config = config.model_copy(update={key: Folder(getattr(config, key)).uri() for key in ("input", "output")})
+    config = config.model_copy(update={"video": settled(config.video)})
     if config.temporal.freeze_statistics and not kind.can_freeze:
         raise ConfigError(f"model.kind {kind.name} takes no temporal.freeze_statistics: leave it out")
     try:

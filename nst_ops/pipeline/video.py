@@ -282,7 +282,8 @@ def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: i
         raise OSError(f"{num_frames} frames were stylized, but the output holds {num_written}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"output_uri": context.output.uri(relpath), "output_bytes": path.stat().st_size, "output_sha256": sha256}
+    encoder, size = encoder_for(context.config.video).name, path.stat().st_size
+    return {"output_uri": context.output.uri(relpath), "output_bytes": size, "output_sha256": sha256, "encoder": encoder}
 
 
 def video_row(context: WorkerContext, video: StyledVideo) -> Row:

@@ -26,9 +26,10 @@ from media_factory import (
 
 from nst_ops.config import VideoConfig
 from nst_ops.media.errors import UnsupportedMediaError
+from nst_ops.media.video import encoders
 from nst_ops.media.video.clock import Span
 from nst_ops.media.video.container import Frame
-from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for
+from nst_ops.media.video.encoders import check_encoder, choose_encoder, encoder_for, nvenc_problem
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.writer import VideoWriter
 
@@ -346,3 +347,24 @@ def test_converted_sound_is_cut_to_the_part(tmp_path):
     (sound,) = packets(tmp_path / "b", "audio")
     assert -0.05 <= sound[0].pts_s <= 0.05
     assert 0.9 <= sound[-1].pts_s <= 1.1
+
+
+def test_auto_is_what_starts_on_this_machine(tmp_path, video, monkeypatch):
+    config = VideoConfig(encoder="auto", codec="h265", pixel_format="yuv422p")
+    assert "hevc_nvenc takes no yuv422p" in nvenc_problem(config)
+    assert encoder_for(config).name == "libx265"
+    config = VideoConfig(encoder="auto")
+    expected = "libx264" if nvenc_problem(config) else "h264_nvenc"
+    assert encoder_for(config).name == choose_encoder(config).name == expected
+    write(video, tmp_path / "b.mp4", config)
+    assert times(tmp_path / "b.mp4") == times(video)
+    tried = []
+
+    def answer(name, pixel_format, options):
+        tried.append((name, pixel_format, dict(options)["preset"]))
+        return ""
+
+    monkeypatch.setattr(encoders, "_try", answer)  # as on a card that has one
+    config = VideoConfig(encoder="auto", codec="h265", pixel_format="yuv420p10le", preset="fast")
+    assert encoder_for(config).name == choose_encoder(config).name == "hevc_nvenc"
+    assert set(tried) == {("hevc_nvenc", "p010le", "p3")}

@@ -2,7 +2,7 @@
 
 The same frames give the same bytes on any machine, whatever its cores: x264 and x265 get a fixed number of threads,
 and SVT-AV1 a single one where it aims at a bitrate, by which it would otherwise write another file at every run.
-NVIDIA's encoders promise nothing of the kind.
+NVIDIA's encoders promise nothing of the kind, and some of its cards have none (H100, H200, A100), or none for AV1 (T4).
 """
 
 from __future__ import annotations
@@ -132,16 +132,30 @@ ENCODERS = {
 }
 
 
+def settled(config: VideoConfig) -> VideoConfig:
+    """Return ``config`` with what ``encoder auto`` comes to on this machine: nvenc where it starts, else software."""
+    if config.encoder != "auto":
+        return config
+    return config.model_copy(update={"encoder": "software" if nvenc_problem(config) else "nvenc"})
+
+
+def nvenc_problem(config: VideoConfig) -> str:
+    """Return why NVENC does not write what ``config`` asks for on this machine; nothing where it does."""
+    encoder = ENCODERS["nvenc", config.codec]
+    if config.pixel_format not in encoder.pixel_formats:
+        return f"{encoder.name} takes no {config.pixel_format}"
+    return _problem(encoder, config)
+
+
 def encoder_for(config: VideoConfig) -> Encoder:
     """Return the encoder that ``config`` asks for, whether or not it starts on this machine."""
-    return ENCODERS[config.encoder, config.codec]
+    return ENCODERS[settled(config).encoder, config.codec]
 
 
 def choose_encoder(config: VideoConfig) -> Encoder:
     """Return the encoder that ``config`` asks for; ValueError if it does not start on this machine."""
     encoder = encoder_for(config)
-    options = tuple(encoder.options_for(config, Fraction(25)).items())
-    if problem := _try(encoder.name, encoder.pixel_formats[config.pixel_format], options):
+    if problem := _problem(encoder, config):
         raise ValueError(
             f"video.encoder {config.encoder}: {encoder.name} does not start on this machine with these "
             f"video keys ({problem}): set another encoder, codec, preset or bitrate"
@@ -184,8 +198,14 @@ def check_encoder(config: VideoConfig) -> None:
     if config.pixel_format not in encoder.pixel_formats:
         formats = " or ".join(encoder.pixel_formats)
         raise ValueError(f"video.pixel_format {config.pixel_format}: {encoder.name} takes only {formats}")
-    if config.encoder == "software":
+    if settled(config).encoder == "software":
         choose_encoder(config)
+
+
+def _problem(encoder: Encoder, config: VideoConfig) -> str:
+    """Try an encoder with the options of ``config``; return what goes wrong, or nothing."""
+    options = tuple(encoder.options_for(config, Fraction(25)).items())
+    return _try(encoder.name, encoder.pixel_formats[config.pixel_format], options)
 
 
 @functools.cache
