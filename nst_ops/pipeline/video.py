@@ -283,7 +283,12 @@ def file_columns(context: WorkerContext, relpath: str, path: Path, num_frames: i
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     encoder, size = encoder_for(context.config.video).name, path.stat().st_size
-    return {"output_uri": context.output.uri(relpath), "output_bytes": size, "output_sha256": sha256, "encoder": encoder}
+    return {
+        "output_uri": context.output.uri(relpath),
+        "output_bytes": size,
+        "output_sha256": sha256,
+        "encoder": encoder,
+    }
 
 
 def video_row(context: WorkerContext, video: StyledVideo) -> Row:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,31 @@ def test_discriminators_learn_to_tell_fakes(files):
     for _ in range(25):
         trained.zero_grad()
         losses.append(float(trained.backward(images(1) * 0.2, 0.8 + images(2) * 0.2)))
-        trained.step(config.train.learning_rate)
+        trained.step(config.train.learning_rate, torch.zeros(()))
     assert losses[-1] < 0.5 * losses[0]
     cost = trained.generator_loss(images(3) * 0.2)
     assert cost > 0.5  # nearly the cost of a fake that is seen through
     assert all(parameter.requires_grad for parameter in trained.discriminators.parameters())
+
+
+@pytest.mark.parametrize("why", ["the network's step is skipped", "a gradient is not finite"])
+def test_discriminators_that_skip_a_step_stay_as_they_are(files, why):
+    config = TrainJohnsonConfig(
+        data={"content": "c", "style": "s"}, output="o", loss=ADVERSARIAL | {"content": {"weight": 1.0}}
+    )
+    trained = DiscriminatorTraining(config.loss.adversarial, config.train, Precision("fp32", CPU), Ranks())
+    trained.backward(images(1), images(2))
+    trained.step(1e-3, torch.zeros(()))
+    before = copy.deepcopy(trained.state())
+    trained.zero_grad()
+    trained.backward(images(1), images(2))
+    if why == "a gradient is not finite":
+        next(trained.discriminators.parameters()).grad.fill_(math.nan)
+    trained.step(1e-3, torch.tensor(float(why == "the network's step is skipped")))
+    after = trained.state()
+    assert all(torch.equal(after["weights"][name], value) for name, value in before["weights"].items())
+    for number, moments in before["optimizer"]["state"].items():
+        assert all(torch.equal(after["optimizer"]["state"][number][name], value) for name, value in moments.items())
 
 
 def test_style_images_have_an_order_and_crops_of_their_own():
