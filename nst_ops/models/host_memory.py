@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 
 _LARGEST_BLOCK, _KEPT_AT_END = 1 << 29, 1 << 30  # bytes: the blocks that are kept, and what may be free at the end
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 
 
 class _MallInfo(ctypes.Structure):
@@ -27,6 +27,8 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_END)
+        # Threads share what is kept: each with an arena of its own would keep as much again, and no large block at all.
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def kept_bytes() -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from nst_ops.media.formats import likely_output
 from nst_ops.media.images import UInt8Array, limit_megapixels
 from nst_ops.media.video.container import limit_frame_megapixels
 from nst_ops.media.video.segments import Selection
-from nst_ops.pipeline.prefetch import Timings
+from nst_ops.pipeline.prefetch import Timings, map_threads
 from nst_ops.pipeline.run_spec import RunSpec, manifest_row
 from nst_ops.pipeline.telemetry import Telemetry
 from nst_ops.storage import Folder, StorageError, configure_storage
@@ -31,6 +32,9 @@ from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 if TYPE_CHECKING:
     from nst_ops.models.host_copies import HostCopies
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
 _DEVICE_LOST = ("CUDA error:", "_STATUS_EXECUTION_FAILED", "_STATUS_INTERNAL_ERROR", "_STATUS_MAPPING_ERROR")
@@ -94,11 +98,12 @@ class WorkerContext:
         self.manifest = Manifest(self.output)
         self.telemetry = telemetry or Telemetry()
         self.name = f"{platform.node()}:{os.getpid()}"
-        if run_spec.kind.uses_device and num_threads:
+        self.num_threads = num_threads or 1
+        if run_spec.kind.uses_device:
             import torch  # an identity run needs none of it
 
-            torch.set_num_threads(num_threads)
-            cv2.setNumThreads(num_threads)  # smoothing comes out the same with any number
+            self.num_threads = num_threads or torch.get_num_threads()
+            torch.set_num_threads(self.num_threads)
         self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
         self.device: str | None = None
         self.precision: str | None = None
@@ -111,13 +116,16 @@ class WorkerContext:
             device = device_of(self.stylizer)
             if device and (device.type == "cuda" if frames_on_device is None else frames_on_device):
                 self.frame_copies = host_copies(device)
+            # Smoothing comes out the same with any number. Beside a network that has the cores, threads of its own take
+            # a third more of them, for nothing.
+            cv2.setNumThreads(1 if self.device == "cpu" else self.num_threads)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 
     def warm_up(self) -> None:
         """Run the network on one small frame: what only the first call costs is not to count as a unit's."""
         if self.run_spec.kind.warms_up:
             frame_hwc = np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8)
-            self.stylize(frame_hwc[None], [Style("", frame_hwc)])
+            self.stylize(frame_hwc[None], [Style("", frame_hwc)], Timings())
 
     def _read_style(self, name: str) -> Style | None:
         """Read a style image by name; None for a network that has its own style. Raises UnreadableImageError."""
@@ -131,12 +139,69 @@ class WorkerContext:
             ) from error
 
     def stylize(
-        self, frames_nhwc: UInt8Array, styles: Sequence[Style | None], stylizer: Stylizer | None = None
+        self,
+        frames_nhwc: UInt8Array,
+        styles: Sequence[Style | None],
+        timings: Timings,
+        stylizer: Stylizer | None = None,
     ) -> UInt8Array:
-        """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind."""
-        with self.telemetry.stylizing():
+        """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind.
+
+        ``timings.stylize_s`` counts the seconds of the worker: where frames of this size are stylized side by side, it
+        is this call's share of them.
+        """
+        size = frames_nhwc.shape[1:3]
+        with timings.busy("stylize_s", self._at_once(*size)), self.telemetry.stylizing(), self.threads_for(*size):
             stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
-        return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
+            return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
+
+    def stylize_in_order(
+        self,
+        stylize: Callable[[T], R],
+        batches: Iterable[T],
+        size: Callable[[T], tuple[int, int]],
+        num_bytes: Callable[[T], int] = lambda batch: 0,
+    ) -> Iterator[R]:
+        """Call ``stylize`` on batches of frames of a ``size``, height and width; yield the results in their order.
+
+        Frames that take one thread are stylized side by side, in threads of their own; before any other the last of
+        them has ended, so that the cores never have more than one set of threads. An exception is raised here.
+        """
+        for is_single, run in itertools.groupby(batches, key=lambda batch: self._is_single(*size(batch))):
+            if is_single:
+                count = self.num_threads
+                yield from map_threads(stylize, run, count, Timings(), num_threads=count, num_bytes=num_bytes)
+            else:
+                yield from map(stylize, run)
+
+    def batch_size(self, height: int, width: int) -> int:
+        """Return how many frames of this size at most are stylized in one call."""
+        # without a device a batch gains nothing, and costs a copy of each frame
+        alone = self._is_single(height, width) or not self.run_spec.kind.uses_device
+        return 1 if alone else self.config.model.batch_size
+
+    @contextlib.contextmanager
+    def threads_for(self, height: int, width: int) -> Iterator[None]:
+        """Give torch, as called from this thread in here, the threads that frames of this size take on a CPU."""
+        if self.run_spec.kind.one_thread_pixels and self.device == "cpu":
+            import torch
+
+            count = 1 if self._is_single(height, width) else self.num_threads
+            if torch.get_num_threads() != count:  # of this thread: each has a number of its own
+                torch.set_num_threads(count)
+        yield
+
+    def _is_single(self, height: int, width: int) -> bool:
+        """Return whether a frame of this size takes one thread.
+
+        By nothing but its size: the number of threads changes the rounding, and a frame is to come out the same
+        wherever, and beside whatever, it is stylized.
+        """
+        return self.device == "cpu" and height * width <= self.run_spec.kind.one_thread_pixels
+
+    def _at_once(self, height: int, width: int) -> int:
+        """Return how many frames of this size are stylized side by side."""
+        return self.num_threads if self._is_single(height, width) else 1
 
     def new_smoother(self) -> Smoother:
         """Make a smoother for one video, of which it holds a few frames in memory."""

@@ -23,6 +23,7 @@ from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.executors import Executor
 from nst_ops.pipeline.executors.pool import wants_gpu
+from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec
 from nst_ops.pipeline.video import open_video
 from nst_ops.ray_cluster import cores_per_node
@@ -163,11 +164,12 @@ def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, fl
     started, started_cpu = time.perf_counter(), time.process_time()
     image = decode_image(context.source.read_bytes(item["relpath"]), config.resize.max_side)
     decoded = time.perf_counter()
-    stylized_hwc = context.stylize(image.rgb_hwc[None], [style])[0]
+    timings = Timings()
+    stylized_hwc = context.stylize(image.rgb_hwc[None], [style], timings)[0]
     stylized = time.perf_counter()
     image_format = image_output(item["relpath"], has_alpha=image.alpha_hw is not None)[1]
     data = encode_image(stylized_hwc, image.alpha_hw, image_format, config.images.quality)
-    stages = (decoded - started, stylized - decoded, time.perf_counter() - stylized)
+    stages = (decoded - started, timings.stylize_s, time.perf_counter() - stylized)
     seconds = _pace_s(stages, time.process_time() - started_cpu, config.workers.cpus)
     return seconds, stylized_hwc.shape[0] * stylized_hwc.shape[1], len(data)
 
@@ -182,7 +184,13 @@ def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, fl
         frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
         decoded = time.perf_counter()
         frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
-        stylized_nhwc = context.stylize(frames_nhwc, [style] * len(frames))
+        size, timings = frames[0].rgb_hwc.shape[:2], Timings()
+        at_once = context.batch_size(*size)
+        batches = [frames_nhwc[first : first + at_once] for first in range(0, len(frames), at_once)]
+        parts = context.stylize_in_order(
+            lambda batch: context.stylize(batch, [style] * len(batch), timings), batches, lambda _: size
+        )
+        stylized_nhwc = np.concatenate(list(parts))
         stylized = time.perf_counter()
         pairs = zip(frames_nhwc, stylized_nhwc, strict=True)
         smoothed = [*itertools.chain.from_iterable(smoother.push(*pair) for pair in pairs), *smoother.flush()]
@@ -191,7 +199,7 @@ def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, fl
         with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, config) as writer:
             for frame, smoothed_hwc in zip(frames, smoothed, strict=True):
                 writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))
-        stages = (decoded - started, stylized - decoded, still - stylized, time.perf_counter() - still)
+        stages = (decoded - started, timings.stylize_s, still - stylized, time.perf_counter() - still)
         seconds = _pace_s(stages, time.process_time() - started_cpu, context.config.workers.cpus)
         num_bytes = output.seek(0, io.SEEK_END)
         return seconds, float(np.prod(stylized_nhwc.shape[:3])), num_bytes

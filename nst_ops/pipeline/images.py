@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -121,28 +120,48 @@ def decode_tasks(
 
 def stylize_tasks(context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings) -> Iterator[ImageTask]:
     """Stylize neighbors of one size in batches; images are large: no more than a batch is read ahead."""
-    batch_size, telemetry = context.config.model.batch_size, context.telemetry
     read = timed(tasks, timings, "decode_s")
-    ahead = prefetch(read, batch_size, timings, telemetry.decode_fill, ImageTask.num_bytes)
+    depth, telemetry = context.config.model.batch_size, context.telemetry
+    ahead = prefetch(read, depth, timings, telemetry.decode_fill, ImageTask.num_bytes)
+    stylize = partial(_stylize_batch, context, timings)
     with contextlib.closing(ahead):
-        for shape, run in itertools.groupby(ahead, key=lambda task: task.image and task.image.rgb_hwc.shape):
-            fitting = max(1, QUEUE_BYTES // max(1, math.prod(shape or ())))
-            while batch := list(itertools.islice(run, min(batch_size, fitting))):
-                if batch[0].image:
-                    _stylize_batch(context, batch, timings)
-                yield from batch
+        batches = _batches(context, ahead)
+        yield from itertools.chain.from_iterable(context.stylize_in_order(stylize, batches, _size, _num_bytes))
 
 
-def _stylize_batch(context: WorkerContext, batch: list[ImageTask], timings: Timings) -> None:
-    frames_nhwc = np.stack([task.image.rgb_hwc for task in batch if task.image])
-    before_s = timings.stylize_s
-    with failing(*batch, only=MemoryError), timings.busy("stylize_s"):
-        stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch])
+def _batches(context: WorkerContext, tasks: Iterator[ImageTask]) -> Iterator[list[ImageTask]]:
+    """Group neighbors of one size, as many as are stylized in one call; what has no image is among its own."""
+    for (height, width), run in itertools.groupby(tasks, key=lambda task: _size([task])):
+        fitting = max(1, QUEUE_BYTES // max(1, 3 * height * width))
+        while batch := list(itertools.islice(run, min(context.batch_size(height, width), fitting))):
+            yield batch
+
+
+def _size(batch: list[ImageTask]) -> tuple[int, int]:
+    """Return height and width of the images of a batch; 0 and 0 where they are none."""
+    image = batch[0].image
+    return image.rgb_hwc.shape[:2] if image else (0, 0)
+
+
+def _num_bytes(batch: list[ImageTask]) -> int:
+    return sum(task.num_bytes() for task in batch)
+
+
+def _stylize_batch(context: WorkerContext, timings: Timings, batch: list[ImageTask]) -> list[ImageTask]:
+    """Stylize the images of a batch, which get an error where they are too large; return the batch."""
+    frames = [task.image.rgb_hwc for task in batch if task.image]
+    if not frames:
+        return batch
+    frames_nhwc, spent = np.stack(frames) if len(frames) > 1 else frames[0][None], Timings()
+    with failing(*batch, only=MemoryError):
+        stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch], spent)
         losses = getattr(context.stylizer, "last_losses", [[] for _ in batch])
         for task, stylized_hwc, steps in zip(batch, stylized_nhwc, losses, strict=True):
             task.stylized_hwc, task.losses = stylized_hwc, steps
+    timings.add(spent)
     for task in batch:
-        task.timings.stylize_s = (timings.stylize_s - before_s) / len(batch)
+        task.timings.stylize_s = spent.stylize_s / len(batch)
+    return batch
 
 
 def write_behind(

@@ -23,6 +23,9 @@ QUEUE_BYTES = 512 * 2**20
 _POLL_S = 0.1  # seconds between two looks whether the other side of a full queue is still there
 
 
+_counting = threading.Lock()  # seconds are added from several threads, and each addition is read and write
+
+
 @dataclass
 class Timings:
     """Seconds that each stage of an item or a unit was busy, and that the network waited."""
@@ -35,17 +38,20 @@ class Timings:
 
     def add(self, other: Timings) -> None:
         """Add another's seconds to these."""
-        for stage in fields(self):
-            setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
+        with _counting:
+            for stage in fields(self):
+                setattr(self, stage.name, getattr(self, stage.name) + getattr(other, stage.name))
 
     @contextlib.contextmanager
-    def busy(self, stage: str) -> Iterator[None]:
-        """Add the seconds spent in here to the field ``stage``."""
+    def busy(self, stage: str, at_once: int = 1) -> Iterator[None]:
+        """Add the seconds spent in here to the field ``stage``: the share of one among ``at_once`` side by side."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            setattr(self, stage, getattr(self, stage) + time.perf_counter() - started)
+            spent_s = (time.perf_counter() - started) / at_once
+            with _counting:
+                setattr(self, stage, getattr(self, stage) + spent_s)
 
 
 @dataclass

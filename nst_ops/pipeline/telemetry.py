@@ -54,7 +54,7 @@ class Telemetry:
         self.decode_fill, self.encode_fill = QueueFill(), QueueFill()
         self._listeners, self._every_s = listeners, every_s
         self._num_rows = self._num_frames = 0
-        self._is_stylizing = self._is_touched = False
+        self._num_stylizing, self._is_touched = 0, False
         self._followed: tuple[Timings, ...] = ()
         self._told, self._past = Timings(), Timings()
         self._read_at = time.perf_counter()
@@ -74,12 +74,14 @@ class Telemetry:
 
     @contextlib.contextmanager
     def stylizing(self) -> Iterator[None]:
-        """Note that the network is at work in here."""
-        self._is_stylizing = True
+        """Note that the network is at work in here, in as many threads as come."""
+        with self._lock:
+            self._num_stylizing += 1
         try:
             yield
         finally:
-            self._is_stylizing = False
+            with self._lock:
+                self._num_stylizing -= 1
 
     @contextlib.contextmanager
     def follow(self, *timings: Timings) -> Iterator[None]:
@@ -102,7 +104,7 @@ class Telemetry:
             told = asdict(self._told)
             news = Timings(**{stage: total_s - told[stage] for stage, total_s in asdict(seconds).items()})
             work = now - self._read_at, self._num_rows, self._num_frames, news
-            is_alive, self._is_touched = self._is_stylizing or self._is_touched, False
+            is_alive, self._is_touched = self._num_stylizing > 0 or self._is_touched, False
             reading = Reading(*work, self.decode_fill.take(), self.encode_fill.take(), is_alive)
             self._read_at, self._told = now, seconds
             self._num_rows = self._num_frames = 0

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWrit
 from nst_ops.pipeline.context import WorkerContext, failing
 from nst_ops.pipeline.prefetch import QUEUE_BYTES, Timings, fan_out, prefetch, timed
 from nst_ops.storage import StorageError
-from nst_ops.stylizers import Style
+from nst_ops.stylizers import Style, Stylizer
 from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
 
 Reader = VideoReader | AnimationReader
@@ -90,7 +90,7 @@ def stylize_frames(
     write: Write,
     segment: Segment | None = None,
 ) -> None:
-    """Take frames through all stages: read, smooth and encode in threads, stylize in this one.
+    """Take frames through all stages: read, smooth and encode in threads, stylize in this one, or small ones beside it.
 
     Each video gets its outcome from ``write``, or the error that has failed it; an error of reading or stylizing
     fails all and is raised. ``source`` is the whole video, for its shots; None for an animation. Of a ``segment``
@@ -114,34 +114,59 @@ def stylize_frames(
             ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))
             with telemetry.follow(reading, *(video.timings for video in videos)), ahead as frames:
                 consumers = [partial(smooth_and_encode, video) for video in videos]
-                fan_out(_stylize(context, frames, videos, source), consumers, per_style, reading)
+                with contextlib.closing(_stylize(context, frames, (height, width), videos, source)) as stylized:
+                    fan_out(stylized, consumers, per_style, reading)
     finally:
         for video in videos:
             video.timings.decode_s += reading.decode_s / len(videos)
             video.timings.wait_s += reading.wait_s / len(videos)
 
 
+class _Batch(NamedTuple):
+    """Frames that are stylized in one call, in the style of the video of this number."""
+
+    frames: list[Frame]
+    frames_nhwc: UInt8Array
+    number: int
+    stylizer: Stylizer | None  # with the statistics of a shot; None for the worker's own
+
+
 def _stylize(
-    context: WorkerContext, frames: Iterator[Frame], videos: Sequence[StyledVideo], source: MediaSource | None
-) -> Iterator[tuple[int, Pair]]:
-    """Stylize frames batch by batch, each in every style; yield the number of the style and the pair."""
+    context: WorkerContext,
+    frames: Iterator[Frame],
+    size: tuple[int, int],
+    videos: Sequence[StyledVideo],
+    source: MediaSource | None,
+) -> Generator[tuple[int, Pair], None, None]:
+    """Stylize frames of a height and width, each in every style; yield the number of the style and the pair."""
+
+    def stylize(batch: _Batch) -> list[tuple[int, Pair]]:
+        video, styles = videos[batch.number], [videos[batch.number].style] * len(batch.frames)
+        stylized_nhwc = context.stylize(batch.frames_nhwc, styles, video.timings, batch.stylizer)
+        return [(batch.number, pair) for pair in zip(batch.frames, stylized_nhwc, strict=True)]
+
+    batches = _batches(context, frames, context.batch_size(*size), len(videos), source)
+    for pairs in context.stylize_in_order(stylize, batches, lambda _: size):
+        yield from pairs
+
+
+def _batches(
+    context: WorkerContext, frames: Iterator[Frame], batch_size: int, num_styles: int, source: MediaSource | None
+) -> Iterator[_Batch]:
+    """Group frames for the network, once for each style; all of a shot are normalized by statistics sampled from it."""
     temporal = context.config.temporal
-    # without a device a batch gains nothing, and costs a copy of each frame
-    batch_size = context.config.model.batch_size if context.run_spec.kind.uses_device else 1
     stylizer: Any = context.stylizer  # of a kind that can freeze, where there are shots: the run has seen to it
     shots = survey_shots(source, temporal.scene_threshold) if source and temporal.freeze_statistics else []
     for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
         frozen = None
-        if shot and source:  # all frames of a shot are normalized by the same statistics, sampled from it
+        if shot and source:
             samples = read_samples(source, shot, context.config.resize.max_side, context.config.video.hdr)
-            frozen = stylizer.frozen(stylizer.measure(samples))
+            with context.threads_for(*samples.shape[1:3]):
+                frozen = stylizer.frozen(stylizer.measure(samples))
         while batch := list(itertools.islice(run, batch_size)):
             frames_nhwc = np.stack([frame.rgb_hwc for frame in batch]) if len(batch) > 1 else batch[0].rgb_hwc[None]
-            for number, video in enumerate(videos):
-                with video.timings.busy("stylize_s"):
-                    stylized_nhwc = context.stylize(frames_nhwc, [video.style] * len(batch), frozen)
-                for pair in zip(batch, stylized_nhwc, strict=True):
-                    yield number, pair
+            for number in range(num_styles):
+                yield _Batch(batch, frames_nhwc, number, frozen)
 
 
 def _smooth(

@@ -17,7 +17,7 @@ from nst_ops.models.host_copies import Download
 from nst_ops.models.johnson import TransformNet
 from nst_ops.stylizers.device import choose_device, pad, padded, start_frames, to_network
 from nst_ops.stylizers.graphs import Graphs
-from nst_ops.stylizers.memory import attempt, frames_that_fit, free_bytes, max_elements, too_large
+from nst_ops.stylizers.memory import Hold, attempt, frames_that_fit, free_bytes, holding, max_elements, too_large
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
@@ -61,11 +61,13 @@ class JohnsonStylizer:
         """See ``Stylizer``."""
         count, height, width, _ = frames_nhwc.shape
         parts: list[Download] = []  # while one is on its way to the host, the device has the next to do
-        first = 0
+        first, alone = 0, False
         while first < count:
-            tile = self._tile_for(1, height, width)
-            at_once = min(count - first, 1 if tile else self._frames_at_once(height, width))
-            part = self._attempt(frames_nhwc[first : first + at_once], tile)
+            with holding(self._bytes(height, width), self.device, alone) as hold:
+                tile = self._tile_for(1, height, width)
+                at_once = min(count - first, 1 if tile else self._frames_at_once(height, width))
+                part = self._attempt(frames_nhwc[first : first + at_once], tile, hold)
+            alone = part is None
             if part is not None:
                 parts.append(part)
                 first += at_once
@@ -79,9 +81,14 @@ class JohnsonStylizer:
         measured = copy.copy(self)
         if self._takes_off_center:
             measured._center = to_network(frames_nhwc, self.device, torch.float32).mean((0, 2, 3), keepdim=True)
+        count, height, width, _ = frames_nhwc.shape
+        alone = False
         while True:
             model = measuring_copy(self.model)
-            if measured._attempt(frames_nhwc, self._tile_for(*frames_nhwc.shape[:3]), model) is not None:
+            with holding(count * self._bytes(height, width), self.device, alone) as hold:
+                part = measured._attempt(frames_nhwc, self._tile_for(count, height, width), hold, model)
+            alone = part is None
+            if part is not None:
                 layers = tuple(norm.statistics for norm in model.norms() if norm.statistics)
                 return Statistics(measured._center, layers)
 
@@ -114,11 +121,13 @@ class JohnsonStylizer:
             y_bchw = (model or self.model)(x_bchw)
         return start_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
 
-    def _attempt(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> Download | None:
-        """Begin to stylize all frames at once; None where the device ran out of memory: less is planned then."""
+    def _attempt(
+        self, frames_nhwc: UInt8Array, tile: int | None, hold: Hold, model: TransformNet | None = None
+    ) -> Download | None:
+        """Begin to stylize all frames at once; None where the device ran out of memory: see ``attempt``."""
         count, height, width, _ = frames_nhwc.shape
         run = partial(self._stylize, frames_nhwc, tile, model)
-        begun = attempt(run, count, self._bytes(height, width, tile), self.device)
+        begun = attempt(run, count, self._bytes(height, width, tile), hold)
         if begun is None and self._graphs:
             self._graphs.release()
         return begun

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -29,6 +33,59 @@ _usable: dict[torch.device, float] = {}
 _held: dict[torch.device, int] = {}
 """Bytes of what torch keeps on a GPU that only recorded graphs can use."""
 
+_ALL = sys.maxsize  # bytes: all that there are
+
+
+class Room:
+    """Memory of a device, which frames in flight in this process share."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.held_bytes = 0  # by frames in flight, allocated by now or not yet
+        self.num_entered = 0
+
+
+_rooms: defaultdict[torch.device, Room] = defaultdict(Room)
+
+
+@dataclass
+class Hold:
+    """The part of a device's memory that is held for a call of a network."""
+
+    device: torch.device
+    room: Room
+    number: int  # of this call among those of the process
+    is_shared: bool  # whether others were in flight when it began
+
+    @property
+    def was_alone(self) -> bool:
+        """Whether nothing else of this process has been in flight since it began."""
+        return not self.is_shared and self.room.num_entered == self.number
+
+
+@contextlib.contextmanager
+def holding(num_bytes: int, device: torch.device, alone: bool = False) -> Iterator[Hold]:
+    """Hold memory of the device for a call of a network.
+
+    Waits while frames in other threads hold what is needed, or, to be ``alone``, anything. So memory is short in here
+    only where it would be without them.
+    """
+    room = _rooms[device]
+    with room.changed:
+        # What they hold may be allocated by now, or not yet: as if it were still to be taken from what is free.
+        while room.held_bytes and (alone or free_bytes(device) - room.held_bytes < num_bytes):
+            room.changed.wait()
+        is_shared, held = room.held_bytes > 0, _ALL if alone else num_bytes
+        room.held_bytes += held
+        room.num_entered += 1
+        hold = Hold(device, room, room.num_entered, is_shared)
+    try:
+        yield hold
+    finally:
+        with room.changed:
+            room.held_bytes -= held
+            room.changed.notify_all()
+
 
 def stylize_in_parts(
     stylize: Callable[[slice], UInt8Array],
@@ -44,22 +101,26 @@ def stylize_in_parts(
     ``stylize`` takes those of a slice. Raises MemoryError where the device does not hold one.
     """
     parts: list[UInt8Array] = []
-    first = 0
+    first, alone = 0, False
     while first < count:
-        fits = min(at_most, frames_that_fit(*size, bytes_per_frame, device, elements_per_frame))
-        some = slice(first, min(first + fits, count))
-        part = attempt(partial(stylize, some), some.stop - first, bytes_per_frame, device)
+        with holding(min(at_most, count - first) * bytes_per_frame, device, alone) as hold:
+            fits = min(at_most, frames_that_fit(*size, bytes_per_frame, device, elements_per_frame))
+            some = slice(first, min(first + fits, count))
+            part = attempt(partial(stylize, some), some.stop - first, bytes_per_frame, hold)
+        alone = part is None
         if part is not None:
             parts.append(part)
             first = some.stop
     return np.concatenate(parts)
 
 
-def attempt(run: Callable[[], T], count: int, bytes_per_frame: int, device: torch.device) -> T | None:
+def attempt(run: Callable[[], T], count: int, bytes_per_frame: int, hold: Hold) -> T | None:
     """Return what ``run`` makes of ``count`` frames; or None after it ran out of the memory that it was promised.
 
-    Less is then counted on: half as many frames would be taken to fit, and one alone no longer would.
+    To be tried again alone. Where it was alone, less is counted on from then on: half as many frames would be taken to
+    fit, and one alone no longer would.
     """
+    device = hold.device
     try:
         return run()
     except RuntimeError as error:
@@ -67,9 +128,10 @@ def attempt(run: Callable[[], T], count: int, bytes_per_frame: int, device: torc
             raise
     if device.type == "cuda":  # out of the handler, whose traceback has kept all maps alive
         torch.cuda.empty_cache()
-    # What was promised may have gone to another process on the card, to fragments, or to the workspace of a kernel.
-    promised, less = count * bytes_per_frame / free_bytes(device), _HALF if count > 1 else _TOO_LITTLE
-    _usable[device] = _usable.get(device, 1.0) * less * min(1.0, promised)
+    if hold.was_alone:
+        # What was promised may have gone to another process on the card, to fragments, or to a kernel's workspace.
+        promised, less = count * bytes_per_frame / free_bytes(device), _HALF if count > 1 else _TOO_LITTLE
+        _usable[device] = _usable.get(device, 1.0) * less * min(1.0, promised)
     return None
 
 

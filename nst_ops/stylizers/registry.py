@@ -60,6 +60,9 @@ class ModelKind:
     """True if the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
     uses_device: bool = True
     """True if it runs on ``model.device`` and in torch's threads."""
+    one_thread_pixels: int = 0
+    """Pixels up to which a frame on a CPU is stylized in one thread, beside others in theirs: the stylizer is called
+    from several threads at once. Larger frames come one after another, each in all threads."""
     smooths: bool = True
     """True if its videos flicker, so that they are smoothed over time."""
     warms_up: bool = True
@@ -94,6 +97,10 @@ class ModelKind:
         inner = getattr(model, section).model_copy(update={key: str(path)})
         return model.model_copy(update={section: inner})
 
+
+# A megapixel: up to there threads lose more time by waiting for each other at the end of every layer, with a decoder,
+# smoothing and an encoder beside them, than frames side by side lose by sharing the caches.
+_ONE_THREAD_PIXELS = 2**20
 
 KINDS: dict[str, ModelKind] = {}
 """The known kinds by name."""
@@ -158,7 +165,9 @@ def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
     return lambda frames_nhwc, styles=(): frames_nhwc
 
 
-register(ModelKind("johnson", _load_johnson, weights_key="checkpoint", can_freeze=True))
+register(
+    ModelKind("johnson", _load_johnson, weights_key="checkpoint", can_freeze=True, one_thread_pixels=_ONE_THREAD_PIXELS)
+)
 register(ModelKind("vit_adain", _load_vit_adain, weights_key="checkpoint", takes_style_images=True, takes_alpha=True))
 register(
     ModelKind(

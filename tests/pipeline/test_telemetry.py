@@ -56,6 +56,16 @@ def test_seconds_are_told_as_they_grow_and_once(readings):
     ]
 
 
+def test_the_network_is_at_work_until_the_last_thread_has_left_it(readings):
+    telemetry = Telemetry(readings.append, every_s=NEVER_S)
+    with telemetry.stylizing():
+        with telemetry.stylizing():
+            telemetry.flush()
+        telemetry.flush()
+    telemetry.flush()
+    assert [reading.is_alive for reading in readings] == [True, True, False]
+
+
 def test_a_video_among_the_images_of_a_unit_counts_once(readings):
     telemetry = Telemetry(readings.append, every_s=NEVER_S)
     unit, video = Timings(), Timings()

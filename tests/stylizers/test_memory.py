@@ -1,6 +1,9 @@
 """Too little memory: fewer frames, then tiles, then an error with a remedy; and maps that a GPU cannot count."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -93,6 +96,61 @@ def test_a_frame_that_never_fits_is_an_error_with_a_remedy(ample: None) -> None:
     for call in (stylizer, stylizer.measure):
         with pytest.raises(MemoryError, match=r"400x300 pixels need about .* --resize\.max_side"):
             call(frames(1, 300, 400))
+
+
+def test_a_frame_waits_while_another_holds_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both fit alone, not together: one after another, and neither in tiles."""
+    stylizer = JohnsonStylizer(network(4), "cpu", "fp32")
+    room = int(1.5 * stylizer._bytes(300, 400))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": room})())
+    monkeypatch.setattr("nst_ops.stylizers.memory.kept_bytes", lambda: 0)
+    at_work: list[int] = []
+    lock, seen = threading.Lock(), set()
+
+    def enter(*_: object) -> None:
+        with lock:
+            at_work.append(1)
+            seen.add(len(at_work))
+        time.sleep(0.05)
+
+    def leave(*_: object) -> None:
+        at_work.pop()
+
+    stylizer.model.encoder[0].register_forward_pre_hook(enter)  # once for each frame, oftener in tiles
+    stylizer.model.decoder[-1].register_forward_hook(leave)
+    some = frames(6, 300, 400)
+    with ThreadPoolExecutor(3) as pool:
+        stylized = list(pool.map(stylizer, some[:, None]))
+    assert seen == {1}
+    assert not memory._rooms[CPU].held_bytes
+    np.testing.assert_array_equal(np.concatenate(stylized), np.concatenate([stylizer(one[None]) for one in some]))
+
+
+def test_memory_that_ran_out_beside_others_is_there_for_one_alone(ample: None) -> None:
+    """What three threads did not get together, one gets alone: no tiles, and no error."""
+    stylizer, lock, inside = JohnsonStylizer(network(4), "cpu", "fp32"), threading.Lock(), []
+    sizes, failed = set(), []
+
+    def enter(_: object, args: tuple[torch.Tensor]) -> None:
+        with lock:
+            inside.append(1)
+            sizes.add(tuple(args[0].shape))
+            crowded = len(inside) > 1
+        time.sleep(0.1)
+        if crowded:
+            inside.pop()
+            failed.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    stylizer.model.encoder[0].register_forward_pre_hook(enter)
+    stylizer.model.decoder[-1].register_forward_hook(lambda *_: inside.pop() and None)
+    some = frames(6, 300, 400)
+    with ThreadPoolExecutor(3) as pool:
+        stylized = list(pool.map(stylizer, some[:, None]))
+    assert sizes == {(1, 3, 324, 424)}
+    assert len(stylized) == 6
+    assert failed
+    assert not memory._usable
 
 
 def test_an_error_of_another_kind_is_raised_as_it_is(ample: None) -> None:
