@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -31,19 +30,32 @@ from PIL import Image
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.bench import pictures, psnr
+from benchmarks.bare_training import train_plainly
+from benchmarks.gpu.bench import Bench, picture, pictures, psnr
+from benchmarks.gpu.correctness import write_vgg
 from benchmarks.seed_way import plain_network, stylize_plainly
-from nst_ops.config import JobConfig, ModelConfig, TemporalConfig, parse_config
+from nst_ops.config import JobConfig, ModelConfig, TemporalConfig, TrainJohnsonConfig, parse_config
 from nst_ops.media.images import UInt8Array
+from nst_ops.models.johnson import JohnsonNet
 from nst_ops.report.text import digits
 from nst_ops.stylizers import load_stylizer
+from nst_ops.stylizers.device import describe, padded
 from nst_ops.temporal.smoothing import MODES, load_smoother
+from nst_ops.training.data import Batches, ImageSet
+from nst_ops.training.loop import WARM_UP_STEPS, train
+from nst_ops.training.setup import read_setup
 
 _ROOT = Path(__file__).parents[1]
 _FRAME_RATE = 25
 _SD, _HD = (852, 480), (1920, 1080)
-_WARM_UP = 2  # frames that the first calls of a network pay for
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_STAGES = ("decode", "stylize", "smooth", "encode")
+_VGG_LAYERS = 30  # of VGG19 up to relu5_1, the deepest that the default losses see
+
+
+Part = Literal["machine", "network", "gpu", "images", "video", "hd_video", "recode", "smoothing", "training"]
 
 
 class RunBenchmarkConfig(JobConfig):
@@ -57,7 +69,7 @@ examples:
 """
     suite: Literal["quick", "full"] = "quick"
     """quick: a few frames of each, in under five minutes on two cores; full: 200 frames of 480p, 600 of 1080p."""
-    only: list[Literal["machine", "network", "images", "video", "recode", "smoothing"]] = Field(default_factory=list)
+    only: list[Part] = Field(default_factory=list)
     """Parts to measure. Default: all."""
     checkpoint: str = "starry_night"
     """Network that is measured: a shipped style, a file or a URI."""
@@ -89,13 +101,25 @@ class Result:
 
 def machine() -> Iterator[Result]:
     """Ceilings of this machine: matrix products and copies."""
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-        yield Result(
-            f"matrix products in {name}", 2 * 2048**3 / _median_s(partial(torch.mm, a, b)) / 1e9, unit="GFLOP/s"
-        )
+    for name in ("fp32", "bf16"):
+        yield Result(f"matrix products in {name}", _matrix_rate(name) / 1e9, unit="GFLOP/s")
     source = torch.empty(2**28, dtype=torch.uint8).fill_(1)
     yield Result("copies", 2 * 2**28 / _median_s(partial(torch.empty_like(source).copy_, source)) / 1e9, unit="GB/s")
+
+
+@cache
+def _matrix_rate(precision: str) -> float:
+    """Return the FLOP/s of a large matrix product."""
+    a, b = (torch.randn(2048, 2048).to(_DTYPES[precision]) for _ in range(2))
+    return 2 * 2048**3 / _median_s(partial(torch.mm, a, b))
+
+
+def _flops(checkpoint: str, height: int, width: int) -> int:
+    """Return the FLOP of the plain network for a frame, without the margins that ours adds."""
+    sides = (padded(side, JohnsonNet.stride) for side in (height, width))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        plain_network(checkpoint).to("meta")(torch.empty(1, 3, *sides, device="meta"))
+    return int(counter.get_total_flops())
 
 
 def network(checkpoint: str, repeats: int) -> Iterator[Result]:
@@ -112,7 +136,9 @@ def network(checkpoint: str, repeats: int) -> Iterator[Result]:
             seed = partial(plain.apply, _stylize_plainly, (checkpoint, width, height))
             quality = psnr(ours(), exact(frame_hwc[None]))
             ours_s, seed_s = _in_turn(ours, seed, repeats=repeats)
-            note = f"{quality:.0f} dB to fp32"
+            precision = describe(stylizer)[1] or "fp32"
+            share = _flops(checkpoint, height, width) / _matrix_rate(precision) / ours_s
+            note = f"{quality:.0f} dB to fp32, {share:.0%} of the roofline"
             yield Result(f"network, {width}x{height}", ours_s, seed_s, against="fp32, eager", note=note)
 
 
@@ -126,6 +152,20 @@ _plain_network = cache(plain_network)  # once in a process
 @cache
 def _picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(pictures(1, height, width)[0])
+
+
+def gpu(checkpoint: str) -> Iterator[Result]:
+    """Share of the time that kernels run while the stylizer works; nothing where there is no GPU."""
+    if not torch.cuda.is_available():
+        return
+    from benchmarks.gpu.timings import profiled
+
+    bench = Bench(torch.device("cuda"), Path(), [])
+    stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cuda"))
+    for width, height, count in ((*_HD, 4), (256, 256, 32)):
+        found = profiled(bench, partial(stylizer, pictures(count, height, width)), 4)
+        name = f"GPU busy by kernel time, {width}x{height} x {count}"
+        yield Result(name, 100 * found["busy_share"], unit="%", note=f"{found['device_ms']:.1f} ms of kernels")
 
 
 def images(checkpoint: str, folder: Path, count: int) -> Iterator[Result]:
@@ -143,11 +183,11 @@ def images(checkpoint: str, folder: Path, count: int) -> Iterator[Result]:
         for index in range(8, number):
             shutil.copy(source / f"{index % 8}.jpg", source / f"{index}.jpg")
         options = ["--model.checkpoint", checkpoint, *(["--resize.max_side", str(max_side)] if max_side else [])]
-        command_s, _ = _command(source, folder / f"{source.name}.out", *options)
+        command_s, note = _command(source, folder / f"{source.name}.out", *options)
         work = (max_side or side, (max_side or side) * size[1] // size[0])
         (frame_hwc,) = pictures(1, work[1], work[0])
         bare_s = number * _median_s(partial(stylizer, frame_hwc[None]))
-        yield Result(f"{number} images of {name}", command_s, bare_s, against="bare stylizer")
+        yield Result(f"{number} images of {name}", command_s, bare_s, against="bare stylizer", note=note)
 
 
 def video(checkpoint: str, folder: Path, num_frames: int) -> Iterator[Result]:
@@ -155,19 +195,29 @@ def video(checkpoint: str, folder: Path, num_frames: int) -> Iterator[Result]:
     width, height = _SD
     path = folder / "sd" / "video.mp4"
     write_video(path, num_frames, width, height)
-    command_s, row = _command(path.parent, folder / "sd.out", "--model.checkpoint", checkpoint)
+    command_s, note = _command(path.parent, folder / "sd.out", "--model.checkpoint", checkpoint)
     started = time.perf_counter()
     _python("-m", "benchmarks.seed_way", str(path), str(folder / "seed.mp4"), checkpoint)
     seed_s = time.perf_counter() - started
     stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu"))
     (frame_hwc,) = pictures(1, height, width)
     bare_s = num_frames * _median_s(partial(stylizer, frame_hwc[None]))
-    stages = ", ".join(f"{stage} {row[f'{stage}_s']:.1f} s" for stage in ("decode", "stylize", "encode"))
     name = f"{num_frames} frames of {width}x{height}, smoothed"
-    yield Result(name, command_s, seed_s, against="a script by way of JPEGs", note=stages)
+    yield Result(name, command_s, seed_s, against="a script by way of JPEGs", note=note)
     yield Result(name, command_s, bare_s, against="bare stylizer")
     start_s = _start_s(folder, "--model.checkpoint", checkpoint)
     yield Result(f"{name}, start left out", command_s - start_s, bare_s, against="bare stylizer")
+
+
+def hd_video(checkpoint: str, folder: Path, num_frames: int) -> Iterator[Result]:
+    """A video of 1080p through the whole command with smoothing, against the bare stylizer."""
+    path = folder / "hd_smoothed" / "video.mp4"
+    write_video(path, num_frames, *_HD)
+    command_s, note = _command(path.parent, folder / "hd_smoothed.out", "--model.checkpoint", checkpoint)
+    stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu"))
+    (frame_hwc,) = pictures(1, *_HD[::-1])
+    bare_s = num_frames * _median_s(partial(stylizer, frame_hwc[None]), repeats=2)
+    yield Result(f"{num_frames} frames of 1080p, smoothed", command_s, bare_s, against="bare stylizer", note=note)
 
 
 def recode(folder: Path, num_frames: int) -> Iterator[Result]:
@@ -175,12 +225,12 @@ def recode(folder: Path, num_frames: int) -> Iterator[Result]:
     path = folder / "hd" / "video.mp4"
     write_video(path, num_frames, *_HD)
     options = ["--model.kind", "identity", "--temporal.mode", "none"]
-    command_s, _ = _command(path.parent, folder / "hd.out", *options)
+    command_s, note = _command(path.parent, folder / "hd.out", *options)
     started = time.perf_counter()
     _python("-m", "benchmarks.seed_way", str(path), str(folder / "plain.mp4"))
     plain_s = time.perf_counter() - started
     name = f"{num_frames} frames of 1080p, identity"
-    yield Result(name, command_s, plain_s, against="a plain PyAV loop")
+    yield Result(name, command_s, plain_s, against="a plain PyAV loop", note=note)
     start_s = _start_s(folder, *options)
     yield Result(f"{name}, start left out", command_s - start_s, plain_s, against="a plain PyAV loop")
     if ffmpeg := shutil.which("ffmpeg"):
@@ -208,6 +258,32 @@ def smoothing(num_frames: int) -> Iterator[Result]:
         yield Result(f"smoothing of 1080p, {mode}", (time.process_time() - started) / num_frames, unit="s of a core")
 
 
+def training(folder: Path, batch_size: int, steps: int) -> Iterator[Result]:
+    """Seconds of an image in the training loop, against a bare loop in fp32; a VGG of random weights serves both."""
+    folder = folder / "training"
+    folder.mkdir()
+    Image.fromarray(picture(256, 256, 9)).save(folder / "style.png")
+    config = TrainJohnsonConfig.model_validate(
+        {
+            "data": {"content": "unused"},
+            "style": str(folder / "style.png"),
+            "style_side": 256,
+            "output": "unused",
+            "loss": {"weights": str(write_vgg(folder, _VGG_LAYERS))},
+            "train": {"batch_size": batch_size, "steps": steps + WARM_UP_STEPS, "save_every": 10**6},
+        }
+    )
+    number = max(8, batch_size)
+    images = ImageSet([pictures(number, config.resize, config.resize)], [(0, row) for row in range(number)])
+    batches = Batches(images, batch_size, config.train.image_size, 0)
+    bare_s = train_plainly(read_setup(config), batches, config, steps)
+    step = read_setup(config).step(config, torch.device("cpu"))
+    speed = train(step, batches, config.train)
+    name = f"training, {config.train.image_size} px, batches of {batch_size}"
+    note = f"{step.precision.name}, {speed.data_wait_share:.0%} waiting for images"
+    yield Result(name, 1 / speed.images_per_s, bare_s, unit="s per image", against="a bare loop in fp32", note=note)
+
+
 def write_video(path: Path, num_frames: int, width: int, height: int) -> None:
     """Write a video of pictures that move, H.264 with sound, of the given size."""
     path.parent.mkdir(parents=True)
@@ -225,15 +301,16 @@ def write_video(path: Path, num_frames: int, width: int, height: int) -> None:
         container.mux(stream.encode(None))
 
 
-def _command(source: Path, output: Path, *options: str) -> tuple[float, dict[str, float]]:
-    """Run ``nst-ops stylize``; return its seconds, and those of its stages by their columns in the manifest."""
+def _command(source: Path, output: Path, *options: str) -> tuple[float, str]:
+    """Run ``nst-ops stylize``; return its seconds, and as a note those of its stages and the peak of its memory."""
     started = time.perf_counter()
     paths = ["--input", str(source), "--output", str(output)]
-    _python("-m", "nst_ops", "stylize", *paths, "--model.device", "cpu", "--executor", "local", *options)
+    peak_mib = _python("-m", "nst_ops", "stylize", *paths, "--model.device", "cpu", "--executor", "local", *options)
     elapsed_s = time.perf_counter() - started
     rows = ds.dataset(output / "manifest").to_table().to_pylist()
     assert all(row["status"] == "ok" for row in rows), rows
-    return elapsed_s, {key: sum(row[key] for row in rows) for key in ("decode_s", "stylize_s", "encode_s")}
+    stages = ", ".join(f"{stage} {sum(row[f'{stage}_s'] for row in rows):.1f}" for stage in _STAGES)
+    return elapsed_s, f"{stages} s; peak of its largest process {peak_mib:,.0f} MiB"
 
 
 def _start_s(folder: Path, *options: str) -> float:
@@ -243,14 +320,19 @@ def _start_s(folder: Path, *options: str) -> float:
     return _command(folder / name, folder / f"{name}.out", *options)[0]
 
 
-def _python(*arguments: str) -> None:
+def _python(*arguments: str) -> float:
+    """Run a program; return the peak memory in MiB of its largest process."""
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False, cwd=_ROOT
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+    with tempfile.TemporaryFile() as errors:
+        environment = {**os.environ, "PYTHONPATH": paths}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, cwd=_ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(arguments)}: {errors.read().decode()[-2000:]}")
+    return usage.ru_maxrss / 1024
 
 
 def _median_s(call: Callable[[], object], repeats: int = 5) -> float:
@@ -291,10 +373,13 @@ def main() -> int:
         parts: dict[str, Callable[[], Iterator[Result]]] = {
             "machine": machine,
             "network": partial(network, name, 9 if full else 3),
+            "gpu": partial(gpu, name),
             "images": partial(images, name, folder, 400 if full else 64),
             "video": partial(video, name, folder, 200 if full else 32),
+            "hd_video": partial(hd_video, name, folder, 100 if full else 4),
             "recode": partial(recode, folder, 600 if full else 150),
             "smoothing": partial(smoothing, 24 if full else 6),
+            "training": partial(training, folder, 4 if full else 2, 12 if full else 2),
         }
         for part in config.only or parts:
             for result in parts[part]():
@@ -302,13 +387,11 @@ def main() -> int:
                 print(f"{time.monotonic() - started:5.0f} s  {result.name}", file=sys.stderr)
     show(results)
     if config.output:
-        peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         record = {
             "command": " ".join(["python", *sys.argv]),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
             "torch": torch.__version__,
-            "peak_of_a_process_mib": round(peak_mib),
             "results": [{**asdict(result), "ratio": result.ratio} for result in results],
         }
         Path(config.output).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -29,12 +29,16 @@ _STRIDE = JohnsonNet.stride
 
 def plain_network(checkpoint: str) -> nn.Module:
     """Return the network of a checkpoint in fp32, of torch's own layers."""
-    network = load_checkpoint(resolve_checkpoint(checkpoint)).expect(JohnsonNet)
+    return as_plain(load_checkpoint(resolve_checkpoint(checkpoint)).expect(JohnsonNet)).eval()
+
+
+def as_plain(network: nn.Module) -> nn.Module:
+    """Replace the layers of a network, in place, by torch's own in fp32, which have the same weights."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, (InstanceNorm, ConvLayer)):
                 setattr(module, name, _plain_norm(child) if isinstance(child, InstanceNorm) else _plain_layer(child))
-    return network.eval().float()
+    return network.float()
 
 
 def _plain_norm(norm: InstanceNorm) -> nn.Module:

@@ -11,7 +11,7 @@ from nst_ops.storage import StorageFullError
 from nst_ops.training.data import Batches, Prefetcher
 from nst_ops.training.step import StepFigures, TrainingStep
 
-_WARM_UP_STEPS = 3  # first steps that do not count in the speed: they choose kernels and fill caches
+WARM_UP_STEPS = 3  # first steps that do not count in the speed: they choose kernels and fill caches
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def train(
     started = time.perf_counter()
     try:
         for number in range(first, config.steps + 1):
-            if number == first + _WARM_UP_STEPS:
+            if number == first + WARM_UP_STEPS:
                 images, prefetcher.wait_s, started = 0, 0.0, time.perf_counter()
             content, styles = prefetcher()
             drawing = step.drawing(content)
             begun.append((number, step.start(content.cut(), number, styles.cut() if styles else None, drawing)))
             is_checkpoint = number % config.save_every == 0 or number == config.steps
-            is_pause = is_checkpoint or number == first + _WARM_UP_STEPS - 1 or step.device.type == "cpu"
+            is_pause = is_checkpoint or number == first + WARM_UP_STEPS - 1 or step.device.type == "cpu"
             while len(begun) > (0 if is_pause else 1):  # a GPU has the next step to do before it is asked
                 settled, figures = begun[0][0], begun.popleft()[1]()
                 images, seconds = images + batches.batch_size, time.perf_counter() - started
