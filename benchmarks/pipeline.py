@@ -208,13 +208,14 @@ def _serially(source: Path, model: dict[str, Any]) -> Figures:
     """The stages of a worker one after the other, in one thread."""
     worker = _worker(source, model)
     path, output = str(source / "video.mp4"), f"{source}-serial-{os.getpid()}.mp4"
-    video, batch_size, smoother = worker.config.video, worker.config.model.batch_size, worker.new_smoother()
+    video, smoother = worker.config.video, worker.new_smoother()
     started = time.perf_counter()
     with (
         VideoReader(path) as reader,
         VideoWriter(output, "mp4", reader.info, reader.output_size, path, video) as writer,
     ):
         frames, waiting = reader.frames(), deque[Frame]()
+        batch_size = worker.batch_size(reader.output_size[1], reader.output_size[0])
 
         def write(smoothed: list[UInt8Array]) -> None:
             for smoothed_hwc in smoothed:

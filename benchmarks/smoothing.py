@@ -219,8 +219,8 @@ def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], No
     evaluator = VideoEvaluator(styles, vgg, [tap for tap in config.taps if tap not in missing], device)
 
     def stylize(frames_nhwc: UInt8Array) -> UInt8Array:
-        starts = range(0, len(frames_nhwc), config.model.batch_size)
-        batches = (frames_nhwc[start : start + config.model.batch_size] for start in starts)
+        size = config.model.batch_size or 4
+        batches = (frames_nhwc[start : start + size] for start in range(0, len(frames_nhwc), size))
         return np.concatenate([stylizer(batch, styles[:1] * len(batch)) for batch in batches])
 
     default, versions = smoothing_versions(config)

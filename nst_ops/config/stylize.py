@@ -84,8 +84,9 @@ class ModelConfig(StrictModel):
     or in CUDA_VISIBLE_DEVICES, and cannot be used is an error."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Precision of the network; auto takes fp16 on a GPU, bf16 on a CPU that multiplies in it, else fp32."""
-    batch_size: PositiveInt = 4
-    """Frames, or images of one size, that the network takes at once; fewer where memory is short."""
+    batch_size: PositiveInt | None = None
+    """Frames, or images of one size, that the network takes at once; fewer where memory is short. Default: 4; on a GPU
+    more of small ones, as many as have the pixels of a frame of 1080p, up to 64."""
     tile: int | None = Field(default=None, ge=256)
     """Longer side in pixels above which johnson takes seamless tiles of this size. Default: where memory is short."""
     gatys: GatysConfig = GatysConfig()

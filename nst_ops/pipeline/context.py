@@ -38,6 +38,7 @@ R = TypeVar("R")
 
 _WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
 _DEVICE_LOST = ("CUDA error:", "_STATUS_EXECUTION_FAILED", "_STATUS_INTERNAL_ERROR", "_STATUS_MAPPING_ERROR")
+_BATCH_SIZE, _MOST_AT_ONCE, _PIXELS_AT_ONCE = 4, 64, 1920 * 1080  # of frames; the last two fill a GPU
 _STYLES_KEPT = 256  # decoded style images in memory, about 1 MiB each at style.side 512
 
 
@@ -107,6 +108,7 @@ class WorkerContext:
         self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
         self.device: str | None = None
         self.precision: str | None = None
+        self.on_gpu = False
         self.frame_copies: HostCopies | None = None  # to the device that the frames of videos are on; None: the host
         if run_spec.kind.uses_device:
             from nst_ops.models.host_copies import host_copies
@@ -114,6 +116,7 @@ class WorkerContext:
 
             self.device, self.precision = describe(self.stylizer)
             device = device_of(self.stylizer)
+            self.on_gpu = device is not None and device.type == "cuda"
             if device and (device.type == "cuda" if frames_on_device is None else frames_on_device):
                 self.frame_copies = host_copies(device)
             # Smoothing comes out the same with any number. Beside a network that has the cores, threads of its own take
@@ -177,8 +180,15 @@ class WorkerContext:
     def batch_size(self, height: int, width: int) -> int:
         """Return how many frames of this size at most are stylized in one call."""
         # without a device a batch gains nothing, and costs a copy of each frame
-        alone = self._is_single(height, width) or not self.run_spec.kind.uses_device
-        return 1 if alone else self.config.model.batch_size
+        if self._is_single(height, width) or not self.run_spec.kind.uses_device:
+            return 1
+        fills_gpu = min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // max(1, height * width)) if self.on_gpu else 0
+        return self.config.model.batch_size or max(_BATCH_SIZE, fills_gpu)
+
+    @property
+    def images_ahead(self) -> int:
+        """How many images are read ahead of the network, and wait behind it."""
+        return self.config.model.batch_size or (_MOST_AT_ONCE if self.on_gpu else _BATCH_SIZE)
 
     @contextlib.contextmanager
     def threads_for(self, height: int, width: int) -> Iterator[None]:

@@ -119,14 +119,35 @@ def decode_tasks(
 
 
 def stylize_tasks(context: WorkerContext, tasks: Iterator[ImageTask], timings: Timings) -> Iterator[ImageTask]:
-    """Stylize neighbors of one size in batches; images are large: no more than a batch is read ahead."""
+    """Stylize images of one size in batches, and yield all in their order; images are large: few are read ahead."""
     read = timed(tasks, timings, "decode_s")
-    depth, telemetry = context.config.model.batch_size, context.telemetry
+    depth, telemetry = context.images_ahead, context.telemetry
     ahead = prefetch(read, depth, timings, telemetry.decode_fill, ImageTask.num_bytes)
-    stylize = partial(_stylize_batch, context, timings)
+
+    def stylize(tasks: Iterator[ImageTask]) -> Iterator[list[ImageTask]]:
+        stylize_batch, batches = partial(_stylize_batch, context, timings), _batches(context, tasks)
+        return context.stylize_in_order(stylize_batch, batches, _size, _num_bytes)
+
     with contextlib.closing(ahead):
-        batches = _batches(context, ahead)
-        yield from itertools.chain.from_iterable(context.stylize_in_order(stylize, batches, _size, _num_bytes))
+        if context.on_gpu:  # it wants large batches: neighbors of other sizes may lie between
+            for window in _windows(ahead, depth):
+                for _ in stylize(iter(sorted(window, key=lambda task: _size([task])))):
+                    pass
+                yield from window
+        else:
+            yield from itertools.chain.from_iterable(stylize(ahead))
+
+
+def _windows(tasks: Iterator[ImageTask], most: int) -> Iterator[list[ImageTask]]:
+    """Yield neighbors, at most so many, and about half of ``QUEUE_BYTES`` of them."""
+    window: list[ImageTask] = []
+    for task in tasks:
+        window.append(task)
+        if len(window) >= most or 2 * _num_bytes(window) >= QUEUE_BYTES:
+            yield window
+            window = []
+    if window:
+        yield window
 
 
 def _batches(context: WorkerContext, tasks: Iterator[ImageTask]) -> Iterator[list[ImageTask]]:
@@ -177,7 +198,7 @@ def write_behind(
         with timings.busy("encode_s"):
             return write(task)
 
-    depth, telemetry = context.config.model.batch_size, context.telemetry
+    depth, telemetry = context.images_ahead, context.telemetry
     with telemetry.follow(timings):
         fill, num_bytes = telemetry.encode_fill, ImageTask.num_bytes
         yield from map_threads(timed_write, tasks, depth, timings, fill, num_threads, num_bytes)
