@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, TooLargeError, UnreadableImageError
 from nst_ops.media.formats import likely_output
-from nst_ops.media.images import UInt8Array, limit_megapixels
+from nst_ops.media.images import limit_megapixels
 from nst_ops.media.video.container import limit_frame_megapixels
 from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.prefetch import Timings, map_threads
@@ -31,7 +31,7 @@ from nst_ops.stylizers.preserve_color import keep_colors
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 if TYPE_CHECKING:
-    from nst_ops.models.host_copies import HostCopies
+    from nst_ops.pipeline.device_frames import DeviceFrames
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,6 +40,10 @@ _WARM_UP_SIDE = 256  # pixels of a frame that only warms the network up
 _DEVICE_LOST = ("CUDA error:", "_STATUS_EXECUTION_FAILED", "_STATUS_INTERNAL_ERROR", "_STATUS_MAPPING_ERROR")
 _BATCH_SIZE, _MOST_AT_ONCE, _PIXELS_AT_ONCE = 4, 64, 1920 * 1080  # of frames; the last two fill a GPU
 _STYLES_KEPT = 256  # decoded style images in memory, about 1 MiB each at style.side 512
+
+
+Pixels = Any
+"""Frames, uint8 (N, H, W, 3): an array of the host, or a tensor on the device of ``WorkerContext.device_frames``."""
 
 
 class HasError(Protocol):
@@ -109,16 +113,17 @@ class WorkerContext:
         self.device: str | None = None
         self.precision: str | None = None
         self.on_gpu = False
-        self.frame_copies: HostCopies | None = None  # to the device that the frames of videos are on; None: the host
+        self.device_frames: DeviceFrames | None = None  # None: frames of videos stay on the host
         if run_spec.kind.uses_device:
-            from nst_ops.models.host_copies import host_copies
             from nst_ops.stylizers.device import describe, device_of
 
             self.device, self.precision = describe(self.stylizer)
             device = device_of(self.stylizer)
             self.on_gpu = device is not None and device.type == "cuda"
-            if device and (device.type == "cuda" if frames_on_device is None else frames_on_device):
-                self.frame_copies = host_copies(device)
+            if device and (self.on_gpu if frames_on_device is None else frames_on_device):
+                from nst_ops.pipeline.device_frames import DeviceFrames
+
+                self.device_frames = DeviceFrames(device)
             # Smoothing comes out the same with any number. Beside a network that has the cores, threads of its own take
             # a third more of them, for nothing.
             cv2.setNumThreads(1 if self.device == "cpu" else self.num_threads)
@@ -142,20 +147,26 @@ class WorkerContext:
             ) from error
 
     def stylize(
-        self,
-        frames_nhwc: UInt8Array,
-        styles: Sequence[Style | None],
-        timings: Timings,
-        stylizer: Stylizer | None = None,
-    ) -> UInt8Array:
+        self, frames_nhwc: Pixels, styles: Sequence[Style | None], timings: Timings, stylizer: Stylizer | None = None
+    ) -> Pixels:
         """Stylize frames, each in its style, by the worker's own stylizer or another one of its kind.
 
+        Those of ``device_frames`` are stylized there, or by way of the host where the stylizer takes no tensors.
         ``timings.stylize_s`` counts the seconds of the worker: where frames of this size are stylized side by side, it
         is this call's share of them.
         """
+        stylizer = stylizer or self.stylizer
+        device_frames = None if isinstance(frames_nhwc, np.ndarray) else self.device_frames
+        if device_frames and (self.config.style.preserve_color or not getattr(stylizer, "takes_tensors", False)):
+            on_host = self.stylize(device_frames.down(frames_nhwc), styles, timings, stylizer)
+            stylized_nhwc: Pixels = device_frames.up(on_host)
+            device_frames.wait()  # smoothing begins on another stream
+            return stylized_nhwc
         size = frames_nhwc.shape[1:3]
         with timings.busy("stylize_s", self._at_once(*size)), self.telemetry.stylizing(), self.threads_for(*size):
-            stylized_nhwc = (stylizer or self.stylizer)(frames_nhwc, [style for style in styles if style])
+            stylized_nhwc = stylizer(frames_nhwc, [style for style in styles if style])
+            if device_frames:
+                device_frames.wait()  # for smoothing, on another stream; and the time is that of the work
             return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
 
     def stylize_in_order(

@@ -18,14 +18,14 @@ from nst_ops.collection.planner import Plan
 from nst_ops.collection.units import Item
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import decode_image, encode_image, fit_size, open_image
-from nst_ops.media.video.container import Frame, even_size, read_header
+from nst_ops.media.video.container import even_size, read_header
 from nst_ops.media.video.writer import VideoWriter
 from nst_ops.pipeline.context import WorkerContext
 from nst_ops.pipeline.executors import Executor
 from nst_ops.pipeline.executors.pool import wants_gpu
 from nst_ops.pipeline.prefetch import Timings
 from nst_ops.pipeline.run_spec import RunSpec
-from nst_ops.pipeline.video import open_video
+from nst_ops.pipeline.video import finish_frame, open_video, read_frames, stack, written_size
 from nst_ops.ray_cluster import cores_per_node
 from nst_ops.report.text import render
 from nst_ops.storage import Folder, configure_storage
@@ -181,28 +181,28 @@ def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, fl
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,
     ):
         started, started_cpu = time.perf_counter(), time.process_time()
-        frames = list(itertools.islice(reader.frames(), _SAMPLE_FRAMES))
+        frames = list(itertools.islice(read_frames(context, reader), _SAMPLE_FRAMES))
         decoded = time.perf_counter()
-        frames_nhwc = np.stack([frame.rgb_hwc for frame in frames])
-        size, timings = frames[0].rgb_hwc.shape[:2], Timings()
+        frames_nhwc = stack(context, frames)
+        size, timings = frames_nhwc.shape[1:3], Timings()
         at_once = context.batch_size(*size)
         batches = [frames_nhwc[first : first + at_once] for first in range(0, len(frames), at_once)]
         parts = context.stylize_in_order(
             lambda batch: context.stylize(batch, [style] * len(batch), timings), batches, lambda _: size
         )
-        stylized_nhwc = np.concatenate(list(parts))
-        stylized = time.perf_counter()
-        pairs = zip(frames_nhwc, stylized_nhwc, strict=True)
+        stylized = list(itertools.chain.from_iterable(parts))
+        done = time.perf_counter()
+        pairs = zip(frames_nhwc, stylized, strict=True)
         smoothed = [*itertools.chain.from_iterable(smoother.push(*pair) for pair in pairs), *smoother.flush()]
         still = time.perf_counter()
         config = context.config.video
-        with VideoWriter(output.name, "mp4", reader.info, reader.output_size, None, config) as writer:
+        with VideoWriter(output.name, "mp4", reader.info, written_size(context, reader), None, config) as writer:
             for frame, smoothed_hwc in zip(frames, smoothed, strict=True):
-                writer.write(Frame(frame.pts, frame.duration, smoothed_hwc))
-        stages = (decoded - started, timings.stylize_s, still - stylized, time.perf_counter() - still)
+                writer.write(finish_frame(context, reader, frame, smoothed_hwc))
+        stages = (decoded - started, timings.stylize_s, still - done, time.perf_counter() - still)
         seconds = _pace_s(stages, time.process_time() - started_cpu, context.config.workers.cpus)
         num_bytes = output.seek(0, io.SEEK_END)
-        return seconds, float(np.prod(stylized_nhwc.shape[:3])), num_bytes
+        return seconds, float(np.prod(frames_nhwc.shape[:3])), num_bytes
 
 
 def _pace_s(stages: Sequence[float], cpu_s: float, cores: float | None) -> float:

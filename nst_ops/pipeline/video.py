@@ -19,22 +19,22 @@ from nst_ops.collection.manifest import Row
 from nst_ops.collection.segments import SegmentRecord
 from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.media.formats import video_output
-from nst_ops.media.images import UInt8Array
 from nst_ops.media.signatures import HEAD_BYTES, content_kind
+from nst_ops.media.video.color import to_rgb
 from nst_ops.media.video.container import MOST_FRAMES_PER_S, Frame, container_takes, count_packets
 from nst_ops.media.video.encoders import encoder_for
 from nst_ops.media.video.reader import AnimationReader, VideoReader
 from nst_ops.media.video.segments import Segment
 from nst_ops.media.video.source import MediaSource
-from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter
-from nst_ops.pipeline.context import WorkerContext, failing
+from nst_ops.media.video.writer import FRAME_TABLE, FrameFolderWriter, VideoWriter, encoded_as
+from nst_ops.pipeline.context import Pixels, WorkerContext, failing
 from nst_ops.pipeline.prefetch import QUEUE_BYTES, Timings, fan_out, prefetch, timed
 from nst_ops.storage import StorageError
 from nst_ops.stylizers import Style, Stylizer
 from nst_ops.temporal.scenes import read_samples, shot_at, survey_shots
 
 Reader = VideoReader | AnimationReader
-Pair = tuple[Frame, UInt8Array]  # a source frame and its stylized pixels (H, W, 3)
+Pair = tuple[Frame, Pixels]  # a source frame and its stylized pixels (H, W, 3)
 
 
 @dataclass
@@ -99,7 +99,8 @@ def stylize_frames(
     reading, telemetry = Timings(), context.telemetry
 
     def smooth_and_encode(video: StyledVideo, pairs: Iterator[Pair]) -> None:
-        smoothed = prefetch(_smooth(context, video, segment, pairs), per_style, observe_fill=telemetry.encode_fill)
+        finished = smooth_frames(context, video, reader, segment, pairs)
+        smoothed = prefetch(finished, per_style, observe_fill=telemetry.encode_fill)
         with failing(video), contextlib.closing(smoothed) as frames:
             video.outcome = write(video, reader, frames)
 
@@ -110,7 +111,7 @@ def stylize_frames(
             width, height = reader.output_size
             queue_frames = max(1, min(context.config.workers.queue_frames, QUEUE_BYTES // (3 * width * height)))
             per_style = max(1, queue_frames // len(videos))
-            read = timed(reader.frames(), reading, "decode_s")
+            read = timed(read_frames(context, reader), reading, "decode_s")
             ahead = contextlib.closing(prefetch(read, queue_frames, reading, telemetry.decode_fill))
             with telemetry.follow(reading, *(video.timings for video in videos)), ahead as frames:
                 consumers = [partial(smooth_and_encode, video) for video in videos]
@@ -126,7 +127,7 @@ class _Batch(NamedTuple):
     """Frames that are stylized in one call, in the style of the video of this number."""
 
     frames: list[Frame]
-    frames_nhwc: UInt8Array
+    frames_nhwc: Pixels
     number: int
     stylizer: Stylizer | None  # with the statistics of a shot; None for the worker's own
 
@@ -164,33 +165,57 @@ def _batches(
             with context.threads_for(*samples.shape[1:3]):
                 frozen = stylizer.frozen(stylizer.measure(samples))
         while batch := list(itertools.islice(run, batch_size)):
-            frames_nhwc = np.stack([frame.rgb_hwc for frame in batch]) if len(batch) > 1 else batch[0].rgb_hwc[None]
+            frames_nhwc = stack(context, batch)
             for number in range(num_styles):
                 yield _Batch(batch, frames_nhwc, number, frozen)
 
 
-def _smooth(
-    context: WorkerContext, video: StyledVideo, segment: Segment | None, pairs: Iterator[Pair]
+def read_frames(context: WorkerContext, reader: Reader) -> Iterator[Frame]:
+    """Read the frames of a video, onto the device where they are to be there."""
+    return map(context.device_frames.place, reader.frames()) if context.device_frames else reader.frames()
+
+
+def smooth_frames(
+    context: WorkerContext, video: StyledVideo, reader: Reader, segment: Segment | None, pairs: Iterator[Pair]
 ) -> Iterator[Frame]:
-    """Smooth stylized frames over time; yield those that belong to the segment."""
-    smoother, copies = context.new_smoother(), context.frame_copies
+    """Smooth stylized frames over time; yield those that belong to the segment, as a writer takes them."""
+    smoother, device = context.new_smoother(), context.device_frames
+    width, height = reader.output_size
+    stream = device.new_stream() if device else None
     held: deque[Frame] = deque()  # sources of the frames that the smoother still holds
     for pair in itertools.chain(pairs, (None,)):  # None: all were pushed
         if pair:
             held.append(pair[0])
-        with video.timings.busy("smooth_s"):
-            if pair and copies:
-                smoothed = smoother.push(copies.up(pair[0].rgb_hwc), copies.up(pair[1]))
-            else:
-                smoothed = smoother.push(pair[0].rgb_hwc, pair[1]) if pair else smoother.flush()
-            if copies:
-                smoothed = [download.result() for download in map(copies.down, smoothed)]
-        for smoothed_hwc in smoothed:
-            source = held.popleft()
-            if segment is None or segment.holds(source.pts):
-                if context.config.video.side_by_side:
-                    smoothed_hwc = np.concatenate([source.rgb_hwc, smoothed_hwc], axis=1)
-                yield replace(source, rgb_hwc=smoothed_hwc)
+        given = (pair[0].rgb_hwc, pair[1]) if pair else ()
+        place = device.smoothing((height, width), stream, given) if device else contextlib.nullcontext()
+        finished: list[Frame] = []
+        with video.timings.busy("smooth_s"), place:
+            for smoothed_hwc in smoother.push(*given) if pair else smoother.flush():
+                source = held.popleft()
+                if segment is None or segment.holds(source.pts):
+                    finished.append(finish_frame(context, reader, source, smoothed_hwc))
+        yield from finished
+
+
+def finish_frame(context: WorkerContext, reader: Reader, source: Frame, smoothed_hwc: Pixels) -> Frame:
+    """Return a smoothed frame as a writer takes it; one on the device is on its way to the host then."""
+    device, config = context.device_frames, context.config.video
+    if config.side_by_side:
+        pixels = [source.rgb_hwc, smoothed_hwc]
+        smoothed_hwc = device.join(pixels) if device else np.concatenate(pixels, axis=1)
+    if device is None:
+        return replace(source, rgb_hwc=smoothed_hwc)
+    if config.container == "frames":
+        return replace(source, rgb_hwc=device.down(smoothed_hwc))
+    return replace(source, rgb_hwc=None, yuv=device.start_yuv(smoothed_hwc, encoded_as(reader.info, config)))
+
+
+def stack(context: WorkerContext, frames: Sequence[Frame]) -> Pixels:
+    """Return the pixels of frames of one size as a batch, where they are."""
+    if len(frames) == 1:
+        return frames[0].rgb_hwc[None]
+    pixels = [frame.rgb_hwc for frame in frames]
+    return context.device_frames.stack(pixels) if context.device_frames else np.stack(pixels)
 
 
 def encode(
@@ -258,7 +283,8 @@ def open_video(
 ) -> VideoReader:
     """Open what the configuration selects of a video, or a segment of that and ``tail`` frames more."""
     max_side, video = context.config.resize.max_side, context.config.video
-    return VideoReader(source, max_side, video.keep_damaged, context.selection, segment, tail, video.hdr)
+    convert = context.device_frames.to_rgb if context.device_frames else to_rgb
+    return VideoReader(source, max_side, video.keep_damaged, context.selection, segment, tail, video.hdr, convert)
 
 
 def video_place(context: WorkerContext, video: StyledVideo, reader: Reader) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.models.device import find_device
 from nst_ops.models.host_copies import Download, host_copies
 from nst_ops.models.host_memory import keep_freed_memory
+
+Frames = UInt8Array | Tensor
+"""Frames, uint8 (N, H, W, 3), on the host or on a stylizer's device."""
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -51,21 +55,33 @@ def device_of(stylizer: object) -> torch.device | None:
     return device
 
 
-def to_network(frames_nhwc: UInt8Array, device: torch.device, dtype: torch.dtype) -> Tensor:
+def to_network(frames_nhwc: Frames, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Convert uint8 frames to a channels-last (N, 3, H, W) in [0, 1] on the device."""
-    return host_copies(device).up(frames_nhwc).permute(0, 3, 1, 2).to(dtype).div_(255)
+    frames = frames_nhwc if isinstance(frames_nhwc, Tensor) else host_copies(device).up(frames_nhwc)
+    return frames.permute(0, 3, 1, 2).to(dtype).div_(255)
 
 
 def to_frames(y_bchw: Tensor) -> UInt8Array:
     """Convert (N, 3, H, W) in [0, 1] to uint8 (N, H, W, 3) on the host, rounded and clamped."""
-    frames: UInt8Array = start_frames(y_bchw).result()
-    return frames
+    return np.asarray(start_frames(y_bchw).result())
 
 
-def start_frames(y_bchw: Tensor) -> Download:
-    """Start what ``to_frames`` does; its result is the frames."""
+def start_frames(y_bchw: Tensor, stay: bool = False) -> Download | Kept:
+    """Start what ``to_frames`` does; its result is the frames, which may ``stay`` on the device."""
     y_bchw = y_bchw.float().mul(255).round_().clamp_(0, 255)
-    return host_copies(y_bchw.device).down(y_bchw.to(torch.uint8).permute(0, 2, 3, 1))
+    frames_nhwc = y_bchw.to(torch.uint8).permute(0, 2, 3, 1)
+    return Kept(frames_nhwc) if stay else host_copies(y_bchw.device).down(frames_nhwc)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Frames that stay on the device, in the place of a ``Download``."""
+
+    frames_nhwc: Tensor
+
+    def result(self) -> Tensor:
+        """Return them, without waiting for the device."""
+        return self.frames_nhwc
 
 
 def pad(x_bchw: Tensor, stride: int, margin: int = 0) -> Tensor:

@@ -135,7 +135,7 @@ class GatysStylizer:
         elements = round(64 * pixels * max({1.0, *self.config.gram.scales}) ** 2)
         pixels *= sum(scale**2 for scale in {1.0, *self.config.gram.scales})
         self.last_losses = []
-        return stylize_in_parts(
+        stylized_nhwc: UInt8Array = stylize_in_parts(
             lambda some: self._stylize(frames_nhwc[some], styles[some]),
             count,
             (height, width),
@@ -144,6 +144,7 @@ class GatysStylizer:
             self.device,
             at_most=count if self.config.optimizer == "adam" else 1,
         )
+        return stylized_nhwc
 
     def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
         """Stylize frames that the memory holds at once, from coarse to fine."""

@@ -6,8 +6,8 @@ import copy
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +15,18 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.host_copies import Download
 from nst_ops.models.johnson import TransformNet
-from nst_ops.stylizers.device import choose_device, pad, padded, start_frames, to_network
+from nst_ops.stylizers.device import Frames, Kept, choose_device, pad, padded, start_frames, to_network
 from nst_ops.stylizers.graphs import Graphs
-from nst_ops.stylizers.memory import Hold, attempt, frames_that_fit, free_bytes, holding, max_elements, too_large
+from nst_ops.stylizers.memory import (
+    Hold,
+    attempt,
+    concatenated,
+    frames_that_fit,
+    free_bytes,
+    holding,
+    max_elements,
+    too_large,
+)
 from nst_ops.stylizers.tiles import Statistics, measuring_copy, stylize_in_tiles
 
 # Networks make the last pixels before a border lighter or of another hue (measured: up to 30 of 255
@@ -44,6 +53,8 @@ class JohnsonStylizer:
         tile: longer side in pixels above which frames are stylized in tiles of this size, even where they would fit.
     """
 
+    takes_tensors = True
+
     def __init__(
         self, model: TransformNet, device: str = "auto", precision: str = "auto", tile: int | None = None
     ) -> None:
@@ -57,10 +68,10 @@ class JohnsonStylizer:
         self._takes_off_center = self.dtype != torch.float32 and model.config["norm"] == "instance" and not model.skips
         self._center: Tensor | None = None  # of a shot; every frame its own by default
 
-    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+    def __call__(self, frames_nhwc: Frames, styles: Sequence[Style] = ()) -> Any:
         """See ``Stylizer``."""
         count, height, width, _ = frames_nhwc.shape
-        parts: list[Download] = []  # while one is on its way to the host, the device has the next to do
+        parts: list[Download | Kept] = []  # while one is on its way to the host, the device has the next to do
         first, alone = 0, False
         while first < count:
             with holding(self._bytes(height, width), self.device, alone) as hold:
@@ -71,7 +82,7 @@ class JohnsonStylizer:
             if part is not None:
                 parts.append(part)
                 first += at_once
-        return np.concatenate([part.result() for part in parts])
+        return concatenated([part.result() for part in parts])
 
     def measure(self, frames_nhwc: UInt8Array) -> Statistics:
         """Measure the statistics of frames together, such as samples of one shot, as if they were one large image.
@@ -105,7 +116,7 @@ class JohnsonStylizer:
         return stylizer
 
     @torch.inference_mode()
-    def _stylize(self, frames_nhwc: UInt8Array, tile: int | None, model: TransformNet | None = None) -> Download:
+    def _stylize(self, frames_nhwc: Frames, tile: int | None, model: TransformNet | None = None) -> Download | Kept:
         """Begin to stylize all frames at once, by the network or a copy that measures them."""
         count, height, width, _ = frames_nhwc.shape
         x_bchw = to_network(frames_nhwc, self.device, torch.float32)
@@ -119,11 +130,12 @@ class JohnsonStylizer:
             y_bchw = self._graphs(x_bchw, is_small)
         else:
             y_bchw = (model or self.model)(x_bchw)
-        return start_frames(y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width])
+        y_bchw = y_bchw[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
+        return start_frames(y_bchw, stay=isinstance(frames_nhwc, Tensor))
 
     def _attempt(
-        self, frames_nhwc: UInt8Array, tile: int | None, hold: Hold, model: TransformNet | None = None
-    ) -> Download | None:
+        self, frames_nhwc: Frames, tile: int | None, hold: Hold, model: TransformNet | None = None
+    ) -> Download | Kept | None:
         """Begin to stylize all frames at once; None where the device ran out of memory: see ``attempt``."""
         count, height, width, _ = frames_nhwc.shape
         run = partial(self._stylize, frames_nhwc, tile, model)

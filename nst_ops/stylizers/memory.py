@@ -6,16 +6,16 @@ import contextlib
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 import torch
+from torch import Tensor
 
-from nst_ops.media.images import UInt8Array
 from nst_ops.models.host_memory import kept_bytes
 
 T = TypeVar("T")
@@ -88,19 +88,20 @@ def holding(num_bytes: int, device: torch.device, alone: bool = False) -> Iterat
 
 
 def stylize_in_parts(
-    stylize: Callable[[slice], UInt8Array],
+    stylize: Callable[[slice], Any],
     count: int,
     size: tuple[int, int],
     bytes_per_frame: int,
     elements_per_frame: int,
     device: torch.device,
     at_most: int = sys.maxsize,
-) -> UInt8Array:
+) -> Any:
     """Stylize ``count`` frames of a height and a width, as many at once as the device holds, and ``at_most``.
 
-    ``stylize`` takes those of a slice. Raises MemoryError where the device does not hold one.
+    ``stylize`` takes those of a slice, and gives an array or a tensor. Raises MemoryError where the device does not
+    hold one.
     """
-    parts: list[UInt8Array] = []
+    parts: list[Any] = []
     first, alone = 0, False
     while first < count:
         with holding(min(at_most, count - first) * bytes_per_frame, device, alone) as hold:
@@ -111,7 +112,12 @@ def stylize_in_parts(
         if part is not None:
             parts.append(part)
             first = some.stop
-    return np.concatenate(parts)
+    return concatenated(parts)
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """Return arrays, or tensors, as one."""
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else np.concatenate(parts)
 
 
 def attempt(run: Callable[[], T], count: int, bytes_per_frame: int, hold: Hold) -> T | None:

@@ -19,7 +19,11 @@ from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 
 
 class Stylizer(Protocol):
-    """Callable that a worker applies to every batch of frames."""
+    """Callable that a worker applies to every batch of frames.
+
+    One with an attribute ``takes_tensors`` that is True is also given tensors, uint8 (N, H, W, 3) on its ``device``,
+    and gives one of the same shape there: on a GPU frames of videos stay there.
+    """
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
         """Stylize a batch of uint8 sRGB, (N, H, W, 3), any H and W from 1 on, to the same shape.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
-from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.adain import Statistics
 from nst_ops.models.vit_adain import ViTAdaIN
-from nst_ops.stylizers.device import choose_device, pad, padded, to_frames, to_network
+from nst_ops.stylizers.device import Frames, choose_device, pad, padded, start_frames, to_network
 from nst_ops.stylizers.memory import frames_that_fit, stylize_in_parts
 
 # Live feature maps at the widest point of each decoder, in units of its widest channels there:
@@ -31,6 +32,8 @@ class VitAdainStylizer:
         alpha: strength of the style in [0, 1]: 0 reconstructs the frames.
     """
 
+    takes_tensors = True
+
     def __init__(self, model: ViTAdaIN, device: str = "auto", precision: str = "auto", alpha: float = 1.0) -> None:
         self.device, self.dtype = choose_device(device, precision)
         self.model = model.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
@@ -38,7 +41,7 @@ class VitAdainStylizer:
         # Styles of a run may be many thousands: what is known of one goes when it goes.
         self._statistics: WeakKeyDictionary[Style, Statistics] = WeakKeyDictionary()
 
-    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+    def __call__(self, frames_nhwc: Frames, styles: Sequence[Style] = ()) -> Any:
         """See ``Stylizer``; raises ValueError where there are not as many styles as frames."""
         if len(styles) != len(frames_nhwc):
             raise ValueError(f"{len(frames_nhwc)} frames and {len(styles)} styles: each frame takes one")
@@ -53,7 +56,7 @@ class VitAdainStylizer:
         )
 
     @torch.inference_mode()
-    def _stylize(self, frames_nhwc: UInt8Array, styles: Sequence[Style]) -> UInt8Array:
+    def _stylize(self, frames_nhwc: Frames, styles: Sequence[Style]) -> Any:
         """Stylize frames that the memory holds at once."""
         _, height, width, _ = frames_nhwc.shape
         # by level: means and deviations of all frames
@@ -63,7 +66,8 @@ class VitAdainStylizer:
             for level in zip(*per_frame, strict=True)
         ]
         x_bchw = pad(to_network(frames_nhwc, self.device, self.dtype), self.model.stride)
-        return to_frames(self.model.stylize(x_bchw, statistics, self.alpha)[:, :, :height, :width])
+        y_bchw = self.model.stylize(x_bchw, statistics, self.alpha)[:, :, :height, :width]
+        return start_frames(y_bchw, stay=isinstance(frames_nhwc, Tensor)).result()
 
     def _statistics_of(self, style: Style) -> Statistics:
         if style not in self._statistics:

@@ -1,13 +1,14 @@
 """Color of videos: tags by ITU-T H.273, and conversion between YUV and RGB by them.
 
 The formats that nearly all videos have are converted by OpenCV, as exactly as by swscale and in a third of the time.
+Chroma is taken to lie in the middle of its pixels, both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -30,6 +31,16 @@ _TO_YUV = Interpolation.AREA | _EXACT
 # Shares of red and blue in luma, of the matrices as swscale calls them: ITU-T H.273, table 4.
 _RED_BLUE = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
+# Formats of which ``read_planes`` gives the planes: bits of a code, and by how many more it is shifted.
+_BITS = {**dict.fromkeys(_PLANAR, (8, 0)), "nv12": (8, 0), "p010le": (10, 6)}
+_BITS |= {f"yuv{sampling}p{bits}le": (bits, 0) for sampling in (420, 422, 444) for bits in (10, 12)}
+WRITTEN_PLANES = {f"yuv{sampling}p": 8 for sampling in (420, 422, 444)}
+WRITTEN_PLANES |= {f"{name}10le": 10 for name in WRITTEN_PLANES}
+"""Bits of the formats that ``frame_of_planes`` makes."""
+
+
+ToRgb = Callable[[VideoReformatter, VideoFrame, tuple[int, int], int, str], Any]
+"""See ``to_rgb``."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,41 @@ def side_data(frame: VideoFrame) -> Mapping[Type, Any]:
         return {}
 
 
+class YuvPlanes(NamedTuple):
+    """Planes of a decoded frame, rows with what the decoder has put behind them."""
+
+    luma: NDArray[Any]  # uint8 or uint16, (H, at least W)
+    chroma: tuple[NDArray[Any], ...]  # Cb and Cr; or both by turns in one
+    width: int
+    chroma_width: int
+    bits: int  # of a code
+    shift: int  # by which codes lie higher
+    is_full: bool
+
+
+def read_planes(frame: VideoFrame, size: tuple[int, int]) -> YuvPlanes | None:
+    """Return the planes of a decoded frame, which share its memory; None for other formats, and where it is resized."""
+    if frame.format.name not in _BITS or not _keeps_size(frame, size):
+        return None
+    bits, shift = _BITS[frame.format.name]
+    dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
+    luma, *chroma = (
+        np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)[: plane.height]
+        for plane in frame.planes
+    )
+    return YuvPlanes(luma, tuple(chroma), frame.width, frame.planes[1].width, bits, shift, _is_full(frame))
+
+
+def frame_of_planes(planes: Sequence[NDArray[Any]], pixel_format: str) -> VideoFrame:
+    """Return a frame of Y, Cb and Cr, uint8 or uint16 (H, W), in one of ``WRITTEN_PLANES``."""
+    height, width = planes[0].shape
+    frame = VideoFrame(width, height, pixel_format)
+    for plane, values in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), values.dtype).reshape(-1, plane.line_size // values.itemsize)
+        rows[: plane.height, : values.shape[1]] = values
+    return frame
+
+
 def to_rgb(
     reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int], matrix: int, pixel_format: str = "rgb24"
 ) -> NDArray[Any]:
@@ -88,9 +134,7 @@ def to_rgb(
 
     ``matrix`` is swscale's; ``rgb24`` gives uint8, ``rgb48le`` uint16 of full range.
     """
-    # swscale resizes, too, and stretches the chroma of odd sizes as encoders do
-    is_plain = size == (frame.width, frame.height) and not (size[0] % 2 or size[1] % 2)
-    if is_plain and pixel_format == "rgb24" and frame.format.name in _PLANAR:
+    if pixel_format == "rgb24" and frame.format.name in _PLANAR and _keeps_size(frame, size):
         return _planes_to_rgb(frame, matrix)
     rgb = reformatter.reformat(
         frame,
@@ -134,17 +178,13 @@ def _planes_to_rgb(frame: VideoFrame, matrix: int) -> UInt8Array:
     )
     size = frame.width, frame.height
     planes = [luma, *(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC) for plane in chroma)]
-    is_full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
-    to_yuv = _yuv_of_rgb(matrix, is_full)
-    to_rgb = np.linalg.inv(to_yuv[:, :3])
-    offsets = -to_rgb @ to_yuv[:, 3:]
-    return np.asarray(cv2.transform(cv2.merge(planes), np.hstack([to_rgb, offsets])), np.uint8)
+    return np.asarray(cv2.transform(cv2.merge(planes), rgb_of_yuv(matrix, _is_full(frame))), np.uint8)
 
 
 def _rgb_to_420(rgb_hwc: UInt8Array, matrix: int, is_full: bool) -> VideoFrame:
     """Convert RGB with even sides to ``yuv420p``: chroma is that of the mean of four pixels."""
     height, width = rgb_hwc.shape[:2]
-    luma_row, *chroma_rows = _yuv_of_rgb(matrix, is_full)
+    luma_row, *chroma_rows = yuv_of_rgb(matrix, is_full)
     planes = np.empty((height * 3 // 2, width), np.uint8)  # one below the other, as PyAV takes them
     cv2.transform(rgb_hwc, luma_row[None], planes[:height])
     half_hwc = cv2.resize(rgb_hwc, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -154,11 +194,32 @@ def _rgb_to_420(rgb_hwc: UInt8Array, matrix: int, is_full: bool) -> VideoFrame:
     return VideoFrame.from_ndarray(planes, format="yuv420p")
 
 
-def _yuv_of_rgb(matrix: int, is_full: bool) -> NDArray[np.float64]:
-    """Return the affine map, (3, 4), of 8-bit RGB to Y, Cb and Cr: ITU-T H.273, section 8.3."""
+def _keeps_size(frame: VideoFrame, size: tuple[int, int]) -> bool:
+    # swscale resizes, too, and stretches the chroma of odd sizes as encoders do
+    return size == (frame.width, frame.height) and not (size[0] % 2 or size[1] % 2)
+
+
+def _is_full(frame: VideoFrame) -> bool:
+    return bool(frame.color_range == FULL or frame.format.name.startswith("yuvj"))
+
+
+def rgb_of_yuv(matrix: int, is_full: bool, bits: int = 8) -> NDArray[np.float64]:
+    """Return the inverse of ``yuv_of_rgb``, (3, 4) too."""
+    to_yuv = yuv_of_rgb(matrix, is_full, bits)
+    to_rgb = np.linalg.inv(to_yuv[:, :3])
+    return np.hstack([to_rgb, -to_rgb @ to_yuv[:, 3:]])
+
+
+def yuv_of_rgb(matrix: int, is_full: bool, bits: int = 8) -> NDArray[np.float64]:
+    """Return the affine map, (3, 4), of 8-bit RGB to codes of Y, Cb and Cr: ITU-T H.273, section 8.3."""
     red, blue = _RED_BLUE[matrix]
     luma = np.array([red, 1 - red - blue, blue])
     cb = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
     cr = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
-    luma_gain, chroma_gain, black = (1.0, 1.0, 0) if is_full else (219 / 255, 224 / 255, 16)
-    return np.column_stack([np.stack([luma_gain * luma, chroma_gain * cb, chroma_gain * cr]), [black, 128, 128]])
+    step = 1 << (bits - 8)
+    luma_gain, chroma_gain, black = 219 / 255 * step, 224 / 255 * step, 16 * step
+    if is_full:
+        luma_gain = chroma_gain = ((1 << bits) - 1) / 255
+        black = 0
+    offsets = [black, 128 * step, 128 * step]
+    return np.column_stack([np.stack([luma_gain * luma, chroma_gain * cb, chroma_gain * cr]), offsets])

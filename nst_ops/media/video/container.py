@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,6 +13,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition, Stream
+from av.video.frame import VideoFrame
 
 from nst_ops.media.errors import UnreadableVideoError, UnsupportedMediaError
 from nst_ops.media.images import UInt8Array, fit_size
@@ -49,8 +50,9 @@ class Frame:
 
     pts: int  # presentation time in units of the video's ``time_base``
     duration: int  # in the same unit; 0 if unknown
-    rgb_hwc: UInt8Array  # as stored, not turned upright
+    rgb_hwc: Any  # uint8 sRGB (H, W, 3) as stored, not turned upright: an array, or a tensor on a device
     captions: bytes = b""  # closed captions that travel in the frame: ``cc_data`` triplets of CTA-708
+    yuv: Callable[[], VideoFrame] | None = None  # in the place of RGB: waits for the planes on their way to the encoder
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from nst_ops.media.errors import EmptyFileError, UnreadableImageError, Unreadabl
 from nst_ops.media.images import color_profile, open_repaired
 from nst_ops.media.profiles import to_srgb
 from nst_ops.media.video.clock import Span
-from nst_ops.media.video.color import LIMITED, Color, side_data, sws_matrix, to_rgb
+from nst_ops.media.video.color import LIMITED, Color, ToRgb, side_data, sws_matrix, to_rgb
 from nst_ops.media.video.container import (
     BROADCAST,
     Frame,
@@ -68,6 +68,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         segment: part of the selection that is read, from its ``lead_pts`` on; None: all of it.
         tail: wanted frames to read after the segment, as far as there are any.
         hdr: whether frames of high dynamic range are mapped to SDR, or given as their codes, rounded to 8 bits.
+        convert: makes RGB of a decoded frame, as ``to_rgb`` does; asked for ``rgb48le``, an array of the host.
 
     Raises EmptyFileError or UnreadableVideoError on opening, UnsupportedMediaError if the selection lies after the
     video's end, DamagedVideoError on opening a cut-off file, or while iterating.
@@ -82,8 +83,10 @@ class VideoReader(AbstractContextManager["VideoReader"]):
         segment: Segment | None = None,
         tail: int = 0,
         hdr: Hdr = "tonemap",
+        convert: ToRgb = to_rgb,
     ) -> None:
         self._source, self._selection, self._tail, self._hdr = source, selection, tail, hdr
+        self._convert = convert
         self._reformatter = VideoReformatter()
         self.changes: list[str] = []  # of the video while it was read, in words
         if size_of(source) == 0:
@@ -159,7 +162,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
                 self.changes = [
                     f"the size of its frames changes {scaled} at {self._seconds(pts):.2f} s: they are scaled"
                 ]
-            rgb_hwc = to_rgb(self._reformatter, decoded, (width, height), matrix, pixel_format)
+            rgb_hwc = self._convert(self._reformatter, decoded, (width, height), matrix, pixel_format)
             if maps:
                 rgb_hwc = tone_map(rgb_hwc, color, self._mastering.peak_nits)
             yield Frame(pts, duration, rgb_hwc, self._captions(decoded))

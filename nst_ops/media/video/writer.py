@@ -9,7 +9,7 @@ import io
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -30,6 +30,20 @@ from nst_ops.media.video.stream_copy import StreamCopier
 
 _NO_CAPTIONS = "its closed captions are left out: images hold none"
 FRAME_TABLE = "frames.csv"  # ``name`` and ``sha256`` of images, ``pts_s`` and ``duration_s`` on the source's clock
+
+
+class EncodedAs(NamedTuple):
+    """How an encoder takes frames: FFmpeg's pixel format, swscale's matrix, the range of H.273."""
+
+    pixel_format: str
+    matrix: int
+    color_range: int
+
+
+def encoded_as(info: VideoInfo, config: VideoConfig) -> EncodedAs:
+    """Return how the encoder of ``config`` takes the frames of a video; ValueError if it is not on this machine."""
+    pixel_format = choose_encoder(config).format_for(config, is_hdr=info.mastering is not None)
+    return EncodedAs(pixel_format, sws_matrix(info.color.matrix, info.height), info.color.range)
 
 
 class VideoWriter(AbstractContextManager["VideoWriter"]):
@@ -66,12 +80,10 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         self._durations: dict[int, int] = {}  # by PTS; the encoder forgets them
         self._captions: dict[int, bytes] = {}  # by PTS
         self._reformatter = VideoReformatter()
-        self._matrix = sws_matrix(info.color.matrix, info.height)
         self._color = info.color.written(info.height, size[1])
-        self._encoder = choose_encoder(config)
-        is_hdr = info.mastering is not None
-        self._pixel_format = self._encoder.format_for(config, is_hdr)
-        if is_hdr and "10" not in self._pixel_format and "16" not in self._pixel_format:
+        self._encoder, self._encoded_as = choose_encoder(config), encoded_as(info, config)
+        pixel_format = self._encoded_as.pixel_format
+        if info.mastering is not None and "10" not in pixel_format and "16" not in pixel_format:
             self.notes.append(f"{self._encoder.name} writes its HDR in 8 bits")
         if info.mastering not in (None, Mastering()) and not self._encoder.mastering:
             self.notes.append(f"{self._encoder.name} does not write its mastering data")
@@ -95,8 +107,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
                 self._output.close()
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame, of the size given to the constructor."""
-        encoded = to_yuv(self._reformatter, frame.rgb_hwc, self._pixel_format, self._matrix, self._color.range)
+        """Encode one frame, of the size given to the constructor; its planes, if it has ``yuv``."""
+        encoded = frame.yuv() if frame.yuv else to_yuv(self._reformatter, frame.rgb_hwc, *self._encoded_as)
         encoded.pts, encoded.duration, encoded.time_base = frame.pts - self._shift, frame.duration, self._info.time_base
         encoded.colorspace, encoded.color_range = self._color.matrix, self._color.range
         self._durations[encoded.pts] = frame.duration
@@ -129,7 +141,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         )
         context = stream.codec_context
         context.width, context.height = size[0] + size[0] % 2, size[1] + size[1] % 2
-        context.pix_fmt = self._pixel_format
+        context.pix_fmt = self._encoded_as.pixel_format
         context.time_base = stream.time_base = info.time_base
         context.thread_type, context.thread_count = "FRAME", encoder.num_threads
         if encoder.mp4_tag and container in ("mp4", "mov"):
