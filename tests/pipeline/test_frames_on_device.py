@@ -44,12 +44,15 @@ class Negative:
         return 255 - frames_nhwc
 
 
-def make_worker(source: Path, output: Path, network: Path, on_device: bool, **sections: object) -> Worker:
+def make_worker(source: Path, output: Path, network: Path, on_device: bool | None, **sections: object) -> Worker:
     config = StylizeConfig(
         input=str(source),
         output=str(output),
-        model={"checkpoint": str(network), "device": "cpu", "precision": "fp32", "batch_size": 4},
-        **{"video": LOSSLESS, **sections},
+        **{
+            "model": {"checkpoint": str(network), "device": "cpu", "precision": "fp32", "batch_size": 4},
+            "video": LOSSLESS,
+            **sections,
+        },
     )
     return Worker(spec_of(config), frames_on_device=on_device)
 
@@ -189,3 +192,22 @@ def test_several_styles_come_out_the_same(source: Path, tmp_path: Path, vit_adai
     for path in outputs:
         pairs = zip(decoded(path), decoded(tmp_path / "True" / path.relative_to(tmp_path / "False")), strict=True)
         assert max(np.abs(a.to_ndarray().astype(int) - b.to_ndarray()).max() for a, b in pairs) <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("mode", ["none", "ema", "window"])
+def test_frames_of_a_gpu_are_those_of_the_host(source: Path, tmp_path: Path, network: Path, mode: str) -> None:
+    videos = []
+    for device in ("cpu", "cuda"):
+        model = {"checkpoint": str(network), "device": device, "batch_size": 4}
+        worker = make_worker(
+            source, tmp_path / device, network, None, model=model, temporal={"mode": mode, "flow": "dis"}
+        )
+        worker.stylizer = Negative()
+        run(worker)
+        assert worker.stylizer.given == {torch.Tensor if device == "cuda" else np.ndarray}
+        videos.append(np.stack([frame.to_ndarray().astype(int) for frame in decoded(tmp_path / device / NAME)]))
+    difference = np.abs(videos[0] - videos[1])
+    assert (difference > 1).mean() < 1e-3
+    assert difference.mean() < 0.05
