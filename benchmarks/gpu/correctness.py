@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +22,7 @@ from benchmarks.gpu.bench import Bench, Figures, check, picture, pictures, psnr
 from nst_ops.config.stylize import GatysConfig, TemporalConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
+from nst_ops.models import johnson
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.models.johnson import JohnsonNet
@@ -232,6 +235,111 @@ def smoothing(bench: Bench) -> Figures:
         figures[f"{mode}_over_1_share"] = float((difference > 1).mean())
         figures[f"{mode}_largest"] = int(difference.max())
         bench.expect(f"{mode}, share of values more than a level apart", figures[f"{mode}_over_1_share"], at_most=0.01)
+    return figures
+
+
+@check(limit_s=60)
+def frames_on_device(bench: Bench) -> Figures:
+    """Frames that stay on the device while they are smoothed, against those of the host, in every mode."""
+    from nst_ops.models.host_copies import host_copies
+    from nst_ops.temporal.smoothing import MODES, load_smoother
+
+    figures: Figures = {}
+    count, (height, width) = bench.pick(10, 5), bench.pick((540, 960), (64, 96))
+    one, copies = picture(height + 64, width + 64), host_copies(bench.device)
+    source = [one[2 * i : 2 * i + height, 3 * i : 3 * i + width].copy() for i in range(count)]
+    noise = np.random.default_rng(0).integers(-12, 13, (count, height, width, 3))
+    stylized = [np.clip(255 - frame + noise[i], 0, 255).astype(np.uint8) for i, frame in enumerate(source)]
+    for mode in MODES:
+        config = TemporalConfig.model_validate({"mode": mode, "flow": "lucas_kanade"})
+        host, device = load_smoother(config, "cpu"), load_smoother(config, str(bench.device))
+        expected = [f for pair in zip(source, stylized, strict=True) for f in host.push(*pair)] + host.flush()
+        begun: list[Any] = []
+        started = time.perf_counter()
+        for pair in zip(source, stylized, strict=True):
+            begun += map(copies.down, device.push(*map(copies.up, pair)))
+        begun += map(copies.down, device.flush())
+        frames = np.stack([download.result() for download in begun]).astype(int)
+        figures[f"{mode}_frames_per_s"] = count / (time.perf_counter() - started)
+        share = float((np.abs(frames - np.stack(expected)) > 1).mean())
+        bench.expect(f"{mode}, share of values more than a level from the host's", share, at_most=0.01)
+    return figures
+
+
+@check(limit_s=40)
+def copies(bench: Bench) -> Figures:
+    """Copies through pinned memory beside work of the device: what comes back is what went up, and how fast."""
+    from nst_ops.models.host_copies import host_copies
+
+    copying, side = host_copies(bench.device), bench.pick(4096, 64)
+    busy = torch.randn(side, side, device=bench.device)
+    frames = pictures(4, *bench.pick((1080, 1920), (64, 96)))
+    downloads = []
+    for number in range(24):
+        array = frames + np.uint8(number)
+        x = copying.up(array) + 1
+        array.fill(0)  # it is the caller's again
+        busy = (busy @ busy).clamp_(-1, 1)
+        downloads.append(copying.down(x))
+    wrong = sum(not np.array_equal(down.result(), frames + np.uint8(n + 1)) for n, down in enumerate(downloads))
+    bench.expect("copies that changed on their way", wrong, at_most=0)
+    x = copying.up(frames)
+    up_ms = bench.milliseconds(partial(copying.up, frames))
+    down_ms = bench.milliseconds(lambda: copying.down(x).result())
+    return {"up_gb_per_s": frames.nbytes / up_ms / 1e6, "down_gb_per_s": frames.nbytes / down_ms / 1e6}
+
+
+@check(limit_s=60)
+def graphs(bench: Bench) -> Figures:
+    """Shapes that come again are recorded, and replayed to the bit, while another thread takes and frees memory."""
+    if bench.small:
+        return {"note": "needs a GPU"}
+    figures: Figures = {}
+    model, stop = shipped("starry_night"), threading.Event()
+    recording, eager = stylizer_of(bench, model), stylizer_of(bench, model)
+    eager._graphs = None
+
+    def disturb() -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            while not stop.wait(0.001):
+                (torch.rand(1 << 22, device=bench.device) * 2).sum().item()
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for count, side in ((1, 256), (32, 256), (4, 512)):
+            batches = [pictures(count, side, side + seed)[:, :, :side] for seed in range(6)]
+            differing = sum(not np.array_equal(recording(batch), eager(batch)) for batch in batches)
+            bench.expect(f"{count} of {side} px: batches that differ from eager ones", differing, at_most=0)
+    finally:
+        stop.set()
+        thread.join()
+    assert recording._graphs is not None
+    bench.expect("shapes that were recorded", len(recording._graphs._replays), at_least=3)
+    for count in (1, 4, 32):
+        batch = pictures(count, 256, 256)
+        for name, stylizer in (("graph", recording), ("eager", eager)):
+            figures[f"256px_x{count}_{name}_ms"] = bench.milliseconds(partial(stylizer, batch))
+    return figures
+
+
+@check(limit_s=40)
+def fused_norm(bench: Bench) -> Figures:
+    """Batch normalization of each image in place of mean and variance: whether the trial takes it, error and time."""
+    figures: Figures = {}
+    for dtype in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        bench.expect(f"{name}: the trial takes it", float(johnson.fused_norm_agrees(bench.device, dtype)), at_least=1)
+        x = torch.randn(1, 32, *bench.pick((1104, 1944), (64, 96)), device=bench.device).to(dtype)
+        x = x.mul_(8).add_(3).contiguous(memory_format=torch.channels_last)
+        norm = johnson.InstanceNorm(32).to(bench.device)
+        with torch.inference_mode():
+            mean, var = norm.moments(x)
+            exact = (x.float() - mean) * torch.rsqrt(var + norm.eps)
+            figures[f"{name}_largest_error"] = float((norm(x) - exact).abs().max())
+            figures[f"{name}_fused_ms"] = bench.on_device_ms(partial(norm, x))
+            figures[f"{name}_mean_and_variance_ms"] = bench.on_device_ms(partial(norm.moments, x))
+        bench.expect(f"{name}: error in deviations", figures[f"{name}_largest_error"], at_most=0.05)
     return figures
 
 

@@ -28,6 +28,7 @@ from benchmarks.gpu.correctness import folded, shipped, stylizer_of, write_vgg
 from nst_ops.collection.units import Item, item_id, unit_of
 from nst_ops.config import StylizeConfig, TrainJohnsonConfig
 from nst_ops.config.stylize import TemporalConfig, VideoConfig
+from nst_ops.media.video.encoders import nvenc_problem
 from nst_ops.models.johnson import InstanceNorm, JohnsonNet
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
@@ -171,7 +172,7 @@ def _edges(x: Tensor, margin: int) -> Tensor:
 
 def prepared(bench: Bench, model: JohnsonNet, dtype: torch.dtype, count: int, height: int, width: int) -> Any:
     """Return a network on the device and its input."""
-    network = copy.deepcopy(model).to(bench.device, dtype).to(memory_format=torch.channels_last)
+    network = copy.deepcopy(model).without_idle_biases().to(bench.device, dtype).to(memory_format=torch.channels_last)
     x = pad(to_network(pictures(min(count, 4), height, width), bench.device, dtype), JohnsonNet.stride, 12)
     return network, x.repeat(-(-count // len(x)), 1, 1, 1)[:count].contiguous(memory_format=torch.channels_last)
 
@@ -229,7 +230,8 @@ def kernels(bench: Bench) -> Figures:
         frames = np.concatenate([frames] * (-(-count // len(frames))))[:count]
         figures[name] = profiled(bench, partial(stylizer, frames), 4)
         figures[f"{name}: busy share"] = figures[name]["busy_share"]
-        figures[f"{name}: layout share"] = figures[name]["layout_share"]
+        layout_share = figures[f"{name}: layout share"] = figures[name]["layout_share"]
+        bench.expect(f"{name}, share of kernels that only change the layout", layout_share, at_most=0.01)
     return figures
 
 
@@ -375,6 +377,7 @@ def images(bench: Bench) -> Figures:
         result = worker(unit_of(items))
         elapsed_s = time.perf_counter() - started
     figures["worker_images_per_s"] = number / elapsed_s
+    figures["worker_many_sizes_per_s"] = _many_sizes_per_s(bench, model, checkpoint)
     figures["stages_s"] = vars(result.timings)
     bench.expect("images that came through", result.statuses.get("ok", 0), at_least=number)
     figures["error"] = result.error
@@ -396,6 +399,21 @@ def images(bench: Bench) -> Figures:
         list(pool.map(lambda rgb_hwc: encode_image(rgb_hwc, None, "JPEG", 95), decoded))
         figures["encode_per_s_all_threads"] = len(paths) / (time.perf_counter() - started)
     return figures
+
+
+def _many_sizes_per_s(bench: Bench, model: dict[str, Any], checkpoint: str) -> float:
+    """Return the rate of images whose size changes from one to the next, eight sizes in turn."""
+    folder, number, one = bench.scratch / "many", bench.pick(600, 16), picture(400, 400)
+    folder.mkdir()
+    for i in range(number):
+        Image.fromarray(one[: 232 + 8 * (i % 4), : 256 + 16 * (i % 8)]).save(folder / f"{i:05}.jpg", quality=92)
+    worker = _worker(bench, folder, "out-many", model={**model, "batch_size": None})
+    items = [_item(folder, f"{i:05}.jpg", "image", checkpoint) for i in range(number)]
+    started = time.perf_counter()
+    result = worker(unit_of(items))
+    bench.expect("images of many sizes that came through", result.statuses.get("ok", 0), at_least=number)
+    elapsed_s = time.perf_counter() - started
+    return float(number / elapsed_s)
 
 
 @check(limit_s=120)
@@ -467,6 +485,8 @@ def encoders(bench: Bench) -> Figures:
             figures[name] = "opens"
         except Exception as error:
             figures[name] = f"{type(error).__name__}: {error}"[:200]
+    for kind in ("h264", "h265", "av1"):
+        figures[f"auto_{kind}"] = nvenc_problem(VideoConfig.model_validate({"codec": kind})) or "nvenc"
     path = bench.scratch / "a.mp4"
     write_video(path, 60, *bench.pick((1080, 1920), (128, 192)))
     try:
@@ -553,6 +573,34 @@ def training_precision(bench: Bench) -> Figures:
             results.append(step(content.cut(), number, None, step.drawing(content)))
         figures[f"all_terms_{kind}"] = results[-1].flat()
         bench.expect(f"all terms in {kind}: steps skipped", sum(result.skipped for result in results), at_most=0)
+    return figures
+
+
+@check(limit_s=60)
+def training_waits(bench: Bench) -> Figures:
+    """No step of training waits for the device; one that is not finite changes nothing."""
+    taps = {"relu1_2": 1.0, "relu2_1": 1.0}
+    loss = {"content": {"taps": {"relu2_1": 1.0}}, "gram": {"taps": taps, "weight": 4.0}, "noise": {"weight": 10.0}}
+    figures: Figures = {}
+    for kind in bench.pick(("bf16", "fp16"), ("bf16",)):
+        _, step, batches = training_step(bench, bench.device, 64, 4, kind, 16, 7, **loss)
+        content = [batches(number)[0].to(bench.device).cut() for number in range(1, 5)]
+        step(content[0], 1)
+        before = [parameter.detach().clone() for parameter in step.network.parameters()]
+        if not bench.small:
+            torch.cuda.set_sync_debug_mode("error")  # an operation that waits raises
+        try:
+            skipped = step.start(content[1] * torch.nan, 2)
+            same = torch.stack([(a == b).all() for a, b in zip(step.network.parameters(), before, strict=True)]).all()
+            begun = [step.start(crops, number) for number, crops in enumerate(content[2:], 3)]
+        finally:
+            if not bench.small:
+                torch.cuda.set_sync_debug_mode("default")
+        bench.expect(f"{kind}: the step without a finite loss is skipped", float(skipped().skipped), at_least=1)
+        bench.expect(f"{kind}: it changes no weight", float(same), at_least=1)
+        settled = [each() for each in begun]
+        bench.expect(f"{kind}: later steps that are skipped", sum(each.skipped for each in settled), at_most=0)
+        figures[f"{kind}_losses"] = [each.total for each in settled]
     return figures
 
 
