@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import pyarrow as pa
 
 from nst_ops.storage.local import SCRATCH
@@ -36,3 +38,6 @@ CATALOG_SCHEMA = pa.schema(
     ]
 )
 """Columns of the catalog: every file of the input."""
+
+Labels: TypeAlias = dict[str, pa.DataType]
+"""Columns that travel with the files of a list, with their types, which hold for all of it."""

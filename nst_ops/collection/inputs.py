@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from nst_ops.collection.constants import CATALOG_SCHEMA
-from nst_ops.collection.lists import LIST_EXTENSIONS, Labels, ListFile, is_list
+from nst_ops.collection.constants import CATALOG_SCHEMA, Labels
+from nst_ops.collection.lists import LIST_EXTENSIONS, ListFile, is_list
 from nst_ops.config.stylize import DiscoveryConfig
 from nst_ops.media.formats import is_system_folder, is_unknown, kind_and_reason
 from nst_ops.media.signatures import HEAD_BYTES, content_kind

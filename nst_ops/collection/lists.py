@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TextIO, TypeAlias, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nst_ops.collection.constants import CATALOG_SCHEMA
+from nst_ops.collection.constants import CATALOG_SCHEMA, Labels
 from nst_ops.collection.database import Database
 from nst_ops.media.formats import kind_and_reason
 from nst_ops.media.shards.labels import comes_back, mixed_type
@@ -27,9 +27,6 @@ from nst_ops.media.signatures import HEAD_BYTES, content_format
 from nst_ops.storage import Folder
 from nst_ops.storage.base import A_FOLDER
 from nst_ops.storage.local import FILE_URI
-
-Labels: TypeAlias = dict[str, pa.DataType]
-"""Columns that travel with the files of a list, with their types, which hold for all of it."""
 
 _URI = ("uri", "url", "source_uri", "path", "file_path", "file", "filename", "file_name", "image")
 _KEY = ("bucket", "key")

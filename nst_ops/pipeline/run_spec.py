@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nst_ops.collection.constants import RESERVED
-from nst_ops.collection.lists import Labels
+from nst_ops.collection.constants import RESERVED, Labels
 from nst_ops.collection.manifest import SCHEMA, Row
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.collection.units import Item

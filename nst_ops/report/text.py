@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -13,8 +13,10 @@ from rich.text import Text
 
 from nst_ops.collection.constants import STATUSES
 from nst_ops.collection.progress import Rates
-from nst_ops.collection.results import ErrorGroup
 from nst_ops.config.errors import for_terminal
+
+if TYPE_CHECKING:  # a training needs no DuckDB
+    from nst_ops.collection.results import ErrorGroup
 
 
 class _Console(Console):

@@ -68,3 +68,13 @@ def test_all_checks_run_small_on_a_cpu(tmp_path: Path) -> None:
     checks = json.loads((tmp_path / "a.json").read_text())["checks"]
     assert len(checks) > 15
     assert {name: check["outcome"] for name, check in checks.items()} == dict.fromkeys(checks, "ok"), output
+
+
+def test_the_checks_need_no_package_of_clusters_or_tables() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('ray', 'duckdb', 's3fs', 'matplotlib', 'loky', 'pillow_heif'): sys.modules[name] = None\n"
+        "from benchmarks.gpu import correctness, machine, timings\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
