@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import av
+import cv2
 import numpy as np
 import pyarrow.dataset as ds
 import torch
@@ -51,6 +53,7 @@ _ROOT = Path(__file__).parents[1]
 _FRAME_RATE = 25
 _SD, _HD = (852, 480), (1920, 1080)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_IDENTITY = ("--model.kind", "identity", "--temporal.mode", "none")
 _STAGES = ("decode", "stylize", "smooth", "encode")
 _VGG_LAYERS = 30  # of VGG19 up to relu5_1, the deepest that the default losses see
 
@@ -81,7 +84,8 @@ examples:
 class Result:
     """A line of the table: what was measured beside what; ``ratio`` is more where nst-ops is quicker.
 
-    Whole commands count with their start, on all cores; everything else is the time of the call alone.
+    Whole commands count with their start, on all cores and with their bytecode compiled; everything else is the time of
+    the call alone.
     """
 
     name: str
@@ -196,14 +200,12 @@ def video(checkpoint: str, folder: Path, num_frames: int) -> Iterator[Result]:
     path = folder / "sd" / "video.mp4"
     write_video(path, num_frames, width, height)
     command_s, note = _command(path.parent, folder / "sd.out", "--model.checkpoint", checkpoint)
-    started = time.perf_counter()
-    _python("-m", "benchmarks.seed_way", str(path), str(folder / "seed.mp4"), checkpoint)
-    seed_s = time.perf_counter() - started
+    seed_s, seed_note = _seed_way(path, folder / "seed.mp4", checkpoint)
     stylizer = load_stylizer(ModelConfig(checkpoint=checkpoint, device="cpu"))
     (frame_hwc,) = pictures(1, height, width)
     bare_s = num_frames * _median_s(partial(stylizer, frame_hwc[None]))
     name = f"{num_frames} frames of {width}x{height}, smoothed"
-    yield Result(name, command_s, seed_s, against="a script by way of JPEGs", note=note)
+    yield Result(name, command_s, seed_s, against="a script by way of JPEGs", note=f"{note}; {seed_note}")
     yield Result(name, command_s, bare_s, against="bare stylizer")
     start_s = _start_s(folder, "--model.checkpoint", checkpoint)
     yield Result(f"{name}, start left out", command_s - start_s, bare_s, against="bare stylizer")
@@ -224,14 +226,11 @@ def recode(folder: Path, num_frames: int) -> Iterator[Result]:
     """A video of 1080p through the command without a network, against a plain loop and ffmpeg."""
     path = folder / "hd" / "video.mp4"
     write_video(path, num_frames, *_HD)
-    options = ["--model.kind", "identity", "--temporal.mode", "none"]
-    command_s, note = _command(path.parent, folder / "hd.out", *options)
-    started = time.perf_counter()
-    _python("-m", "benchmarks.seed_way", str(path), str(folder / "plain.mp4"))
-    plain_s = time.perf_counter() - started
+    command_s, note = _command(path.parent, folder / "hd.out", *_IDENTITY)
+    plain_s, plain_note = _seed_way(path, folder / "plain.mp4")
     name = f"{num_frames} frames of 1080p, identity"
-    yield Result(name, command_s, plain_s, against="a plain PyAV loop", note=note)
-    start_s = _start_s(folder, *options)
+    yield Result(name, command_s, plain_s, against="a plain PyAV loop", note=f"{note}; {plain_note}")
+    start_s = _start_s(folder, *_IDENTITY)
     yield Result(f"{name}, start left out", command_s - start_s, plain_s, against="a plain PyAV loop")
     if ffmpeg := shutil.which("ffmpeg"):
         started = time.perf_counter()
@@ -243,6 +242,7 @@ def recode(folder: Path, num_frames: int) -> Iterator[Result]:
 def smoothing(num_frames: int) -> Iterator[Result]:
     """Seconds of a core that each mode of smoothing takes for a frame of 1080p, against that of the encoder."""
     width, height = _HD
+    cv2.setNumThreads(1)  # as in a worker whose network is on the CPU
     source = pictures(num_frames + 8, height, width)
     noise = np.random.default_rng(0).integers(-12, 13, (4, height, width, 3))
     stylized = [np.clip(frame + noise[i % 4], 0, 255).astype(np.uint8) for i, frame in enumerate(source)]
@@ -305,12 +305,20 @@ def _command(source: Path, output: Path, *options: str) -> tuple[float, str]:
     """Run ``nst-ops stylize``; return its seconds, and as a note those of its stages and the peak of its memory."""
     started = time.perf_counter()
     paths = ["--input", str(source), "--output", str(output)]
-    peak_mib = _python("-m", "nst_ops", "stylize", *paths, "--model.device", "cpu", "--executor", "local", *options)
+    usage = _python("-m", "nst_ops", "stylize", *paths, "--model.device", "cpu", "--executor", "local", *options)
     elapsed_s = time.perf_counter() - started
     rows = ds.dataset(output / "manifest").to_table().to_pylist()
     assert all(row["status"] == "ok" for row in rows), rows
     stages = ", ".join(f"{stage} {sum(row[f'{stage}_s'] for row in rows):.1f}" for stage in _STAGES)
-    return elapsed_s, f"{stages} s; peak of its largest process {peak_mib:,.0f} MiB"
+    peak_mib = usage.ru_maxrss / 1024
+    return elapsed_s, f"{stages} s; {_core_s(usage):.1f} s of a core; peak of its largest process {peak_mib:,.0f} MiB"
+
+
+def _seed_way(source: Path, output: Path, *checkpoint: str) -> tuple[float, str]:
+    """Run the way of most scripts; return its seconds, and as a note those of a core."""
+    started = time.perf_counter()
+    usage = _python("-m", "benchmarks.seed_way", str(source), str(output), *checkpoint)
+    return time.perf_counter() - started, f"the other {_core_s(usage):.1f} s of a core"
 
 
 def _start_s(folder: Path, *options: str) -> float:
@@ -320,19 +328,41 @@ def _start_s(folder: Path, *options: str) -> float:
     return _command(folder / name, folder / f"{name}.out", *options)[0]
 
 
-def _python(*arguments: str) -> float:
-    """Run a program; return the peak memory in MiB of its largest process."""
+def _compile(checkpoint: str, folder: Path) -> None:
+    """Run each command once on a small frame: what it compiles counts in none that is timed."""
+    _start_s(folder, "--model.checkpoint", checkpoint)
+    _start_s(folder, *_IDENTITY)
+    path = folder / "compile" / "video.mp4"
+    write_video(path, 1, 64, 48)
+    for network in ((), (checkpoint,)):
+        _seed_way(path, path.with_name("plain.mp4"), *network)
+
+
+@cache
+def _bytecode() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder for the bytecode of all commands, which users have from their first run on."""
+    return tempfile.TemporaryDirectory(prefix="nst-ops-bytecode-")
+
+
+def _core_s(usage: resource.struct_rusage) -> float:
+    """Return the seconds that a program and what it started had a core: less than others beside it disturb them."""
+    return usage.ru_utime + usage.ru_stime
+
+
+def _python(*arguments: str) -> resource.struct_rusage:
+    """Run a program; return what it used, with all that it started."""
     paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, *arguments]
     with tempfile.TemporaryFile() as errors:
-        environment = {**os.environ, "PYTHONPATH": paths}
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": _bytecode().name}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, cwd=_ROOT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(arguments)}: {errors.read().decode()[-2000:]}")
-    return usage.ru_maxrss / 1024
+    return usage
 
 
 def _median_s(call: Callable[[], object], repeats: int = 5) -> float:
@@ -381,6 +411,8 @@ def main() -> int:
             "smoothing": partial(smoothing, 24 if full else 6),
             "training": partial(training, folder, 4 if full else 2, 12 if full else 2),
         }
+        if {"images", "video", "hd_video", "recode"} & set(config.only or parts):
+            _compile(name, folder)
         for part in config.only or parts:
             for result in parts[part]():
                 results.append(result)

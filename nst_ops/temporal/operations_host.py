@@ -35,7 +35,8 @@ def gray(rgb_hwc: _Floats) -> _Floats:
 
 def sum_of_squares(values_hwc: _Floats) -> _Floats:
     """See ``Operations``."""
-    return np.asarray(np.einsum("hwc,hwc->hw", values_hwc, values_hwc), np.float32)
+    ones = np.ones((1, values_hwc.shape[2]), np.float32)
+    return np.asarray(cv2.transform(cv2.multiply(values_hwc, values_hwc), ones), np.float32)
 
 
 def full(shape: Sequence[int], value: float, like: _Array) -> _Floats:
@@ -103,8 +104,10 @@ def resize_flow(flow_hw2: _Floats, height: int, width: int) -> _Floats:
     old_height, old_width = flow_hw2.shape[:2]
     if (old_height, old_width) == (height, width):
         return flow_hw2
-    scaled = flow_hw2 * np.array([width / old_width, height / old_height], np.float32)
-    return np.asarray(cv2.resize(scaled, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    # plane by plane, for which OpenCV is twice as quick
+    scales = width / old_width, height / old_height
+    scaled = (scale * plane for scale, plane in zip(scales, cv2.split(flow_hw2), strict=True))
+    return np.asarray(cv2.merge([cv2.resize(plane, (width, height)) for plane in scaled]), np.float32)
 
 
 def positions(flow_hw2: _Floats) -> tuple[_Floats, _Floats]:
