@@ -25,6 +25,7 @@ PACKAGES = {
     "collection": "inputs, plan, manifest, progress",
     "stylizers": "kinds of models, inference",
     "temporal": "scene cuts, flow, smoothing",
+    "anime": "faces drawn as anime",
     "losses": "what a network is trained for",
     "media": "images, videos and shards\nto arrays and back",
     "models": "networks, checkpoints",

@@ -70,13 +70,29 @@ class GatysConfig(StrictModel):
     """Seed of the noise that start noise begins with."""
 
 
+class AnimeConfig(StrictModel):
+    """Drawing of faces as anime, for model.kind anime."""
+
+    eye_size: float = Field(default=1.0, ge=0.6, le=1.4)
+    """Size of the eyes as a factor; 1 is about twice as high as in the photograph."""
+    line_weight: float = Field(default=1.0, ge=0.3, le=3)
+    """Width of all lines as a factor; lines grow with the face."""
+    palette_strength: float = Field(default=1.0, ge=0, le=2)
+    """How far colors are made bright and vivid: 0 leaves those of the photograph."""
+    blush: float = Field(default=1.0, ge=0, le=2)
+    """Strength of the blush on the cheeks; 0 for none."""
+    background: Literal["painted", "flat", "kept"] = "painted"
+    """painted: soft areas in the colors of the photograph; flat: one pale color; kept: the photograph itself."""
+
+
 class ModelConfig(StrictModel):
     """Network that stylizes."""
 
     kind: str = "johnson"
     """johnson: a network trained for one style; vit_adain: one for any style, from style.images; gatys: the slow
-    optimization that needs no training, style from style.images; identity: no change, to measure the pipeline alone;
-    or a kind of your own (nst_ops.stylizers.register)."""
+    optimization that needs no training, style from style.images; anime: faces are found and drawn, on the CPU (extra
+    nst-ops[anime]); identity: no change, to measure the pipeline alone; or a kind of your own
+    (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
     """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
@@ -90,6 +106,7 @@ class ModelConfig(StrictModel):
     tile: int | None = Field(default=None, ge=256)
     """Longer side in pixels above which johnson takes seamless tiles of this size. Default: where memory is short."""
     gatys: GatysConfig = GatysConfig()
+    anime: AnimeConfig = AnimeConfig()
 
 
 class StyleConfig(StrictModel):

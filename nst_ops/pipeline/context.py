@@ -127,6 +127,8 @@ class WorkerContext:
             # Smoothing comes out the same with any number. Beside a network that has the cores, threads of its own take
             # a third more of them, for nothing.
             cv2.setNumThreads(1 if self.device == "cpu" else self.num_threads)
+        elif run_spec.kind.one_thread_pixels:
+            cv2.setNumThreads(1)
         self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
 
     def warm_up(self) -> None:
@@ -218,7 +220,7 @@ class WorkerContext:
         By nothing but its size: the number of threads changes the rounding, and a frame is to come out the same
         wherever, and beside whatever, it is stylized.
         """
-        return self.device == "cpu" and height * width <= self.run_spec.kind.one_thread_pixels
+        return self.device in ("cpu", None) and height * width <= self.run_spec.kind.one_thread_pixels
 
     def _at_once(self, height: int, width: int) -> int:
         """Return how many frames of this size are stylized side by side."""

@@ -41,6 +41,7 @@ class ImageTask:
     error: Exception | None = None
     timings: Timings = field(default_factory=Timings)
     losses: list[dict[str, float]] = field(default_factory=list)  # of each step, where the image was optimized
+    notes: list[str] = field(default_factory=list)  # what its stylizer has to say of it
     outcome: dict[str, Any] = field(default_factory=dict)  # columns of the manifest, once it is encoded
     sample: Sample | None = None  # the sample of a shard that the image is a part of
     shard_image: ShardImage | None = None  # the image there
@@ -109,7 +110,7 @@ def decode_tasks(
             first.image = decode_image(data, context.config.resize.max_side)
     share_s = first.timings.decode_s / len(item["styles"])
     for name in item["styles"]:
-        task = replace(first, style_name=name, timings=Timings(decode_s=share_s), losses=[], outcome={})
+        task = replace(first, style_name=name, timings=Timings(decode_s=share_s), losses=[], notes=[], outcome={})
         if task.image is not None:
             with failing(task), task.timings.busy("decode_s"):
                 task.style = context.read_style(name)
@@ -176,9 +177,11 @@ def _stylize_batch(context: WorkerContext, timings: Timings, batch: list[ImageTa
     frames_nhwc, spent = np.stack(frames) if len(frames) > 1 else frames[0][None], Timings()
     with failing(*batch, only=MemoryError):
         stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch], spent)
-        losses = getattr(context.stylizer, "last_losses", [[] for _ in batch])
-        for task, stylized_hwc, steps in zip(batch, stylized_nhwc, losses, strict=True):
-            task.stylized_hwc, task.losses = stylized_hwc, steps
+        nothing: list[list[Any]] = [[] for _ in batch]
+        losses = getattr(context.stylizer, "last_losses", nothing)
+        notes = getattr(context.stylizer, "last_notes", nothing)
+        for task, stylized_hwc, steps, said in zip(batch, stylized_nhwc, losses, notes, strict=True):
+            task.stylized_hwc, task.losses, task.notes = stylized_hwc, steps, said
     timings.add(spent)
     for task in batch:
         task.timings.stylize_s = spent.stylize_s / len(batch)
@@ -213,6 +216,6 @@ def encode_task(context: WorkerContext, task: ImageTask, image_format: str) -> b
     (width, height), (output_height, output_width, _) = task.image.source_size, task.stylized_hwc.shape
     size = {"width": width, "height": height, "output_width": output_width, "output_height": output_height}
     file = {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
-    note = "; ".join(task.image.notes) or None
+    note = "; ".join((*task.image.notes, *task.notes)) or None
     task.outcome = {"status": "ok", "note": note, "num_frames": 1, **size, **file}
     return data

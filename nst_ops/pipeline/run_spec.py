@@ -160,7 +160,7 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
         dump["video"]["crf"] = encoder_for(config.video).default_crf
     own = {name: dump["model"].pop(name) for name in {k.own_section for k in KINDS.values()} - {""}}
     if kind.own_section:
-        own[kind.own_section].pop(kind.weights_key.rpartition(".")[2])
+        own[kind.own_section].pop(kind.weights_key.rpartition(".")[2], None)
         dump[f"model.{kind.own_section}"] = own[kind.own_section]
     if kind.takes_style_images:
         dump["style"].pop("images")  # they count by their own fingerprint

@@ -23,6 +23,9 @@ class Stylizer(Protocol):
 
     One with an attribute ``takes_tensors`` that is True is also given tensors, uint8 (N, H, W, 3) on its ``device``,
     and gives one of the same shape there: on a GPU frames of videos stay there.
+
+    It may have ``last_notes``, for each frame of the calling thread's last call what is not as wished: rows of images
+    get them.
     """
 
     def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
@@ -65,8 +68,8 @@ class ModelKind:
     uses_device: bool = True
     """True if it runs on ``model.device`` and in torch's threads."""
     one_thread_pixels: int = 0
-    """Pixels up to which a frame on a CPU is stylized in one thread, beside others in theirs: the stylizer is called
-    from several threads at once. Larger frames come one after another, each in all threads."""
+    """Pixels up to which a frame on a CPU, or without a device, is stylized in one thread, beside others in theirs: the
+    stylizer is called from several threads at once. Larger frames come one after another, each in all threads."""
     smooths: bool = True
     """True if its videos flicker, so that they are smoothed over time."""
     warms_up: bool = True
@@ -165,6 +168,12 @@ def _load_gatys(model: ModelConfig, alpha: float) -> Stylizer:
     return GatysStylizer(model.gatys, model.device, model.precision)
 
 
+def _load_anime(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.stylizers.anime import AnimeStylizer
+
+    return AnimeStylizer(model.anime)
+
+
 def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
     return lambda frames_nhwc, styles=(): frames_nhwc
 
@@ -185,4 +194,5 @@ register(
         has_losses=True,
     )
 )
+register(ModelKind("anime", _load_anime, own_section="anime", uses_device=False, one_thread_pixels=2**24))
 register(ModelKind("identity", _load_identity, uses_device=False, smooths=False, warms_up=False))

@@ -17,7 +17,7 @@ from nst_ops.models.checkpoint_files import PRETRAINED
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.stylizers import KINDS, ModelKind, Style, Stylizer, load_stylizer, model_kind, register
 
-BUILT_IN = ("gatys", "identity", "johnson", "vit_adain")
+BUILT_IN = ("anime", "gatys", "identity", "johnson", "vit_adain")
 
 
 @pytest.fixture
@@ -86,11 +86,17 @@ def test_weights_are_found_and_set_where_each_kind_has_them(tmp_path: Path) -> N
     model = ModelConfig(gatys=GatysConfig(weights="vgg.pth"))
     files = {name: model_kind(name).weights_file(model) for name in BUILT_IN}
     shipped = PRETRAINED / "starry_night.safetensors"
-    assert files == {"johnson": shipped, "vit_adain": shipped, "gatys": Path("vgg.pth"), "identity": None}
+    assert files == {
+        "johnson": shipped,
+        "vit_adain": shipped,
+        "gatys": Path("vgg.pth"),
+        "identity": None,
+        "anime": None,
+    }
     for name in BUILT_IN:
         kind = model_kind(name)
         there = kind.with_weights_file(model, path)
-        assert kind.weights_file(there) == (None if name == "identity" else path)
+        assert kind.weights_file(there) == (None if name in ("anime", "identity") else path)
         assert there.model_copy(update={"checkpoint": "", "gatys": None}) == model.model_copy(
             update={"checkpoint": "", "gatys": None}
         )
