@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -51,6 +52,7 @@ def make_worker(source: Path, styles: Path, mode: str, **more: object) -> Worker
         input=str(source), output=str(source.parent / "out"), model={"kind": "identity"}, style=style
     )
     worker = Worker(spec_of(config))
+    worker.run_spec = replace(worker.run_spec, kind=replace(worker.run_spec.kind, uses_device=True))  # in batches
     worker.stylizer = MeanColor()
     return worker
 
