@@ -37,7 +37,7 @@ _TEXT, _NUMBER = pa.string(), pa.float64()
 SCHEMA = pa.schema(
     dict.fromkeys(("item_id", "source_uri", "source_member"), _TEXT)
     | {"source_bytes": pa.int64()}
-    | dict.fromkeys(("source_version", "kind", "style", "output_uri", "output_member"), _TEXT)
+    | dict.fromkeys(("source_version", "kind", "style", "style_mix", "output_uri", "output_member"), _TEXT)
     | {"output_bytes": pa.int64()}
     | dict.fromkeys(("output_sha256", "status", "error_type", "error_message", "note"), _TEXT)
     | dict.fromkeys(("attempts", "width", "height", "output_width", "output_height"), pa.int32())

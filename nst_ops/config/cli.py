@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import CliSettingsSource
+from pydantic_settings import CliSettingsSource, SettingsError
 
 from nst_ops.config.base import JobConfig, rename_keys, section_of
 from nst_ops.config.errors import ConfigError
@@ -43,7 +43,11 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
     for action in parser._actions:  # "Default: the source's own. (default: None)" says it twice
         action.help = (action.help or "").replace(" (default: None)", "").replace(" (default: [])", "")
     parsed = parser.parse_args(argv)
-    cli(parsed_args=parsed)
+    try:
+        cli(parsed_args=parsed)
+    except SettingsError as error:  # a list or a mapping that is none
+        key = str(error).removeprefix("Parsing error encountered for ").partition(":")[0]
+        parser.error(f"'{key}' cannot be read: give values as a,b,c, and named ones as a=1,b=2")
     try:
         from_file = _read_yaml(Path(parsed.config), config_class) if parsed.config else {}
         return config_class(**_merge(from_file, cli()))

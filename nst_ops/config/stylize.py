@@ -89,10 +89,10 @@ class ModelConfig(StrictModel):
     """Network that stylizes."""
 
     kind: str = "johnson"
-    """johnson: a network trained for one style; vit_adain: one for any style, from style.images; gatys: the slow
-    optimization that needs no training, style from style.images; anime: faces are found and drawn, on the CPU (extra
-    nst-ops[anime]); identity: no change, to measure the pipeline alone; or a kind of your own
-    (nst_ops.stylizers.register)."""
+    """johnson: a network trained for one style; multi_style: one of many named styles; vit_adain: one for any style,
+    from style.images; left out, the checkpoint says which. gatys: the slow optimization that needs no training, style
+    from style.images; anime: faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no change, to
+    measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
     """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
@@ -104,19 +104,41 @@ class ModelConfig(StrictModel):
     """Frames, or images of one size, that the network takes at once; fewer where memory is short. Default: 4; on a GPU
     more of small ones, as many as have the pixels of a frame of 1080p, up to 64."""
     tile: int | None = Field(default=None, ge=256)
-    """Longer side in pixels above which johnson takes seamless tiles of this size. Default: where memory is short."""
+    """Longer side in pixels above which johnson and multi_style take seamless tiles of this size. Default: where memory
+    is short."""
     gatys: GatysConfig = GatysConfig()
     anime: AnimeConfig = AnimeConfig()
 
 
+class RandomStyleConfig(StrictModel):
+    """Random styles of model.kind multi_style: each input gets a mix of its own, which the manifest holds."""
+
+    seed: int | None = None
+    """Seed of the mixes, and the switch that turns them on; each is drawn from the seed and the path of the input."""
+    mixes: PositiveInt | None = None
+    """Styles that are mixed for each input, of style.names or of all; their shares are drawn, too. Default: 3."""
+
+
 class StyleConfig(StrictModel):
-    """Where the style comes from, for model.kind vit_adain and gatys."""
+    """Which style, and how much of it: style images for model.kind vit_adain and gatys, names for multi_style."""
 
     images: str | None = None
     """Style image, or a folder of style images: a path or a URI."""
+    name: str | None = None
+    """Name of a style of a multi_style checkpoint. Default: its first."""
+    names: list[str] = Field(default=[])
+    """Names of the styles that style.mode or style.random takes: a,b,c. Default: all of the checkpoint."""
+    blend: dict[str, float] = Field(default={})
+    """Styles that are blended, with their shares, which sum to one: starry_night=0.7,great_wave=0.3."""
+    random: RandomStyleConfig = RandomStyleConfig()
+    strength: float = Field(default=1.0, ge=0, le=1)
+    """Strength of the style, for multi_style and johnson: 0 is the input, 1 the full style."""
+    stroke: int | None = Field(default=None, ge=64, le=8192)
+    """Longer side in pixels at which frames are stylized, whatever size is written, with any model: smaller gives
+    larger strokes, faster. The result is brought to full size along the edges of the input. Default: as written."""
     mode: Literal["one", "each", "random"] = "one"
-    """one: the one style image for all inputs; each: every style image for every input, into OUTPUT/<style>/;
-    random: one style image drawn for each input, the same on every rerun."""
+    """one: the one style for all inputs; each: every style for every input, into OUTPUT/<style>/; random: one style
+    drawn for each input, the same on every rerun."""
     alpha: float = Field(default=1.0, ge=0, le=1)
     """Strength of the style, for vit_adain: 0 reconstructs the input, 1 is the full style."""
     seed: int = 0
@@ -125,6 +147,22 @@ class StyleConfig(StrictModel):
     """Keep the colors of the input and take only the style's light and dark, with any model."""
     side: int = Field(default=512, ge=32)
     """Shorter side in pixels to which style images are resized; larger gives larger strokes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        is_random = self.random.seed is not None
+        chosen = {"style.name": self.name, "style.blend": self.blend, "style.random.seed": is_random}
+        given = [key for key, value in chosen.items() if value]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} exclude each other: leave one of them out")
+        if given and self.mode != "one":
+            instead = "style.names" if self.name else f"{given[0]} alone"
+            raise ValueError(f"{given[0]} is one style, and style.mode is {self.mode}: give {instead}")
+        if self.names and (self.name or self.blend):
+            raise ValueError(f"{given[0]} and style.names exclude each other: leave one of them out")
+        if not is_random and self.random != RandomStyleConfig():
+            raise ValueError("style.random.mixes needs random styles: add --style.random.seed 0")
+        return self
 
 
 class ResizeConfig(StrictModel):

@@ -1,4 +1,4 @@
-"""Style images, for the stylizers that take their style from an example."""
+"""Styles that come with each frame: style images, for stylizers that take it from an example, and named ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from nst_ops.config.stylize import StyleConfig
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image
+from nst_ops.models.style_mix import StyleMix
 from nst_ops.storage import FileInfo, Folder, NameRules
 
 _LONGEST = 4
@@ -26,13 +27,16 @@ _ANY_NAME = NameRules(windows=True)
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """A decoded style image: ``pixels_hwc`` is uint8 sRGB (H, W, 3), at the size whose statistics count.
+    """A style: a decoded style image, or a mix of the styles of a network of many.
 
     ``name`` is unique among the styles of a run, and part of output paths where there are several.
     """
 
     name: str
-    pixels_hwc: UInt8Array
+    pixels_hwc: UInt8Array = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+    """Style image, uint8 sRGB (H, W, 3), at the size whose statistics count; empty for a mix."""
+    mix: StyleMix | None = None
+    """Named styles and their shares, for a network of many."""
 
 
 @dataclass(frozen=True)

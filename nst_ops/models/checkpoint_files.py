@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import uuid
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
+from nst_ops.models.style_facts import STYLES, StyleFacts, styles_from_json
 from nst_ops.storage import Folder
 from nst_ops.storage.scratch import ScratchFolder
 
@@ -29,6 +34,29 @@ def resolve_checkpoint(checkpoint: str) -> Path:
         return fetched
     names = ", ".join(sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
     raise FileNotFoundError(f"no checkpoint '{checkpoint}': neither a file nor a shipped style ({names})")
+
+
+def read_architecture(path: Path) -> str:
+    """Return the architecture that a checkpoint of ours names; empty for a foreign or damaged file."""
+    return _metadata(path).get("architecture", "")
+
+
+def read_styles(path: Path) -> dict[str, StyleFacts]:
+    """Return the styles of a network of many in their order, with what is known of each; none for another file."""
+    metadata = _metadata(path)
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # loading it will say what is wrong
+        facts = styles_from_json(json.loads(metadata["facts"]).get(STYLES, {}))
+        return {name: facts.get(name, StyleFacts()) for name in json.loads(metadata["config"])["names"]}
+    return {}
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file, and none of its weights; none of another file."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
 
 
 def _fetch(uri: str) -> Path | None:

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H and W pixels, S styles, R numbers in a row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,6 @@ from nst_ops.models.convolution import convolve
 from nst_ops.models.johnson import InstanceNorm, TransformNet
 from nst_ops.models.style_facts import check_style_name
 
-IDENTITY = "identity"
-"""Name of the row that gives back the photograph, as far as the network can."""
 _EPS = 1e-5
 
 
@@ -53,7 +51,7 @@ class ConditionalNet(nn.Module):
             raise ValueError(f"a style needs a name of its own: {', '.join(names) or 'none given'}")
         for name in names:
             check_style_name(name)
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             names=list(names), width=width, num_blocks=num_blocks, encoder=list(encoder), decoder=list(decoder)
         )
         self.names = tuple(names)
@@ -83,6 +81,12 @@ class ConditionalNet(nn.Module):
     def blend(self, shares: Mapping[str, float]) -> Tensor:
         """Return the sum of the named rows, each times its share: (R,)."""
         return torch.stack([share * self.row(name) for name, share in shares.items()]).sum(0)
+
+    def with_rows(self, rows: Mapping[str, Tensor]) -> ConditionalNet:
+        """Return a network of the same convolutions, copied, with these rows, (R,) each, in the place of its own."""
+        network = ConditionalNet(**{**self.config, "names": list(rows)})
+        network.load_state_dict(self.state_dict() | {"rows": torch.stack([*rows.values()]).detach()})
+        return network
 
     def forward(self, x_bchw: Tensor, row: Tensor) -> Tensor:
         """Stylize (B, 3, H, W) with one row for all, (R,), or with one for each, (B, R)."""

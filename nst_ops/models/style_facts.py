@@ -11,6 +11,8 @@ from typing import Any
 STYLES = "styles"
 """Key of the styles among the facts of a checkpoint."""
 
+IDENTITY = "identity"
+"""Name of the row that gives back the photograph, as far as the network can. It is no style to choose at random."""
 MOST_THUMBNAIL_BYTES = 16 * 1024
 """Bytes of a thumbnail at most: a JPEG of about 96 pixels takes 4 kB."""
 MOST_LETTERS = 2_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from nst_ops.collection.units import Item, WorkUnit
 from nst_ops.config import ConfigError
 from nst_ops.media.errors import OutputCollisionError, TooLargeError, UnreadableImageError
 from nst_ops.media.formats import likely_output
-from nst_ops.media.images import limit_megapixels
+from nst_ops.media.images import UInt8Array, limit_megapixels
 from nst_ops.media.video.container import limit_frame_megapixels
 from nst_ops.media.video.segments import Selection
 from nst_ops.pipeline.prefetch import Timings, map_threads
@@ -28,6 +29,7 @@ from nst_ops.pipeline.telemetry import Telemetry
 from nst_ops.storage import Folder, StorageError, configure_storage
 from nst_ops.stylizers import Style, Stylizer
 from nst_ops.stylizers.preserve_color import keep_colors
+from nst_ops.stylizers.working_size import at_full_size, at_working_size, blend, working_size
 from nst_ops.temporal.smoothing import Smoother, load_smoother
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class WorkerContext:
 
             self.num_threads = num_threads or torch.get_num_threads()
             torch.set_num_threads(self.num_threads)
-        self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
+        self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.kind.strength(run_spec.config.style))
         self.device: str | None = None
         self.precision: str | None = None
         self.on_gpu = False
@@ -129,18 +131,26 @@ class WorkerContext:
             cv2.setNumThreads(1 if self.device == "cpu" else self.num_threads)
         elif run_spec.kind.one_thread_pixels:
             cv2.setNumThreads(1)
-        self.read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style)
+        self._read_style = functools.lru_cache(_STYLES_KEPT)(self._read_style_image)
 
     def warm_up(self) -> None:
         """Run the network on one small frame: what only the first call costs is not to count as a unit's."""
         if self.run_spec.kind.warms_up:
-            frame_hwc = np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8)
-            self.stylize(frame_hwc[None], [Style("", frame_hwc)], Timings())
+            frame_hwc, named = np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8), self.run_spec.named_styles
+            style = named.style(named.names[0], {"relpath": ""}) if named else Style("", frame_hwc)
+            self.stylize(frame_hwc[None], [style], Timings())
 
-    def _read_style(self, name: str) -> Style | None:
-        """Read a style image by name; None for a network that has its own style. Raises UnreadableImageError."""
-        if self.run_spec.style_images is None:
-            return None
+    def style(self, item: Item, name: str) -> Style | None:
+        """Return the style of an item by its name; None for a network that has its own.
+
+        Raises UnreadableImageError for a style image that cannot be read.
+        """
+        if self.run_spec.named_styles:
+            return self.run_spec.named_styles.style(name, item)
+        return self._read_style(name) if self.run_spec.style_images else None
+
+    def _read_style_image(self, name: str) -> Style:
+        assert self.run_spec.style_images
         try:
             return self.run_spec.style_images.read(name)
         except ConfigError as error:  # the run looked at a few; this is another
@@ -157,19 +167,32 @@ class WorkerContext:
         ``timings.stylize_s`` counts the seconds of the worker: where frames of this size are stylized side by side, it
         is this call's share of them.
         """
-        stylizer = stylizer or self.stylizer
+        stylizer, config = stylizer or self.stylizer, self.config.style
         device_frames = None if isinstance(frames_nhwc, np.ndarray) else self.device_frames
-        if device_frames and (self.config.style.preserve_color or not getattr(stylizer, "takes_tensors", False)):
+        stays_as_it_comes = not config.preserve_color and config.stroke is None and config.strength == 1
+        if device_frames and not (stays_as_it_comes and getattr(stylizer, "takes_tensors", False)):
             on_host = self.stylize(device_frames.down(frames_nhwc), styles, timings, stylizer)
             stylized_nhwc: Pixels = device_frames.up(on_host)
             device_frames.wait()  # smoothing begins on another stream
             return stylized_nhwc
         size = frames_nhwc.shape[1:3]
         with timings.busy("stylize_s", self._at_once(*size)), self.telemetry.stylizing(), self.threads_for(*size):
-            stylized_nhwc = stylizer(frames_nhwc, [style for style in styles if style])
+            small_nhwc = at_working_size(frames_nhwc, config.stroke)
+            stylized_nhwc = stylizer(small_nhwc, [style for style in styles if style])
             if device_frames:
                 device_frames.wait()  # for smoothing, on another stream; and the time is that of the work
-            return keep_colors(stylized_nhwc, frames_nhwc) if self.config.style.preserve_color else stylized_nhwc
+            stylized_nhwc = at_full_size(stylized_nhwc, small_nhwc, frames_nhwc)
+            if config.preserve_color:
+                stylized_nhwc = keep_colors(stylized_nhwc, frames_nhwc)
+            return blend(stylized_nhwc, frames_nhwc, self.run_spec.kind.share_of_images(config.strength))
+
+    def freeze(self, samples_nhwc: UInt8Array, style: Style | None) -> Stylizer:
+        """Return a stylizer that normalizes all frames by the statistics of these samples; of a kind that can."""
+        stylizer: Any = self.stylizer
+        with self.threads_for(*samples_nhwc.shape[1:3]):
+            statistics = stylizer.measure(at_working_size(samples_nhwc, self.config.style.stroke), style)
+        frozen: Stylizer = stylizer.frozen(statistics)
+        return frozen
 
     def stylize_in_order(
         self,
@@ -220,7 +243,8 @@ class WorkerContext:
         By nothing but its size: the number of threads changes the rounding, and a frame is to come out the same
         wherever, and beside whatever, it is stylized.
         """
-        return self.device in ("cpu", None) and height * width <= self.run_spec.kind.one_thread_pixels
+        num_pixels = math.prod(working_size(height, width, self.config.style.stroke))
+        return self.device in ("cpu", None) and num_pixels <= self.run_spec.kind.one_thread_pixels
 
     def _at_once(self, height: int, width: int) -> int:
         """Return how many frames of this size are stylized side by side."""

@@ -66,7 +66,7 @@ def preflight(plan: Plan, spec: RunSpec, executor: Executor) -> str:
     table = Table(title="preflight (nothing is written)", show_header=False, title_justify="left")
     table.add_row("input", spec.config.input)
     table.add_row("output", spec.config.output)
-    mode = f", {spec.choice.mode}" if spec.style_images else ""
+    mode = f", {spec.choice.mode}" if spec.style_images or len(spec.choice.names) > 1 else ""
     table.add_row("style", f"{spec.style} ({spec.kind.name}{mode})")
     table.add_row("files", f"{plan.num_files:,}, {plan.num_bytes / 1e6:,.1f} MB")
     if spec.choice.has_folders:
@@ -160,7 +160,7 @@ def _measure(spec: RunSpec, items: list[Item], kind: str) -> _Cost | None:
 
 
 def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, float]:
-    config, style = context.config, context.read_style(item["styles"][0])
+    config, style = context.config, context.style(item, item["styles"][0])
     started, started_cpu = time.perf_counter(), time.process_time()
     image = decode_image(context.source.read_bytes(item["relpath"]), config.resize.max_side)
     decoded = time.perf_counter()
@@ -175,7 +175,7 @@ def _measure_image(context: WorkerContext, item: Item) -> tuple[float, float, fl
 
 
 def _measure_video(context: WorkerContext, item: Item) -> tuple[float, float, float]:
-    style, smoother = context.read_style(item["styles"][0]), context.new_smoother()
+    style, smoother = context.style(item, item["styles"][0]), context.new_smoother()
     with (
         open_video(context, context.source.media_source(item["relpath"])) as reader,
         tempfile.NamedTemporaryFile(suffix=".mp4") as output,

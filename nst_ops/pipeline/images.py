@@ -101,7 +101,7 @@ def decode_tasks(
     sample: Sample | None = None,
     shard_image: ShardImage | None = None,
 ) -> Iterator[ImageTask]:
-    """Decode an image once for all of its styles, and read their style images."""
+    """Decode an image once for all of its styles, and read these."""
     first = ImageTask(item, "", sample=sample, shard_image=shard_image)
     with failing(first), first.timings.busy("decode_s"):
         data = read()
@@ -113,7 +113,7 @@ def decode_tasks(
         task = replace(first, style_name=name, timings=Timings(decode_s=share_s), losses=[], notes=[], outcome={})
         if task.image is not None:
             with failing(task), task.timings.busy("decode_s"):
-                task.style = context.read_style(name)
+                task.style = context.style(item, name)
             if task.error:
                 task.image = None
         yield task

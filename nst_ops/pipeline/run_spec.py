@@ -12,16 +12,20 @@ from typing import Any
 
 from nst_ops.collection.constants import RESERVED, Labels
 from nst_ops.collection.manifest import SCHEMA, Row
-from nst_ops.collection.styles import StyleChoice
+from nst_ops.collection.styles import NamedStyles, StyleChoice
 from nst_ops.collection.units import Item
 from nst_ops.config import ConfigError, StylizeConfig
 from nst_ops.config.stylize import ModelConfig, StyleConfig, VideoConfig
 from nst_ops.media.style_images import StyleImages
 from nst_ops.media.video.encoders import check_encoder, encoder_for, settled
+from nst_ops.models.checkpoint_files import read_styles
 from nst_ops.storage import Folder, NameRules
 from nst_ops.storage.names import ANY_DISK
-from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, model_kind
+from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, kind_of
 from nst_ops.temporal.smoothing import load_smoother
+
+_NAMED = "name", "names", "blend", "random"  # keys of the style of a network of many
+_OF_IMAGES = "images", "mode", "alpha", "seed"  # keys of style images
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,21 @@ class RunSpec:
     config_sha256: str
     choice: StyleChoice
     source_root: str  # what the URIs of all sources begin with, up to their paths
-    style_images: StyleImages | None = None  # None for a network that has its own style
+    style_images: StyleImages | None = None  # None for a network that takes none
+    named_styles: NamedStyles | None = None  # None for a network without names of styles
     labels: Labels = field(default_factory=dict)  # types of the columns that a list has beside the URIs
     names: NameRules = ANY_DISK  # of outputs, but for the folder of their style
 
     @property
     def style(self) -> str:
         """The name of the style, or how many there are."""
-        return self.style_images.fingerprint if self.style_images else self.choice.names[0]
+        if self.style_images:
+            return self.style_images.fingerprint
+        return self.choice.names[0] if len(self.choice.names) == 1 else f"{len(self.choice.names)} styles"
 
 
 LoadModel = Callable[[ModelKind, ModelConfig, float], object]
-"""Loads a model of a kind with ``style.alpha``, to see whether it does; raises OSError or ValueError."""
+"""Loads a model of a kind with a strength of the style, to see whether it does; raises OSError or ValueError."""
 
 
 def load_model(kind: ModelKind, model: ModelConfig, alpha: float) -> bool:
@@ -57,36 +64,39 @@ def load_model(kind: ModelKind, model: ModelConfig, alpha: float) -> bool:
 
 def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load_model) -> RunSpec:
     """Specify a run of ``config``; raises ConfigError if model or styles do not load: now, not on every node."""
-    model = config.model
     try:
-        kind = model_kind(model.kind)
-    except ValueError as error:
+        kind = kind_of(config.model)
+        path = kind.weights_file(config.model)
+    except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    style_images = _open_style_images(config, kind)
+    model = config.model.model_copy(update={"kind": kind.name})
+    _refuse_unheeded(config.style, kind)
+    style_images = StyleImages.open(config.style) if kind.takes_style_images else None
     # Workers of a cluster stand in another folder: relative paths would not mean the same there.
-    config = config.model_copy(update={key: Folder(getattr(config, key)).uri() for key in ("input", "output")})
-    config = config.model_copy(update={"video": settled(config.video)})
+    places = {key: Folder(getattr(config, key)).uri() for key in ("input", "output")}
+    config = config.model_copy(update={"model": model, "video": settled(config.video)} | places)
     if config.temporal.freeze_statistics and not kind.can_freeze:
         raise ConfigError(f"model.kind {kind.name} takes no temporal.freeze_statistics: leave it out")
     try:
-        path = kind.weights_file(model)
         tried = kind.with_weights_file(model, path) if path else model
         load_smoother(config.temporal, "cpu")
         check_encoder(config.video)
-        load(kind, tried.model_copy(update={"device": "cpu"}), config.style.alpha)
+        load(kind, tried.model_copy(update={"device": "cpu"}), kind.strength(config.style))
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
+    named_styles = NamedStyles.choose(config.style, [*read_styles(path)]) if path and kind.has_named_styles else None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     # A shipped style keeps its name: every node has its own copy, perhaps in another place.
     if path and not is_shipped(path) and "://" not in model.checkpoint:
         config = config.model_copy(update={"model": kind.with_weights_file(model, path.resolve())})
     choice = StyleChoice((path.stem if path else kind.name,))
-    if style_images:
-        choice = StyleChoice(style_images.names, config.style.mode, config.style.seed)
+    if several := style_images or named_styles:
+        choice = StyleChoice(several.names, config.style.mode, config.style.seed)
     config_sha256 = hashlib.sha256(json.dumps(_shaping_settings(config, kind), sort_keys=True).encode()).hexdigest()
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     names = _name_rules(config, choice, style_images)
-    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, style_images, names=names)
+    styles = style_images, named_styles
+    return RunSpec(config, kind, run_id, sha256, config_sha256, choice, source_root, *styles, names=names)
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
@@ -111,37 +121,47 @@ def manifest_row(spec: RunSpec, item: Item, style: str, **outcome: Any) -> Row:
     source["source_member"] = item.get("source_member")
     run = {name: getattr(spec, name) for name in ("model_sha256", "config_sha256", "run_id")}
     run |= {"model": spec.kind.name, "style": style, "finished_at": datetime.now(UTC)}
+    if spec.named_styles:
+        run["style_mix"] = spec.named_styles.mix(style, item).to_json()
     return dict.fromkeys(SCHEMA.names) | source | run | outcome
 
 
-def _open_style_images(config: StylizeConfig, kind: ModelKind) -> StyleImages | None:
-    """List the style images that the model needs; a setting that it would not heed is an error."""
-    style = config.style
+def _refuse_unheeded(style: StyleConfig, kind: ModelKind) -> None:
+    """Raise ConfigError for a setting of the style that a kind would not heed, and for one that it lacks."""
     model = f"model.kind {kind.name}"
-    if not kind.takes_style_images:
-        for key in ("images", "mode", "alpha", "seed"):
-            if getattr(style, key) != StyleConfig.model_fields[key].default:
-                raise ConfigError(f"{model} takes no style.{key}: leave it out, or take --model.kind vit_adain")
-        return None
-    if not style.images:
-        raise ConfigError(f"{model} takes its style from images: give --style.images, one image or a folder of them")
-    if style.alpha != 1 and not kind.takes_alpha:
-        instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
-        raise ConfigError(f"{model} takes no style.alpha{instead}")
-    return StyleImages.open(style)
+    changed = {key for key, field in StyleConfig.model_fields.items() if getattr(style, key) != field.default}
+    if not kind.has_named_styles and (named := [key for key in _NAMED if key in changed]):
+        remedy = "leave it out, or take a --model.checkpoint of many styles"
+        raise ConfigError(f"{model} takes no style.{named[0]}: {remedy}")
+    if kind.has_named_styles and (other := [key for key in ("images", "alpha", "side") if key in changed]):
+        instead = "strength is style.strength" if other[0] == "alpha" else "styles have names, see style.name"
+        raise ConfigError(f"{model} takes no style.{other[0]}: its {instead}")
+    if kind.takes_style_images:
+        strength_key = "style.alpha" if kind.takes_alpha else kind.strength_key
+        if "strength" in changed and strength_key:
+            raise ConfigError(f"{model} takes no style.strength: its strength is {strength_key}")
+        if not style.images:
+            remedy = "give --style.images, one image or a folder of them"
+            raise ConfigError(f"{model} takes its style from images: {remedy}")
+        if "alpha" in changed and not kind.takes_alpha:
+            instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
+            raise ConfigError(f"{model} takes no style.alpha{instead}")
+    elif not kind.has_named_styles and (images := [key for key in _OF_IMAGES if key in changed]):
+        raise ConfigError(f"{model} takes no style.{images[0]}: leave it out, or take --model.kind vit_adain")
 
 
 def _name_rules(config: StylizeConfig, choice: StyleChoice, images: StyleImages | None) -> NameRules:
     """Ask the output what it takes as names; ConfigError where two styles, or a style and the run, share a folder."""
     rules = Folder(config.output).name_rules()
-    if not (images and choice.has_folders):
+    if not choice.has_folders:
         return rules
     taken = {rules.key(name): "with the run's own files" for name in RESERVED}
-    for name in images.names:
+    for name in choice.names:
+        style, remedy = (f"image '{images.relpaths[name]}'", "rename it") if images else (f"'{name}'", "leave it out")
         if owner := taken.get(rules.key(name)):
-            raise ConfigError(f"style image '{images.relpaths[name]}' would get the folder '{name}' {owner}: rename it")
-        taken[rules.key(name)] = f"of style image '{images.relpaths[name]}'"
-    return rules.below(max(images.names, key=lambda name: len(name.encode())))
+            raise ConfigError(f"style {style} would get the folder '{name}' {owner}: {remedy}")
+        taken[rules.key(name)] = f"of style {style}"
+    return rules.below(max(choice.names, key=lambda name: len(name.encode())))
 
 
 def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
@@ -162,8 +182,15 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     if kind.own_section:
         own[kind.own_section].pop(kind.weights_key.rpartition(".")[2], None)
         dump[f"model.{kind.own_section}"] = own[kind.own_section]
-    if kind.takes_style_images:
-        dump["style"].pop("images")  # they count by their own fingerprint
+    any_model = {"preserve_color", "strength", "stroke"}
+    if kind.takes_style_images:  # they count by their own fingerprint
+        of_kind = {"mode", "alpha", "seed", "preserve_color", "side"}
     else:
-        dump["style"] = {"preserve_color": True} if config.style.preserve_color else {}
+        of_kind = {"mode", "seed", "preserve_color", "strength", *_NAMED} if kind.has_named_styles else set()
+    fields = StyleConfig.model_fields
+    dump["style"] = {
+        key: value
+        for key, value in dump["style"].items()
+        if key in of_kind or (key in any_model and value != fields[key].default)
+    }
     return dump

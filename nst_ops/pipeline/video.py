@@ -146,28 +146,30 @@ def _stylize(
         stylized_nhwc = context.stylize(batch.frames_nhwc, styles, video.timings, batch.stylizer)
         return [(batch.number, pair) for pair in zip(batch.frames, stylized_nhwc, strict=True)]
 
-    batches = _batches(context, frames, context.batch_size(*size), len(videos), source)
+    batches = _batches(context, frames, context.batch_size(*size), videos, source)
     for pairs in context.stylize_in_order(stylize, batches, lambda _: size):
         yield from pairs
 
 
 def _batches(
-    context: WorkerContext, frames: Iterator[Frame], batch_size: int, num_styles: int, source: MediaSource | None
+    context: WorkerContext,
+    frames: Iterator[Frame],
+    batch_size: int,
+    videos: Sequence[StyledVideo],
+    source: MediaSource | None,
 ) -> Iterator[_Batch]:
     """Group frames for the network, once for each style; all of a shot are normalized by statistics sampled from it."""
     temporal = context.config.temporal
-    stylizer: Any = context.stylizer  # of a kind that can freeze, where there are shots: the run has seen to it
     shots = survey_shots(source, temporal.scene_threshold) if source and temporal.freeze_statistics else []
     for shot, run in itertools.groupby(frames, key=lambda frame: shot_at(shots, frame.pts) if shots else None):
-        frozen = None
+        frozen: list[Stylizer | None] = [None] * len(videos)
         if shot and source:
             samples = read_samples(source, shot, context.config.resize.max_side, context.config.video.hdr)
-            with context.threads_for(*samples.shape[1:3]):
-                frozen = stylizer.frozen(stylizer.measure(samples))
+            frozen = [context.freeze(samples, video.style) for video in videos]
         while batch := list(itertools.islice(run, batch_size)):
             frames_nhwc = stack(context, batch)
-            for number in range(num_styles):
-                yield _Batch(batch, frames_nhwc, number, frozen)
+            for number, stylizer in enumerate(frozen):
+                yield _Batch(batch, frames_nhwc, number, stylizer)
 
 
 def read_frames(context: WorkerContext, reader: Reader) -> Iterator[Frame]:
@@ -271,10 +273,10 @@ def _notes(writer: VideoWriter | FrameFolderWriter, reader: Reader) -> list[str]
 
 
 def read_styles(context: WorkerContext, videos: Sequence[StyledVideo]) -> list[StyledVideo]:
-    """Read the style image of each video; return those where it could be read, the others have failed."""
+    """Read the style of each video; return those where it could be read, the others have failed."""
     for video in videos:
         with failing(video):
-            video.style = context.read_style(video.style_name)
+            video.style = context.style(video.item, video.style_name)
     return [video for video in videos if not video.error]
 
 

@@ -84,8 +84,10 @@ class JohnsonStylizer:
                 first += at_once
         return concatenated([part.result() for part in parts])
 
-    def measure(self, frames_nhwc: UInt8Array) -> Statistics:
+    def measure(self, frames_nhwc: UInt8Array, style: Style | None = None) -> Statistics:
         """Measure the statistics of frames together, such as samples of one shot, as if they were one large image.
+
+        The network has one ``style``, which is left unread.
 
         Raises MemoryError where they do not fit into the device's memory together, not even in tiles.
         """

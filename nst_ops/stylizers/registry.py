@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from nst_ops.config import ModelConfig
+from nst_ops.config.stylize import StyleConfig
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
-from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
+from nst_ops.models.checkpoint_files import PRETRAINED, read_architecture, resolve_checkpoint
 
 
 class Stylizer(Protocol):
@@ -33,8 +34,9 @@ class Stylizer(Protocol):
 
         Args:
             frames_nhwc: the batch.
-            styles: the style of each frame, N of them, for a kind that ``takes_style_images``; others leave them
-                unread. The same ``Style`` object comes again and again: keep what is computed from it.
+            styles: the style of each frame, N of them, for a kind that ``takes_style_images`` or
+                ``has_named_styles``; others leave them unread. The same ``Style`` object comes again and again: keep
+                what is computed from it.
 
         Raises:
             MemoryError: one frame does not fit into the device's memory, nor in tiles where those serve.
@@ -49,7 +51,7 @@ class ModelKind:
     name: str
     """Value of ``model.kind``."""
     load: Callable[[ModelConfig, float], Stylizer]
-    """Make the stylizer of a ``model`` section and ``style.alpha``. It imports torch inside, if at all:
+    """Make the stylizer of a ``model`` section and of the strength of the style. It imports torch inside, if at all:
     runs of other kinds then start without it. Raises FileNotFoundError for weights that do not exist and
     ValueError for anything else that is wrong with the configuration."""
     weights_key: str = ""
@@ -63,6 +65,8 @@ class ModelKind:
     """True if ``style.alpha`` is the strength of the style."""
     strength_key: str = ""
     """Key that sets the strength of the style in the place of ``style.alpha``, for the message."""
+    has_named_styles: bool = False
+    """True if its checkpoint holds styles by name, and ``style.strength`` moves the rows of the network."""
     can_freeze: bool = False
     """True if the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
     uses_device: bool = True
@@ -77,6 +81,17 @@ class ModelKind:
     has_losses: bool = False
     """True if the stylizer has ``last_losses``, rows of figures for each frame of its last call, to be drawn
     as curves: one image at a time."""
+
+    def strength(self, style: StyleConfig) -> float:
+        """Return how much of the style the network is to give: ``style.alpha``, or what stands for it."""
+        return style.strength if self.has_named_styles else style.alpha
+
+    def share_of_images(self, strength: float) -> float:
+        """Return the share of stylized images in the outputs, beside that of the inputs, at ``style.strength``.
+
+        Where the row moves, too, the image takes the lead: halfway it has three quarters.
+        """
+        return 1 - (1 - strength) ** 2 if self.has_named_styles else strength
 
     def weights_file(self, model: ModelConfig) -> Path | None:
         """Return the local file of the weights; None for a kind without them or with downloaded ones.
@@ -128,6 +143,17 @@ def model_kind(name: str) -> ModelKind:
     raise ValueError(f"'model.kind': no model of kind '{name}'{meant} known kinds: {', '.join(sorted(KINDS))}")
 
 
+def kind_of(model: ModelConfig) -> ModelKind:
+    """Return the kind that ``model.kind`` names, or where nobody has set it the one that the checkpoint names.
+
+    Raises FileNotFoundError and ValueError as ``model_kind`` and ``ModelKind.weights_file`` do.
+    """
+    kind = model_kind(model.kind)
+    if "kind" in model.model_fields_set:
+        return kind
+    return KINDS.get(read_architecture(resolve_checkpoint(model.checkpoint)), kind)
+
+
 def is_shipped(path: Path) -> bool:
     """Return whether a file of weights comes with nst-ops: every machine has its own copy."""
     return path.parent == PRETRAINED
@@ -141,7 +167,7 @@ def load_stylizer(model: ModelConfig, alpha: float = 1.0) -> Stylizer:
         ValueError: no such kind or device; or, as ``nst_ops.models.checkpoint.CheckpointError``, the checkpoint cannot
             be used or holds another kind of network.
     """
-    return model_kind(model.kind).load(model, alpha)
+    return kind_of(model).load(model, alpha)
 
 
 def _load_johnson(model: ModelConfig, alpha: float) -> Stylizer:
@@ -151,6 +177,15 @@ def _load_johnson(model: ModelConfig, alpha: float) -> Stylizer:
 
     network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(JohnsonNet)
     return JohnsonStylizer(network, model.device, model.precision, model.tile)
+
+
+def _load_multi_style(model: ModelConfig, strength: float) -> Stylizer:
+    from nst_ops.models.checkpoint import load_checkpoint
+    from nst_ops.models.conditional import ConditionalNet
+    from nst_ops.stylizers.multi_style import MultiStyleStylizer
+
+    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(ConditionalNet)
+    return MultiStyleStylizer(network, model.device, model.precision, model.tile, strength)
 
 
 def _load_vit_adain(model: ModelConfig, alpha: float) -> Stylizer:
@@ -180,6 +215,16 @@ def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
 
 register(
     ModelKind("johnson", _load_johnson, weights_key="checkpoint", can_freeze=True, one_thread_pixels=_ONE_THREAD_PIXELS)
+)
+register(
+    ModelKind(
+        "multi_style",
+        _load_multi_style,
+        weights_key="checkpoint",
+        has_named_styles=True,
+        can_freeze=True,
+        one_thread_pixels=_ONE_THREAD_PIXELS,
+    )
 )
 register(ModelKind("vit_adain", _load_vit_adain, weights_key="checkpoint", takes_style_images=True, takes_alpha=True))
 register(

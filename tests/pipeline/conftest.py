@@ -35,6 +35,24 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def named_styles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a network of four styles and the identity, with random rows."""
+    import torch
+
+    from nst_ops.models.checkpoint import save_checkpoint
+    from nst_ops.models.conditional import ConditionalNet
+
+    torch.manual_seed(0)
+    names = ["waves", "stars", "identity", "moss", "amber"]
+    network = ConditionalNet(names, width=8, num_blocks=1, encoder=(4, 8), decoder=(4, 4))
+    with torch.no_grad():
+        network.rows.add_(0.5 * torch.randn_like(network.rows))
+    path = tmp_path_factory.mktemp("named_styles") / "styles.safetensors"
+    save_checkpoint(path, network, {})
+    return path
+
+
+@pytest.fixture(scope="session")
 def vit_adain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a ViT-AdaIN network."""
     import torch
