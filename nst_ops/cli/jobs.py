@@ -1,8 +1,8 @@
-"""The commands that do work: ``nst-ops stylize``, ``train-johnson``, ``train-vit-adain`` and ``evaluate``."""
+"""The commands that do work: ``nst-ops stylize``, the trainings, ``fit-style`` and ``evaluate``."""
 
 from __future__ import annotations
 
-from nst_ops.config import EvaluateConfig, StylizeConfig, TrainingConfig, TrainJohnsonConfig
+from nst_ops.config import EvaluateConfig, FitStyleConfig, StylizeConfig, TrainingConfig, TrainJohnsonConfig
 
 
 def stylize(config: StylizeConfig) -> int:
@@ -28,6 +28,15 @@ def train(config: TrainingConfig) -> int:
 
     print(describe_outcome(config.output, train_network(config)))
     return 0
+
+
+def fit(config: FitStyleConfig) -> int:
+    """Fit styles of paintings; exit code 3 if some failed."""
+    from nst_ops.training.fit_styles import fit_styles
+
+    outcome = fit_styles(config)
+    print(outcome.describe())
+    return 3 if outcome.failed else 0
 
 
 def evaluate(config: EvaluateConfig) -> int:

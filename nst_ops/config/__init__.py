@@ -7,8 +7,17 @@ from nst_ops.config.evaluate import EvaluateConfig
 from nst_ops.config.inspection import StatusConfig, VerifyConfig
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
-from nst_ops.config.training import TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
+from nst_ops.config.training import FitStyleConfig, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
 
-__all__ = ["ConfigError", "EvaluateConfig", "FatalError", "JobConfig", "LossConfig", "ModelConfig", "StatusConfig"]
+__all__ = [
+    "ConfigError",
+    "EvaluateConfig",
+    "FatalError",
+    "FitStyleConfig",
+    "JobConfig",
+    "LossConfig",
+    "ModelConfig",
+    "StatusConfig",
+]
 __all__ += ["StylizeConfig", "TemporalConfig", "TrainJohnsonConfig", "TrainVitAdainConfig", "TrainingConfig"]
 __all__ += ["VerifyConfig", "VideoConfig", "parse_config"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import CliPositionalArg
 
 from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import LossConfig
+from nst_ops.config.storage import StorageConfig
 
 
 class DataConfig(StrictModel):
@@ -256,3 +258,70 @@ class TrainVitAdainConfig(TrainingConfig):
         if not self.data.style:
             raise ValueError("data.style: give --data.style FOLDER, the style images to learn from")
         return self
+
+
+class FitDataConfig(StrictModel):
+    """Photographs that the network is fitted on."""
+
+    content: str
+    """Folder of photographs, a path or a URI."""
+    limit: PositiveInt = 64
+    """Photographs to take at most, a random choice of them."""
+
+
+class FitVggConfig(StrictModel):
+    """VGG19, by whose features styles are compared."""
+
+    weights: str | None = None
+    """File of weights with torchvision's keys. Default: torchvision's own, downloaded once."""
+
+
+class FitConfig(StrictModel):
+    """How a style is fitted."""
+
+    network: bool = False
+    """Fit the convolutions, too: a little closer to one painting, whose file then has no other style."""
+    steps: PositiveInt = 130
+    """Steps for each painting."""
+    size: int = Field(default=176, ge=96)
+    """Side in pixels of the crops of photographs."""
+    side: int = Field(default=640, ge=192)
+    """Side in pixels of a square with as many pixels as the painting is given: more gives larger strokes."""
+    row_rate: PositiveFloat = 0.03
+    """Learning rate of the row."""
+    network_rate: PositiveFloat = 0.003
+    """Learning rate of the convolutions."""
+    content: float = Field(default=0.1, ge=0)
+    """Weight of what the photograph shows; raise it where objects get lost."""
+    palette: float = Field(default=0.2, ge=0)
+    """Weight of the painting's distribution of colors."""
+    seed: int = 0
+    """Seed of the crops."""
+
+
+class FitStyleConfig(JobConfig):
+    """Fit styles of paintings: a row of a network of many styles for each, in a minute or two."""
+
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops fit-style klimt.jpg --data.content photos --output klimt.safetensors
+      nst-ops fit-style paintings --data.content photos --output paintings.safetensors
+      nst-ops stylize --input photos --output out --model.checkpoint klimt.safetensors
+
+    The file holds the fitted styles, the first one first, and those of the base. Each painting is kept in OUTPUT.parts
+    as soon as it is fitted: run the same command again after a stop, and only the others are fitted.
+    exit codes: 0 fitted, 3 some paintings failed, 2 bad configuration or data, 1 fatal or stopped."""
+    paintings: CliPositionalArg[list[str]] = Field(min_length=1)
+    """Style images, or folders of them: paths or URIs."""
+    output: str = Field(min_length=1)
+    """File to write, .safetensors."""
+    base: str = "styles"
+    """Network of many styles to begin from: a shipped one by name, or a file (.safetensors, .onnx)."""
+    data: FitDataConfig
+    vgg: FitVggConfig = FitVggConfig()
+    fit: FitConfig = FitConfig()
+    margin: float = Field(default=0.02, ge=0, lt=0.5)
+    """Share of each painting to cut off at each side, such as a frame."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:1."""
+    storage: StorageConfig = StorageConfig()

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from rich.console import Console
@@ -40,6 +41,17 @@ class ProgressTracker:
         if kind is None and self._unlogged:
             _log.info(self._unlogged)
         self._bar.stop()
+
+    def of_painting(self, name: str, before: int) -> Callable[[int, Mapping[str, float]], None]:
+        """Return a function of the step of a fitting and its losses; ``before`` steps belong to other paintings."""
+        started = time.perf_counter()
+        self._bar.update(self._task, description=name)
+
+        def show(step: int, losses: Mapping[str, float]) -> None:
+            pace = step / (time.perf_counter() - started)
+            self.update({"since": 0, "step": before + step, "losses": losses, "images_per_s": pace})
+
+        return show
 
     def update(self, latest: dict[str, Any]) -> None:
         """Show {"since", "step", "losses", "images_per_s"}: the step it began after, the step it is at."""

@@ -1,0 +1,240 @@
+"""``nst-ops fit-style``: paintings in, one file of styles out; each painting is safe as soon as it is fitted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nst_ops.config import ConfigError, FatalError, FitStyleConfig
+from nst_ops.media.errors import MediaError
+from nst_ops.media.formats import media_kind
+from nst_ops.media.images import UInt8Array, decode_image
+from nst_ops.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from nst_ops.models.checkpoint_files import resolve_checkpoint
+from nst_ops.models.conditional import ConditionalNet
+from nst_ops.models.device import find_device
+from nst_ops.models.style_facts import MOST_THUMBNAIL_BYTES, StyleFacts, style_name
+from nst_ops.models.vgg import VGGFeatures, WeightsError
+from nst_ops.storage import Folder, configure_storage
+from nst_ops.training.data import read_style_image, square
+from nst_ops.training.fitting import TAPS, StyleFitting
+from nst_ops.training.progress import ProgressTracker
+
+_log = logging.getLogger(__name__)
+
+_PHOTO_SIDE = 512  # pixels of the squares that crops are cut from
+_READ_SIDE = 640  # pixels of a painting's shorter side as it is read
+_THUMBNAIL_SIDE = 128
+_ONE_COLOR = 3.0  # standard deviation in levels below which there is nothing to learn from a picture
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What became of each painting: the file, names of fitted styles, reasons of failures by painting."""
+
+    output: str
+    fitted: list[str]
+    failed: dict[str, str]
+
+    def describe(self) -> str:
+        """Return the outcome in lines for a person."""
+        lines = [f"failed: {uri}: {reason}" for uri, reason in self.failed.items()]
+        if self.fitted:
+            lines += [f"{self.output}: {', '.join(self.fitted)}"]
+            lines += [f"nst-ops stylize --input photos --output out --model.checkpoint {self.output}"]
+        return "\n".join(lines)
+
+
+def fit_styles(config: FitStyleConfig) -> FitOutcome:
+    """Fit a style for each painting and write them into one file, before the styles of the base.
+
+    Raises:
+        ConfigError: paintings, photographs, base or weights cannot be used; nothing was fitted.
+        FatalError: no painting could be fitted.
+    """
+    configure_storage(config.storage)
+    output = _local_output(config.output)
+    paintings = _name_paintings(config)
+    if config.fit.network and len(paintings) > 1:
+        raise ConfigError("fit.network gives each painting a network of its own: fit one at a time, or leave it out")
+    base = _load_base(config)
+    fitting: StyleFitting | None = None
+    parts = Path(f"{output}.parts")
+    parts.mkdir(exist_ok=True)
+    fitted: dict[str, Checkpoint] = {}
+    failed: dict[str, str] = {}
+    with ProgressTracker(config.fit.steps * len(paintings), 1) as tracker:
+        for number, (name, uri) in enumerate(paintings.items()):
+            part = parts / f"{name}.safetensors"
+            try:
+                painting_hwc = read_painting(uri, config.margin)
+                made_of = _fingerprint(config, base, painting_hwc)
+                if (known := _read_part(part)) and known.facts.get("made_of") == made_of:
+                    fitted[name] = known
+                    _log.info("%s: fitted before", name)
+                    continue
+                fitting = fitting or _new_fitting(config, base)
+                progress = tracker.of_painting(name, number * config.fit.steps)
+                result = fitting.fit(name, painting_hwc, progress)
+            except (ConfigError, FloatingPointError) as error:
+                failed[uri] = str(error)
+                _log.warning("%s", error)
+                continue
+            facts = {"made_of": made_of, "start": result.start, "losses": result.losses, **_recipe(config)}
+            style = StyleFacts(title=name, source=uri, thumbnail=thumbnail(painting_hwc))
+            save_checkpoint(part, result.network, facts, {name: style})
+            fitted[name] = load_checkpoint(part)
+    if not fitted:
+        raise FatalError("; ".join(failed.values()))
+    _write(output, fitted, base, config)
+    if not failed:
+        shutil.rmtree(parts)
+    return FitOutcome(str(output), list(fitted), failed)
+
+
+def read_painting(uri: str, margin: float) -> UInt8Array:
+    """Read a style image as of ``read_style_image``; raises ConfigError for one of a single color, too."""
+    painting_hwc = read_style_image(uri, _READ_SIDE, margin)
+    if painting_hwc.reshape(-1, 3).std(0).max() < _ONE_COLOR:
+        raise ConfigError(f"style: '{uri}' is of one color, which shows no style: give a picture with strokes")
+    return painting_hwc
+
+
+def thumbnail(picture_hwc: UInt8Array) -> bytes:
+    """Return a small JPEG of a picture."""
+    image = Image.fromarray(picture_hwc)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    for quality in (85, 60, 30):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        if len(buffer.getvalue()) <= MOST_THUMBNAIL_BYTES:
+            return buffer.getvalue()
+    return b""
+
+
+def _local_output(output: str) -> Path:
+    if "://" in output:
+        raise ConfigError(f"output '{output}': give a file on this machine")
+    path = Path(output)
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise ConfigError(f"output '{output}' must be a file that ends in .safetensors")
+    if not path.parent.is_dir():
+        raise ConfigError(f"output '{output}': there is no folder '{path.parent}'")
+    return path
+
+
+def _name_paintings(config: FitStyleConfig) -> dict[str, str]:
+    """Return the URI of each painting by the name of its style."""
+    paintings: dict[str, str] = {}
+    for uri in _list_images(config.paintings):
+        stem = name = style_name(Path(uri).stem)
+        number = 1
+        while name in paintings:
+            name = f"{stem}_{(number := number + 1)}"
+        paintings[name] = uri
+    return paintings
+
+
+def _list_images(given: list[str]) -> Iterator[str]:
+    for uri in given:
+        try:
+            folder = Folder(uri)
+            is_folder = folder.exists() and not folder.is_file()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"'{uri}': {error}") from error
+        if not is_folder:
+            yield uri  # reading it says what is wrong with it
+            continue
+        names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
+        if not names:
+            raise ConfigError(f"'{uri}' holds no images")
+        yield from (folder.uri(name) for name in names)
+
+
+def _load_base(config: FitStyleConfig) -> Checkpoint:
+    try:
+        base = load_checkpoint(resolve_checkpoint(config.base))
+        base.expect(ConditionalNet)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"base: {error}") from error
+    return base
+
+
+def _new_fitting(config: FitStyleConfig, base: Checkpoint) -> StyleFitting:
+    try:
+        device = find_device(config.device)
+        vgg = VGGFeatures("vgg19", TAPS, config.vgg.weights)
+    except (OSError, WeightsError, ValueError) as error:
+        raise FatalError(f"vgg.weights: {error}") from error
+    return StyleFitting(base.expect(ConditionalNet), vgg, _read_photos(config), config.fit, device)
+
+
+def _read_photos(config: FitStyleConfig) -> list[UInt8Array]:
+    """Read the middle squares of photographs; raises FatalError where there are none."""
+    folder = Folder(config.data.content)
+    if not folder.exists():
+        raise FatalError(f"data.content: there is no folder '{config.data.content}'")
+    names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
+    rng = np.random.default_rng(config.fit.seed)
+    photos = []
+    for name in rng.permutation(names)[: config.data.limit] if names else []:
+        try:
+            photo_hwc = square(decode_image(folder.read_bytes(str(name))).rgb_hwc, _PHOTO_SIDE)
+            if photo_hwc.std() >= _ONE_COLOR:
+                photos.append(photo_hwc)
+        except (MediaError, OSError) as error:
+            _log.warning("data.content: skipped %s: %s", name, error)
+    if not photos:
+        raise FatalError(f"data.content: no readable photographs in '{config.data.content}'")
+    return photos
+
+
+def _recipe(config: FitStyleConfig) -> dict[str, Any]:
+    versions = {"torch": str(torch.__version__)}
+    return {"recipe": config.fit.model_dump(mode="json"), "base": os.path.basename(config.base), "versions": versions}
+
+
+def _fingerprint(config: FitStyleConfig, base: Checkpoint, painting_hwc: UInt8Array) -> str:
+    """Return what a fitted style depends on, as a hash."""
+    rows = base.expect(ConditionalNet).rows.detach().numpy()
+    recipe = json.dumps([config.fit.model_dump(mode="json"), config.data.content, config.data.limit], sort_keys=True)
+    digest = hashlib.sha256(recipe.encode())
+    for array in (rows, painting_hwc, np.array(painting_hwc.shape)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _read_part(part: Path) -> Checkpoint | None:
+    """Return a style that was fitted before; None where there is none, or it was not written to its end."""
+    try:
+        return load_checkpoint(part)
+    except (CheckpointError, FileNotFoundError):
+        return None
+
+
+def _write(output: Path, fitted: Mapping[str, Checkpoint], base: Checkpoint, config: FitStyleConfig) -> None:
+    """Write fitted rows, and those of the base beside them, which a network that was fitted, too, has made useless."""
+    first = next(iter(fitted.values()))
+    base_net = base.expect(ConditionalNet)
+    kept = [] if config.fit.network else [name for name in base_net.names if name not in fitted]
+    rows = {name: part.expect(ConditionalNet).row(name) for name, part in fitted.items()}
+    rows |= {name: base_net.row(name) for name in kept}
+    network = (first.expect(ConditionalNet) if config.fit.network else base_net).with_rows(rows)
+    styles = {name: facts for part in fitted.values() for name, facts in part.styles.items()}
+    styles |= {name: base.styles[name] for name in kept if name in base.styles}
+    losses = {name: part.facts["losses"] for name, part in fitted.items()}
+    temporary = output.with_suffix(".tmp")
+    save_checkpoint(temporary, network, {**base.facts, "fitted": {"losses": losses, **_recipe(config)}}, styles)
+    temporary.replace(output)

@@ -1,0 +1,140 @@
+"""``nst-ops fit-style``: a painting becomes a style of a file; what fails, what is resumed, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models.vgg import cfgs, make_layers
+
+from nst_ops.config import ConfigError, FatalError, FitStyleConfig
+from nst_ops.losses.moments import moments, palette, palette_loss, relative_error
+from nst_ops.models.checkpoint import load_checkpoint, save_checkpoint
+from nst_ops.models.conditional import ConditionalNet
+from nst_ops.models.style_facts import StyleFacts
+from nst_ops.training.fit_styles import fit_styles
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs, paintings, a base and random weights of VGG19 up to relu3_4."""
+    torch.manual_seed(0)
+    folder, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
+    for kind, colors in {
+        "photos": [(90, 120, 200), (200, 160, 60)],
+        "paintings": [(220, 60, 40), (40, 160, 220)],
+    }.items():
+        (folder / kind).mkdir()
+        for number, color in enumerate(colors):
+            grain = rng.normal(0, 40, (20, 24, 3)) + color
+            image = Image.fromarray(grain.clip(0, 255).astype(np.uint8)).resize((240, 200))
+            image.save(folder / kind / f"{kind[:-1]} {number}.png")
+    net = ConditionalNet(["waves", "stars", "identity"], width=8, num_blocks=1, encoder=(4, 8), decoder=(4, 4))
+    save_checkpoint(folder / "base.safetensors", net, {"origin": "random"}, {"waves": StyleFacts(license="free")})
+    layers = make_layers(cfgs["E"][:10]).state_dict()
+    save_file({f"features.{name}": tensor for name, tensor in layers.items()}, folder / "vgg.safetensors")
+    return folder
+
+
+def config_of(folder: Path, output: Path, *paintings: Path, **fit: object) -> FitStyleConfig:
+    return FitStyleConfig(
+        paintings=[str(path) for path in paintings],
+        output=str(output),
+        base=str(folder / "base.safetensors"),
+        data={"content": str(folder / "photos")},
+        vgg={"weights": str(folder / "vgg.safetensors")},
+        fit={"steps": 3, "size": 96, "side": 192, **fit},
+        device="cpu",
+    )
+
+
+def test_paintings_become_styles_before_those_of_the_base(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "styles.safetensors"
+    outcome = fit_styles(config_of(folder, output, folder / "paintings"))
+    assert (outcome.fitted, outcome.failed) == (["painting_0", "painting_1"], {})
+    loaded, base = load_checkpoint(output), load_checkpoint(folder / "base.safetensors")
+    net, base_net = loaded.expect(ConditionalNet), base.expect(ConditionalNet)
+    assert net.names == ("painting_0", "painting_1", "waves", "stars", "identity")
+    assert torch.equal(net.row("stars"), base_net.row("stars"))
+    assert torch.equal(net.contract[0].weight, base_net.contract[0].weight)
+    assert not torch.equal(net.row("painting_0"), net.row("painting_1"))
+    assert loaded.styles["painting_0"].thumbnail.startswith(b"\xff\xd8")
+    assert loaded.styles["waves"].license == "free"
+    assert loaded.facts["origin"] == "random"
+    assert not Path(f"{output}.parts").exists()
+
+
+def test_what_failed_is_told_and_what_was_fitted_is_kept(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nst_ops")
+    even, good = tmp_path / "even.png", folder / "paintings" / "painting 0.png"
+    Image.new("RGB", (200, 200), "red").save(even)
+    config = config_of(folder, tmp_path / "a.safetensors", even, good)
+    outcome = fit_styles(config)
+    assert outcome.fitted == ["painting_0"]
+    assert "of one color" in outcome.failed[str(even)]
+    part = Path(f"{config.output}.parts") / "painting_0.safetensors"
+    assert part.is_file()
+    Image.open(folder / "paintings" / "painting 1.png").save(even)
+    assert fit_styles(config).fitted == ["even", "painting_0"]
+    assert [record.message for record in caplog.records if "before" in record.message] == ["painting_0: fitted before"]
+    assert not part.exists()
+
+
+def test_a_network_of_its_own_has_no_other_style(folder: Path, tmp_path: Path) -> None:
+    painting = folder / "paintings" / "painting 0.png"
+    fit_styles(config_of(folder, tmp_path / "own.safetensors", painting, network=True))
+    net = load_checkpoint(tmp_path / "own.safetensors").expect(ConditionalNet)
+    base = load_checkpoint(folder / "base.safetensors").expect(ConditionalNet)
+    assert net.names == ("painting_0",)
+    assert not torch.equal(net.contract[0].weight, base.contract[0].weight)
+    with pytest.raises(ConfigError, match="fit one at a time"):
+        fit_styles(config_of(folder, tmp_path / "b.safetensors", painting, painting, network=True))
+
+
+def test_fitting_lowers_the_loss(folder: Path, tmp_path: Path) -> None:
+    losses = []
+    for steps in (1, 40):
+        output = tmp_path / f"{steps}.safetensors"
+        fit_styles(config_of(folder, output, folder / "paintings" / "painting 0.png", steps=steps))
+        losses.append(load_checkpoint(output).facts["fitted"]["losses"]["painting_0"])
+    assert losses[1]["palette"] < 0.7 * losses[0]["palette"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"output": "a.pth"}, ConfigError, "must be a file that ends in .safetensors"),
+        ({"base": "nothing"}, ConfigError, "base: no checkpoint 'nothing'"),
+        ({"base": "starry_night"}, ConfigError, "base: .*holds a johnson network"),
+        ({"paintings": ["nowhere.jpg"]}, FatalError, "there is no file 'nowhere.jpg'"),
+        ({"data": {"content": "nowhere"}}, FatalError, "data.content: there is no folder 'nowhere'"),
+    ],
+)
+def test_bad_input_is_refused(
+    folder: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], words: str
+) -> None:
+    config = config_of(folder, tmp_path / "x.safetensors", folder / "paintings" / "painting 0.png")
+    with pytest.raises(error, match=words):
+        fit_styles(FitStyleConfig(**config.model_dump() | change))
+
+
+def test_losses_are_none_for_the_same_and_ignore_padding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(1, 6, 12, 14, generator=generator)
+    mean, covariance = moments(features, border=2)
+    inner = features[0, :, 2:-2, 2:-2].flatten(1)
+    torch.testing.assert_close(mean[0], inner.mean(1))
+    torch.testing.assert_close(covariance[0], inner.cov(correction=0), atol=1e-5, rtol=1e-4)
+    assert relative_error(covariance, covariance) == 0
+    assert relative_error(torch.zeros_like(covariance), covariance) == 1
+    images = torch.rand(1, 3, 40, 40, generator=generator)
+    assert palette(images).shape == (1, 19, 1024)
+    moved = images.flatten(2)[..., torch.randperm(1600, generator=generator)].view_as(images)
+    assert palette_loss(images, palette(images)) == 0
+    assert 0 < palette_loss(moved, palette(images)) < 0.5 < palette_loss(images / 4, palette(images))
