@@ -40,7 +40,8 @@ _BORDER = 2  # positions of a map that show the zeros around the image
 _SMALLEST = 96  # pixels of a side of which the smallest map has positions inside its border
 _WARM_UP, _CLIP, _STEADY = 10, 1.0, 0.98  # steps; norm of a gradient; weight of the past in the mean of the weights
 _STARTS, _START_SIZE = 2, 128  # photographs on which rows are compared, and their side in pixels
-_EVEN, _DRAWS = 10.0, 20  # standard deviation in levels of a crop that shows nothing; crops that are tried for another
+_SKIPPED = 0.1  # share of the steps whose loss may be no number
+_EVEN, _DRAWS = 20.0, 20  # standard deviation in levels of a crop that shows nothing; crops that are tried for another
 
 Moments = list[tuple[Tensor, Tensor]]
 Progress = Callable[[int, Mapping[str, float]], None]
@@ -105,6 +106,7 @@ class StyleFitting:
         optimizer = torch.optim.Adam([{"params": weights} for weights, _ in groups], betas=(0.9, 0.99))
         means = [weight.detach().clone() for weights, _ in groups for weight in weights]
         losses: dict[str, float] = {}
+        num_skipped = 0
         for step in range(1, config.steps + 1):
             for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
                 group["lr"] = rate * _schedule(step, config.steps)
@@ -113,12 +115,16 @@ class StyleFitting:
                 stylized = network(photo, row)
             terms = self._losses(stylized, photo, target)
             total = terms["style"] + config.palette * terms["palette"] + config.content * terms["content"]
-            if not total.isfinite():
-                raise FloatingPointError(f"the loss is no number any more at step {step}: take a smaller fit.row_rate")
             optimizer.zero_grad()
             total.backward()
-            for weights, _ in groups:
-                torch.nn.utils.clip_grad_norm_(weights, _CLIP)
+            norms = [torch.nn.utils.clip_grad_norm_(weights, _CLIP) for weights, _ in groups]
+            if not torch.stack([total, *norms]).isfinite().all():  # a crop with next to nothing in it
+                num_skipped += 1
+                if num_skipped > _SKIPPED * config.steps:
+                    raise FloatingPointError(
+                        f"{name}: the loss is no number at step {step}: take a smaller fit.row_rate"
+                    )
+                continue
             optimizer.step()
             past = min(_STEADY, step / (step + 10))
             weights_now = [weight for weights, _ in groups for weight in weights]
