@@ -91,9 +91,7 @@ def test_what_was_stylized_in_another_way_is_not_gone_on_with(tmp_path: Path, na
     assert all(a != b for a, b in itertools.combinations(made, 2))
 
 
-def test_random_styles_are_the_same_in_any_order_on_any_threads(
-    collection: Path, named_styles: Path
-) -> None:
+def test_random_styles_are_the_same_in_any_order_on_any_threads(collection: Path, named_styles: Path) -> None:
     style, made = {"random": {"seed": 7}}, []
     for num_threads, images in ((1, 1), (2, 100)):
         rows = stylize(collection, named_styles, f"out {images}", num_threads, style=style, units={"images": images})
