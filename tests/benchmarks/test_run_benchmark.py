@@ -38,7 +38,8 @@ def test_commands_are_measured_beside_plain_loops(tmp_path: Path) -> None:
     measured = [*hd_video("starry_night", tmp_path, 1), *images("anime_faces", tmp_path, 4), results[0]]
     for note in (result.note for result in measured):
         pattern = (
-            r"decode [\d.]+, stylize [\d.]+, smooth [\d.]+, encode [\d.]+ s; peak of its largest process ([\d,]+) MiB"
+            r"decode [\d.]+, stylize [\d.]+, smooth [\d.]+, encode [\d.]+ s; [\d.]+ s of a core; "
+            r"peak of its largest process ([\d,]+) MiB(; the other [\d.]+ s of a core)?"
         )
         found = re.fullmatch(pattern, note)
         assert found, note
