@@ -111,16 +111,23 @@ def settle_encoder(config: StylizeConfig, output: Folder, executor: Executor) ->
     """Return ``config`` with what ``video.encoder auto`` comes to for this run, on whichever machine its videos are.
 
     A run goes on with the encoder that it began with: segments of a video are joined, so all must come from one. A new
-    one takes NVENC where a GPU of the workers starts it. Raises ConfigError for a run that began with it where none
-    does.
+    one takes NVENC where a GPU of the workers starts it. Raises ConfigError for a run that began with it, or asks for
+    it, where none does.
     """
-    if config.video.encoder != "auto":
+    wanted = config.video.encoder
+    if wanted == "software":
         return config
     began_with = None if config.overwrite else read_fingerprint(output).get("video.encoder")
     problem = "there is no GPU"
-    if executor.num_gpus and began_with != "software":
+    if executor.num_gpus and (wanted == "nvenc" or began_with != "software"):
         answer = executor.call(nvenc_problem, config.video, gpu=True, limit_s=_TRIAL_S)
         problem = "its trial did not end" if answer is None else answer
+        if wanted == "nvenc" and answer:
+            raise ConfigError(
+                f"video.encoder nvenc does not start on a GPU of the workers ({answer}): set it to auto or software"
+            )
+    if wanted == "nvenc":
+        return config
     if began_with == "nvenc" and problem:
         raise ConfigError(
             f"video.encoder auto: this output was begun with nvenc, which does not start now ({problem}): "

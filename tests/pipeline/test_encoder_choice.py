@@ -60,6 +60,14 @@ def test_a_run_goes_on_with_the_encoder_it_began_with(tmp_path: Path) -> None:
             settle(tmp_path, other)
 
 
+def test_nvenc_is_tried_before_any_video(tmp_path: Path) -> None:
+    assert settle(tmp_path, Cluster(""), video={"encoder": "nvenc"}) == "nvenc"
+    slow = Cluster(None)  # the trial did not end: the workers will see
+    assert (settle(tmp_path, slow, video={"encoder": "nvenc"}), slow.asked) == ("nvenc", 1)
+    with pytest.raises(ConfigError, match=r"nvenc does not start .* \(No capable devices found\): set it to auto or"):
+        settle(tmp_path, Cluster("No capable devices found"), video={"encoder": "nvenc"})
+
+
 def test_the_manifest_says_which_encoder_wrote(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nst_ops")
     (tmp_path / "in").mkdir()
