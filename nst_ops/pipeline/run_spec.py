@@ -131,7 +131,7 @@ def _refuse_unheeded(style: StyleConfig, kind: ModelKind) -> None:
     model = f"model.kind {kind.name}"
     changed = {key for key, field in StyleConfig.model_fields.items() if getattr(style, key) != field.default}
     if not kind.has_named_styles and (named := [key for key in _NAMED if key in changed]):
-        remedy = "leave it out, or take --model.checkpoint styles or another of many styles"
+        remedy = "leave it out, or take a --model.checkpoint of many styles, such as styles"
         raise ConfigError(f"{model} takes no style.{named[0]}: {remedy}")
     if kind.has_named_styles and (other := [key for key in ("images", "alpha", "side") if key in changed]):
         instead = "strength is style.strength" if other[0] == "alpha" else "styles have names, see style.name"
