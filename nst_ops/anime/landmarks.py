@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nst_ops.anime.arrays import FloatArray
+
 NUM_LANDMARKS = 478
 FOREHEAD, CHIN = 10, 152
 LEFT_SIDE, RIGHT_SIDE = 234, 454  # of the picture
@@ -18,6 +20,23 @@ OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 31
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 CHEEKS = (50, 280, 205, 425)
 FACE_SKIN = (50, 280, 205, 425, 101, 330, 195, 5, 9, 36, 266)
+
+
+class FaceMeasures:
+    """Measures of a face by its landmarks."""
+
+    points: FloatArray
+    """Landmarks, (478, 2), in head coordinates."""
+
+    @property
+    def width(self) -> float:
+        """Width of the face in face heights."""
+        return float(self.points[RIGHT_SIDE, 0] - self.points[LEFT_SIDE, 0])
+
+    @property
+    def middle(self) -> float:
+        """Where the middle of the face lies, x."""
+        return float(self.points[RIGHT_SIDE, 0] + self.points[LEFT_SIDE, 0]) / 2
 
 
 @dataclass(frozen=True)

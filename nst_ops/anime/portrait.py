@@ -11,7 +11,7 @@ import numpy as np
 from nst_ops.anime.arrays import FloatArray, UInt8Array, sample, to_lab, to_rgb, vector
 from nst_ops.anime.faces import Face
 from nst_ops.anime.head import HeadFrame, frame_of
-from nst_ops.anime.landmarks import FACE_SKIN, LEFT_SIDE, RIGHT_SIDE
+from nst_ops.anime.landmarks import FACE_SKIN, FaceMeasures
 from nst_ops.anime.networks import FaceNetworks
 
 SCALE = 200.0
@@ -23,7 +23,7 @@ _GRAY_CHROMA = 2.5  # of skin, below which a picture has no color
 
 
 @dataclass(frozen=True)
-class Portrait:
+class Portrait(FaceMeasures):
     """Pixels and landmarks of one head, over its frame at ``SCALE``."""
 
     frame: HeadFrame
@@ -39,16 +39,6 @@ class Portrait:
     """Distance in Lab by which the light had colored the skin; 0 under neutral light."""
     lab: FloatArray
     """Lab colors under neutral light, (H, W, 3)."""
-
-    @property
-    def width(self) -> float:
-        """Width of the face in face heights."""
-        return float(self.points[RIGHT_SIDE, 0] - self.points[LEFT_SIDE, 0])
-
-    @property
-    def middle(self) -> float:
-        """Where the middle of the face lies, x."""
-        return float(self.points[RIGHT_SIDE, 0] + self.points[LEFT_SIDE, 0]) / 2
 
     @cached_property
     def lightness(self) -> FloatArray:

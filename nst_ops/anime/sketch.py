@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nst_ops.anime.arrays import FloatArray
-from nst_ops.anime.landmarks import LEFT_SIDE, NOSE_TIP, OUTER_LIPS, RIGHT_SIDE
+from nst_ops.anime.landmarks import NOSE_TIP, OUTER_LIPS, FaceMeasures
 from nst_ops.anime.palette import Palette
 from nst_ops.anime.portrait import Portrait
 from nst_ops.anime.raster import Canvas, Region
@@ -25,7 +25,7 @@ class Head:
 
 
 @dataclass
-class Sketch:
+class Sketch(FaceMeasures):
     """A head on its way to a drawing; lengths in face heights."""
 
     canvas: Canvas
@@ -42,16 +42,6 @@ class Sketch:
     hair: Region
     face: FloatArray
     """Coverage, (H, W), of the face's oval."""
-
-    @property
-    def width(self) -> float:
-        """Width of the drawn face."""
-        return float(self.points[RIGHT_SIDE, 0] - self.points[LEFT_SIDE, 0])
-
-    @property
-    def middle(self) -> float:
-        """Where the middle of the drawn face lies, x."""
-        return float(self.points[RIGHT_SIDE, 0] + self.points[LEFT_SIDE, 0]) / 2
 
     @property
     def mouth(self) -> FloatArray:

@@ -300,7 +300,7 @@ class FitConfig(StrictModel):
 
 
 class FitStyleConfig(JobConfig):
-    """Fit styles of paintings: a row of a network of many styles for each, in a minute or two."""
+    """Fit styles of paintings: a row of a network of many styles for each, in some minutes."""
 
     epilog: ClassVar[str] = """\
     examples:

@@ -122,7 +122,7 @@ def settle_encoder(config: StylizeConfig, output: Folder, executor: Executor) ->
     if executor.num_gpus and (wanted == "nvenc" or began_with != "software"):
         answer = executor.call(nvenc_problem, config.video, gpu=True, limit_s=_TRIAL_S)
         problem = "its trial did not end" if answer is None else answer
-        if wanted == "nvenc" and answer:
+        if wanted == "nvenc" and answer and config.video.container != "frames":  # which no encoder writes
             raise ConfigError(
                 f"video.encoder nvenc does not start on a GPU of the workers ({answer}): set it to auto or software"
             )

@@ -66,6 +66,8 @@ def test_nvenc_is_tried_before_any_video(tmp_path: Path) -> None:
     assert (settle(tmp_path, slow, video={"encoder": "nvenc"}), slow.asked) == ("nvenc", 1)
     with pytest.raises(ConfigError, match=r"nvenc does not start .* \(No capable devices found\): set it to auto or"):
         settle(tmp_path, Cluster("No capable devices found"), video={"encoder": "nvenc"})
+    frames = {"encoder": "nvenc", "container": "frames"}  # images, which no encoder writes
+    assert settle(tmp_path, Cluster("No capable devices found"), video=frames) == "nvenc"
 
 
 def test_the_manifest_says_which_encoder_wrote(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
