@@ -1,14 +1,22 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 
 from nst_ops.config import ModelConfig
+from nst_ops.media.images import UInt8Array
+from nst_ops.media.style_images import Style
+from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.checkpoint_files import PRETRAINED, resolve_checkpoint
 from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.style_facts import IDENTITY
+from nst_ops.models.style_mix import StyleMix
 from nst_ops.storage import Folder
-from nst_ops.stylizers import load_stylizer
+from nst_ops.stylizers import Stylizer, load_stylizer
 from nst_ops.stylizers.device import choose_device
 from nst_ops.stylizers.johnson import JohnsonStylizer
 from tests.media_factory import natural_image
@@ -60,36 +68,49 @@ def soft(seed: int, side: int) -> np.ndarray:
     return pixels.astype(np.uint8)[None]
 
 
-STYLES = sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+SHIPPED = [
+    (path.stem, name)
+    for path in sorted(PRETRAINED.glob("*.safetensors"))
+    for name in load_checkpoint(path).styles or [""]
+    if name != IDENTITY
+]  # checkpoint, and the name of a style where it has several
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_shipped_styles_paint_no_frame(style: str) -> None:
+@cache
+def shipped(checkpoint: str, precision: str) -> Stylizer:
+    return load_stylizer(
+        ModelConfig.model_validate({"checkpoint": checkpoint, "device": "cpu", "precision": precision})
+    )
+
+
+def stylized(checkpoint: str, style: str, frames_nhwc: UInt8Array, precision: str = "auto") -> NDArray[np.float64]:
+    """Frames in a shipped style."""
+    styles = [Style(style, mix=StyleMix.of({style: 1}))] * len(frames_nhwc) if style else []
+    return shipped(checkpoint, precision)(frames_nhwc, styles).astype(float)
+
+
+@pytest.mark.parametrize(("checkpoint", "style"), SHIPPED)
+def test_shipped_styles_paint_no_frame(checkpoint: str, style: str) -> None:
     """The border is stylized as the same place is in the middle of a larger image."""
-    stylize = load_stylizer(ModelConfig(checkpoint=style, device="cpu"))
     border = np.ones((160, 160), bool)
     border[8:-8, 8:-8] = False
     frames, ratios = [], []
     for seed in range(4):
         image = soft(seed, 288)
-        out = stylize(image[:, 64:224, 64:224])[0].astype(float)
-        added = out - stylize(image)[0, 64:224, 64:224]
+        out = stylized(checkpoint, style, image[:, 64:224, 64:224])[0]
+        added = out - stylized(checkpoint, style, image)[0, 64:224, 64:224]
         frames.append(added[border].mean(0) - added[~border].mean(0))
         ratios.append(out[border].std() / out[~border].std())
     assert np.abs(np.mean(frames, axis=0)).max() < 0.1 * 255
     assert 0.6 < np.mean(ratios) < 1.6
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_bf16_is_as_good_as_fp32_for_the_eye(style: str) -> None:
+@pytest.mark.parametrize(("checkpoint", "style"), SHIPPED)
+def test_bf16_is_as_good_as_fp32_for_the_eye(checkpoint: str, style: str) -> None:
     """A photograph, and frames that are nearly even, in which a network makes much of little."""
     photo = np.asarray(natural_image("chelsea", 160, 112))[None]
-    fp32, bf16 = (
-        load_stylizer(ModelConfig(checkpoint=style, device="cpu", precision=precision))
-        for precision in ("fp32", "bf16")
-    )
     for frames in (photo, 100 + photo // 64, 180 + photo // 16, 252 + photo // 64):
-        error = fp32(frames).astype(float) - bf16(frames)
+        error = stylized(checkpoint, style, frames, "fp32") - stylized(checkpoint, style, frames, "bf16")
         assert -10 * np.log10(np.mean(error**2) / 255**2) >= 38
 
 
