@@ -44,7 +44,7 @@ def read_style_image(uri: str, short_side: int, margin: float = 0.0) -> UInt8Arr
     """Read a style image, upright sRGB, transparent parts on white: uint8 (H, W, 3), the shorter side ``short_side``.
 
     ``margin`` is the share of each side to cut off first, such as bare canvas. Raises ConfigError if the image cannot
-    be read, or is too small to show a style.
+    be read, is transparent all over, or is too small to show a style.
     """
     try:
         folder = Folder(os.path.dirname(uri) or ".")
@@ -54,6 +54,8 @@ def read_style_image(uri: str, short_side: int, margin: float = 0.0) -> UInt8Arr
     except (MediaError, OSError, ValueError) as error:
         raise ConfigError(f"style: '{uri}' cannot be read: {error}") from error
     image = Image.fromarray(decoded.rgb_hwc)
+    if decoded.alpha_hw is not None and decoded.alpha_hw.max() == 0:
+        raise ConfigError(f"style: '{uri}' is transparent all over, which shows no style: save it without transparency")
     if decoded.alpha_hw is not None and decoded.alpha_hw.min() < 255:
         _log.info("style: '%s' is transparent in parts, they are taken as white", uri)
         image = Image.composite(image, Image.new("RGB", image.size, "white"), Image.fromarray(decoded.alpha_hw))

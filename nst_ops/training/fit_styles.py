@@ -70,7 +70,7 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     if config.fit.network and len(paintings) > 1:
         raise ConfigError("fit.network gives each painting a network of its own: fit one at a time, or leave it out")
     base = _load_base(config)
-    fitting: StyleFitting | None = None
+    fitting = _new_fitting(config, base)
     parts = Path(f"{output}.parts")
     parts.mkdir(exist_ok=True)
     fitted: dict[str, Checkpoint] = {}
@@ -85,7 +85,6 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
                     fitted[name] = known
                     _log.info("%s: fitted before", name)
                     continue
-                fitting = fitting or _new_fitting(config, base)
                 progress = tracker.of_painting(name, number * config.fit.steps)
                 result = fitting.fit(name, painting_hwc, progress)
             except (ConfigError, FloatingPointError) as error:
@@ -175,17 +174,20 @@ def _load_base(config: FitStyleConfig) -> Checkpoint:
 def _new_fitting(config: FitStyleConfig, base: Checkpoint) -> StyleFitting:
     try:
         device = find_device(config.device)
+    except ValueError as error:
+        raise ConfigError(f"device: {error}") from error
+    try:
         vgg = VGGFeatures("vgg19", TAPS, config.vgg.weights)
     except (OSError, WeightsError, ValueError) as error:
-        raise FatalError(f"vgg.weights: {error}") from error
+        raise ConfigError(f"vgg.weights: {error}") from error
     return StyleFitting(base.expect(ConditionalNet), vgg, _read_photos(config), config.fit, device)
 
 
 def _read_photos(config: FitStyleConfig) -> list[UInt8Array]:
-    """Read the middle squares of photographs; raises FatalError where there are none."""
+    """Read the middle squares of photographs; raises ConfigError where there are none."""
     folder = Folder(config.data.content)
     if not folder.exists():
-        raise FatalError(f"data.content: there is no folder '{config.data.content}'")
+        raise ConfigError(f"data.content: there is no folder '{config.data.content}'")
     names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
     rng = np.random.default_rng(config.fit.seed)
     photos = []
@@ -197,7 +199,7 @@ def _read_photos(config: FitStyleConfig) -> list[UInt8Array]:
         except (MediaError, OSError) as error:
             _log.warning("data.content: skipped %s: %s", name, error)
     if not photos:
-        raise FatalError(f"data.content: no readable photographs in '{config.data.content}'")
+        raise ConfigError(f"data.content: no readable photographs in '{config.data.content}'")
     return photos
 
 

@@ -113,7 +113,9 @@ def test_fitting_lowers_the_loss(folder: Path, tmp_path: Path) -> None:
         ({"base": "nothing"}, ConfigError, "base: no checkpoint 'nothing'"),
         ({"base": "starry_night"}, ConfigError, "base: .*holds a johnson network"),
         ({"paintings": ["nowhere.jpg"]}, FatalError, "there is no file 'nowhere.jpg'"),
-        ({"data": {"content": "nowhere"}}, FatalError, "data.content: there is no folder 'nowhere'"),
+        ({"vgg": {"weights": "nowhere.pth"}}, ConfigError, "vgg.weights: .*nowhere.pth"),
+        ({"device": "tpu"}, ConfigError, "device: .*tpu"),
+        ({"data": {"content": "nowhere"}}, ConfigError, "data.content: there is no folder 'nowhere'"),
     ],
 )
 def test_bad_input_is_refused(
@@ -122,6 +124,24 @@ def test_bad_input_is_refused(
     config = config_of(folder, tmp_path / "x.safetensors", folder / "paintings" / "painting 0.png")
     with pytest.raises(error, match=words):
         fit_styles(FitStyleConfig(**config.model_dump() | change))
+
+
+def test_a_style_that_shows_nothing_is_told_in_a_line(folder: Path, tmp_path: Path) -> None:
+    nothing = {
+        "tiny.png": (Image.new("RGB", (40, 300), "red"), "38x288 px without its margin, too small"),
+        "clear.png": (Image.new("RGBA", (200, 200), (200, 30, 10, 0)), "is transparent all over"),
+        "even.png": (Image.new("RGB", (200, 200), "red"), "is of one color"),
+    }
+    for name, (image, _) in nothing.items():
+        image.save(tmp_path / name)
+    good = folder / "paintings" / "painting 0.png"
+    outcome = fit_styles(config_of(folder, tmp_path / "a.safetensors", *map(tmp_path.joinpath, nothing), good))
+    assert outcome.fitted == ["painting_0"]
+    for name, (_, words) in nothing.items():
+        reason = outcome.failed[str(tmp_path / name)]
+        assert words in reason
+        assert name in reason
+        assert "\n" not in reason
 
 
 def test_losses_are_none_for_the_same_and_ignore_padding() -> None:
