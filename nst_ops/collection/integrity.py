@@ -88,7 +88,7 @@ def verify(
     """
     started = time.perf_counter()
     bars = progress or Progress(disable=True)
-    config = _run_config(output)
+    config = run_config(output)
     # Rows name the place where the run wrote: a copy that lies elsewhere is as good.
     folds = output.is_local and output.exists(RUN_FILE.upper())
     database = IntegrityDatabase(memory, output.uri(), str(config["output"]).rstrip("/"), folds)
@@ -114,7 +114,7 @@ def verify(
         return IntegrityReport(output.uri(), quick, *found, num_repaired, describe_configs(output))
 
 
-def _run_config(output: Folder) -> dict[str, Any]:
+def run_config(output: Folder) -> dict[str, Any]:
     """Return the configuration of the run that has written there last."""
     try:
         return dict(json.loads(output.read_bytes(RUN_FILE))["config"])

@@ -16,6 +16,15 @@ class VGGConfig(StrictModel):
     """File (.safetensors, .pth) with torchvision's keys. Default: torchvision's own for ImageNet, downloaded once."""
 
 
+class ClassifierConfig(StrictModel):
+    """Classifier of ImageNet that tells whether images still show what they showed: for stylized training sets."""
+
+    weights: str | None = None
+    """File (.safetensors, .pth) with torchvision's keys. Default: labels are not measured."""
+    architecture: str = "squeezenet1_0"
+    """Network that the weights are of, by torchvision's name: resnet50, vit_b_16."""
+
+
 class TapsConfig(StrictModel):
     """Layers of VGG19 at which images are compared."""
 
@@ -55,6 +64,7 @@ class EvaluateConfig(JobConfig):
       nst-ops evaluate --run out/anime --style anime_faces --style_side 96 --output out/anime_evaluated
       nst-ops evaluate --temporal --run out/clips --style starry_night.jpg --output out/clips_evaluated
       ... --vgg.weights vgg19.safetensors --device cuda --batch_size 16
+      ... --classifier.weights resnet50.pth --classifier.architecture resnet50     (are labels kept?)
 
     Every image of the run whose row in the manifest is ok is evaluated; videos are left out, and counted.
     With --temporal it is the other way round: how steady each video is, frame against frame.
@@ -64,14 +74,16 @@ class EvaluateConfig(JobConfig):
     run or style, 1 stopped or fatal (disk full)."""
     run: str = Field(min_length=1)
     """OUTPUT folder of nst-ops stylize: a path or a URI."""
-    style: str = Field(min_length=1)
-    """Reference style image, or a folder of them: a path or a URI."""
+    style: str | None = Field(default=None, min_length=1)
+    """Reference style image, or a folder of them: a path or a URI. Default, for a checkpoint of many styles: the small
+    pictures of the paintings that it holds, whose colors can be trusted more than their textures."""
     output: str = Field(min_length=1)
     """Folder to write: index.html, metrics.parquet, summary.json, plots."""
     temporal: bool = False
     """Evaluate the videos of the run instead of its images: do they flicker?"""
     excerpt: ExcerptConfig = ExcerptConfig()
     vgg: VGGConfig = VGGConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
     taps: TapsConfig = TapsConfig()
     page: PageConfig = PageConfig()
     max_side: int = Field(default=512, ge=32)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nst_ops.config.evaluate import TapsConfig
 from nst_ops.evaluation import image_metrics
+from nst_ops.evaluation.classifier import Classifier, labels_kept
 from nst_ops.evaluation.distribution import DistributionDistance, distribution_distance
 from nst_ops.evaluation.image_metrics import StyleStatistics
 from nst_ops.evaluation.metrics import SOURCE, STYLE_METRICS, ImageResults
@@ -142,8 +143,8 @@ class Evaluator:
     """Measures stylized images against their sources and style images, these at the size whose statistics count.
 
     ``vgg`` and the reasons for the taps ``missing`` are those of ``load_vgg``; without a network all that needs
-    features is left out. ``batch_size`` counts pairs; ``seed`` draws directions, positions and halves. Raises
-    ValueError for no styles, or two of one name.
+    features is left out, without a ``classifier`` the labels. ``batch_size`` counts pairs;
+    ``seed`` draws directions, positions and halves. Raises ValueError for no styles, or two of one name.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Evaluator:
         taps: TapsConfig | None = None,
         *,
         missing: Mapping[str, str] | None = None,
+        classifier: Classifier | None = None,
         batch_size: int = 4,
         device: torch.device | str = "cpu",
         seed: int = 0,
@@ -160,6 +162,7 @@ class Evaluator:
         taps = taps or TapsConfig()
         served = set(vgg.to(device).taps.values()) if vgg else set()
         self._vgg, self._device, self._batch_size, self._seed = vgg, device, batch_size, seed
+        self._classifier = classifier
         style_taps, self._content_taps, set_taps = (
             [tap for tap in group if tap in served] for group in (taps.style, taps.content, taps.distribution)
         )
@@ -212,6 +215,8 @@ class Evaluator:
             measured[f"content_{tap}"] = image_metrics.content_error(features_after[tap], features_before[tap])
         for metric in (image_metrics.ssim, image_metrics.edge_f1, image_metrics.color_difference):
             measured[metric.__name__] = metric(after, before)
+        if self._classifier:
+            measured |= labels_kept(self._classifier(after), self._classifier(before))
         source_to_style = self._to_style(features_before, before, target)
         measured |= {SOURCE + name: values for name, values in source_to_style.items()}
         columns = {name: values.tolist() for name, values in measured.items()}

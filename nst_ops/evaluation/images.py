@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from nst_ops.config import ConfigError, EvaluateConfig
+from nst_ops.evaluation.classifier import Classifier
 from nst_ops.evaluation.evaluator import Evaluator, Pair
 from nst_ops.evaluation.image_metrics import SMALLEST
 from nst_ops.evaluation.image_report import choose_shown, histograms, image_page, style_content_plot, terminal_tables
@@ -44,8 +45,13 @@ def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
     rows.sort(key=lambda row: (row["style"] or "", row["output_width"], row["output_height"]))
     unreadable: dict[str, str] = {}
     pairs = _read_pairs(rows, config, unreadable)
+    try:
+        weights, architecture = config.classifier.weights, config.classifier.architecture
+        classifier = Classifier(architecture, weights, run.device) if weights else None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"classifier: {error}") from error
     keys: dict[str, Any] = {"batch_size": config.batch_size, "device": run.device, "seed": config.seed}
-    results = Evaluator(styles, run.vgg, config.taps, missing=run.missing, **keys)(pairs)
+    results = Evaluator(styles, run.vgg, config.taps, missing=run.missing, classifier=classifier, **keys)(pairs)
     if not results.rows:
         source, reason = next(iter(unreadable.items()))
         raise ConfigError(f"run: none of its {len(rows)} images can be read, such as '{source}': {reason}")
@@ -135,7 +141,7 @@ def _write(run: FinishedRun, results: ImageResults, styles: list[Style], by: str
     models = sorted({name for name in run.manifest["model"].to_pylist() if name})
     facts = {
         "run": f"{config.run} ({', '.join(models)})",
-        "style": f"{config.style} ({len(styles):,} used)",
+        "style": f"{config.style or 'thumbnails of the checkpoint'} ({len(styles):,} used)",
         "measured": f"{len(results.rows):,} images, at most {config.max_side} px",
         "network": f"VGG19 of {config.vgg.weights or 'torchvision (ImageNet)'}",
         "figures": f"{METRICS}: a row for each image; {SUMMARY}",

@@ -30,6 +30,8 @@ _METRICS = {
     "content": Metric("content error", "features against the source's: 0 the same, 1 none", "lower"),
     "ssim": Metric("SSIM", "luma against the source's: 1 the same", "higher"),
     "edge_f1": Metric("edge F1", "edges of the source kept, and no others drawn: 1 is all", "higher"),
+    "label_kept": Metric("label kept", "a classifier sees the class of the source first: 1 yes, 0 no", "higher"),
+    "label_in_top5": Metric("label in top 5", "the class of the source is among the first five: 1 yes, 0 no", "higher"),
     "color_difference": Metric("color difference", "mean change of a pixel from the source, in Lab units", ""),
 }
 

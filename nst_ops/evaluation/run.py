@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from nst_ops.collection.integrity import run_config
 from nst_ops.collection.manifest import Manifest
 from nst_ops.config import ConfigError, EvaluateConfig
 from nst_ops.config.stylize import StyleConfig
@@ -25,6 +27,7 @@ from nst_ops.evaluation.evaluator import load_vgg
 from nst_ops.media.errors import MediaError
 from nst_ops.media.images import decode_image
 from nst_ops.media.style_images import Style, StyleImages
+from nst_ops.models.checkpoint_files import read_styles, resolve_checkpoint
 from nst_ops.models.device import find_device
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.storage import Folder, folder_and_name
@@ -91,19 +94,18 @@ class FinishedRun:
     def styles(self, used: set[str]) -> list[Style]:
         """Read the reference style images, by the names that a run with ``style.images`` of them gives them.
 
-        Those ``used`` alone are read, where there are any; raises ConfigError if there is none, or one is unreadable.
+        Without ``config.style`` they are the thumbnails in the run's checkpoint of many styles. Those ``used``
+        alone are read, where there are any; raises ConfigError if there is none, or one is unreadable.
         """
         config = self.config
-        try:
-            images = StyleImages.open(StyleConfig(images=config.style, mode="random", side=SMALLEST_STYLE))
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("style.images", "style")) from error
-        names = spread([name for name in images.names if name in used] or list(images.names), config.style_limit)
+        references = self._style_uris(config.style) if config.style else self._thumbnails()
+        names = spread([name for name in references if name in used] or list(references), config.style_limit)
         styles = []
         for name in progress(names, "styles"):
-            uri = f"{images.folder_uri}/{images.relpaths[name]}"
+            reference = references[name]
+            uri = reference if isinstance(reference, str) else name
             try:
-                image = read_image(uri)
+                image = read_image(reference)
             except (OSError, MediaError) as error:
                 raise ConfigError(f"style '{uri}' cannot be read: {error}") from error
             shorter = min(image.size)
@@ -115,6 +117,29 @@ class FinishedRun:
                 image = image.resize((width, height), Image.Resampling.LANCZOS)
             styles.append(Style(name, np.asarray(image)))
         return styles
+
+    @staticmethod
+    def _style_uris(style: str) -> dict[str, str | bytes]:
+        """URIs of the style images of a file or folder, by name."""
+        try:
+            images = StyleImages.open(StyleConfig(images=style, mode="random", side=SMALLEST_STYLE))
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("style.images", "style")) from error
+        return {name: f"{images.folder_uri}/{images.relpaths[name]}" for name in images.names}
+
+    def _thumbnails(self) -> dict[str, str | bytes]:
+        """JPEGs of the style images that the checkpoint of the run holds, by name."""
+        checkpoint = run_config(self.folder).get("model", {}).get("checkpoint", "")
+        styles = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # it may have gone since
+            styles = read_styles(resolve_checkpoint(checkpoint))
+        found: dict[str, str | bytes] = {name: facts.thumbnail for name, facts in styles.items() if facts.thumbnail}
+        if found:
+            return found
+        raise ConfigError(
+            f"style: the checkpoint of the run ('{checkpoint}') holds no pictures of styles: give --style, "
+            "the style image or a folder of them"
+        )
 
     def write(
         self, rows: Sequence[Row], table: str, summary: Mapping[str, Any], plots: Mapping[str, bytes], page: str
@@ -129,14 +154,19 @@ class FinishedRun:
         return self.output.uri(PAGE)
 
 
-def read_image(uri: str, max_side: int | None = None) -> Image.Image:
-    """Read an image as RGB, transparent parts on white, reduced to ``max_side`` pixels."""
-    folder, name = folder_and_name(uri)
-    decoded = decode_image(folder.read_bytes(name), max_side)
-    image = Image.fromarray(decoded.rgb_hwc)
+def read_image(image: str | bytes, max_side: int | None = None) -> Image.Image:
+    """Read an image, a file by its URI or the bytes of one, as RGB, transparent parts on white.
+
+    It is reduced to ``max_side`` pixels.
+    """
+    if isinstance(image, str):
+        folder, name = folder_and_name(image)
+        image = folder.read_bytes(name)
+    decoded = decode_image(image, max_side)
+    opaque = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is None:
-        return image
-    return Image.composite(image, Image.new("RGB", image.size, "white"), Image.fromarray(decoded.alpha_hw))
+        return opaque
+    return Image.composite(opaque, Image.new("RGB", opaque.size, "white"), Image.fromarray(decoded.alpha_hw))
 
 
 def spread(items: list[T], count: int) -> list[T]:

@@ -159,7 +159,7 @@ def _write(run: FinishedRun, results: VideoResults, unreadable: dict[str, str]) 
     }
     facts = {
         "run": config.run,
-        "style": config.style,
+        "style": config.style or "thumbnails of the checkpoint",
         "measured": f"{len(results.rows):,} videos, {config.excerpt.num_frames} frames of each at most, from "
         f"second {config.excerpt.start_s:g} on, up to {config.max_side} px; flow of the source by DIS",
         "figures": f"{METRICS}: a row for each video; {SUMMARY}",

@@ -8,19 +8,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from job_runner import ROOT, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image, ImageFilter
 from planning import units_of
+from torchvision.models import get_model, get_model_weights
 
 from nst_ops.cli import main
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
+from nst_ops.evaluation.classifier import Classifier, labels_kept
 from nst_ops.evaluation.images import evaluate_images
+from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
 
@@ -228,3 +233,58 @@ def test_a_missing_style_is_one_line_and_exit_code_2(
     arguments = ["--run", finished / "run", "--style", tmp_path / "no.png", "--output", tmp_path / "out"]
     assert main(["evaluate", *map(str, arguments)]) == 2
     assert capsys.readouterr().err.strip().endswith(f"style '{tmp_path}/no.png' does not exist")
+
+
+def test_labels_are_compared_with_those_of_the_sources(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
+    """By a network of random weights, whose classes of a picture are as good as any to be kept or lost."""
+    torch.manual_seed(0)
+    network = get_model("squeezenet1_1")
+    torch.save(network.state_dict(), tmp_path / "squeezenet.pth")
+    classifier = {"weights": str(tmp_path / "squeezenet.pth"), "architecture": "squeezenet1_1"}
+    results = evaluate_images(config(finished, vgg_file, classifier=classifier)).results
+    assert all(row["label_kept"] == row["label_in_top5"] == 1 for row in results.rows)  # nothing was changed
+    prepare = get_model_weights("squeezenet1_1").DEFAULT.transforms()
+    noise = torch.rand(8, 3, 48, 64)
+    with torch.inference_mode():
+        before, after = (network.eval()(prepare(images)) for images in (noise, 1 - noise))
+    classify = Classifier("squeezenet1_1", tmp_path / "squeezenet.pth")
+    assert torch.allclose(classify(noise), before, atol=1e-5)
+    kept = labels_kept(after, before)
+    assert kept["label_kept"].tolist() == (after.argmax(1) == before.argmax(1)).tolist()
+    assert labels_kept(before, before)["label_in_top5"].tolist() == [1] * 8
+    lost = before.clone().scatter_(1, before.argmax(1, keepdim=True), -1e9)
+    assert labels_kept(lost, before)["label_in_top5"].tolist() == [0] * 8
+
+
+@pytest.mark.parametrize(
+    ("classifier", "reason"),
+    [
+        ({"weights": "missing.pth"}, "missing.pth"),
+        ({"weights": __file__}, "not a plain file of tensors"),
+        ({"weights": __file__, "architecture": "resnet5"}, "no classifier 'resnet5'"),
+    ],
+)
+def test_a_bad_classifier_is_refused(finished: Path, vgg_file: Path, classifier: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        evaluate_images(config(finished, vgg_file, classifier=classifier))
+
+
+def test_named_styles_need_no_style_images(tmp_path: Path, vgg_file: Path) -> None:
+    """The pictures of the paintings lie in the checkpoint."""
+    styles: list[dict[str, Any]] = [{"name": "the_scream"}, {"random": {"seed": 3}}]
+    for style in styles:
+        write_smooth_image(tmp_path / "in" / "photo.png", 1)
+        keys: dict[str, object] = {"input": str(tmp_path / "in"), "output": str(tmp_path / "run"), "style": style}
+        keys |= {"model": {"checkpoint": "styles", "device": "cpu"}, "executor": "local"}
+        assert stylize_collection(StylizeConfig.model_validate(keys)).exit_code == 0
+        (row,) = evaluate_images(config(tmp_path, vgg_file, style=None)).results.rows
+        assert row["style"] == style.get("name", "")
+        assert row["palette"] < row["source_palette"]
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_run_without_pictures_of_styles_needs_them(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text('{"config": {"model": {"checkpoint": "mosaic.pth"}}}')
+    with pytest.raises(ConfigError, match=r"mosaic\.pth.*give --style"):
+        evaluate_images(config(tmp_path, vgg_file, style=None))
