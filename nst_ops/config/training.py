@@ -10,6 +10,7 @@ from pydantic_settings import CliPositionalArg
 from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.storage import StorageConfig
+from nst_ops.config.text import ClipConfig, StyleText, TextFitConfig
 
 
 class DataConfig(StrictModel):
@@ -299,20 +300,30 @@ class FitConfig(StrictModel):
     """Seed of the crops."""
 
 
+class FitTextConfig(StrictModel):
+    """Style from words, in the place of paintings."""
+
+    text: StyleText | None = None
+    """Words to fit a style to, by CLIP: "an oil painting of waves". It takes clip.weights."""
+
+
 class FitStyleConfig(JobConfig):
-    """Fit styles of paintings: a row of a network of many styles for each, in some minutes."""
+    """Fit styles of paintings, or one of words: a row of a network of many styles for each, in some minutes."""
 
     epilog: ClassVar[str] = """\
     examples:
       nst-ops fit-style klimt.jpg --data.content photos --output klimt.safetensors
       nst-ops fit-style paintings --data.content photos --output paintings.safetensors
+      nst-ops fit-style --style.text "an oil painting of waves" --clip.weights open_clip_model.safetensors \\
+        --data.content photos --output waves.safetensors
       nst-ops stylize --input photos --output out --model.checkpoint klimt.safetensors
 
     The file holds the fitted styles, the first one first, and those of the base. Each painting is kept in OUTPUT.parts
     as soon as it is fitted: run the same command again after a stop, and only the others are fitted.
     exit codes: 0 fitted, 3 some paintings failed, 2 bad configuration or data, 1 fatal or stopped."""
-    paintings: CliPositionalArg[list[str]] = Field(min_length=1)
+    paintings: CliPositionalArg[list[str]] = Field(default=[])
     """Style images, or folders of them: paths or URIs."""
+    style: FitTextConfig = FitTextConfig()
     output: str = Field(min_length=1)
     """File to write, .safetensors."""
     base: str = "styles"
@@ -320,8 +331,16 @@ class FitStyleConfig(JobConfig):
     data: FitDataConfig
     vgg: FitVggConfig = FitVggConfig()
     fit: FitConfig = FitConfig()
+    clip: ClipConfig = ClipConfig()
+    text_fit: TextFitConfig = TextFitConfig()
     margin: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of each painting to cut off at each side, such as a frame."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:1."""
     storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if bool(self.paintings) == bool(self.style.text):
+            raise ValueError('give paintings, or --style.text "an oil painting of waves", one of the two')
+        return self

@@ -1,4 +1,7 @@
-"""``nst-ops fit-style``: paintings in, one file of styles out; each painting is safe as soon as it is fitted."""
+"""``nst-ops fit-style``: paintings in, one file of styles out; each painting is safe as soon as it is fitted.
+
+Or words in, for a style that CLIP fits to them.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from nst_ops.models.device import find_device
 from nst_ops.models.style_facts import MOST_THUMBNAIL_BYTES, StyleFacts, style_name
 from nst_ops.models.vgg import VGGFeatures, WeightsError
 from nst_ops.storage import Folder, configure_storage
+from nst_ops.stylizers.text_style import fit_text_style
 from nst_ops.training.data import read_style_image, square
 from nst_ops.training.fitting import TAPS, StyleFitting
 from nst_ops.training.progress import ProgressTracker
@@ -58,14 +62,16 @@ class FitOutcome:
 
 
 def fit_styles(config: FitStyleConfig) -> FitOutcome:
-    """Fit a style for each painting and write them into one file, before the styles of the base.
+    """Fit a style for each painting, or one to words, and write them into one file, before the styles of the base.
 
     Raises:
-        ConfigError: paintings, photographs, base or weights cannot be used; nothing was fitted.
+        ConfigError: paintings, words, photographs, base or weights cannot be used; nothing was fitted.
         FatalError: no painting could be fitted.
     """
     configure_storage(config.storage)
     output = _local_output(config.output)
+    if config.style.text:
+        return _fit_text(config, config.style.text, output)
     paintings = _name_paintings(config)
     if config.fit.network and len(paintings) > 1:
         raise ConfigError("fit.network gives each painting a network of its own: fit one at a time, or leave it out")
@@ -101,6 +107,21 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     if not failed:
         shutil.rmtree(parts)
     return FitOutcome(str(output), list(fitted), failed)
+
+
+def _fit_text(config: FitStyleConfig, text: str, output: Path) -> FitOutcome:
+    """Fit a style to words; bad words or weights are the configuration's fault."""
+    base, photos = _load_base(config), _read_photos(config)
+    try:
+        device = find_device(config.device)
+        with ProgressTracker(config.text_fit.steps, 1) as tracker:
+            progress = tracker.of_painting(style_name(text), 0)
+            name = fit_text_style(output, text, base, config.clip, config.text_fit, photos, device, progress)
+    except FloatingPointError as error:
+        raise FatalError(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    return FitOutcome(str(output), [name], {})
 
 
 def read_painting(uri: str, margin: float) -> UInt8Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -23,6 +23,7 @@ from nst_ops.media.images import UInt8Array
 from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.style_facts import IDENTITY
 from nst_ops.models.vgg import VGGFeatures
+from nst_ops.stylizers.row_fitting import Progress, crop_photo, descend
 from nst_ops.training.data import to_tensor
 from nst_ops.training.optim import Precision
 
@@ -38,14 +39,9 @@ TAPS = ("relu1_2", "relu2_2", "relu3_1", "relu3_4")
 _CONTENT = "relu3_1"
 _BORDER = 2  # positions of a map that show the zeros around the image
 _SMALLEST = 96  # pixels of a side of which the smallest map has positions inside its border
-_WARM_UP, _CLIP, _STEADY = 10, 1.0, 0.98  # steps; norm of a gradient; weight of the past in the mean of the weights
 _STARTS, _START_SIZE = 2, 128  # photographs on which rows are compared, and their side in pixels
-_SKIPPED = 0.1  # share of the steps whose loss may be no number
-_EVEN, _DRAWS = 20.0, 20  # standard deviation in levels of a crop that shows nothing; crops that are tried for another
 
 Moments = list[tuple[Tensor, Tensor]]
-Progress = Callable[[int, Mapping[str, float]], None]
-"""Called after each step with its number, from 1, and the losses."""
 
 
 @dataclass(frozen=True)
@@ -103,35 +99,15 @@ class StyleFitting:
         groups = [([row], config.row_rate)] + ([(convolutions, config.network_rate)] if config.network else [])
         for weight in convolutions:
             weight.requires_grad_(config.network)
-        optimizer = torch.optim.Adam([{"params": weights} for weights, _ in groups], betas=(0.9, 0.99))
-        means = [weight.detach().clone() for weights, _ in groups for weight in weights]
-        losses: dict[str, float] = {}
-        num_skipped = 0
-        for step in range(1, config.steps + 1):
-            for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-                group["lr"] = rate * _schedule(step, config.steps)
+
+        def losses_at(step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
             photo = self._crop(step, config.size)
             with self._precision.autocast():
                 stylized = network(photo, row)
             terms = self._losses(stylized, photo, target)
-            total = terms["style"] + config.palette * terms["palette"] + config.content * terms["content"]
-            optimizer.zero_grad()
-            total.backward()
-            norms = [torch.nn.utils.clip_grad_norm_(weights, _CLIP) for weights, _ in groups]
-            if not torch.stack([total, *norms]).isfinite().all():  # a crop with next to nothing in it
-                num_skipped += 1
-                if num_skipped > _SKIPPED * config.steps:
-                    raise FloatingPointError(
-                        f"{name}: the loss is no number at step {step}: take a smaller fit.row_rate"
-                    )
-                continue
-            optimizer.step()
-            past = min(_STEADY, step / (step + 10))
-            weights_now = [weight for weights, _ in groups for weight in weights]
-            for mean, value in zip(means, weights_now, strict=True):
-                mean.lerp_(value.detach(), 1 - past)
-            losses = {term: value.item() for term, value in terms.items()}
-            progress(step, losses)
+            return terms["style"] + config.palette * terms["palette"] + config.content * terms["content"], terms
+
+        means, losses = descend(name, groups, config.steps, losses_at, progress)
         with torch.no_grad():
             for weight, mean in zip(convolutions, means[1:], strict=False):
                 weight.copy_(mean)
@@ -187,22 +163,8 @@ class StyleFitting:
         return found, content
 
     def _crop(self, step: int, size: int) -> Tensor:
-        """Return a square of a photograph, (1, 3, size, size), of random place and size, mirrored at random.
-
-        Not one that is even, such as sky: normalization would make a picture of its noise.
-        """
         rng = np.random.default_rng([self._config.seed, step + _STARTS])
-        for _ in range(_DRAWS):
-            photo_hwc = self._photos[int(rng.integers(len(self._photos)))]
-            short = min(photo_hwc.shape[:2])
-            side = round(min(short, size) + max(0, short - size) * rng.random() ** 1.3)
-            top, left = (rng.integers(length - side + 1) for length in photo_hwc.shape[:2])
-            cut_hwc = photo_hwc[top : top + side, left : left + side, :]
-            if cut_hwc.std() >= _EVEN:
-                break
-        cut = to_tensor(np.ascontiguousarray(cut_hwc[:, ::-1] if rng.random() < 0.5 else cut_hwc))
-        cut = F.interpolate(cut, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
-        return cut.to(self._device, memory_format=torch.channels_last)
+        return crop_photo(self._photos, size, rng, self._device)
 
     def _resized(self, painting_hwc: UInt8Array) -> Tensor:
         """Return a style image as (1, 3, H, W) of as many pixels as a square of ``side`` has."""
@@ -220,8 +182,3 @@ def _distance(found: Moments, target: Moments) -> Tensor:
         for weight, seen, wanted in zip(weights, found, target, strict=True)
     ]
     return torch.stack(errors).sum() / (2 * sum(weights))
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Return the share of the rate at a step, from 1: a linear rise, times half a cosine."""
-    return min(1.0, step / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
