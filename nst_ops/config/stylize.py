@@ -89,10 +89,10 @@ class ModelConfig(StrictModel):
     """Network that stylizes."""
 
     kind: str = "johnson"
-    """johnson: a network trained for one style; multi_style: one of many named styles; vit_adain: one for any style,
-    from style.images; left out, the checkpoint says which. gatys: the slow optimization that needs no training, style
-    from style.images; anime: faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no change, to
-    measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
+    """johnson: a network trained for one style; multi_style: one of many named styles; any_style and vit_adain: one for
+    any style, from style.images; left out, the checkpoint says which. gatys: the slow optimization that needs no
+    training, style from style.images; anime: faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no
+    change, to measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
     """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
     device: str = "auto"
@@ -104,8 +104,8 @@ class ModelConfig(StrictModel):
     """Frames, or images of one size, that the network takes at once; fewer where memory is short. Default: 4; on a GPU
     more of small ones, as many as have the pixels of a frame of 1080p, up to 64."""
     tile: int | None = Field(default=None, ge=256)
-    """Longer side in pixels above which johnson and multi_style take seamless tiles of this size. Default: where memory
-    is short."""
+    """Longer side in pixels above which johnson, multi_style and any_style take seamless tiles of this size. Default:
+    where memory is short."""
     gatys: GatysConfig = GatysConfig()
     anime: AnimeConfig = AnimeConfig()
 
@@ -120,7 +120,7 @@ class RandomStyleConfig(StrictModel):
 
 
 class StyleConfig(StrictModel):
-    """Which style, and how much of it: style images for model.kind vit_adain and gatys, names for multi_style."""
+    """Which style, and how much of it: style images for any_style, vit_adain and gatys, names for multi_style."""
 
     images: str | None = None
     """Style image, or a folder of style images: a path or a URI."""
@@ -132,7 +132,7 @@ class StyleConfig(StrictModel):
     """Styles that are blended, with their shares, which sum to one: starry_night=0.7,great_wave=0.3."""
     random: RandomStyleConfig = RandomStyleConfig()
     strength: float = Field(default=1.0, ge=0, le=1)
-    """Strength of the style, for multi_style and johnson: 0 is the input, 1 the full style."""
+    """Strength of the style, for johnson, multi_style and any_style: 0 is the input, 1 the full style."""
     stroke: int | None = Field(default=None, ge=64, le=8192)
     """Longer side in pixels at which frames are stylized, whatever size is written, with any model: smaller gives
     larger strokes, faster. The result is brought to full size along the edges of the input. Default: as written."""
@@ -146,7 +146,8 @@ class StyleConfig(StrictModel):
     preserve_color: bool = False
     """Keep the colors of the input and take only the style's light and dark, with any model."""
     side: int = Field(default=512, ge=32)
-    """Shorter side in pixels to which style images are resized; larger gives larger strokes."""
+    """Shorter side in pixels to which style images are resized; larger gives larger strokes. any_style takes 256
+    unless it is said."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,8 +1,9 @@
 """Checkpoints: our own safetensors, and import of the layouts people bring.
 
-Our format is one safetensors file with the weights in fp16 and, in its metadata, ``format`` ("nst-ops/1"),
-``architecture``, ``config`` (JSON, the constructor's arguments) and ``facts`` (JSON: style, data, recipe, losses,
-versions; of a network of many styles, ``styles``, see ``nst_ops.models.style_facts``). Nothing here unpickles code.
+Our format is one safetensors file with the weights in fp16, or in int8 with their steps, and, in its metadata,
+``format`` ("nst-ops/1"), ``architecture``, ``config`` (JSON, the constructor's arguments) and ``facts`` (JSON: style,
+data, recipe, losses, versions; of a network of many styles, ``styles``, see ``nst_ops.models.style_facts``). Nothing
+here unpickles code.
 
 To add a network: a class with ``architecture`` and ``config``, and a line in ``_network_class``. A constructor's
 argument that is renamed gets a line in ``_FORMER_ARGUMENTS``.
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from safetensors.torch import save
 from torch import Tensor
 
+from nst_ops.models.any_style import AnyStyleNet
 from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.foreign_layouts import build_johnson, build_seed
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.onnx_styles import import_onnx_styles
 from nst_ops.models.style_facts import STYLES, StyleFacts, styles_from_json, styles_to_json
-from nst_ops.models.weights import CheckpointError, load_strictly, read_weights, strip_prefixes
+from nst_ops.models.weights import CheckpointError, from_int8, load_strictly, read_weights, strip_prefixes, to_int8
 
 if TYPE_CHECKING:
     from nst_ops.models.vit_adain import ViTAdaIN
@@ -33,9 +35,9 @@ __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"
 
 FORMAT = "nst-ops/1"
 _FORMER_ARGUMENTS = {"normalisation": "normalization"}
-_ARCHITECTURES = "johnson", "multi_style", "vit_adain"
-Network: TypeAlias = "JohnsonNet | ConditionalNet | ViTAdaIN"
-_Network = TypeVar("_Network", JohnsonNet, ConditionalNet, "ViTAdaIN")
+_ARCHITECTURES = "johnson", "multi_style", "any_style", "vit_adain"
+Network: TypeAlias = "JohnsonNet | ConditionalNet | AnyStyleNet | ViTAdaIN"
+_Network = TypeVar("_Network", JohnsonNet, ConditionalNet, AnyStyleNet, "ViTAdaIN")
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,29 @@ class Checkpoint:
         """Return the network, which must be of this class; raises CheckpointError where it is of another."""
         if isinstance(self.model, network):
             return self.model
+        held = self.model.architecture
         raise CheckpointError(
-            f"{self.path}: holds a {self.model.architecture} network, not {network.architecture}: "
-            f"for stylizing it, --model.kind {self.model.architecture}"
+            f"{self.path}: holds a{'n' * (held[0] in 'aeiou')} {held} network, not {network.architecture}: "
+            f"for stylizing it, --model.kind {held}"
         )
 
 
 def save_checkpoint(
-    path: str | Path, model: Network, facts: Mapping[str, Any], styles: Mapping[str, StyleFacts] | None = None
+    path: str | Path,
+    model: Network,
+    facts: Mapping[str, Any],
+    styles: Mapping[str, StyleFacts] | None = None,
+    int8: bool = False,
 ) -> None:
-    """Write ``model`` as fp16 safetensors with its configuration, training facts and what is known of its styles."""
-    weights = {
-        key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for key, value in model.state_dict().items()
-    }
+    """Write ``model`` as safetensors with its configuration, training facts and what is known of its styles.
+
+    Its weights are in fp16, or with ``int8`` in half the bytes: see ``to_int8``.
+    """
+    weights = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    if int8:
+        weights = to_int8(weights)
+    else:
+        weights = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     metadata = {
         "format": FORMAT,
         "architecture": model.architecture,
@@ -125,7 +136,7 @@ def _load_own(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str
         styles = styles_from_json(facts.pop(STYLES, {}))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: metadata does not describe a {architecture} network: {error}") from error
-    load_strictly(path, model, weights)
+    load_strictly(path, model, from_int8(weights))
     return Checkpoint(path, model.eval(), "nst-ops", facts, styles)
 
 
@@ -134,4 +145,5 @@ def _network_class(architecture: str) -> Callable[..., Network]:
         from nst_ops.models.vit_adain import ViTAdaIN  # late: timm takes as long to import as torch
 
         return ViTAdaIN
-    return ConditionalNet if architecture == "multi_style" else JohnsonNet
+    own = {each.architecture: each for each in (JohnsonNet, ConditionalNet, AnyStyleNet)}
+    return own[architecture]

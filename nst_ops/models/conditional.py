@@ -21,22 +21,67 @@ from nst_ops.models.style_facts import check_style_name
 _EPS = 1e-5
 
 
-class ConditionalNet(nn.Module):
-    """Network from RGB in [0, 1], (B, 3, H, W), and a row of ``rows`` to stylized RGB of the same shape.
+class ConditionalTransform(nn.Module):
+    """Convolutions that many styles share: RGB in [0, 1], (B, 3, H, W), and a row, to stylized RGB of the same shape.
 
-    H and W must be multiples of ``stride`` and at least 16. The defaults are the small published network: 140,364
-    weights and 990 numbers for each style.
+    H and W must be multiples of ``stride`` and at least 16.
 
     Args:
-        names: names of the styles, each with a row; see ``check_style_name``.
         width: channels of the residual blocks.
         num_blocks: residual blocks.
         encoder: channels at full and at half size on the way in. The first layer takes a third of the time.
         decoder: channels at half and at full size on the way out.
+        encoder_norm: True normalizes on the way in, by the row, too; False has biases there, the same for all styles.
+    """
+
+    stride = 4
+
+    def __init__(
+        self, width: int, num_blocks: int, encoder: Sequence[int], decoder: Sequence[int], encoder_norm: bool = True
+    ) -> None:
+        super().__init__()
+        full, half = encoder
+        sizes = ((3, full, 9, 1), (full, half, 3, 2), (half, width, 3, 2))
+        self.contract = nn.ModuleList(_conv(*size, bias=not encoder_norm) for size in sizes)
+        self.residuals = nn.ModuleList(_conv(width, width, 3) for _ in range(2 * num_blocks))
+        half, full = decoder
+        self.expand = nn.ModuleList([_conv(width, half, 3), _conv(half, full, 3), _conv(full, 3, 9)])
+        self.encoder_norm = encoder_norm
+        normalized = (*(self.contract if encoder_norm else ()), *self.residuals, *self.expand)
+        self.channels = [cast(nn.Conv2d, conv).out_channels for conv in normalized]
+
+    def neutral_row(self) -> Tensor:
+        """Return a row to start from, (R,): gammas of 1, smaller ones at the end of a residual block, betas of 0."""
+        gammas = [torch.ones(channels) for channels in self.channels]
+        before = len(self.contract) if self.encoder_norm else 0
+        for end_of_block in gammas[before + 1 : before + len(self.residuals) : 2]:
+            end_of_block.fill_(0.3)
+        return torch.cat([*gammas, torch.zeros(sum(self.channels))])
+
+    def forward(self, x_bchw: Tensor, row: Tensor) -> Tensor:
+        """Stylize (B, 3, H, W) with one row for all, (R,), or with one for each, (B, R)."""
+        stylized: Tensor = self.in_style(row)(x_bchw)
+        return stylized
+
+    def in_style(self, row: Tensor) -> StyledNet:
+        """Return the network of one style, which shares the convolutions; ``row`` as of ``forward``."""
+        gammas, betas = (half.split(self.channels, dim=-1) for half in row.float().chunk(2, dim=-1))
+        norms: list[nn.Module] = [] if self.encoder_norm else [nn.Identity() for _ in self.contract]
+        norms += [_RowNorm(gamma, beta) for gamma, beta in zip(gammas, betas, strict=True)]
+        return StyledNet(self.contract, self.residuals, self.expand, norms)
+
+
+class ConditionalNet(ConditionalTransform):
+    """Network of named styles, a row of ``rows`` each. Sizes are those of ``ConditionalTransform``.
+
+    The defaults are the small published network: 140,364 weights and 990 numbers for each style.
+
+    Args:
+        names: names of the styles, each with a row; see ``check_style_name``.
+        width, num_blocks, encoder, decoder: sizes.
     """
 
     architecture = "multi_style"
-    stride = 4
 
     def __init__(
         self,
@@ -46,7 +91,7 @@ class ConditionalNet(nn.Module):
         encoder: Sequence[int] = (32, 32),
         decoder: Sequence[int] = (8, 4),
     ) -> None:
-        super().__init__()
+        super().__init__(width, num_blocks, encoder, decoder)
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"a style needs a name of its own: {', '.join(names) or 'none given'}")
         for name in names:
@@ -55,22 +100,7 @@ class ConditionalNet(nn.Module):
             names=list(names), width=width, num_blocks=num_blocks, encoder=list(encoder), decoder=list(decoder)
         )
         self.names = tuple(names)
-        full, half = encoder
-        self.contract = nn.ModuleList(
-            [_conv(3, full, 9), _conv(full, half, 3, stride=2), _conv(half, width, 3, stride=2)]
-        )
-        self.residuals = nn.ModuleList(_conv(width, width, 3) for _ in range(2 * num_blocks))
-        half, full = decoder
-        self.expand = nn.ModuleList([_conv(width, half, 3), _conv(half, full, 3), _conv(full, 3, 9)])
-        self.channels = [conv.out_channels for conv in (*self.contract, *self.residuals, *self.expand)]
         self.rows = nn.Parameter(self.neutral_row().repeat(len(names), 1))
-
-    def neutral_row(self) -> Tensor:
-        """Return a row to start from, (R,): gammas of 1, smaller ones at the end of a residual block, betas of 0."""
-        gammas = [torch.ones(channels) for channels in self.channels]
-        for end_of_block in gammas[4 : 3 + len(self.residuals) : 2]:
-            end_of_block.fill_(0.3)
-        return torch.cat([*gammas, torch.zeros(sum(self.channels))])
 
     def row(self, name: str) -> Tensor:
         """Return the row of a style, (R,); raises KeyError for a name that is not in ``names``."""
@@ -88,20 +118,12 @@ class ConditionalNet(nn.Module):
         network.load_state_dict(self.state_dict() | {"rows": torch.stack([*rows.values()]).detach()})
         return network
 
-    def forward(self, x_bchw: Tensor, row: Tensor) -> Tensor:
-        """Stylize (B, 3, H, W) with one row for all, (R,), or with one for each, (B, R)."""
-        stylized: Tensor = self.in_style(row)(x_bchw)
-        return stylized
-
-    def in_style(self, row: Tensor) -> StyledNet:
-        """Return the network of one style, which shares the convolutions; ``row`` as of ``forward``."""
-        gammas, betas = (half.split(self.channels, dim=-1) for half in row.float().chunk(2, dim=-1))
-        norms = [_RowNorm(gamma, beta) for gamma, beta in zip(gammas, betas, strict=True)]
-        return StyledNet(self.contract, self.residuals, self.expand, norms)
-
 
 class StyledNet(TransformNet):
-    """A network of many styles in one of them: convolutions of the many, norms of the one, in order of the pass."""
+    """A network of many styles in one of them: convolutions of the many, norms of the one, in order of the pass.
+
+    An identity in the place of a norm leaves its layer as it comes.
+    """
 
     def __init__(
         self,
@@ -119,7 +141,9 @@ class StyledNet(TransformNet):
         self.decoder = nn.Sequential(
             *(_StyledLayer(conv, next(each), nn.ReLU(), "nearest") for conv in growing), _StyledLayer(last, next(each))
         )
-        self.config = dict(width=cast(_StyledLayer, self.encoder[0]).conv.out_channels, norm="instance")
+        first, last_but_one = (cast(_StyledLayer, layer) for layer in (self.encoder[0], self.decoder[1]))
+        widest = max(first.conv.out_channels, last_but_one.conv.in_channels)
+        self.config = dict(width=widest, norm="instance" if isinstance(first.norm, InstanceNorm) else "none")
 
     def decode(self, deep: Tensor, finer: tuple[Tensor, ...]) -> Tensor:
         """Return the image in fp32: half precision would leave the bright half of it seven bits."""
@@ -168,8 +192,8 @@ class _StyledBlock(nn.Module):
         return cast(Tensor, x_bchw + self.second(F.relu(self.first(x_bchw))))
 
 
-def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Convolution without bias, which the normalization would take out; variance 1 over its inputs."""
-    conv = nn.Conv2d(before, after, kernel, stride, bias=False)
+def _conv(before: int, after: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Convolution of variance 1 over its inputs; without a bias, which a normalization would take out."""
+    conv = nn.Conv2d(before, after, kernel, stride, bias=bias)
     nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
     return conv

@@ -2,19 +2,18 @@
 
 Inputs are ``image``, (1, 3, H, W) in [0, 1], and ``style_weights``, (S,), the shares of the styles; the output is in
 [0, 1]. Convolutions are ``contract.{0,1,2}.w``, ``res.{block}.{0,1}.w`` and ``expand.{0,1,2}.w``; beside each lie
-``.norm.gamma`` and ``.norm.beta``, (S, C). Only the tensors are read: nothing of the graph runs. S styles, C channels.
+``.norm.gamma`` and ``.norm.beta``, (S, C). S styles, C channels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nst_ops.models.conditional import ConditionalNet
+from nst_ops.models.onnx_tensors import read_tensors
 from nst_ops.models.weights import CheckpointError, load_strictly
 
 
@@ -26,7 +25,7 @@ def import_onnx_styles(path: str | Path) -> ConditionalNet:
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
-    tensors = _read_tensors(path)
+    tensors = read_tensors(path)
     blocks = {int(match[1]) for name in tensors if (match := re.fullmatch(r"res\.(\d+)\.0\.w", name))}
     layers = [
         *(f"contract.{i}" for i in range(3)),
@@ -53,23 +52,3 @@ def import_onnx_styles(path: str | Path) -> ConditionalNet:
     own = [key for key in model.state_dict() if key != "rows"]
     load_strictly(path, model, dict(zip(own, kernels, strict=True)) | {"rows": rows})
     return model
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the initializers of an ONNX file; none from other files that it may name."""
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError as error:
-        raise CheckpointError(f"{path}: reading ONNX needs a package: pip install 'nst-ops[onnx]'") from error
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
-            yield tensor.name, torch.from_numpy(numpy_helper.to_array(tensor).copy())
-
-    try:
-        return dict(tensors())
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # protobuf, onnx and numpy raise many kinds here, all of them mean "not usable"
-        raise CheckpointError(f"{path}: damaged, or no ONNX file") from error

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Endings of keys that old versions of instance normalization saved and never used."""
 
+_STEP = ".step"  # ending of the key beside that of a weight of 8 bits
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used, with the reason and the keys that do not fit."""
@@ -53,6 +55,37 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the prefixes that DataParallel, DDP and torch.compile put before every key."""
     return {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in weights.items()}
+
+
+def to_int8(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of two dimensions or more as int8, with the step of each output channel, fp32, beside them.
+
+    Weights that had such steps before come back to the last digits of fp32.
+    """
+    stored = dict(weights)
+    for key, value in weights.items():
+        if value.is_floating_point() and value.dim() > 1:
+            largest = value.float().flatten(1).abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny)
+            step = largest.div(127).view(_shape_of_step(value))
+            stored |= {key: (value / step).round().to(torch.int8), key + _STEP: step}
+    return stored
+
+
+def from_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that ``to_int8`` stored; others as they are."""
+    steps = {
+        key: step
+        for key, value in stored.items()
+        if value.dtype == torch.int8
+        and (step := stored.get(key + _STEP)) is not None
+        and step.shape == _shape_of_step(value)
+    }
+    weights = {key: value * steps[key] if key in steps else value for key, value in stored.items()}
+    return {key: value for key, value in weights.items() if key.removesuffix(_STEP) not in steps or key in steps}
+
+
+def _shape_of_step(weight: Tensor) -> torch.Size:
+    return torch.Size([*weight.shape[:1], *[1] * (weight.dim() - 1)])
 
 
 def load_strictly(path: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -71,7 +71,11 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
         raise ConfigError(str(error)) from error
     model = config.model.model_copy(update={"kind": kind.name})
     _refuse_unheeded(config.style, kind)
-    style_images = StyleImages.open(config.style) if kind.takes_style_images else None
+    style_images = None
+    if kind.takes_style_images:
+        side = config.style.side if "side" in config.style.model_fields_set else kind.style_side
+        config = config.model_copy(update={"style": config.style.model_copy(update={"side": side})})
+        style_images = StyleImages.open(config.style)
     # Workers of a cluster stand in another folder: relative paths would not mean the same there.
     places = {key: Folder(getattr(config, key)).uri() for key in ("input", "output")}
     config = config.model_copy(update={"model": model, "video": settled(config.video)} | places)
@@ -138,14 +142,13 @@ def _refuse_unheeded(style: StyleConfig, kind: ModelKind) -> None:
         raise ConfigError(f"{model} takes no style.{other[0]}: its {instead}")
     if kind.takes_style_images:
         strength_key = "style.alpha" if kind.takes_alpha else kind.strength_key
-        if "strength" in changed and strength_key:
+        if "strength" in changed and strength_key != "style.strength":
             raise ConfigError(f"{model} takes no style.strength: its strength is {strength_key}")
         if not style.images:
             remedy = "give --style.images, one image or a folder of them"
             raise ConfigError(f"{model} takes its style from images: {remedy}")
         if "alpha" in changed and not kind.takes_alpha:
-            instead = f": its strength is {kind.strength_key}" if kind.strength_key else ""
-            raise ConfigError(f"{model} takes no style.alpha{instead}")
+            raise ConfigError(f"{model} takes no style.alpha: its strength is {kind.strength_key}")
     elif not kind.has_named_styles and (images := [key for key in _OF_IMAGES if key in changed]):
         raise ConfigError(f"{model} takes no style.{images[0]}: leave it out, or take --model.kind vit_adain")
 

@@ -61,10 +61,12 @@ class ModelKind:
     """Section under ``model`` that no other kind reads: only this one's fingerprint holds it."""
     takes_style_images: bool = False
     """True if the style comes with each frame, from ``style.images``."""
+    style_side: int = StyleConfig.model_fields["side"].default
+    """Shorter side in pixels to which style images are resized where ``style.side`` is not set."""
     takes_alpha: bool = False
     """True if ``style.alpha`` is the strength of the style."""
-    strength_key: str = ""
-    """Key that sets the strength of the style in the place of ``style.alpha``, for the message."""
+    strength_key: str = "style.strength"
+    """Key that sets the strength of the style where ``style.alpha`` does not, for the message."""
     has_named_styles: bool = False
     """True if its checkpoint holds styles by name, and ``style.strength`` moves the rows of the network."""
     can_freeze: bool = False
@@ -188,6 +190,15 @@ def _load_multi_style(model: ModelConfig, strength: float) -> Stylizer:
     return MultiStyleStylizer(network, model.device, model.precision, model.tile, strength)
 
 
+def _load_any_style(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.models.any_style import AnyStyleNet
+    from nst_ops.models.checkpoint import load_checkpoint
+    from nst_ops.stylizers.any_style import AnyStyleStylizer
+
+    network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(AnyStyleNet)
+    return AnyStyleStylizer(network, model.device, model.precision, model.tile)
+
+
 def _load_vit_adain(model: ModelConfig, alpha: float) -> Stylizer:
     from nst_ops.models.checkpoint import load_checkpoint
     from nst_ops.models.vit_adain import ViTAdaIN
@@ -222,6 +233,17 @@ register(
         _load_multi_style,
         weights_key="checkpoint",
         has_named_styles=True,
+        can_freeze=True,
+        one_thread_pixels=_ONE_THREAD_PIXELS,
+    )
+)
+register(
+    ModelKind(
+        "any_style",
+        _load_any_style,
+        weights_key="checkpoint",
+        takes_style_images=True,
+        style_side=256,  # at which it was trained
         can_freeze=True,
         one_thread_pixels=_ONE_THREAD_PIXELS,
     )
