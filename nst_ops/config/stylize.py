@@ -85,16 +85,34 @@ class AnimeConfig(StrictModel):
     """painted: soft areas in the colors of the photograph; flat: one pale color; kept: the photograph itself."""
 
 
+class OnnxConfig(StrictModel):
+    """What goes into the network of an ONNX file and comes out of it, for model.kind onnx."""
+
+    layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    """Order of the axes of its input: batch, channels, height, width, or channels last. auto: by its shape."""
+    input_range: Literal["auto", "unit", "symmetric", "byte", "imagenet"] = "auto"
+    """Values it takes. unit: 0 to 1; symmetric: -1 to 1; byte: 0 to 255; imagenet: 0 to 1, less ImageNet's mean, by
+    its deviation. auto: those with which it makes the best picture of three that are made up."""
+    output_range: Literal["auto", "unit", "symmetric", "byte"] = "auto"
+    """Values it gives; auto as for input_range."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the colors that it takes and gives; a network that OpenCV fed may be bgr: skin comes out blue."""
+    stride: PositiveInt | None = None
+    """Number of pixels by which both sides must be divisible; frames are padded by reflection. Default: the smallest
+    power of two up to 64 with which the output is as large as the input."""
+
+
 class ModelConfig(StrictModel):
     """Network that stylizes."""
 
     kind: str = "johnson"
     """johnson: a network trained for one style; multi_style: one of many named styles; any_style and vit_adain: one for
-    any style, from style.images; left out, the checkpoint says which. gatys: the slow optimization that needs no
-    training, style from style.images; anime: faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no
-    change, to measure the pipeline alone; or a kind of your own (nst_ops.stylizers.register)."""
+    any style, from style.images; onnx: any network from image to image in an ONNX file (extra nst-ops[onnx]); left out,
+    the checkpoint says which. gatys: the slow optimization that needs no training, style from style.images; anime:
+    faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no change, to measure the pipeline alone; or
+    a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
-    """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth)."""
+    """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth, .onnx)."""
     device: str = "auto"
     """Device of the network: auto, cpu, cuda, cuda:1. auto takes a GPU if there is one; a GPU that was granted, by Ray
     or in CUDA_VISIBLE_DEVICES, and cannot be used is an error."""
@@ -104,10 +122,11 @@ class ModelConfig(StrictModel):
     """Frames, or images of one size, that the network takes at once; fewer where memory is short. Default: 4; on a GPU
     more of small ones, as many as have the pixels of a frame of 1080p, up to 64."""
     tile: int | None = Field(default=None, ge=256)
-    """Longer side in pixels above which johnson, multi_style and any_style take seamless tiles of this size. Default:
-    where memory is short."""
+    """Longer side in pixels above which johnson, multi_style and any_style take seamless tiles of this size, and onnx
+    tiles that overlap and are blended. Default: where memory is short, onnx never."""
     gatys: GatysConfig = GatysConfig()
     anime: AnimeConfig = AnimeConfig()
+    onnx: OnnxConfig = OnnxConfig()
 
 
 class RandomStyleConfig(StrictModel):

@@ -39,5 +39,9 @@ class TooLargeError(MediaError):
     """The image does not fit into the memory at hand."""
 
 
+class NetworkError(MediaError):
+    """The network does not take this image, though it takes others."""
+
+
 class OutputCollisionError(MediaError):
     """The output of the file would be that of another file."""

@@ -37,7 +37,9 @@ def resolve_checkpoint(checkpoint: str) -> Path:
 
 
 def read_architecture(path: Path) -> str:
-    """Return the architecture that a checkpoint of ours names; empty for a foreign or damaged file."""
+    """Return the architecture that a checkpoint of ours names, or ``onnx``; empty for a foreign or damaged file."""
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
     return _metadata(path).get("architecture", "")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nst_ops.models.onnx_files import read_onnx
 from nst_ops.models.weights import CheckpointError
 
 _REAL = "_dequant"  # what tf2onnx adds to the name of a tensor for that of its real values
@@ -20,13 +21,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is damaged, or the package onnx is not installed.
         FileNotFoundError: there is no such file.
     """
+    graph = read_onnx(path).graph
+    from onnx import numpy_helper
+
     try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError as error:
-        raise CheckpointError(f"{path}: reading ONNX needs a package: pip install 'nst-ops[onnx]'") from error
-    try:
-        graph = onnx.load(str(path), load_external_data=False).graph
         arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         real = {}
         for node in graph.node:
@@ -38,7 +36,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 # Several layers may share a constant, such as zeros: it has a name for each.
                 real[node.output[0].removesuffix(_REAL)] = (steps.astype(np.float64) - zero) * scale
         return {name: torch.from_numpy(array.copy()) for name, array in (arrays | real).items()}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # protobuf, onnx and numpy raise many kinds here, all of them mean "not usable"
-        raise CheckpointError(f"{path}: damaged, or no ONNX file") from error
+    except Exception as error:  # onnx and numpy raise many kinds here, all of them mean "not usable"
+        raise CheckpointError(f"{path}: damaged, or no ONNX file: fetch it again, or give another") from error

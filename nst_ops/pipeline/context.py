@@ -63,7 +63,7 @@ def device_is_lost(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def failing(*items: HasError, only: type[Exception] = Exception) -> Iterator[None]:
+def failing(*items: HasError, only: type[Exception] | tuple[type[Exception], ...] = Exception) -> Iterator[None]:
     """Let an error in here fail these items; raises what is no item's fault: a StorageError, and the loss of a GPU."""
     try:
         yield

@@ -15,6 +15,7 @@ import numpy as np
 from nst_ops.collection.constants import REPORT
 from nst_ops.collection.manifest import Row
 from nst_ops.collection.units import Item, WorkUnit, few_styles_each
+from nst_ops.media.errors import NetworkError
 from nst_ops.media.formats import image_output
 from nst_ops.media.images import DecodedImage, UInt8Array, decode_image, encode_image, is_animated, is_video
 from nst_ops.media.shards import Sample, ShardImage
@@ -175,7 +176,7 @@ def _stylize_batch(context: WorkerContext, timings: Timings, batch: list[ImageTa
     if not frames:
         return batch
     frames_nhwc, spent = np.stack(frames) if len(frames) > 1 else frames[0][None], Timings()
-    with failing(*batch, only=MemoryError):
+    with failing(*batch, only=(MemoryError, NetworkError)):
         stylized_nhwc = context.stylize(frames_nhwc, [task.style for task in batch], spent)
         nothing: list[list[Any]] = [[] for _ in batch]
         losses = getattr(context.stylizer, "last_losses", nothing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from nst_ops.storage import Folder, NameRules
 from nst_ops.storage.names import ANY_DISK
 from nst_ops.stylizers.registry import KINDS, ModelKind, is_shipped, kind_of
 from nst_ops.temporal.smoothing import load_smoother
+
+_log = logging.getLogger(__name__)
 
 _NAMED = "name", "names", "blend", "random"  # keys of the style of a network of many
 _OF_IMAGES = "images", "mode", "alpha", "seed"  # keys of style images
@@ -52,14 +55,15 @@ class RunSpec:
         return self.choice.names[0] if len(self.choice.names) == 1 else f"{len(self.choice.names)} styles"
 
 
-LoadModel = Callable[[ModelKind, ModelConfig, float], object]
-"""Loads a model of a kind with a strength of the style, to see whether it does; raises OSError or ValueError."""
+LoadModel = Callable[[ModelKind, ModelConfig, float], ModelConfig]
+"""Loads a model of a kind with a strength of the style, to see whether it does; raises OSError or ValueError. Returns
+its configuration, with what the weights say in the place of what was left open."""
 
 
-def load_model(kind: ModelKind, model: ModelConfig, alpha: float) -> bool:
-    """Load a model in this process, and drop it again."""
-    kind.load(model, alpha)
-    return True
+def load_model(kind: ModelKind, model: ModelConfig, alpha: float) -> ModelConfig:
+    """Load a model in this process, and drop it again; see ``LoadModel``."""
+    settled_section = getattr(kind.load(model, alpha), "settled", None)
+    return model.model_copy(update={kind.own_section: settled_section}) if settled_section else model
 
 
 def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load_model) -> RunSpec:
@@ -85,9 +89,17 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
         tried = kind.with_weights_file(model, path) if path else model
         load_smoother(config.temporal, "cpu")
         check_encoder(config.video)
-        load(kind, tried.model_copy(update={"device": "cpu"}), kind.strength(config.style))
+        loaded = load(kind, tried.model_copy(update={"device": "cpu"}), kind.strength(config.style))
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
+    if kind.own_section:  # every worker is to take the same, and so is a run that goes on
+        given, settled_section = (getattr(each, kind.own_section) for each in (model, loaded))
+        model = model.model_copy(update={kind.own_section: settled_section})
+        config = config.model_copy(update={"model": model})
+        found = {key: value for key, value in settled_section if value != getattr(given, key)}
+        if found:
+            keys = " ".join(f"--model.{kind.own_section}.{key} {value}" for key, value in found.items())
+            _log.warning("%s: found by trying, give others where the pictures are wrong: %s", path, keys)
     named_styles = NamedStyles.choose(config.style, [*read_styles(path)]) if path and kind.has_named_styles else None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     # A shipped style keeps its name: every node has its own copy, perhaps in another place.

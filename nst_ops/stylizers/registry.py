@@ -53,7 +53,8 @@ class ModelKind:
     load: Callable[[ModelConfig, float], Stylizer]
     """Make the stylizer of a ``model`` section and of the strength of the style. It imports torch inside, if at all:
     runs of other kinds then start without it. Raises FileNotFoundError for weights that do not exist and
-    ValueError for anything else that is wrong with the configuration."""
+    ValueError for anything else that is wrong with the configuration. A stylizer may have ``settled``: the
+    ``own_section`` with what was found in the weights in the place of what it left open."""
     weights_key: str = ""
     """Key under ``model`` that names the file of the weights: ``checkpoint`` or ``<own_section>.weights``;
     empty where there is none. Weights count in a run's fingerprint by their hash, not by this key."""
@@ -220,6 +221,14 @@ def _load_anime(model: ModelConfig, alpha: float) -> Stylizer:
     return AnimeStylizer(model.anime)
 
 
+def _load_onnx(model: ModelConfig, alpha: float) -> Stylizer:
+    from nst_ops.stylizers.onnx import OnnxStylizer
+
+    if model.precision != "auto":
+        raise ValueError(f"model.precision {model.precision}: an ONNX network has that of its file: leave it out")
+    return OnnxStylizer(resolve_checkpoint(model.checkpoint), model.onnx, model.device, model.tile)
+
+
 def _load_identity(model: ModelConfig, alpha: float) -> Stylizer:
     return lambda frames_nhwc, styles=(): frames_nhwc
 
@@ -262,4 +271,7 @@ register(
     )
 )
 register(ModelKind("anime", _load_anime, own_section="anime", uses_device=False, one_thread_pixels=2**24))
+register(
+    ModelKind("onnx", _load_onnx, weights_key="checkpoint", own_section="onnx", one_thread_pixels=_ONE_THREAD_PIXELS)
+)
 register(ModelKind("identity", _load_identity, uses_device=False, smooths=False, warms_up=False))

@@ -80,8 +80,10 @@ class Executor(Protocol):
         Returns None if it killed that, or took longer than ``limit_s``.
         """
 
-    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> ModelConfig:
         """Load a model once, to see whether it does: in a process where the workers are on this machine, else here.
+
+        Returns its configuration, with what the weights say in the place of what was left open.
 
         Raises OSError or ValueError where it does not, and FatalError where it kills the process.
         """

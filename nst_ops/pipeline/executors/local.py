@@ -122,12 +122,14 @@ class LocalExecutor:
             process.kill()
             return None
 
-    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> ModelConfig:
         """Load a model once in a worker process, which has its libraries then; the driver needs none of them."""
         if not kind.uses_device:
-            load_model(kind, model, alpha)
-        elif self.call(load_model, kind, model, alpha) is None:
+            return load_model(kind, model, alpha)
+        loaded = self.call(load_model, kind, model, alpha)
+        if loaded is None:
             raise FatalError(DIES_AT_START)
+        return loaded
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""

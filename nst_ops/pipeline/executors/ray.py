@@ -140,9 +140,9 @@ class RayExecutor:
             ray.cancel(answer, force=True)
             return None
 
-    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> None:
+    def load_model(self, kind: ModelKind, model: ModelConfig, alpha: float) -> ModelConfig:
         """Load a model once on this machine, to see whether it does."""
-        load_model(kind, model, alpha)
+        return load_model(kind, model, alpha)
 
     def totals(self) -> Totals:
         """Return what the workers have done so far, units at work included."""
