@@ -20,10 +20,13 @@ REPORT = "report"
 REPORT_PAGE = f"{REPORT}/index.html"
 PROGRESS_FILE = f"{REPORT}/progress.json"
 
+TEXT_STYLES = "styles_from_text.safetensors"
+"""Network of many styles of a run with ``style.text``: the row that was fitted to it, before those it came from."""
+
 STATUSES = ("ok", "failed", "crashed", "skipped")
 """Values of the manifest's column ``status``."""
 
-RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, PACKING, REPORT, SCRATCH})
+RESERVED = frozenset({RUN_FILE, MANIFEST, COMPACTING, SEGMENTS, PACKING, REPORT, SCRATCH, TEXT_STYLES})
 """Names in the output that no output of a source may take."""
 
 CATALOG_SCHEMA = pa.schema(

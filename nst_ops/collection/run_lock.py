@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nst_ops.collection.constants import PROGRESS_FILE, RUN_FILE
+from nst_ops.collection.constants import PROGRESS_FILE, RUN_FILE, TEXT_STYLES
 from nst_ops.collection.progress import RunStats, State, read_progress, this_account
 from nst_ops.config.errors import ConfigError
 from nst_ops.config.stylize import RETRY_KEYS
@@ -139,8 +139,8 @@ def refuse_other_run(
     ``retry_keys`` may differ if only what has failed is done again: if ``retries``.
     """
     if not output.exists(RUN_FILE):
-        # A run that was killed while it planned leaves its heartbeat there.
-        if not output.is_empty() and not output.exists(PROGRESS_FILE):
+        # A run that was killed while it planned leaves its heartbeat there, or the style of its words.
+        if not output.is_empty() and not any(map(output.exists, (PROGRESS_FILE, TEXT_STYLES))):
             raise OutputInUseError(
                 f"'{output.uri()}' holds files, but no {RUN_FILE} of nst-ops: take an empty folder, "
                 "or --overwrite what has the same names"

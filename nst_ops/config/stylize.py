@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from nst_ops.config.base import JobConfig, StrictModel
 from nst_ops.config.losses import Weights
 from nst_ops.config.storage import StorageConfig
+from nst_ops.config.text import ClipConfig, StyleText, TextFitConfig
 
 Hdr = Literal["tonemap", "keep"]
 
@@ -150,6 +151,9 @@ class StyleConfig(StrictModel):
     blend: dict[str, float] = Field(default={})
     """Styles that are blended, with their shares, which sum to one: starry_night=0.7,great_wave=0.3."""
     random: RandomStyleConfig = RandomStyleConfig()
+    text: StyleText | None = None
+    """Words that a style is fitted to before the run, by CLIP, from a multi_style checkpoint: "an oil painting of
+    waves". It takes clip.weights; OUTPUT/styles_from_text.safetensors keeps it for the next run."""
     strength: float = Field(default=1.0, ge=0, le=1)
     """Strength of the style, for johnson, multi_style and any_style: 0 is the input, 1 the full style."""
     stroke: int | None = Field(default=None, ge=64, le=8192)
@@ -171,14 +175,19 @@ class StyleConfig(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         is_random = self.random.seed is not None
-        chosen = {"style.name": self.name, "style.blend": self.blend, "style.random.seed": is_random}
+        chosen = {
+            "style.name": self.name,
+            "style.blend": self.blend,
+            "style.random.seed": is_random,
+            "style.text": self.text,
+        }
         given = [key for key, value in chosen.items() if value]
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} exclude each other: leave one of them out")
         if given and self.mode != "one":
             instead = "style.names" if self.name else f"{given[0]} alone"
             raise ValueError(f"{given[0]} is one style, and style.mode is {self.mode}: give {instead}")
-        if self.names and (self.name or self.blend):
+        if self.names and (self.name or self.blend or self.text):
             raise ValueError(f"{given[0]} and style.names exclude each other: leave one of them out")
         if not is_random and self.random != RandomStyleConfig():
             raise ValueError("style.random.mixes needs random styles: add --style.random.seed 0")
@@ -349,6 +358,8 @@ class StylizeConfig(JobConfig):
       nst-ops stylize --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
       nst-ops stylize --input photos --output out/styled --model.kind vit_adain --model.checkpoint FILE \\
         --style.images FOLDER --style.mode each
+      nst-ops stylize --input photos --output out/waves --model.checkpoint styles \\
+        --style.text "an oil painting of waves" --clip.weights open_clip_model.safetensors
 
     Run the same command again after a stop or a crash: finished files are kept, the rest is done.
     exit codes: 0 all files ok, 3 finished with some files failed (see the manifest), 2 bad configuration, input
@@ -360,6 +371,8 @@ class StylizeConfig(JobConfig):
     """Folder to write: stylized files in the input's tree, manifest/, report/, run.json."""
     model: ModelConfig = ModelConfig()
     style: StyleConfig = StyleConfig()
+    clip: ClipConfig = ClipConfig()
+    text_fit: TextFitConfig = TextFitConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
     resize: ResizeConfig = ResizeConfig()
     images: ImagesConfig = ImagesConfig()

@@ -7,6 +7,7 @@ import functools
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -41,6 +42,13 @@ def read_architecture(path: Path) -> str:
     if path.suffix.lower() == ".onnx":
         return "onnx"
     return _metadata(path).get("architecture", "")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint of ours; none for another file."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return dict(json.loads(_metadata(path)["facts"]))
+    return {}
 
 
 def read_styles(path: Path) -> dict[str, StyleFacts]:

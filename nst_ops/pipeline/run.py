@@ -38,6 +38,7 @@ from nst_ops.pipeline.dry_run import estimate_frames, preflight
 from nst_ops.pipeline.executors import Executor, new_executor
 from nst_ops.pipeline.retry import RunUnits
 from nst_ops.pipeline.run_spec import RunSpec, fingerprint, manifest_row, new_run_spec, present_fingerprint
+from nst_ops.pipeline.text_style import settle_text_style
 from nst_ops.storage import Folder, StorageError, configure_storage
 from nst_ops.storage.scratch import remove_dead_scratch
 
@@ -63,6 +64,7 @@ def stylize_collection(config: StylizeConfig) -> Summary:
         source, output = _open_folders(config)
         with new_executor(config) as executor:
             config = settle_encoder(config, output, executor)
+            config = settle_text_style(config, source, output, executor)
             spec, manifest = new_run_spec(config, source.root, executor.load_model), Manifest(output)
             spec = replace(spec, labels=source.labels)
             if not config.overwrite:

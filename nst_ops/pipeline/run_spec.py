@@ -27,7 +27,7 @@ from nst_ops.temporal.smoothing import load_smoother
 
 _log = logging.getLogger(__name__)
 
-_NAMED = "name", "names", "blend", "random"  # keys of the style of a network of many
+_NAMED = "name", "names", "blend", "random", "text"  # keys of the style of a network of many
 _OF_IMAGES = "images", "mode", "alpha", "seed"  # keys of style images
 
 
@@ -197,11 +197,11 @@ def _shaping_settings(config: StylizeConfig, kind: ModelKind) -> dict[str, Any]:
     if kind.own_section:
         own[kind.own_section].pop(kind.weights_key.rpartition(".")[2], None)
         dump[f"model.{kind.own_section}"] = own[kind.own_section]
-    any_model = {"preserve_color", "strength", "stroke"}
+    any_model = {"preserve_color", "strength", "stroke", "text"}
     if kind.takes_style_images:  # they count by their own fingerprint
         of_kind = {"mode", "alpha", "seed", "preserve_color", "side"}
     else:
-        of_kind = {"mode", "seed", "preserve_color", "strength", *_NAMED} if kind.has_named_styles else set()
+        of_kind = {"mode", "seed", "preserve_color", "strength", *_NAMED} - {"text"} if kind.has_named_styles else set()
     fields = StyleConfig.model_fields
     dump["style"] = {
         key: value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,22 +61,26 @@ def fit_text_style(
     photos: Sequence[UInt8Array],
     device: torch.device,
     progress: Progress,
+    made_of: str = "",
 ) -> str:
     """Fit a row to a text and write it before the styles of ``base``; return its name.
 
-    ``photos`` are uint8 (H, W, 3), any sizes. The file is whole or not there. Raises as ``load_clip`` does, and
-    FloatingPointError where the loss is no number any more.
+    ``photos`` are uint8 (H, W, 3), any sizes; ``made_of`` is kept among the facts. The file is whole or not there.
+    Raises as ``load_clip`` does, and FloatingPointError where the loss is no number any more.
     """
-    network, name = base.expect(ConditionalNet), style_name(text)
+    network = base.expect(ConditionalNet)
+    plain, taken = style_name(text), {IDENTITY, *network.names}
+    numbered = (f"{plain[:50]}_{number}" for number in itertools.count(2))
+    name = next(name for name in itertools.chain([plain], numbered) if name not in taken)
     clip, direction = load_clip(clip_config, text)
     fitting = _TextFitting(network, clip, direction, photos, config, device)
     start = fitting.nearest()
     row, losses = fitting.fit(name, start, progress)
-    rows = {name: row} | {known: network.row(known) for known in network.names if known != name}
+    rows = {name: row} | {known: network.row(known) for known in network.names}
     architecture = clip_config.architecture or f"of {Path(clip_config.weights or '').name}"
     facts = {
         "text": text,
-        "made_of": fingerprint(text, base, config),
+        "made_of": made_of,
         "start": start,
         "losses": losses,
         "recipe": config.model_dump(mode="json"),
@@ -86,17 +90,10 @@ def fit_text_style(
     }
     style = StyleFacts(title=text[:MOST_LETTERS], source=f"fitted by CLIP {architecture} to these words")
     temporary = path.with_suffix(".tmp")
-    styles = {name: style} | {known: known_facts for known, known_facts in base.styles.items() if known != name}
-    save_checkpoint(temporary, network.with_rows(rows), {**base.facts, "fitted_to_text": facts}, styles)
+    checkpoint_facts = {**base.facts, "fitted_to_text": facts}
+    save_checkpoint(temporary, network.with_rows(rows), checkpoint_facts, {name: style} | base.styles)
     temporary.replace(path)
     return name
-
-
-def fingerprint(text: str, base: Checkpoint, config: TextFitConfig) -> str:
-    """Return what a fitted row depends on but for photographs and CLIP, as a hash."""
-    digest = hashlib.sha256(json.dumps([text, config.model_dump(mode="json")], sort_keys=True).encode())
-    digest.update(base.expect(ConditionalNet).rows.detach().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class _TextFitting:
