@@ -71,8 +71,10 @@ class NamedStyles:
     seed: int = 0
 
     @classmethod
-    def choose(cls, config: StyleConfig, known: Sequence[str]) -> Self:
+    def choose(cls, config: StyleConfig, known: Sequence[str], checkpoint: str = "") -> Self:
         """Choose from the ``known`` styles of a checkpoint, in its order.
+
+        Where nothing is said it is the style that ``checkpoint``, as it was given, names, or else the first.
 
         Raises ConfigError for a name that it does not hold, shares that do not sum to one, and several names for one.
         """
@@ -102,7 +104,8 @@ class NamedStyles:
                 f"style.names holds {len(config.names)} styles, and style.mode is one: give --style.mode each (all for "
                 "every input) or random (one drawn for each), or one --style.name"
             )
-        return cls((config.name or in_order[0],))
+        named = checkpoint if checkpoint in known and not config.names else in_order[0]
+        return cls((config.name or named,))
 
     def style(self, name: str, item: Item) -> Style:
         """Return the style of a name for an item: the same whenever it is asked for."""

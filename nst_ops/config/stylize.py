@@ -113,7 +113,7 @@ class ModelConfig(StrictModel):
     faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no change, to measure the pipeline alone; or
     a kind of your own (nst_ops.stylizers.register)."""
     checkpoint: str = "starry_night"
-    """Name of a shipped style, or the path of a checkpoint (.safetensors, .pth, .onnx)."""
+    """Name of a shipped style or checkpoint, or the path or URI of a checkpoint (.safetensors, .pth, .onnx)."""
     device: str = "auto"
     """Device of the network: auto, cpu, cuda, cuda:1. auto takes a GPU if there is one; a GPU that was granted, by Ray
     or in CUDA_VISIBLE_DEVICES, and cannot be used is an error."""
@@ -145,7 +145,7 @@ class StyleConfig(StrictModel):
     images: str | None = None
     """Style image, or a folder of style images: a path or a URI."""
     name: str | None = None
-    """Name of a style of a multi_style checkpoint. Default: its first."""
+    """Name of a style of a multi_style checkpoint. Default: the one that model.checkpoint names, or its first."""
     names: list[str] = Field(default=[])
     """Names of the styles that style.mode or style.random takes: a,b,c. Default: all of the checkpoint."""
     blend: dict[str, float] = Field(default={})

@@ -11,16 +11,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nst_ops.models.style_facts import STYLES, StyleFacts, styles_from_json
+from nst_ops.models.style_facts import IDENTITY, STYLES, StyleFacts, styles_from_json
 from nst_ops.storage import Folder
 from nst_ops.storage.scratch import ScratchFolder
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""Folder of the shipped checkpoints, one ``<style>.safetensors`` each."""
+"""Folder of the shipped checkpoints, one ``<name>.safetensors`` each."""
+_MANY_STYLES = PRETRAINED / "styles.safetensors"
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
-    """Return the local file of a checkpoint given by path or URI, or by the name of a shipped style.
+    """Return the local file of a checkpoint given by path or URI, or by the name of a shipped one or of its styles.
 
     Raises:
         FileNotFoundError: it is none of them; the message lists the shipped styles.
@@ -33,7 +34,10 @@ def resolve_checkpoint(checkpoint: str) -> Path:
         return Path(checkpoint)
     if "://" in checkpoint and (fetched := _fetch(checkpoint)):
         return fetched
-    names = ", ".join(sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
+    styles = [name for name in read_styles(_MANY_STYLES) if name != IDENTITY]
+    if checkpoint in styles:
+        return _MANY_STYLES
+    names = ", ".join(dict.fromkeys([*sorted(path.stem for path in PRETRAINED.glob("*.safetensors")), *styles]))
     raise FileNotFoundError(f"no checkpoint '{checkpoint}': neither a file nor a shipped style ({names})")
 
 

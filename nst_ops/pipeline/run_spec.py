@@ -100,7 +100,9 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
         if found:
             keys = " ".join(f"--model.{kind.own_section}.{key} {value}" for key, value in found.items())
             _log.warning("%s: found by trying, give others where the pictures are wrong: %s", path, keys)
-    named_styles = NamedStyles.choose(config.style, [*read_styles(path)]) if path and kind.has_named_styles else None
+    named_styles = None
+    if path and kind.has_named_styles:
+        named_styles = NamedStyles.choose(config.style, [*read_styles(path)], model.checkpoint)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     # A shipped style keeps its name: every node has its own copy, perhaps in another place.
     if path and not is_shipped(path) and "://" not in model.checkpoint:

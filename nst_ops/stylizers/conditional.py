@@ -7,17 +7,17 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.conditional import ConditionalTransform
-from nst_ops.stylizers.device import choose_device
+from nst_ops.stylizers.device import Frames, choose_device
 from nst_ops.stylizers.johnson import JohnsonStylizer
+from nst_ops.stylizers.memory import concatenated
 from nst_ops.stylizers.tiles import Statistics
 
 _STYLES_KEPT = 32  # networks of one style, which share their convolutions
@@ -35,6 +35,7 @@ class ConditionalStylizer(ABC, Generic[Key]):
         tile: longer side in pixels above which frames are stylized in tiles of this size, even where they would fit.
     """
 
+    takes_tensors = True
     keys_are = "styles"
     """What the keys are, for the message where there are too few."""
 
@@ -53,7 +54,7 @@ class ConditionalStylizer(ABC, Generic[Key]):
     def row(self, key: Key) -> Tensor:
         """Return the row of a key, fp32, on the device."""
 
-    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+    def __call__(self, frames_nhwc: Frames, styles: Sequence[Style] = ()) -> Any:
         """See ``Stylizer``; raises ValueError where there is no style for each frame."""
         keys = [key for style in styles if (key := self.key(style)) is not None]
         if len(keys) != len(frames_nhwc):
@@ -63,7 +64,7 @@ class ConditionalStylizer(ABC, Generic[Key]):
             last = first + len(list(run))
             parts.append(self._in_style(key)(frames_nhwc[first:last]))
             first = last
-        return np.concatenate(parts)
+        return concatenated(parts)
 
     def measure(self, frames_nhwc: UInt8Array, style: Style) -> Statistics:
         """Measure the statistics of frames together in a style, as ``JohnsonStylizer.measure`` does."""

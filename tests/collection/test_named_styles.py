@@ -40,6 +40,19 @@ def test_names_of_the_styles_of_a_run(style: dict[str, object], names: tuple[str
 
 
 @pytest.mark.parametrize(
+    ("checkpoint", "style", "name"),
+    [
+        ("moss", {}, "moss"),
+        ("moss", {"name": "amber"}, "amber"),
+        ("moss", {"names": ["amber"]}, "amber"),
+        ("models/moss", {}, "waves"),
+    ],
+)
+def test_a_checkpoint_may_be_named_by_its_style(checkpoint: str, style: dict[str, object], name: str) -> None:
+    assert NamedStyles.choose(StyleConfig.model_validate(style), KNOWN, checkpoint).names == (name,)
+
+
+@pytest.mark.parametrize(
     ("style", "words"),
     [
         ({"name": "wave"}, r"style\.name: the checkpoint has no style 'wave', did you mean 'waves'\?"),

@@ -134,8 +134,12 @@ def test_identity_changes_nothing() -> None:
 
 
 def test_a_style_that_does_not_exist_names_those_that_do() -> None:
-    with pytest.raises(FileNotFoundError, match="starry_night"):
+    with pytest.raises(FileNotFoundError, match=r"starry_night, styles, .*night_cafe"):
         resolve_checkpoint("no_such_style")
+
+
+def test_a_style_of_the_network_of_many_names_that_network() -> None:
+    assert resolve_checkpoint("night_cafe") == PRETRAINED / "styles.safetensors"
 
 
 def test_a_checkpoint_may_lie_on_another_file_system() -> None:

@@ -51,6 +51,13 @@ def test_frames_are_what_the_network_makes_of_them_with_a_margin(
     assert np.abs(stylized - 255 * expected.permute(1, 2, 0).numpy()).max() < 1
 
 
+def test_tensors_are_stylized_as_arrays_are(stylizer: MultiStyleStylizer, frames: UInt8Array) -> None:
+    styles = [style(waves=1), style(stars=1), style(stars=1)]
+    stylized = stylizer(torch.from_numpy(frames), styles)
+    assert isinstance(stylized, torch.Tensor)
+    assert np.array_equal(stylized, stylizer(frames, styles))
+
+
 def test_each_frame_gets_its_own_mix(stylizer: MultiStyleStylizer, frames: UInt8Array) -> None:
     styles = [style(waves=1), style(stars=1), style(waves=0.5, stars=0.5)]
     together = stylizer(frames, styles)
