@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
 from nst_ops.models.any_style import AnyStyleNet
 from nst_ops.stylizers.conditional import ConditionalStylizer
-from nst_ops.stylizers.device import to_network
+from nst_ops.stylizers.device import Frames, to_network
 
 _EVEN = 4  # levels of 255 that the pixels of one even color differ by at most, after JPEG
 
@@ -35,7 +35,7 @@ class AnyStyleStylizer(ConditionalStylizer[Style]):
         self._predictor = model.predictor.eval().float().to(self.device)
         self._of_thread = threading.local()
 
-    def __call__(self, frames_nhwc: UInt8Array, styles: Sequence[Style] = ()) -> UInt8Array:
+    def __call__(self, frames_nhwc: Frames, styles: Sequence[Style] = ()) -> Any:
         """See ``Stylizer``; raises ValueError where there is no style image for each frame."""
         stylized_nhwc = super().__call__(frames_nhwc, styles)
         self._of_thread.notes = [_notes(style) for style in styles]
