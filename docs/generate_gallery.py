@@ -1,7 +1,8 @@
-"""Draw docs/styles.jpg and docs/styles_mixes.jpg: `python docs/generate_gallery.py`.
+"""Draw docs/styles.jpg, docs/styles_mixes.jpg and docs/any_style.jpg: `python docs/generate_gallery.py`.
 
 The first shows every style that ships beside its painting; the second blends, strengths, sizes of strokes and random
-mixes. Photographs are scikit-image's: astronaut and rocket (NASA, SpaceX: public domain), Chelsea and coffee (CC0).
+mixes; the third what the network for any style makes of small pictures of paintings, and of a photograph. Photographs
+are scikit-image's: astronaut and rocket (NASA, SpaceX: public domain), Chelsea and coffee (CC0).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from skimage import data
 
 from nst_ops.media.images import UInt8Array
 from nst_ops.media.style_images import Style
+from nst_ops.models.any_style import AnyStyleNet
 from nst_ops.models.checkpoint import Checkpoint, load_checkpoint
 from nst_ops.models.checkpoint_files import PRETRAINED
 from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.style_facts import IDENTITY
 from nst_ops.models.style_mix import StyleMix, draw_mix
+from nst_ops.stylizers.any_style import AnyStyleStylizer
 from nst_ops.stylizers.multi_style import MultiStyleStylizer
 from nst_ops.stylizers.registry import model_kind
 from nst_ops.stylizers.working_size import at_full_size, at_working_size, blend
@@ -31,15 +34,18 @@ SIDE = 480  # pixels of the shorter side that the network sees
 TILE, GAP = 180, 4  # pixels of a tile, which is a square, and between two
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STROKES = (240, 360, 480, 720, 1080)
+EXAMPLES = ("starry_night", "great_wave", "the_scream", "mondrian", "kambara", "tahiti", "grande_jatte")
 Tile = tuple[str, UInt8Array]
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write all pictures."""
     checkpoint = load_checkpoint(PRETRAINED / "styles.safetensors")
     photographs = [photograph(name) for name in PHOTOGRAPHS]
     write(DOCS / "styles.jpg", gallery(checkpoint, photographs), columns=2)
     write(DOCS / "styles_mixes.jpg", mixes(checkpoint, photographs[0], photographs[1]), columns=1)
+    examples = [(name, painting(checkpoint, name)) for name in EXAMPLES] + [("a photograph", photograph("rocket"))]
+    write(DOCS / "any_style.jpg", any_style(examples, photographs), columns=2)
 
 
 def photograph(name: str) -> UInt8Array:
@@ -57,8 +63,24 @@ def gallery(checkpoint: Checkpoint, photographs: list[UInt8Array]) -> Iterable[l
     stylizer = MultiStyleStylizer(model)
     for name in model.names:
         if name != IDENTITY:
-            painting = np.asarray(Image.open(io.BytesIO(checkpoint.styles[name].thumbnail)).convert("RGB"))
-            yield [(name, painting), *(("", stylize(stylizer, image, {name: 1.0})) for image in photographs)]
+            stylized = (("", stylize(stylizer, image, {name: 1.0})) for image in photographs)
+            yield [(name, painting(checkpoint, name)), *stylized]
+
+
+def painting(checkpoint: Checkpoint, name: str) -> UInt8Array:
+    """Return the small picture of a style's painting that a checkpoint holds."""
+    return np.asarray(Image.open(io.BytesIO(checkpoint.styles[name].thumbnail)).convert("RGB"))
+
+
+def any_style(examples: Iterable[Tile], photographs: list[UInt8Array]) -> Iterable[list[Tile]]:
+    """Return a row for each style image: itself, and the photographs in its style."""
+    stylizer = AnyStyleStylizer(load_checkpoint(PRETRAINED / "any_style.safetensors").expect(AnyStyleNet))
+    side = model_kind("any_style").style_side
+    for name, example_hwc in examples:
+        image = Image.fromarray(example_hwc)
+        size = [round(length * side / min(image.size)) for length in image.size]
+        style = Style(name, np.asarray(image.resize(size, Image.Resampling.LANCZOS)))
+        yield [(name, example_hwc), *(("", stylizer(photo_hwc[None], [style])[0]) for photo_hwc in photographs)]
 
 
 def mixes(checkpoint: Checkpoint, face: UInt8Array, cat: UInt8Array) -> Iterable[list[Tile]]:

@@ -356,8 +356,9 @@ class StylizeConfig(JobConfig):
       nst-ops stylize --input clips --output out/clips --resize.max_side 720 --dry-run
       nst-ops stylize --config configs/celeba_to_anime.yaml --input faces --output out/anime
       nst-ops stylize --input s3://bucket/clips --output s3://bucket/identity --model.kind identity
-      nst-ops stylize --input photos --output out/styled --model.kind vit_adain --model.checkpoint FILE \\
-        --style.images FOLDER --style.mode each
+      nst-ops stylize --input photos --output out/styled --model.checkpoint any_style --style.images painting.jpg
+      nst-ops stylize --input photos --output out/each --model.checkpoint any_style --style.images FOLDER \\
+        --style.mode each
       nst-ops stylize --input photos --output out/waves --model.checkpoint styles \\
         --style.text "an oil painting of waves" --clip.weights open_clip_model.safetensors
 

@@ -164,7 +164,7 @@ def _refuse_unheeded(style: StyleConfig, kind: ModelKind) -> None:
         if "alpha" in changed and not kind.takes_alpha:
             raise ConfigError(f"{model} takes no style.alpha: its strength is {kind.strength_key}")
     elif not kind.has_named_styles and (images := [key for key in _OF_IMAGES if key in changed]):
-        raise ConfigError(f"{model} takes no style.{images[0]}: leave it out, or take --model.kind vit_adain")
+        raise ConfigError(f"{model} takes no style.{images[0]}: leave it out, or take --model.checkpoint any_style")
 
 
 def _name_rules(config: StylizeConfig, choice: StyleChoice, images: StyleImages | None) -> NameRules:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from nst_ops.losses import LossTerms, PerceptualLoss
 from nst_ops.losses.color import color_loss
 from nst_ops.losses.structure import cel_shaded
 from nst_ops.models.host_copies import Download, host_copies
-from nst_ops.models.johnson import ConvLayer, JohnsonNet
+from nst_ops.models.johnson import ConvLayer, JohnsonNet, TransformNet
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training.data import Crops
 from nst_ops.training.discriminator import DiscriminatorTraining
@@ -207,7 +207,7 @@ class TrainingStep:
 
 
 @torch.no_grad()
-def remove_upsampling_grid(network: JohnsonNet, share: Tensor | float = 1.0) -> None:
+def remove_upsampling_grid(network: TransformNet, share: Tensor | float = 1.0) -> None:
     """Make the last convolution of ``network`` blind to the grid of its own upsampling, in place.
 
     ``share`` of 0, a scalar on its device, leaves it as it is.
@@ -218,9 +218,7 @@ def remove_upsampling_grid(network: JohnsonNet, share: Tensor | float = 1.0) -> 
     each of the 4x4 places in the period add up to the same. Each kernel becomes the nearest one of that kind; what it
     makes of an even area stays as it was.
     """
-    last = network.decoder[-1]
-    assert isinstance(last, ConvLayer)
-    weight, period = last.conv.weight, network.stride
+    weight, period = cast(ConvLayer, network.decoder[-1]).conv.weight, network.stride
     place = torch.arange(weight.shape[-1], device=weight.device) % period
     places = (place[:, None] * period + place).flatten()
     taps_at = (places[:, None] == torch.arange(period * period, device=weight.device)).to(weight.dtype)

@@ -158,7 +158,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 def test_every_shipped_network_is_tested_here():
-    assert {path.stem for path in PRETRAINED.glob("*.safetensors")} == {*PALETTES, "anime_faces", "styles"}
+    assert {path.stem for path in PRETRAINED.glob("*.safetensors")} == {*PALETTES, "anime_faces", "any_style", "styles"}
 
 
 def test_the_anime_network_is_small_and_states_its_data(anime):
