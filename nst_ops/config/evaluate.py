@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from nst_ops.config.base import JobConfig, StrictModel
+from nst_ops.config.text import ClipConfig, StyleText
 
 
 class VGGConfig(StrictModel):
@@ -65,6 +66,7 @@ class EvaluateConfig(JobConfig):
       nst-ops evaluate --temporal --run out/clips --style starry_night.jpg --output out/clips_evaluated
       ... --vgg.weights vgg19.safetensors --device cuda --batch_size 16
       ... --classifier.weights resnet50.pth --classifier.architecture resnet50     (are labels kept?)
+      ... --text "an oil painting of waves" --clip.weights open_clip_model.safetensors     (do they fit the words?)
 
     Every image of the run whose row in the manifest is ok is evaluated; videos are left out, and counted.
     With --temporal it is the other way round: how steady each video is, frame against frame.
@@ -84,6 +86,9 @@ class EvaluateConfig(JobConfig):
     excerpt: ExcerptConfig = ExcerptConfig()
     vgg: VGGConfig = VGGConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    text: StyleText | None = None
+    """Words that the images are compared with, by CLIP, if clip.weights are given. Default: style.text of the run."""
+    clip: ClipConfig = ClipConfig()
     taps: TapsConfig = TapsConfig()
     page: PageConfig = PageConfig()
     max_side: int = Field(default=512, ge=32)

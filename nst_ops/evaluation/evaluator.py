@@ -20,6 +20,7 @@ from nst_ops.evaluation.classifier import Classifier, labels_kept
 from nst_ops.evaluation.distribution import DistributionDistance, distribution_distance
 from nst_ops.evaluation.image_metrics import StyleStatistics
 from nst_ops.evaluation.metrics import SOURCE, STYLE_METRICS, ImageResults
+from nst_ops.evaluation.text_score import TextScore
 from nst_ops.media.style_images import Style
 from nst_ops.models.vgg import VGGFeatures, WeightsError, tap_indices
 
@@ -143,8 +144,8 @@ class Evaluator:
     """Measures stylized images against their sources and style images, these at the size whose statistics count.
 
     ``vgg`` and the reasons for the taps ``missing`` are those of ``load_vgg``; without a network all that needs
-    features is left out, without a ``classifier`` the labels. ``batch_size`` counts pairs;
-    ``seed`` draws directions, positions and halves. Raises ValueError for no styles, or two of one name.
+    features is left out, without a ``classifier`` the labels, without a ``text_score`` the words. ``batch_size``
+    counts pairs; ``seed`` draws directions, positions and halves. Raises ValueError for no styles, or two of one name.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Evaluator:
         *,
         missing: Mapping[str, str] | None = None,
         classifier: Classifier | None = None,
+        text_score: TextScore | None = None,
         batch_size: int = 4,
         device: torch.device | str = "cpu",
         seed: int = 0,
@@ -162,7 +164,7 @@ class Evaluator:
         taps = taps or TapsConfig()
         served = set(vgg.to(device).taps.values()) if vgg else set()
         self._vgg, self._device, self._batch_size, self._seed = vgg, device, batch_size, seed
-        self._classifier = classifier
+        self._classifier, self._text_score = classifier, text_score
         style_taps, self._content_taps, set_taps = (
             [tap for tap in group if tap in served] for group in (taps.style, taps.content, taps.distribution)
         )
@@ -217,6 +219,8 @@ class Evaluator:
             measured[metric.__name__] = metric(after, before)
         if self._classifier:
             measured |= labels_kept(self._classifier(after), self._classifier(before))
+        if self._text_score:
+            measured |= self._text_score(after, before)
         source_to_style = self._to_style(features_before, before, target)
         measured |= {SOURCE + name: values for name, values in source_to_style.items()}
         columns = {name: values.tolist() for name, values in measured.items()}

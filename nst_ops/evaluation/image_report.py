@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OUTPUTS, _SOURCES = "#2b6cb0", "#b9b2a6"
-_IN_HISTOGRAMS = ("gram", "mean_std", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
-_BELOW_IMAGES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "color_difference")
+_IN_HISTOGRAMS = ("gram", "mean_std", "swd", "palette", "content", "ssim", "edge_f1", "clip_text", "color_difference")
+_BELOW_IMAGES = ("gram", "swd", "palette", "content", "ssim", "edge_f1", "clip_text", "color_difference")
 _NUMBERS = ("mean", "median", "5 % ... 95 %", "sources")
 
 

@@ -20,6 +20,7 @@ from nst_ops.evaluation.image_metrics import SMALLEST
 from nst_ops.evaluation.image_report import choose_shown, histograms, image_page, style_content_plot, terminal_tables
 from nst_ops.evaluation.metrics import ImageResults, metric
 from nst_ops.evaluation.run import SUMMARY, FinishedRun, Outcome, Row, progress, read_image
+from nst_ops.evaluation.text_score import TextScore
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.style_images import Style
 from nst_ops.report.html import figure, thumbnail
@@ -50,8 +51,10 @@ def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
         classifier = Classifier(architecture, weights, run.device) if weights else None
     except (OSError, ValueError) as error:
         raise ConfigError(f"classifier: {error}") from error
+    text_score = _text_score(run)
     keys: dict[str, Any] = {"batch_size": config.batch_size, "device": run.device, "seed": config.seed}
-    results = Evaluator(styles, run.vgg, config.taps, missing=run.missing, classifier=classifier, **keys)(pairs)
+    keys |= {"missing": run.missing, "classifier": classifier, "text_score": text_score}
+    results = Evaluator(styles, run.vgg, config.taps, **keys)(pairs)
     if not results.rows:
         source, reason = next(iter(unreadable.items()))
         raise ConfigError(f"run: none of its {len(rows)} images can be read, such as '{source}': {reason}")
@@ -60,6 +63,19 @@ def evaluate_images(config: EvaluateConfig) -> Outcome[ImageResults]:
         by = _NEEDS_NO_NETWORK
     results.notes.extend(_notes(run, results, len(rows), unreadable))
     return Outcome(results, terminal_tables(results), _write(run, results, styles, by, unreadable), unreadable)
+
+
+def _text_score(run: FinishedRun) -> TextScore | None:
+    """Load CLIP for the words that images are compared with; None where nobody has asked for it."""
+    config = run.config
+    if not (config.clip.weights or config.text):
+        return None
+    if not (text := config.text or run.text()):
+        raise ConfigError("clip.weights: the run has no style.text: give --text, the words to compare with")
+    try:
+        return TextScore(config.clip, text, run.device)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _read_pairs(rows: list[Row], config: EvaluateConfig, unreadable: dict[str, str]) -> Iterator[Pair]:

@@ -32,6 +32,10 @@ _METRICS = {
     "edge_f1": Metric("edge F1", "edges of the source kept, and no others drawn: 1 is all", "higher"),
     "label_kept": Metric("label kept", "a classifier sees the class of the source first: 1 yes, 0 no", "higher"),
     "label_in_top5": Metric("label in top 5", "the class of the source is among the first five: 1 yes, 0 no", "higher"),
+    "clip_text": Metric("CLIP similarity", "cosine of image and words, by CLIP", "higher"),
+    "clip_direction": Metric(
+        "CLIP direction", "cosine of the way from the source and that from 'a photo' to the words", "higher"
+    ),
     "color_difference": Metric("color difference", "mean change of a pixel from the source, in Lab units", ""),
 }
 

@@ -118,6 +118,13 @@ class FinishedRun:
             styles.append(Style(name, np.asarray(image)))
         return styles
 
+    def text(self) -> str | None:
+        """Return the ``style.text`` of the run, if it has one."""
+        with contextlib.suppress(ConfigError):
+            text: str | None = run_config(self.folder).get("style", {}).get("text")
+            return text
+        return None
+
     @staticmethod
     def _style_uris(style: str) -> dict[str, str | bytes]:
         """URIs of the style images of a file or folder, by name."""

@@ -31,14 +31,14 @@ _STARTS = 2  # photographs on which rows are compared
 _LEAST_SPREAD = 0.05  # of a number of the known rows, where they agree
 
 
-def load_clip(config: ClipConfig, text: str) -> tuple[Clip, Tensor]:
+def load_clip(config: ClipConfig, text: str, key: str = "style.text") -> tuple[Clip, Tensor]:
     """Load CLIP and return it with the direction of a text from "a photo", (D,).
 
-    Raises ValueError, and FileNotFoundError for weights that do not exist; the message begins with the key.
+    Raises ValueError, and FileNotFoundError for weights that do not exist; ``key`` of the text is for the message.
     """
     if not config.weights:
         raise ValueError(
-            "style.text needs the weights of CLIP: give --clip.weights FILE, such as open_clip_model.safetensors "
+            f"{key} needs the weights of CLIP: give --clip.weights FILE, such as open_clip_model.safetensors "
             "of a ViT-B-32, see docs/styles.md"
         )
     try:
@@ -48,7 +48,7 @@ def load_clip(config: ClipConfig, text: str) -> tuple[Clip, Tensor]:
     try:
         direction = clip.encode_text(text, in_sentences=True) - clip.encode_text(_ORIGIN, in_sentences=True)
     except ValueError as error:
-        raise ValueError(f"style.text: {error}") from error
+        raise ValueError(f"{key}: {error}") from error
     return clip, direction
 
 

@@ -14,17 +14,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from clip_factory import CONFIG, write_clip
 from job_runner import ROOT, write_image
 from media_factory import moving_frames, write_video
 from PIL import Image, ImageFilter
 from planning import units_of
+from safetensors.torch import load_file
 from torchvision.models import get_model, get_model_weights
 
 from nst_ops.cli import main
 from nst_ops.collection.styles import StyleChoice
 from nst_ops.config import ConfigError, EvaluateConfig, StylizeConfig
+from nst_ops.config.text import ClipConfig
 from nst_ops.evaluation.classifier import Classifier, labels_kept
 from nst_ops.evaluation.images import evaluate_images
+from nst_ops.evaluation.text_score import TextScore
 from nst_ops.pipeline.run import stylize_collection
 from nst_ops.pipeline.run_spec import new_run_spec
 from nst_ops.pipeline.worker import Worker
@@ -288,3 +292,57 @@ def test_a_run_without_pictures_of_styles_needs_them(finished: Path, tmp_path: P
     (tmp_path / "run" / "run.json").write_text('{"config": {"model": {"checkpoint": "mosaic.pth"}}}')
     with pytest.raises(ConfigError, match=r"mosaic\.pth.*give --style"):
         evaluate_images(config(tmp_path, vgg_file, style=None))
+
+
+def test_words_are_compared_by_clip(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
+    open_clip = pytest.importorskip("open_clip", reason="extra nst-ops[clip]")
+    weights = write_clip(tmp_path / "clip")
+    shutil.copytree(finished / "run", tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text('{"config": {"style": {"text": "waves"}}}')
+    keys: dict[str, Any] = {"style": str(finished / "styles"), "clip": {"weights": str(weights)}}
+    outcome = evaluate_images(config(tmp_path, vgg_file, **keys))
+    row = next(row for row in outcome.results.rows if row["name"].endswith("image0.png"))
+    model = open_clip.CLIP(**CONFIG).eval()
+    model.load_state_dict(load_file(weights))
+    pixels = torch.from_numpy(np.array(Image.open(finished / "in" / "deep" / "image0.png").convert("RGB")))
+    image = torch.nn.functional.interpolate(
+        pixels.permute(2, 0, 1)[None] / 255, (32, 43), mode="bicubic", antialias=True
+    ).clamp(0, 1)[..., 5:37]
+    with torch.no_grad():
+        of_image, of_text = model.encode_image((image - 0.5) / 0.25), model.encode_text(open_clip.tokenize("waves"))
+    expected = torch.nn.functional.cosine_similarity(of_image, of_text).item()
+    assert row["clip_text"] == pytest.approx(expected, abs=1e-4)
+    assert row["source_clip_text"] == pytest.approx(row["clip_text"], abs=1e-5)  # nothing was changed
+    assert "CLIP similarity" in Path(outcome.page).read_text()
+    other = evaluate_images(config(tmp_path, vgg_file, text="a mosaic", **keys)).results.rows[0]
+    assert abs(other["clip_text"] - outcome.results.rows[0]["clip_text"]) > 1e-3
+
+
+def test_way_to_the_words_is_one_for_an_image_that_goes_it(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip", reason="extra nst-ops[clip]")
+    score = TextScore(ClipConfig(weights=str(write_clip(tmp_path / "clip"))), "waves")
+    before = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    after = before.clone().requires_grad_()
+    for _ in range(40):
+        score(after, before)["clip_direction"].sum().backward()
+        assert after.grad is not None
+        after = (after + 0.02 * after.grad.sign()).clamp(0, 1).detach().requires_grad_()
+    figures = score(after, before)
+    assert figures["clip_direction"].item() > 0.5
+    assert figures["clip_text"] > figures["source_clip_text"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"text": "waves"}, "text needs the weights of CLIP"),
+        ({"clip": {"weights": "missing.pt"}}, "give --text"),
+        ({"clip": {"weights": "missing.pt"}, "text": "waves"}, r"no file of weights at missing\.pt"),
+    ],
+)
+def test_words_or_weights_that_are_missing_are_named(
+    finished: Path, vgg_file: Path, keys: dict[str, Any], reason: str
+) -> None:
+    pytest.importorskip("open_clip", reason="extra nst-ops[clip]")
+    with pytest.raises(ConfigError, match=reason):
+        evaluate_images(config(finished, vgg_file, **keys))
