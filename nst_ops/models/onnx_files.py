@@ -66,7 +66,10 @@ def bytes_per_pixel(model: Any, shape: tuple[int, ...]) -> int:
     image = next(value for value in model.graph.input if value.name not in weights)
     for dim, side in zip(image.type.tensor_type.shape.dim, shape, strict=True):
         dim.dim_value = side
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # of onnx and protobuf; whether the network runs is for onnxruntime to say
+        graph = model.graph
     num_bytes = {
         value.name: _BYTES_OF_VALUE * math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)

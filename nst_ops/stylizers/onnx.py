@@ -78,6 +78,8 @@ class OnnxStylizer:
         y_nhwc = self.network(x_nhwc)
         if y_nhwc.shape != x_nhwc.shape:
             raise NetworkError(str(self.network.other_size(x_nhwc, y_nhwc)))
+        if not np.isfinite(y_nhwc).all():
+            raise NetworkError("the network makes values that are no numbers: export it for float, not float16")
         return np.clip(from_values(y_nhwc[0, ..., order], self.settled.output_range), 0, 1)
 
     def _tile_sides(self, height: int, width: int) -> tuple[int, int]:

@@ -165,15 +165,11 @@ class OnnxNetwork:
     def _refuse_inputs(self, inputs: Sequence[Any]) -> None:
         """Raise CheckpointError unless there is one, a batch of one image or of any number."""
         if len(inputs) > 1:
-            if all(len(value.shape) == 4 for value in inputs):
-                raise self.refusal(
-                    "takes two images", "only networks of one image run; for styles, model.kind any_style"
-                )
-            other = next(value.name for value in inputs if len(value.shape) != 4)
+            other = next((value for value in inputs if len(value.shape) != 4), inputs[1])
             raise self.refusal(
-                f"takes '{other}' beside the image",
-                "export it with a constant there; that of 26 styles is imported for model.kind multi_style, see "
-                "docs/styles.md",
+                f"takes '{other.name}' beside the image",
+                "export it with a constant there; networks that take a style are imported for model.kind multi_style "
+                "and any_style, see docs/styles.md",
             )
         if not inputs:
             raise self.refusal("takes no input", "take one that takes an image")

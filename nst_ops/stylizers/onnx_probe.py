@@ -7,6 +7,7 @@ input; then the one that it gives is taken. The order of colors cannot be found:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,6 +48,8 @@ def _settle(network: OnnxNetwork, config: OnnxConfig) -> OnnxConfig:
             score = _score(pictures, from_values(made, output_range))
             scores[input_range, output_range] = score - _OTHER_RANGE * (input_range != output_range)
     input_range, output_range = max(scores, key=lambda pair: scores[pair])
+    if scores[input_range, output_range] == -math.inf:
+        raise network.refusal("makes values that are no numbers", "export it for float, not float16")
     return settled.model_copy(update={"input_range": input_range, "output_range": output_range})
 
 
@@ -95,6 +98,8 @@ def _find_stride(network: OnnxNetwork, strides: Sequence[int]) -> int:
 
 def _score(pictures: FloatArray, made: FloatArray) -> float:
     """Return how much what was made of pictures, both (N, H, W, 3), looks like them: 1 for the same."""
+    if not np.isfinite(made).all():
+        return -math.inf
     black_or_white = float(np.mean(np.abs(made - 0.5) >= 0.5 - _BLACK_OR_WHITE))
     made = np.clip(made, 0, 1)
     differences = abs(pictures.mean() - made.mean()) + abs(pictures.std((1, 2)).mean() - made.std((1, 2)).mean())
