@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     config = StylizeConfig(
         input=source,
         output=output,
-        model=ModelConfig(kind="johnson", checkpoint="starry_night"),
+        model=ModelConfig(checkpoint="starry_night"),
         shards=ShardsConfig(image_column=column[0] if column else "image"),
         executor="local",
     )

@@ -16,9 +16,7 @@ from nst_ops.config import ModelConfig
 def main(arguments: list[str]) -> int:
     """Stylize with one of the networks that come with the package."""
     source, output = arguments
-    config = StylizeConfig(
-        input=source, output=output, model=ModelConfig(kind="johnson", checkpoint="starry_night"), executor="local"
-    )
+    config = StylizeConfig(input=source, output=output, model=ModelConfig(checkpoint="the_scream"), executor="local")
     summary = stylize_collection(config)
     print(summary.table())
 

@@ -30,7 +30,7 @@ from nst_ops.stylizers import memory
 from nst_ops.stylizers.device import pad, to_network
 from nst_ops.stylizers.johnson import JohnsonStylizer
 
-_SHIPPED = ("starry_night", "kandinsky", "mondrian", "great_wave", "anime_faces")
+_SHIPPED = ("starry_night", "anime_faces")
 _T4_GIB = 14.6
 """Memory of a T4 that a program gets."""
 

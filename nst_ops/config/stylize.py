@@ -112,7 +112,7 @@ class ModelConfig(StrictModel):
     the checkpoint says which. gatys: the slow optimization that needs no training, style from style.images; anime:
     faces are found and drawn, on the CPU (extra nst-ops[anime]); identity: no change, to measure the pipeline alone; or
     a kind of your own (nst_ops.stylizers.register)."""
-    checkpoint: str = "starry_night"
+    checkpoint: str = "styles"
     """Name of a shipped style or checkpoint, or the path or URI of a checkpoint (.safetensors, .pth, .onnx)."""
     device: str = "auto"
     """Device of the network: auto, cpu, cuda, cuda:1. auto takes a GPU if there is one; a GPU that was granted, by Ray

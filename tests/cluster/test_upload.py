@@ -32,7 +32,7 @@ def test_this_repository_uploads_only_code_and_checkpoints():
     relative = {path.relative_to(ROOT) for path in files}
     assert sum(path.stat().st_size for path in files) < 20 * MB
     assert {path.parts[0] for path in relative}.isdisjoint({"tests", "docs", "benchmarks", "out", ".git", ".venv"})
-    needed = ["jobs/stylize_dataset.py", "configs/demo.yaml", "nst_ops/models/pretrained/starry_night.safetensors"]
+    needed = ["jobs/stylize_dataset.py", "configs/demo.yaml", "nst_ops/models/pretrained/styles.safetensors"]
     assert {Path(name) for name in needed} <= relative
 
 

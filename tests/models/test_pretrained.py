@@ -15,10 +15,7 @@ from nst_ops.models.checkpoint import Checkpoint, load_checkpoint
 
 PRETRAINED = Path(nst_ops.models.__file__).parent / "pretrained"
 PALETTES = {  # mean red, green and blue of the style_images
-    "starry_night": (0.30, 0.36, 0.43),
-    "great_wave": (0.75, 0.76, 0.71),
-    "kandinsky": (0.53, 0.48, 0.38),
-    "mondrian": (0.68, 0.63, 0.55),
+    "starry_night": (0.30, 0.36, 0.43)
 }
 
 

@@ -118,6 +118,6 @@ def test_an_output_of_the_old_version_is_resumed(old: OldRun) -> None:
 
 
 def test_another_model_in_an_old_output_is_refused(old: OldRun) -> None:
-    model = old.config.model.model_copy(update={"checkpoint": "mondrian"})
-    with pytest.raises(ConfigError, match="style was 'starry_night', is now 'mondrian'"):
+    model = old.config.model.model_copy(update={"checkpoint": "anime_faces"})
+    with pytest.raises(ConfigError, match="style was 'starry_night', is now 'anime_faces'"):
         stylize_collection(old.config.model_copy(update={"model": model}))
