@@ -245,7 +245,7 @@ def test_recipes_for_anime_and_imagenet_say_what_they_do():
     anime = parse("--config", str(ROOT / "configs/celeba_to_anime.yaml"), *PATHS)
     assert (anime.model.kind, anime.model.checkpoint) == ("johnson", "anime_faces")
     imagenet = parse("--config", str(ROOT / "configs/stylized_imagenet.yaml"), *PATHS)
-    assert (imagenet.model.kind, imagenet.style.mode) == ("vit_adain", "random")
+    assert (imagenet.model.checkpoint, imagenet.style.random.seed) == ("styles", 0)
     assert imagenet.resize.max_side is None
 
 
