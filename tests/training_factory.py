@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import vgg
 
-from nst_ops.config import TrainJohnsonConfig, TrainVitAdainConfig
+from nst_ops.config import TrainJohnsonConfig, TrainMultiStyleConfig, TrainVitAdainConfig
+from nst_ops.models.checkpoint import save_checkpoint
+from nst_ops.models.conditional import ConditionalNet
+from nst_ops.models.style_facts import StyleFacts
 
 LOSS: dict[str, Any] = {
     "network": "vgg16",
@@ -81,3 +85,37 @@ def write_files(root: Path) -> Path:
             nn.init.zeros_(layer.bias)
     torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, root / "vgg16.pth")
     return root
+
+
+def write_paintings(folder: Path) -> Path:
+    """``photos/``, ``paintings/``, ``base.safetensors`` and ``vgg.safetensors``, a random VGG19 up to relu3_4."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    for kind, colors in {
+        "photos": [(90, 120, 200), (200, 160, 60)],
+        "paintings": [(220, 60, 40), (40, 160, 220)],
+    }.items():
+        (folder / kind).mkdir()
+        for number, color in enumerate(colors):
+            grain = rng.normal(0, 40, (20, 24, 3)) + color
+            image = Image.fromarray(grain.clip(0, 255).astype(np.uint8)).resize((240, 200))
+            image.save(folder / kind / f"{kind[:-1]} {number}.png")
+    net = ConditionalNet(["waves", "stars", "identity"], width=8, num_blocks=1, encoder=(4, 8), decoder=(4, 4))
+    save_checkpoint(folder / "base.safetensors", net, {"origin": "random"}, {"waves": StyleFacts(license="free")})
+    layers = vgg.make_layers(vgg.cfgs["E"][:10]).state_dict()
+    save_file({f"features.{name}": tensor for name, tensor in layers.items()}, folder / "vgg.safetensors")
+    return folder
+
+
+def tiny_multi_style(folder: Path, output: Path, **train: Any) -> TrainMultiStyleConfig:
+    """A network of many styles that learns the files of ``write_paintings``."""
+    return TrainMultiStyleConfig(
+        data={"content": str(folder / "photos")},
+        paintings=[str(folder / "paintings")],
+        style_side=192,
+        output=str(output),
+        network={"width": 8, "num_blocks": 1, "encoder": [4, 8], "decoder": [4, 4]},
+        loss={"weights": str(folder / "vgg.safetensors")},
+        train={"steps": 4, "save_every": 2, "image_size": 96, "batch_size": 2, "precision": "fp32"} | train,
+        workers=WORKERS,
+    )

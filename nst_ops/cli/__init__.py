@@ -36,6 +36,7 @@ COMMANDS = {
         "train a fast network for one style or for faces to anime", "TrainJohnsonConfig", "jobs.train"
     ),
     "train-vit-adain": Command("train a network for any style", "TrainVitAdainConfig", "jobs.train"),
+    "train-multi-style": Command("train one network for many paintings", "TrainMultiStyleConfig", "jobs.train"),
     "fit-style": Command("fit styles of paintings in some minutes each", "FitStyleConfig", "jobs.fit"),
     "evaluate": Command(
         "measure what a run made, and write a page about it", "EvaluateConfig", "jobs.evaluate", "nothing was written"

@@ -7,7 +7,14 @@ from nst_ops.config.evaluate import EvaluateConfig
 from nst_ops.config.inspection import StatusConfig, VerifyConfig
 from nst_ops.config.losses import LossConfig
 from nst_ops.config.stylize import ModelConfig, StylizeConfig, TemporalConfig, VideoConfig
-from nst_ops.config.training import FitStyleConfig, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
+from nst_ops.config.training import (
+    FitStyleConfig,
+    PerceptualTrainingConfig,
+    TrainingConfig,
+    TrainJohnsonConfig,
+    TrainMultiStyleConfig,
+    TrainVitAdainConfig,
+)
 
 __all__ = [
     "ConfigError",
@@ -17,7 +24,15 @@ __all__ = [
     "JobConfig",
     "LossConfig",
     "ModelConfig",
+    "PerceptualTrainingConfig",
     "StatusConfig",
 ]
-__all__ += ["StylizeConfig", "TemporalConfig", "TrainJohnsonConfig", "TrainVitAdainConfig", "TrainingConfig"]
+__all__ += [
+    "StylizeConfig",
+    "TemporalConfig",
+    "TrainJohnsonConfig",
+    "TrainMultiStyleConfig",
+    "TrainVitAdainConfig",
+    "TrainingConfig",
+]
 __all__ += ["VerifyConfig", "VideoConfig", "parse_config"]

@@ -161,3 +161,38 @@ class LossConfig(StrictModel):
     def taps(self) -> set[str]:
         """Return every VGG layer that a term with weight looks at."""
         return {tap for term in (self.content, self.gram, self.mean_std) if term.weight for tap in term.taps}
+
+
+class PaintingIdentityConfig(StrictModel):
+    """Identity: the row ``identity`` gives back the photograph, so that a style can be weakened."""
+
+    weight: Weight = 2.0
+    """Weight of the mean absolute difference; 0 leaves the row out of the network."""
+    every: PositiveInt = 3
+    """Steps from one that trains this row to the next."""
+
+
+class PaintingMotionConfig(StrictModel):
+    """Steadiness: a moved and noisy image comes out as the moved result, against flicker."""
+
+    weight: Weight = 0.0
+    """Weight of the error, as a share of the variance of the result; 0 leaves it out and saves a forward pass."""
+    max_shift: int = Field(default=12, ge=1, le=20)
+    """Largest shift in pixels; none is a multiple of 4, which the network does not notice."""
+    noise: float = Field(default=0.02, ge=0, le=1)
+    """Standard deviation of the noise, of the range [0, 1]."""
+
+
+class PaintingLossConfig(StrictModel):
+    """Loss of a network of many styles, each term relative to the energy of painting or photograph."""
+
+    weights: str | None = None
+    """File of weights of VGG19, keys as torchvision's. Default: torchvision's own, downloaded once."""
+    palette: float = Field(default=0.2, ge=0)
+    """Weight of the painting's distribution of colors; that of its means and covariances is 1."""
+    content: float = Field(default=0.15, ge=0)
+    """Weight of what the photograph shows."""
+    contents: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    """Weight of the content in single styles, by name: 0.1 for strong outlines, 0.3 where faces drown."""
+    identity: PaintingIdentityConfig = PaintingIdentityConfig()
+    motion: PaintingMotionConfig = PaintingMotionConfig()

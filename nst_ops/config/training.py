@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from pydantic_settings import CliPositionalArg
 
 from nst_ops.config.base import JobConfig, StrictModel
-from nst_ops.config.losses import LossConfig
+from nst_ops.config.losses import LossConfig, PaintingLossConfig
 from nst_ops.config.storage import StorageConfig
 from nst_ops.config.text import ClipConfig, StyleText, TextFitConfig
 
@@ -95,7 +95,6 @@ class TrainingConfig(JobConfig):
     data: DataConfig
     output: str = Field(min_length=1)
     """Folder to write, a path or a URI: model.safetensors, model_card.md, losses, grids, tensorboard/."""
-    loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     workers: TrainWorkersConfig = TrainWorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -126,6 +125,16 @@ class TrainingConfig(JobConfig):
                 raise ValueError(f"data.{key} {side} is smaller than train.image_size {self.train.image_size}")
         if not 0.1 <= self.data.zoom[0] <= self.data.zoom[1] <= 10:
             raise ValueError(f"data.zoom {self.data.zoom}: the smallest and the largest factor, in this order")
+        return self
+
+
+class PerceptualTrainingConfig(TrainingConfig):
+    """Base class of the configurations of training with the perceptual loss."""
+
+    loss: LossConfig = LossConfig()
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> Self:
         loss = self.loss
         if not (loss.content.weight or loss.gram.weight or loss.mean_std.weight or loss.adversarial.weight):
             raise ValueError("loss: no term has a weight, so there is nothing to learn")
@@ -167,7 +176,7 @@ class TrialsConfig(StrictModel):
     """Steps of each trial."""
 
 
-class TrainJohnsonConfig(TrainingConfig):
+class TrainJohnsonConfig(PerceptualTrainingConfig):
     """Train a Johnson network on the images in DATA.CONTENT to stylize like STYLE, or like DATA.STYLE."""
 
     epilog: ClassVar[str] = """\
@@ -237,7 +246,7 @@ class VitAdainConfig(StrictModel):
         return self
 
 
-class TrainVitAdainConfig(TrainingConfig):
+class TrainVitAdainConfig(PerceptualTrainingConfig):
     """Train a ViT-AdaIN network to stylize like any image, learned from DATA.CONTENT and DATA.STYLE."""
 
     epilog: ClassVar[str] = """\
@@ -261,11 +270,83 @@ class TrainVitAdainConfig(TrainingConfig):
         return self
 
 
+class ManyStylesConfig(StrictModel):
+    """Network of many styles that is trained."""
+
+    start_from: str | None = None
+    """Shipped network by name, or file (.safetensors, .onnx), to go on from: rows of the same names are kept, new
+    ones begin at the nearest row. It saves most of the steps. Default: fresh weights."""
+    width: PositiveInt = 32
+    """Channels of the residual blocks of a fresh network."""
+    num_blocks: PositiveInt = 6
+    """Residual blocks of a fresh network."""
+    encoder: tuple[PositiveInt, PositiveInt] = (32, 32)
+    """Channels of a fresh network at full and at half size on the way in."""
+    decoder: tuple[PositiveInt, PositiveInt] = (8, 4)
+    """Channels of a fresh network at half and at full size on the way out."""
+
+
+class TrainManyStylesConfig(TrainConfig):
+    """Optimization: how long, how fast, how exact."""
+
+    batch_size: PositiveInt = 2
+    """Images per step, each in a style of its own, shared out among the workers."""
+    image_size: int = Field(default=192, ge=96, multiple_of=4)
+    """Side in pixels of the random crops that the network is trained on."""
+    learning_rate: float = Field(default=2.5e-3, gt=0)
+    """Peak learning rate of the convolutions; lower it where losses are not finite."""
+    row_learning_rate: PositiveFloat = 0.03
+    """Peak learning rate of the rows, of which a step moves only those that it draws."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of AdamW's two averages."""
+    reconstruct_first: Literal[0] = 0
+    """No such steps: the row identity learns to reproduce the image."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises to its peak."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Norm to which longer gradients are shortened, of the convolutions and of each row apart; null never does."""
+    ema_decay: float = Field(default=0.98, ge=0, lt=1)
+    """Save an average of the weights over about 1 / (1 - decay) steps; 0 saves the last ones."""
+
+
+class TrainMultiStyleConfig(TrainingConfig):
+    """Train one network for many paintings, its convolutions and a row for each, on the images in DATA.CONTENT."""
+
+    epilog: ClassVar[str] = """\
+    examples:
+      nst-ops train-multi-style --config configs/train_multi_style.yaml \\
+          --paintings paintings --data.content photos --output runs/paintings
+      ... --network.start_from styles --train.steps 1500       (sooner there, from the shipped network)
+      ... --loss.contents mondrian=0.08,klee=0.3               (less or more of the photograph in some styles)
+      ... --loss.motion.weight 0.05                            (less flicker in videos, a quarter more time)
+      ... --workers.count 2 --train.batch_size 4
+
+    Run the same command again after a stop or a crash: training goes on from the last checkpoint.
+    OUTPUT/model.safetensors is what nst-ops stylize takes as --model.checkpoint; styles are named as the files of
+    the paintings, with --style.name. One painting more, later: nst-ops fit-style --base OUTPUT/model.safetensors.
+    exit codes: 0 trained, 2 bad configuration, data or output, 1 diverged or fatal."""
+    paintings: list[str] = Field(min_length=1)
+    """Style images, or folders of them: paths or URIs."""
+    style_side: int = Field(default=640, ge=192)
+    """Side in pixels of a square with as many pixels as a painting is given: more gives larger strokes."""
+    style_margin: float = Field(default=0.02, ge=0, lt=0.5)
+    """Share of each painting to cut off at each side, such as a frame."""
+    network: ManyStylesConfig = ManyStylesConfig()
+    train: TrainManyStylesConfig = TrainManyStylesConfig()
+    loss: PaintingLossConfig = PaintingLossConfig()
+
+    @model_validator(mode="after")
+    def _has_paintings(self) -> Self:
+        if self.data.style:
+            raise ValueError("data.style: give the style images as --paintings")
+        return self
+
+
 class FitDataConfig(StrictModel):
     """Photographs that the network is fitted on."""
 
-    content: str
-    """Folder of photographs, a path or a URI."""
+    content: str | None = None
+    """Folder of photographs, a path or a URI; faces need some of faces. Default: the eleven that come with nst-ops."""
     limit: PositiveInt = 64
     """Photographs to take at most, a random choice of them."""
 
@@ -312,10 +393,11 @@ class FitStyleConfig(JobConfig):
 
     epilog: ClassVar[str] = """\
     examples:
-      nst-ops fit-style klimt.jpg --data.content photos --output klimt.safetensors
+      nst-ops fit-style klimt.jpg --output klimt.safetensors
       nst-ops fit-style paintings --data.content photos --output paintings.safetensors
       nst-ops fit-style --style.text "an oil painting of waves" --clip.weights open_clip_model.safetensors \\
-        --data.content photos --output waves.safetensors
+        --output waves.safetensors
+      ... --executor ray                                   (many paintings at once, on a cluster or all cores)
       nst-ops stylize --input photos --output out --model.checkpoint klimt.safetensors
 
     The file holds the fitted styles, the first one first, and those of the base. Each painting is kept in OUTPUT.parts
@@ -328,7 +410,7 @@ class FitStyleConfig(JobConfig):
     """File to write, .safetensors."""
     base: str = "styles"
     """Network of many styles to begin from: a shipped one by name, or a file (.safetensors, .onnx)."""
-    data: FitDataConfig
+    data: FitDataConfig = FitDataConfig()
     vgg: FitVggConfig = FitVggConfig()
     fit: FitConfig = FitConfig()
     clip: ClipConfig = ClipConfig()
@@ -336,7 +418,12 @@ class FitStyleConfig(JobConfig):
     margin: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of each painting to cut off at each side, such as a frame."""
     device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1."""
+    """Device: auto, cpu, cuda, cuda:1; on Ray auto, cpu or cuda."""
+    executor: Literal["auto", "local", "ray"] = "auto"
+    """What fits. local: this process, one painting after the other; ray: as many at once as the cluster has GPUs or
+    CPU cores; auto: Ray where a cluster is at hand, else local."""
+    ray_address: str = "auto"
+    """Address of the Ray cluster. auto: the one at hand, or a new one here; local: a new one here."""
     storage: StorageConfig = StorageConfig()
 
     @model_validator(mode="after")

@@ -101,6 +101,20 @@ def motion_equivariance(stylized: Tensor, stylized_moved: Tensor, theta: Tensor)
     return of_each.mean()
 
 
+def unsteadiness(stylized: Tensor, stylized_moved: Tensor, shift: tuple[int, int]) -> Tensor:
+    """Squared difference of the result for a moved content image from the moved result, over its variance: (B,).
+
+    Both are (B, 3, H, W) in [0, 1]; ``shift`` is what ``torch.roll`` moved the content image by, downwards and
+    rightwards. What is as near to the border as the larger of both is left out.
+    """
+    margin = max(map(abs, shift)) + 8  # what the other side of the image is seen through convolutions, too
+    height, width = stylized.shape[-2:]
+    inner = (slice(None), slice(None), slice(margin, height - margin), slice(margin, width - margin))
+    back = torch.roll(stylized_moved.float(), (-shift[0], -shift[1]), (2, 3))[inner].flatten(1)
+    still = stylized.float()[inner].flatten(1)
+    return (back - still).square().mean(1) / (still.var(1) + 1e-3)
+
+
 def _sources(theta: Tensor, height: int, width: int) -> Tensor:
     """Return the source of each pixel's middle, (B, H, W, 2), x before y, in [-1, 1] across the image.
 

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 
 from nst_ops.collection.constants import RUN_FILE
 from nst_ops.collection.run_lock import refuse_other_run, write_run_record
-from nst_ops.config import ConfigError, LossConfig, TrainingConfig, TrainJohnsonConfig
-from nst_ops.config.base import rename_keys
-from nst_ops.config.training import TrainConfig
+from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig, TrainMultiStyleConfig
+from nst_ops.config.base import rename_keys, section_of
 from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.storage import Folder, StorageFullError
 from nst_ops.training.data import StoredImages
@@ -100,6 +99,8 @@ def fingerprint(
     style = f"{len(style_names)} files, {_sha256(json.dumps(style_names).encode())}"
     if setup.style_image is not None:
         style = f"{_style(config)}, {_sha256(setup.style_image.tobytes())}"
+    if setup.styles is not None:
+        style = f"{len(setup.styles.names)} paintings, {setup.styles.digest}"
     return {f"{name}.{key}": value for name in ("train", "loss") for key, value in sections[name].items()} | {
         "network": network,
         "network.start_from": _sha256(resolve_checkpoint(start).read_bytes()) if start else None,
@@ -114,7 +115,9 @@ def _present_fingerprint(kind: type[TrainingConfig], earlier: dict[str, Any]) ->
     """Give a fingerprint that an older version has written, of a configuration of ``kind``, today's keys."""
     present = dict(earlier)
     try:
-        for section, model in (("train", TrainConfig), ("loss", LossConfig)):
+        for section in ("train", "loss"):
+            model = section_of(kind, section)
+            assert model is not None, section
             keys = [key for key in earlier if key.startswith(f"{section}.")]
             values = model.model_validate({key.partition(".")[2]: present.pop(key) for key in keys})
             known = values.model_dump(mode="json", exclude={"save_every"})
@@ -133,10 +136,10 @@ def describe(config: TrainingConfig, content: StoredImages, styles: StoredImages
     """Return facts on the origin of a checkpoint; names, but no paths of this machine."""
     sections = {"network", "loss", "train"} | ({"style_side", "style_margin"} if not styles else set())
     recipe = config.model_dump(mode="json", include=sections, exclude_none=True)
-    recipe["data"] = {"resize": config.resize}
+    recipe["data"] = {"resize": config.resize, "zoom": list(config.data.zoom)}
     if styles:
-        recipe["data"] |= {"style_resize": config.style_resize, "zoom": list(config.data.zoom)}
-    recipe["loss"]["weights"] = os.path.basename(config.loss.weights or "torchvision")
+        recipe["data"] |= {"style_resize": config.style_resize}
+    recipe["loss"]["weights"] = os.path.basename(recipe["loss"].get("weights") or "torchvision")
     files = [key for key in ("start_from", "encoder_weights") if key in recipe["network"]]
     recipe["network"] |= {key: Path(recipe["network"][key]).stem for key in files}
     counts = {
@@ -150,7 +153,9 @@ def describe(config: TrainingConfig, content: StoredImages, styles: StoredImages
 
 
 def _style(config: TrainingConfig) -> str:
-    """Return a name for the style that is learned: the style image's, or that of the folder."""
+    """Return a name for the style that is learned: the style image's, or that of the folder of many."""
+    if isinstance(config, TrainMultiStyleConfig):
+        return ", ".join(os.path.basename(uri.rstrip("/")) for uri in config.paintings)
     style_image = config.style if isinstance(config, TrainJohnsonConfig) else None
     return os.path.basename((style_image or config.data.style or "").rstrip("/"))
 

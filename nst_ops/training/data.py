@@ -37,6 +37,7 @@ _SMALLEST_STYLE = 64  # pixels of a style image's shorter side below which there
 PER_BLOCK = 64  # images decoded together
 _NAMED = 5  # unreadable files that are named
 _SHARE_OF_MEMORY = 0.8
+ROW_STREAM = 6  # of random numbers: the order of the rows of a network of many styles
 _CONTENT_STREAM, _STYLE_STREAM, _ZOOM_STREAM = 0, 2, 4  # of random numbers; images have two each, for order and crops
 
 
@@ -282,6 +283,17 @@ class Crops:
 Batch = tuple[Crops, Crops | None]  # crops that a worker takes at a step: of content, and of style images if any
 
 
+def shuffled(seed: int, stream: int, count: int, step: int, batch_size: int) -> IntArray:
+    """Return which of ``count`` things step ``step``, from 1, takes: every one comes once before any comes again."""
+    epochs, places = np.divmod(np.arange((step - 1) * batch_size, step * batch_size), count)
+    return np.array([_order(seed, stream, count, int(e))[p] for e, p in zip(epochs, places, strict=True)])
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stream: int, count: int, epoch: int) -> IntArray:
+    return np.random.default_rng([seed, stream, epoch]).permutation(count)
+
+
 @dataclass(eq=False)
 class Batches:
     """Crops of each step."""
@@ -297,7 +309,6 @@ class Batches:
 
     def __post_init__(self) -> None:
         self._share = slice(self.rank, None, self.world)
-        self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def __call__(self, step: int) -> Batch:
         """Return this worker's share of the batch of ``step``, counted from 1."""
@@ -311,16 +322,10 @@ class Batches:
         corners = rng.integers(side - self.image_size + 1, size=(2, self.batch_size))
         mirrored = rng.random(self.batch_size) < 0.5
         top, left = (torch.from_numpy(corner[self._share].copy()) for corner in corners)
-        taken = torch.from_numpy(images.take(self._indices(step, len(images), stream)[self._share]))
+        taken = torch.from_numpy(
+            images.take(shuffled(self.seed, stream, len(images), step, self.batch_size)[self._share])
+        )
         return Crops(taken, top, left, torch.from_numpy(mirrored[self._share].copy()), self.image_size, side)
-
-    def _indices(self, step: int, count: int, stream: int) -> IntArray:
-        """Return which of ``count`` images all workers together take."""
-        epochs, places = np.divmod(np.arange((step - 1) * self.batch_size, step * self.batch_size), count)
-        return np.array([self._order(count, stream, int(e))[p] for e, p in zip(epochs, places, strict=True)])
-
-    def _shuffled(self, count: int, stream: int, epoch: int) -> IntArray:
-        return np.random.default_rng([self.seed, stream, epoch]).permutation(count)
 
 
 class Prefetcher:

@@ -6,21 +6,21 @@ Or words in, for a style that CLIP fits to them.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from nst_ops.config import ConfigError, FatalError, FitStyleConfig
+from nst_ops.losses.painting import TAPS
 from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
@@ -28,20 +28,22 @@ from nst_ops.models.checkpoint import Checkpoint, CheckpointError, load_checkpoi
 from nst_ops.models.checkpoint_files import resolve_checkpoint
 from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.device import find_device
-from nst_ops.models.style_facts import MOST_THUMBNAIL_BYTES, StyleFacts, style_name
+from nst_ops.models.style_facts import StyleFacts, style_name
 from nst_ops.models.vgg import VGGFeatures, WeightsError
+from nst_ops.ray_cluster import cluster_at_hand
 from nst_ops.storage import Folder, configure_storage
 from nst_ops.stylizers.text_style import fit_text_style
-from nst_ops.training.data import read_style_image, square
-from nst_ops.training.fitting import TAPS, StyleFitting
+from nst_ops.training.data import square
+from nst_ops.training.fitting import FittedStyle, FittingMaterial, Painting, StyleFitting
+from nst_ops.training.paintings import ONE_COLOR, name_paintings, read_painting, thumbnail
 from nst_ops.training.progress import ProgressTracker
 
 _log = logging.getLogger(__name__)
 
-_PHOTO_SIDE = 512  # pixels of the squares that crops are cut from
-_READ_SIDE = 640  # pixels of a painting's shorter side as it is read
-_THUMBNAIL_SIDE = 128
-_ONE_COLOR = 3.0  # standard deviation in levels below which there is nothing to learn from a picture
+_PHOTOGRAPHS = Path(__file__).with_name(
+    "photographs"
+)  # those that come with the package; LICENSES.md names their authors
+_PHOTO_SIDE = 512  # pixels at most of the squares that crops are cut from
 
 
 @dataclass(frozen=True)
@@ -72,35 +74,51 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     output = _local_output(config.output)
     if config.style.text:
         return _fit_text(config, config.style.text, output)
-    paintings = _name_paintings(config)
+    paintings = name_paintings(config.paintings)
     if config.fit.network and len(paintings) > 1:
         raise ConfigError("fit.network gives each painting a network of its own: fit one at a time, or leave it out")
     base = _load_base(config)
-    fitting = _new_fitting(config, base)
+    material = _read_material(config, base)
+    fit_all = partial(_fit_here, _find_device(config))
+    if config.executor == "ray" or (config.executor == "auto" and cluster_at_hand(config.ray_address)):
+        from nst_ops.training.fit_on_ray import fit_on_ray  # Ray takes seconds to import
+
+        fit_all = partial(fit_on_ray, config)
     parts = Path(f"{output}.parts")
     parts.mkdir(exist_ok=True)
     fitted: dict[str, Checkpoint] = {}
     failed: dict[str, str] = {}
-    with ProgressTracker(config.fit.steps * len(paintings), 1) as tracker:
-        for number, (name, uri) in enumerate(paintings.items()):
-            part = parts / f"{name}.safetensors"
+
+    def pending() -> Iterator[Painting]:
+        """Yield the paintings that were not fitted before."""
+        for name, uri in paintings.items():
             try:
                 painting_hwc = read_painting(uri, config.margin)
-                made_of = _fingerprint(config, base, painting_hwc)
-                if (known := _read_part(part)) and known.facts.get("made_of") == made_of:
-                    fitted[name] = known
-                    _log.info("%s: fitted before", name)
-                    continue
-                progress = tracker.of_painting(name, number * config.fit.steps)
-                result = fitting.fit(name, painting_hwc, progress)
-            except (ConfigError, FloatingPointError) as error:
+            except ConfigError as error:
                 failed[uri] = str(error)
                 _log.warning("%s", error)
                 continue
-            facts = {"made_of": made_of, "start": result.start, "losses": result.losses, **_recipe(config)}
-            style = StyleFacts(title=name, source=uri, thumbnail=thumbnail(painting_hwc))
-            save_checkpoint(part, result.network, facts, {name: style})
+            made_of = _fingerprint(config, base, painting_hwc)
+            if (known := _read_part(parts / f"{name}.safetensors")) and known.facts.get("made_of") == made_of:
+                fitted[name] = known
+                _log.info("%s: fitted before", name)
+                continue
+            yield Painting(name, painting_hwc, uri, made_of)
+
+    with ProgressTracker(config.fit.steps * len(paintings), 1) as tracker:
+        for painting, result in fit_all(material, pending(), tracker):
+            name = painting.name
+            if isinstance(result, FloatingPointError):
+                failed[painting.uri] = str(result)
+                _log.warning("%s", result)
+                continue
+            facts = {"made_of": painting.made_of, "start": result.start, "losses": result.losses, **_recipe(config)}
+            style = StyleFacts(title=name, source=painting.uri, thumbnail=thumbnail(painting.pixels_hwc))
+            part, temporary = parts / f"{name}.safetensors", parts / f"{name}.tmp"
+            save_checkpoint(temporary, result.network, facts, {name: style})
+            temporary.replace(part)
             fitted[name] = load_checkpoint(part)
+    fitted = {name: fitted[name] for name in paintings if name in fitted}
     if not fitted:
         raise FatalError("; ".join(failed.values()))
     _write(output, fitted, base, config)
@@ -113,7 +131,7 @@ def _fit_text(config: FitStyleConfig, text: str, output: Path) -> FitOutcome:
     """Fit a style to words; bad words or weights are the configuration's fault."""
     base, photos = _load_base(config), _read_photos(config)
     try:
-        device = find_device(config.device)
+        device = _find_device(config)
         with ProgressTracker(config.text_fit.steps, 1) as tracker:
             progress = tracker.of_painting(style_name(text), 0)
             name = fit_text_style(output, text, base, config.clip, config.text_fit, photos, device, progress)
@@ -122,26 +140,6 @@ def _fit_text(config: FitStyleConfig, text: str, output: Path) -> FitOutcome:
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     return FitOutcome(str(output), [name], {})
-
-
-def read_painting(uri: str, margin: float) -> UInt8Array:
-    """Read a style image as of ``read_style_image``; raises ConfigError for one of a single color, too."""
-    painting_hwc = read_style_image(uri, _READ_SIDE, margin)
-    if painting_hwc.reshape(-1, 3).std(0).max() < _ONE_COLOR:
-        raise ConfigError(f"style: '{uri}' is of one color, which shows no style: give a picture with strokes")
-    return painting_hwc
-
-
-def thumbnail(picture_hwc: UInt8Array) -> bytes:
-    """Return a small JPEG of a picture."""
-    image = Image.fromarray(picture_hwc)
-    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    for quality in (85, 60, 30):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality)
-        if len(buffer.getvalue()) <= MOST_THUMBNAIL_BYTES:
-            return buffer.getvalue()
-    return b""
 
 
 def _local_output(output: str) -> Path:
@@ -155,34 +153,6 @@ def _local_output(output: str) -> Path:
     return path
 
 
-def _name_paintings(config: FitStyleConfig) -> dict[str, str]:
-    """Return the URI of each painting by the name of its style."""
-    paintings: dict[str, str] = {}
-    for uri in _list_images(config.paintings):
-        stem = name = style_name(Path(uri).stem)
-        number = 1
-        while name in paintings:
-            name = f"{stem}_{(number := number + 1)}"
-        paintings[name] = uri
-    return paintings
-
-
-def _list_images(given: list[str]) -> Iterator[str]:
-    for uri in given:
-        try:
-            folder = Folder(uri)
-            is_folder = folder.exists() and not folder.is_file()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"'{uri}': {error}") from error
-        if not is_folder:
-            yield uri  # reading it says what is wrong with it
-            continue
-        names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
-        if not names:
-            raise ConfigError(f"'{uri}' holds no images")
-        yield from (folder.uri(name) for name in names)
-
-
 def _load_base(config: FitStyleConfig) -> Checkpoint:
     try:
         base = load_checkpoint(resolve_checkpoint(config.base))
@@ -192,35 +162,55 @@ def _load_base(config: FitStyleConfig) -> Checkpoint:
     return base
 
 
-def _new_fitting(config: FitStyleConfig, base: Checkpoint) -> StyleFitting:
+def _fit_here(
+    device: torch.device, material: FittingMaterial, paintings: Iterable[Painting], tracker: ProgressTracker
+) -> Iterator[tuple[Painting, FittedStyle | FloatingPointError]]:
+    """Fit one painting after the other in this process."""
+    fitting = StyleFitting(material, device)
+    for number, painting in enumerate(paintings):
+        progress = tracker.of_painting(painting.name, number * material.config.steps)
+        try:
+            yield painting, fitting.fit(painting.name, painting.pixels_hwc, progress)
+        except FloatingPointError as error:
+            yield painting, error
+
+
+def _find_device(config: FitStyleConfig) -> torch.device:
     try:
-        device = find_device(config.device)
+        return find_device(config.device)
     except ValueError as error:
         raise ConfigError(f"device: {error}") from error
+
+
+def _read_material(config: FitStyleConfig, base: Checkpoint) -> FittingMaterial:
     try:
         vgg = VGGFeatures("vgg19", TAPS, config.vgg.weights)
     except (OSError, WeightsError, ValueError) as error:
         raise ConfigError(f"vgg.weights: {error}") from error
-    return StyleFitting(base.expect(ConditionalNet), vgg, _read_photos(config), config.fit, device)
+    return FittingMaterial(base.expect(ConditionalNet), vgg, _read_photos(config), config.fit)
 
 
 def _read_photos(config: FitStyleConfig) -> list[UInt8Array]:
     """Read the middle squares of photographs; raises ConfigError where there are none."""
-    folder = Folder(config.data.content)
+    if not config.data.content and not _PHOTOGRAPHS.is_dir():  # not in an upload of `ray job submit`, see .rayignore
+        raise ConfigError("data.content: give a folder of photographs; those of nst-ops are not in this copy of it")
+    uri = config.data.content or str(_PHOTOGRAPHS)
+    folder = Folder(uri)
     if not folder.exists():
-        raise ConfigError(f"data.content: there is no folder '{config.data.content}'")
+        raise ConfigError(f"data.content: there is no folder '{uri}'")
     names = sorted(file.relpath for file in folder.files() if media_kind(file.relpath) == "image")
     rng = np.random.default_rng(config.fit.seed)
     photos = []
     for name in rng.permutation(names)[: config.data.limit] if names else []:
         try:
-            photo_hwc = square(decode_image(folder.read_bytes(str(name))).rgb_hwc, _PHOTO_SIDE)
-            if photo_hwc.std() >= _ONE_COLOR:
+            decoded_hwc = decode_image(folder.read_bytes(str(name))).rgb_hwc
+            photo_hwc = square(decoded_hwc, min(_PHOTO_SIDE, *decoded_hwc.shape[:2]))
+            if photo_hwc.std() >= ONE_COLOR:
                 photos.append(photo_hwc)
         except (MediaError, OSError) as error:
             _log.warning("data.content: skipped %s: %s", name, error)
     if not photos:
-        raise ConfigError(f"data.content: no readable photographs in '{config.data.content}'")
+        raise ConfigError(f"data.content: no readable photographs in '{uri}'")
     return photos
 
 

@@ -22,7 +22,7 @@ class ValidationImages:
     """Images that a run is validated on, float in [0, 1]."""
 
     content: Tensor  # (N, 3, S, S), S a multiple of the network's stride
-    styles: Tensor  # (N, 3, S, S), the style image of each, or (1, 3, H, W), one for all
+    styles: Tensor | None = None  # (N, 3, S, S), the style image of each, or (1, 3, H, W), one for all
 
 
 def validation_images(
@@ -31,13 +31,14 @@ def validation_images(
     held_out_styles: ImageSet | None = None,
     style_image: UInt8Array | None = None,
 ) -> ValidationImages:
-    """Return the held-out images with the style image, or with the held-out images of a set of styles."""
+    """Return the held-out images with the style image, with the held-out images of a set of styles, or with neither."""
     stride = network.stride
     assert isinstance(stride, int)
     content = to_tensor(held_out.all(), stride)
     if style_image is not None:
         return ValidationImages(content, to_tensor(style_image))
-    assert held_out_styles is not None, "neither a style image nor a set of them"
+    if held_out_styles is None:  # the network has its styles in it
+        return ValidationImages(content)
     each = [index % len(held_out_styles) for index in range(len(held_out))]  # from the first again, if fewer
     return ValidationImages(content, to_tensor(held_out_styles.take(each), stride))
 
@@ -64,6 +65,7 @@ def validation_grid(shown: ValidationImages, stylized: Tensor, when: str = "") -
     Where every content image has its own style image, those are the row between. ``stylized`` is (N, 3, H, W) in
     [0, 1], N at least 1; ``when`` a word for the caption, such as "step 250". Returns the image, see ``sheet``.
     """
+    assert shown.styles is not None, "neither a style image nor a set of them"
     content, styles = to_pixels(shown.content), to_pixels(shown.styles)
     caption = f"stylized · {when}" if when else "stylized"
     if len(styles) == len(content) > 1:

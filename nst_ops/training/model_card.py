@@ -14,6 +14,7 @@ _SPEED = ("images_per_s", "data_wait_share", "train_s", "workers", "device")
 _LABELS = {
     "content_images_skipped": "not readable, skipped",
     "content_images_held_out": "held out",
+    "style_names": "styles",
     "style_images_skipped": "style images not readable, skipped",
     "steps_skipped": "skipped as not finite",
     "images_per_s": "images per second",
@@ -27,8 +28,10 @@ _USE = {
     "vit_adain": """\
     nst-ops stylize --model.kind vit_adain --model.checkpoint model.safetensors \\
         --style.images style.jpg --input photos --output stylized""",
+    "multi_style": """\
+    nst-ops stylize --model.checkpoint model.safetensors --style.name NAME --input photos --output stylized""",
 }
-_NETWORKS = {"johnson": "Johnson", "vit_adain": "ViT-AdaIN"}
+_NETWORKS = {"johnson": "Johnson", "multi_style": "network of many styles", "vit_adain": "ViT-AdaIN"}
 
 
 def model_card(
@@ -64,6 +67,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
     count = facts.get("parameters")
     size = f" ({count:,} parameters, {2 * count / 1e6:.1f} MB in fp16)" if count else ""
     network = _NETWORKS[facts.get("architecture", "johnson")]
+    if "style_names" in facts:
+        return f"A {network}{size}: {facts['style_names']}."
     if network == "ViT-AdaIN":
         learned = f", learned from {facts['style']}" if "style" in facts else ""
         return f"A {network} network{size} that stylizes images like any style image{learned}."
@@ -89,7 +94,7 @@ def _losses(facts: Mapping[str, Any]) -> str:
     asked = facts.get("recipe", {}).get("loss", {})
     rows = []
     for term in dict.fromkeys([*trained, *validated]):
-        section = section if isinstance(section := asked.get(term), Mapping) else {}
+        section = section if isinstance(section := asked.get(term, {}), Mapping) else {"weight": section}
         taps = ", ".join(section.get("taps", {}))
         values = (section.get("weight"), taps, trained.get(term), validated.get(term))
         rows.append((term, *("" if value is None else _text(term, value) for value in values)))

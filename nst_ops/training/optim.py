@@ -34,8 +34,13 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainConfig, decay: float) -> AdamW:
-    """Make the optimizer, all weights in one operation: what it skips is decided on the device, see ``step_unless``."""
+def adamw(
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]], learning_rate: float, config: TrainConfig, decay: float
+) -> AdamW:
+    """Make the optimizer of weights or groups of them, a group in one operation.
+
+    What it skips is decided on the device, see ``step_unless``.
+    """
     return AdamW(parameters, learning_rate, config.betas, weight_decay=decay, fused=True)
 
 

@@ -19,7 +19,7 @@ from nst_ops.models.checkpoint import save_checkpoint
 from nst_ops.storage import Folder
 from nst_ops.storage.base import storage_full_errors
 from nst_ops.training.checkpointing import CARD, MODEL, write_state
-from nst_ops.training.grid import ValidationImages, png_bytes, stylize, validation_grid
+from nst_ops.training.grid import ValidationImages, png_bytes
 from nst_ops.training.loop import Recorder, Speed
 from nst_ops.training.model_card import model_card
 from nst_ops.training.step import StepFigures, TrainingStep
@@ -81,15 +81,8 @@ class RunRecorder(Recorder):
 
     def validate(self, number: int) -> float:
         """Measure the losses of the averaged network on the validation images, and draw them as a grid."""
-        shown, device = self.shown, self.training.device
-        styles = shown.styles if self.training.takes_styles else None
-        stylized = stylize(self.training.averaged, shown.content, styles)
-        with torch.no_grad():
-            styles = styles.to(device) if styles is not None else None
-            terms = self.training.loss.score(stylized.to(device), shown.content.to(device), styles)
-        self._validation = {name: float(value) for name, value in {"total": terms.total, **terms.terms}.items()}
+        self._validation, self._grid = self.training.validate(self.shown, f"step {number}")
         self.history.validate(number, self._validation)
-        self._grid = validation_grid(shown, stylized, f"step {number}")
         self._tracking.validation(number, self._validation, self._grid)
         return self._validation["total"]
 
@@ -98,7 +91,8 @@ class RunRecorder(Recorder):
         self.facts |= self._measured(number, speed)
         with storage_full_errors(self.output.uri()):
             with self.output.atomic_write(MODEL) as temporary:
-                save_checkpoint(temporary, self.training.averaged, self.facts)
+                network, styles = self.training.result()
+                save_checkpoint(temporary, network, self.facts, styles)
             assert self._grid is not None, "validate before save"
             self.output.write_bytes("grid.png", png := png_bytes(self._grid))
             self.output.write_bytes(f"grids/{number:06d}.png", png)
@@ -114,6 +108,7 @@ class RunRecorder(Recorder):
     def _measured(self, number: int, speed: Speed) -> dict[str, Any]:
         """Return losses, speed and software so far."""
         cuda = self.training.device.type == "cuda"
+        network, _ = self.training.result()
         return {
             "steps": number,
             "steps_skipped": self.history.skipped,
@@ -122,8 +117,8 @@ class RunRecorder(Recorder):
             "images_per_s": float(f"{speed.images_per_s:.4g}"),
             "data_wait_share": float(f"{speed.data_wait_share:.3g}"),
             "train_s": round(self._spent()),
-            "architecture": self.training.network.architecture,
-            "parameters": sum(p.numel() for p in self.training.network.parameters()),
+            "architecture": network.architecture,
+            "parameters": sum(weights.numel() for weights in network.parameters()),
             "workers": self.training.ranks.world,
             "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
             "precision": self.training.precision.name,

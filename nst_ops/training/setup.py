@@ -1,4 +1,4 @@
-"""Networks and style image of a training: read and checked before anything starts."""
+"""Networks and style images of a training: read and checked before anything starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from nst_ops.config import ConfigError, TrainingConfig, TrainJohnsonConfig, TrainVitAdainConfig
+from nst_ops.config import (
+    ConfigError,
+    PerceptualTrainingConfig,
+    TrainingConfig,
+    TrainJohnsonConfig,
+    TrainMultiStyleConfig,
+    TrainVitAdainConfig,
+)
 from nst_ops.losses import PerceptualLoss
+from nst_ops.losses.painting import PaintingLoss
 from nst_ops.media.images import UInt8Array
 from nst_ops.models.checkpoint import CheckpointError, load_checkpoint
 from nst_ops.models.checkpoint_files import resolve_checkpoint
@@ -18,7 +26,10 @@ from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures, WeightsError
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training.data import ImageSet, read_style_image, to_tensor
+from nst_ops.training.multi_style_step import MultiStyleStep, PaintedStyles, SeparateRows
 from nst_ops.training.optim import Ranks
+from nst_ops.training.painted_styles import read_painted_styles
+from nst_ops.training.perceptual_step import PerceptualStep
 from nst_ops.training.step import Network, TrainingStep
 
 _AVERAGED = 64  # images of a set of styles whose mean statistics are the target
@@ -28,9 +39,10 @@ _AVERAGED = 64  # images of a set of styles whose mean statistics are the target
 class TrainingSetup:
     """Networks and style image; they travel to workers, which may not see the files they came from."""
 
-    network: Network
+    network: Network | SeparateRows
     vgg: VGGFeatures
-    style_image: UInt8Array | None  # (H, W, 3); None where the style is a set of images
+    style_image: UInt8Array | None  # (H, W, 3); None where there are many
+    styles: PaintedStyles | None = None  # of a network of many styles
 
     def step(
         self,
@@ -53,18 +65,37 @@ class TrainingSetup:
         for network in (self.network, self.vgg):
             network.to(device)
             network.to(memory_format=torch.channels_last)
+        ranks = ranks or Ranks()
+        if isinstance(self.network, SeparateRows):
+            assert isinstance(config, TrainMultiStyleConfig)
+            assert self.styles is not None
+            loss = PaintingLoss(self.vgg)
+            return MultiStyleStep(
+                self.network, loss, config.train, wrap, ranks, weights=config.loss, styles=self.styles
+            )
+        assert isinstance(config, PerceptualTrainingConfig)
         # Images whose statistics all stylized ones should have; None if each has its own.
         target = None if self.style_image is None else to_tensor(self.style_image).to(device)
         if target is None and styles is not None and isinstance(config, TrainJohnsonConfig):
             spread = np.linspace(0, len(styles) - 1, min(len(styles), _AVERAGED)).astype(int)
             target = to_tensor(styles.take(spread)).to(device)
-        loss = PerceptualLoss(self.vgg, target, config.loss)
-        return TrainingStep(self.network, loss, config.train, wrap, ranks or Ranks())
+        perceptual = PerceptualLoss(self.vgg, target, config.loss)
+        return PerceptualStep(self.network, perceptual, config.train, wrap, ranks)
+
+    def facts(self) -> dict[str, Any]:
+        """Return facts on the paintings of a network of many styles."""
+        if self.styles is None:
+            return {}
+        return {"style_images": len(self.styles.names), "style_names": ", ".join(self.styles.names)}
 
 
 def read_setup(config: TrainingConfig) -> TrainingSetup:
-    """Read the networks and the style image of ``config``; raises ConfigError if one of them cannot be used."""
+    """Read the networks and the style images of ``config``; raises ConfigError if one of them cannot be used."""
     try:
+        if isinstance(config, TrainMultiStyleConfig):
+            network, vgg, styles = read_painted_styles(config)
+            return TrainingSetup(network, vgg, None, styles)
+        assert isinstance(config, PerceptualTrainingConfig)
         style_image = None
         if isinstance(config, TrainJohnsonConfig) and config.style:
             style_image = read_style_image(config.style, config.style_side, config.style_margin)
@@ -91,7 +122,7 @@ def build_network(config: TrainingConfig) -> Network:
         if network.start_from:
             return _load(network.start_from, JohnsonNet)
         return JohnsonNet(**network.model_dump(exclude={"start_from"}))
-    assert isinstance(config, TrainVitAdainConfig), type(config)
+    assert isinstance(config, TrainVitAdainConfig)
     if config.network.start_from:
         return _load(config.network.start_from, ViTAdaIN)
     arguments: dict[str, Any] = config.network.model_dump(exclude={"start_from", "encoder_weights"})

@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 
 from nst_ops.config import FatalError
 from nst_ops.config.training import TrainConfig
-from nst_ops.losses import LossTerms, PerceptualLoss
-from nst_ops.losses.color import color_loss
-from nst_ops.losses.structure import cel_shaded
+from nst_ops.losses import LossTerms
+from nst_ops.media.images import UInt8Array
+from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.host_copies import Download, host_copies
 from nst_ops.models.johnson import ConvLayer, JohnsonNet, TransformNet
+from nst_ops.models.style_facts import StyleFacts
 from nst_ops.models.vit_adain import ViTAdaIN
 from nst_ops.training.data import Crops
-from nst_ops.training.discriminator import DiscriminatorTraining
+from nst_ops.training.grid import ValidationImages
 from nst_ops.training.optim import Precision, Ranks, adamw, learning_rate, not_finite, step_unless
 
 Network = JohnsonNet | ViTAdaIN
@@ -49,43 +51,55 @@ class StepFigures:
 
 
 @dataclass(eq=False)
-class TrainingStep:
-    """Images in, updated network and figures out.
+class TrainingStep(ABC):
+    """Images in, updated network and figures out; what the loss is, subclasses say.
 
     AdamW on the schedule of ``config``, gradients clipped. A step whose loss or gradient is not finite changes nothing,
     which is decided on the device; twenty in a row end the training. All that is random in a step is drawn from the
-    seed and its number. Where the loss has an adversarial term, discriminators learn beside the network, one step of
-    each in turn, to tell its images from the style images.
+    seed and its number.
     """
 
-    network: Network  # takes content images, or content and style images; lies on its device
-    loss: PerceptualLoss  # on the same device; frozen, and not part of the network
+    network: nn.Module  # takes content images, or content images and styles; lies on its device
+    loss: Any  # on the same device; frozen, and not part of the network
     config: TrainConfig
     wrap: InitVar[Callable[[nn.Module], nn.Module] | None] = None  # such as DDP; what is saved is the network itself
     ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self, wrap: Callable[[nn.Module], nn.Module] | None) -> None:
-        network, loss, config = self.network, self.loss, self.config
-        self._remove_grid()
+        network, config = self.network, self.config
+        self.remove_grid()
         self.forward = wrap(network) if wrap else network
         self.device = next(network.parameters()).device
         self.precision = Precision(config.precision, self.device)
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = adamw(trained, config.learning_rate, config, config.weight_decay)
-        adversarial = loss.config.adversarial
-        self.discriminator = (
-            DiscriminatorTraining(adversarial, config, self.precision, self.ranks) if adversarial.weight else None
-        )
+        self.groups = self.parameter_groups()
+        grouped = [{"params": weights} for weights, _ in self.groups]
+        self.optimizer = adamw(grouped, config.learning_rate, config, config.weight_decay)
         self.averaged = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else network
-        self.takes_styles = loss.style_targets is None  # a style image with each content image
         self._parts: dict[str, Any] = {"model": network, "averaged": self.averaged, "optimizer": self.optimizer}
         self._parts["scaler"] = self.precision.scaler
         self._skips = 0
 
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the trained weights in groups, each clipped apart, with the factor of its learning rate."""
+        return [([weights for weights in self.network.parameters() if weights.requires_grad], 1.0)]
+
+    @abstractmethod
+    def losses(
+        self, content: Tensor, styles: Tensor | None, drawing: Tensor | None, generator: torch.Generator, number: int
+    ) -> tuple[LossTerms, Tensor]:
+        """Return the loss to minimize, and the stylized images."""
+
+    @abstractmethod
+    def validate(self, shown: ValidationImages, when: str) -> tuple[dict[str, float], UInt8Array]:
+        """Return ``total`` and the terms of the averaged network on validation images, and a sheet that shows them."""
+
+    @abstractmethod
+    def result(self) -> tuple[ConditionalNet | Network, Mapping[str, StyleFacts]]:
+        """Return the network as it is saved, and what is known of its styles, if it has many."""
+
     def drawing(self, crops: Crops) -> Tensor | None:
-        """Return the drawing of ``loss.cel``, filtered before it is cropped; None without weight."""
-        cel = self.loss.config.cel
-        return crops.cut(cel_shaded(crops.whole(), cel)) if cel.weight else None
+        """Return the drawing to compare with, filtered before it is cropped; None where there is none."""
+        return None
 
     def __call__(
         self, content_bchw: Tensor, number: int, styles_bchw: Tensor | None = None, drawing_bchw: Tensor | None = None
@@ -103,18 +117,26 @@ class TrainingStep:
         the steps, and raises DivergedError. The next step may have begun by then.
         """
         rate = learning_rate(number, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.discriminator:
-            self.discriminator.zero_grad()
+        for group, (_, factor) in zip(self.optimizer.param_groups, self.groups, strict=True):
+            group["lr"] = rate * factor
+        self.zero_grad()
         names, measured = self._backward((content_bchw, styles_bchw, drawing_bchw), number)
         self.precision.scaler.unscale_(self.optimizer)
         # DDP has averaged the gradients, so their norm is the same on every worker, and so is what follows.
-        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or math.inf)
-        figures = self.ranks.mean(torch.cat([measured, grad_norm.detach()[None]]))
+        norms = [nn.utils.clip_grad_norm_(weights, self.config.clip_norm or math.inf) for weights in self._taught()]
+        grad_norm = torch.linalg.vector_norm(torch.stack(norms)).detach()
+        figures = self.ranks.mean(torch.cat([measured, grad_norm[None]]))
         self._update(not_finite(figures), number, rate)
         return partial(self._settle, number, names, rate, host_copies(self.device).down(figures))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _taught(self) -> list[list[nn.Parameter]]:
+        """Return the groups that have a gradient in this step."""
+        groups = [[weight for weight in weights if weight.grad is not None] for weights, _ in self.groups]
+        return [weights for weights in groups if weights]
 
     def _settle(self, number: int, names: list[str], rate: float, copied: Download) -> StepFigures:
         """Return the figures of a step, once they have come from the device."""
@@ -144,42 +166,23 @@ class TrainingStep:
             assert content is not None
             weight = len(content) / batch_size
             with no_sync() if index < count - 1 else contextlib.nullcontext():
-                found, stylized = self._losses(content, styles, drawing, generator, number)
+                found, stylized = self.losses(content, styles, drawing, generator, number)
                 self.precision.scaler.scale(found.total * weight).backward()
-            terms = found.terms
-            if self.discriminator and styles is not None and number > self.config.reconstruct_first:
-                loss = self.discriminator.backward(stylized.detach(), styles, weight)
-                terms = terms | {"discriminator": loss}
+            terms = found.terms | self.after_backward(stylized.detach(), styles, weight, number)
             names = list(terms)
             measured = measured + weight * torch.stack([found.total.detach(), *terms.values()])
         return names, measured
 
-    def _losses(
-        self, content: Tensor, styles: Tensor | None, drawing: Tensor | None, generator: torch.Generator, number: int
-    ) -> tuple[LossTerms, Tensor]:
-        """Return the loss to minimize, and the stylized images."""
-        with self.precision.autocast():
-            views = self.loss.views(content, generator, styles if self.takes_styles else None, drawing)
-            outputs = self.forward(*views.inputs())
-            stylized = views.split(outputs)["clean"]
-            if number <= self.config.reconstruct_first:
-                error = color_loss(stylized, content if drawing is None else drawing)
-                return LossTerms(error, {"reconstruction": error.detach()}), stylized
-            found = self.loss(outputs, views)
-            if self.discriminator:
-                adversarial = self.discriminator.generator_loss(stylized)
-                total = found.total + self.loss.config.adversarial.weight * adversarial
-                found = LossTerms(total, found.terms | {"adversarial": adversarial.detach()})
-        return found, stylized
+    def after_backward(self, stylized: Tensor, styles: Tensor | None, weight: float, number: int) -> dict[str, Tensor]:
+        """Learn what is learned beside the network from a part of a batch, a share ``weight`` of it; return terms."""
+        return {}
 
     @torch.no_grad()
     def _update(self, skipped: Tensor, number: int, rate: float) -> None:
         """Update weights and average; where ``skipped``, a scalar on the device, is 1 they stay as they are."""
-        step_unless(skipped, self.optimizer)
-        if self.discriminator:
-            self.discriminator.step(rate, skipped)
+        self.step_optimizers(skipped, rate)
         self.precision.scaler.update()
-        self._remove_grid(1 - skipped)
+        self.remove_grid(1 - skipped)
         if self.config.ema_decay:
             # A young average follows faster, else it would remember the random weights it began with.
             decay = min(self.config.ema_decay, (1 + number) / (10 + number))
@@ -188,22 +191,23 @@ class TrainingStep:
             torch._foreach_mul_(changes, (1 - skipped) * (1 - decay))
             torch._foreach_add_(means, changes)
 
-    def _remove_grid(self, share: Tensor | float = 1.0) -> None:
-        if isinstance(self.network, JohnsonNet) and not self.network.skips:
-            remove_upsampling_grid(self.network, share)
+    def step_optimizers(self, skipped: Tensor, rate: float) -> None:
+        """Update the weights, while the network learns at ``rate``, unless ``skipped``."""
+        step_unless(skipped, self.optimizer)
+
+    @abstractmethod
+    def remove_grid(self, share: Tensor | float = 1.0) -> None:
+        """Call ``remove_upsampling_grid`` where the network has such a grid."""
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, as tensors and plain values; every step has its figures."""
-        discriminator = {"discriminator": self.discriminator.state()} if self.discriminator else {}
-        return discriminator | {name: part.state_dict() for name, part in self._parts.items()} | {"skips": self._skips}
+        return {name: part.state_dict() for name, part in self._parts.items()} | {"skips": self._skips}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where ``state`` was taken."""
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         self._skips = state["skips"]
-        if self.discriminator:
-            self.discriminator.restore(state["discriminator"])
 
 
 @torch.no_grad()

@@ -44,7 +44,10 @@ def train_worker(job: TrainingJob, ranks: Ranks, device: torch.device, report: R
     config, train_config = job.config, job.config.train
     content, held_out = job.content.split()
     styles, held_out_styles = job.styles.split() if job.styles else (None, None)
-    wrap = partial(DistributedDataParallel, gradient_as_bucket_view=True) if ranks.world > 1 else None
+    # Rows of a network of many styles that no worker draws in a step have no gradient.
+    unused = job.setup.styles is not None
+    ddp = partial(DistributedDataParallel, gradient_as_bucket_view=True, find_unused_parameters=unused)
+    wrap = ddp if ranks.world > 1 else None
     step = job.setup.step(config, device, wrap, ranks, styles)
     size, seed = (train_config.batch_size, train_config.image_size), train_config.seed
     batches = Batches(content, *size, seed, ranks.rank, ranks.world, styles, config.data.zoom)
@@ -53,7 +56,7 @@ def train_worker(job: TrainingJob, ranks: Ranks, device: torch.device, report: R
         train(step, batches, train_config, None, state)
         return {}
     shown = validation_images(step.network, held_out, held_out_styles, job.setup.style_image)
-    with RunRecorder(config, step, shown, job.facts, state, report) as recorder:
+    with RunRecorder(config, step, shown, job.facts | job.setup.facts(), state, report) as recorder:
         train(step, batches, train_config, recorder, state)
         return recorder.facts
 

@@ -46,7 +46,7 @@ def test_version_is_that_of_the_package(capsys):
     ("name", "hint"),
     [
         ("stilize", "did you mean stylize?"),
-        ("train", "did you mean train-johnson or train-vit-adain?"),
+        ("train", "did you mean train-johnson or train-vit-adain or train-multi-style?"),
         ("zzz", "there are stylize, train-johnson, "),
     ],
 )

@@ -14,7 +14,7 @@ from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
 from nst_ops.training.optim import Ranks
-from nst_ops.training.step import TrainingStep
+from nst_ops.training.perceptual_step import PerceptualStep
 
 LOSS: dict[str, Any] = {
     "network": "vgg16",
@@ -44,12 +44,12 @@ def vgg(files: Path) -> VGGFeatures:
 
 
 @pytest.fixture
-def new_step(vgg: VGGFeatures) -> Callable[..., TrainingStep]:
+def new_step(vgg: VGGFeatures) -> Callable[..., PerceptualStep]:
     """``new_step(loss={...}, wrap=..., ranks=..., **train)``: a tiny network, the same every time."""
 
-    def build(loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any) -> TrainingStep:
+    def build(loss: dict[str, Any] | None = None, wrap: Any = None, ranks: Any = None, **train: Any) -> PerceptualStep:
         torch.manual_seed(0)
         perceptual = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), LossConfig(**LOSS | (loss or {})))
-        return TrainingStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks or Ranks())
+        return PerceptualStep(JohnsonNet(4, 1), perceptual, TrainConfig(**TRAIN | train), wrap, ranks or Ranks())
 
     return build

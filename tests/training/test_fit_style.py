@@ -4,40 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torchvision.models.vgg import cfgs, make_layers
+from training_factory import write_paintings
 
 from nst_ops.config import ConfigError, FatalError, FitStyleConfig
+from nst_ops.config.training import FitDataConfig
 from nst_ops.losses.moments import moments, palette, palette_loss, relative_error
-from nst_ops.models.checkpoint import load_checkpoint, save_checkpoint
+from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.conditional import ConditionalNet
-from nst_ops.models.style_facts import StyleFacts
+from nst_ops.training import fit_styles as fit_styles_module
 from nst_ops.training.fit_styles import fit_styles
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, paintings, a base and random weights of VGG19 up to relu3_4."""
-    torch.manual_seed(0)
-    folder, rng = tmp_path_factory.mktemp("fit"), np.random.default_rng(0)
-    for kind, colors in {
-        "photos": [(90, 120, 200), (200, 160, 60)],
-        "paintings": [(220, 60, 40), (40, 160, 220)],
-    }.items():
-        (folder / kind).mkdir()
-        for number, color in enumerate(colors):
-            grain = rng.normal(0, 40, (20, 24, 3)) + color
-            image = Image.fromarray(grain.clip(0, 255).astype(np.uint8)).resize((240, 200))
-            image.save(folder / kind / f"{kind[:-1]} {number}.png")
-    net = ConditionalNet(["waves", "stars", "identity"], width=8, num_blocks=1, encoder=(4, 8), decoder=(4, 4))
-    save_checkpoint(folder / "base.safetensors", net, {"origin": "random"}, {"waves": StyleFacts(license="free")})
-    layers = make_layers(cfgs["E"][:10]).state_dict()
-    save_file({f"features.{name}": tensor for name, tensor in layers.items()}, folder / "vgg.safetensors")
-    return folder
+    return write_paintings(tmp_path_factory.mktemp("fit"))
 
 
 def config_of(folder: Path, output: Path, *paintings: Path, **fit: object) -> FitStyleConfig:
@@ -142,6 +125,45 @@ def test_a_style_that_shows_nothing_is_told_in_a_line(folder: Path, tmp_path: Pa
         assert words in reason
         assert name in reason
         assert "\n" not in reason
+
+
+def test_without_photographs_of_its_own_it_takes_those_that_come_along(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path / "x.safetensors", folder / "paintings" / "painting 0.png", steps=1)
+    assert fit_styles(config.model_copy(update={"data": FitDataConfig()})).fitted == ["painting_0"]
+
+
+def test_every_photograph_that_comes_along_has_a_license() -> None:
+    folder = Path(fit_styles_module.__file__).with_name("photographs")
+    files = {path.name for path in folder.iterdir()} - {"LICENSES.md"}
+    rows = [line.split("|") for line in (folder / "LICENSES.md").read_text().splitlines() if line.startswith("| `")]
+    assert {row[1].strip(" `") for row in rows} == files
+    assert all(row[3].strip() in ("CC0 1.0", "CC BY 4.0", "public domain") for row in rows)
+
+
+@pytest.mark.ray
+def test_on_ray_each_painting_is_a_task_and_the_styles_are_the_same(
+    cluster: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    third = tmp_path / "third.png"
+    third.write_bytes((folder / "photos" / "photo 1.png").read_bytes())
+    paintings = [third, folder / "paintings"]
+    (even := tmp_path / "even.png").write_bytes(b"no image")
+    config = config_of(folder, tmp_path / "ray.safetensors", *paintings, even)
+    config = config.model_copy(update={"executor": "ray", "ray_address": cluster})
+    outcome = fit_styles(config)
+    assert outcome.fitted == ["third", "painting_0", "painting_1"]  # in the order given, not in that of the tasks
+    assert list(outcome.failed) == [str(even)]
+    assert len(list(Path(f"{config.output}.parts").iterdir())) == 3
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    fit_styles(config_of(folder, tmp_path / "here.safetensors", *paintings).model_copy(update={"executor": "local"}))
+    torch.set_num_threads(threads)
+    many, one = (load_checkpoint(tmp_path / f"{name}.safetensors").model.state_dict() for name in ("ray", "here"))
+    assert all(torch.equal(many[key], one[key]) for key in one)
+
+    caplog.set_level("INFO", "nst_ops")
+    assert fit_styles(config).fitted == outcome.fitted
+    assert sum("fitted before" in record.message for record in caplog.records) == 3
 
 
 def test_losses_are_none_for_the_same_and_ignore_padding() -> None:

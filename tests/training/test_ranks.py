@@ -22,7 +22,8 @@ from nst_ops.storage import StorageFullError
 from nst_ops.training.data import Batches, ImageSet
 from nst_ops.training.loop import train
 from nst_ops.training.optim import Ranks
-from nst_ops.training.step import StepFigures, TrainingStep
+from nst_ops.training.perceptual_step import PerceptualStep
+from nst_ops.training.step import StepFigures
 
 GRAM_ONLY = LossConfig(
     network="vgg16",
@@ -37,14 +38,14 @@ def batches(ranks: Ranks) -> Batches:
     return Batches(ImageSet([pixels], [(0, row) for row in range(7)]), 4, 32, 0, ranks.rank, ranks.world)
 
 
-def new_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> TrainingStep:
+def new_step(vgg: VGGFeatures, ranks: Ranks, **train: Any) -> PerceptualStep:
     torch.manual_seed(0)
     loss = PerceptualLoss(vgg, torch.rand(1, 3, 32, 32), GRAM_ONLY)
     config = TrainConfig(**{"steps": 4, "precision": "fp32", "warmup": 0, "clip_norm": 1e9} | train)
-    return TrainingStep(JohnsonNet(4, 1), loss, config, DistributedDataParallel if ranks.world > 1 else None, ranks)
+    return PerceptualStep(JohnsonNet(4, 1), loss, config, DistributedDataParallel if ranks.world > 1 else None, ranks)
 
 
-def weights(step: TrainingStep) -> Tensor:
+def weights(step: PerceptualStep) -> Tensor:
     return nn.utils.parameters_to_vector(step.network.parameters()).detach().clone()
 
 
