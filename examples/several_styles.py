@@ -1,9 +1,8 @@
 """Stylize every input in every style of a folder, in one run that reads each input once.
 
-    python examples/several_styles.py INPUT STYLE_IMAGES OUTPUT CHECKPOINT
+    python examples/several_styles.py INPUT STYLE_IMAGES OUTPUT
 
-CHECKPOINT is a ViT-AdaIN network that ``nst-ops train-vit-adain`` has trained. Each style gets a folder of
-its own, ``OUTPUT/<style>/``, and each input a row in the manifest for every style.
+Each style gets a folder of its own, ``OUTPUT/<style>/``, and each input a row in the manifest for every style.
 """
 
 import sys
@@ -18,12 +17,12 @@ from nst_ops.config.stylize import StyleConfig
 
 def main(arguments: list[str]) -> int:
     """Stylize, and count the rows of each style."""
-    source, styles, output, checkpoint = arguments
+    source, styles, output = arguments
     config = StylizeConfig(
         input=source,
         output=output,
-        model=ModelConfig(kind="vit_adain", checkpoint=checkpoint),
-        style=StyleConfig(images=styles, mode="each", alpha=0.8),
+        model=ModelConfig(kind="any_style", checkpoint="any_style"),
+        style=StyleConfig(images=styles, mode="each", strength=0.8),
         executor="local",
     )
     summary = stylize_collection(config)

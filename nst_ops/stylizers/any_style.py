@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ class AnyStyleStylizer(ConditionalStylizer[Style]):
     ) -> None:
         super().__init__(model.transform, device, precision, tile)
         self._predictor = model.predictor.eval().float().to(self.device)
+        # A run may have thousands of styles, more than networks are kept for: what is known of one goes when it goes.
+        self._rows: WeakKeyDictionary[Style, Tensor] = WeakKeyDictionary()
         self._of_thread = threading.local()
 
     def __call__(self, frames_nhwc: Frames, styles: Sequence[Style] = ()) -> Any:
@@ -53,9 +56,10 @@ class AnyStyleStylizer(ConditionalStylizer[Style]):
 
     @torch.inference_mode()
     def row(self, key: Style) -> Tensor:
-        """Predict the row of a style image."""
-        row: Tensor = self._predictor(to_network(key.pixels_hwc[None], self.device, torch.float32))[0]
-        return row
+        """Return the row of a style image, which is predicted once."""
+        if key not in self._rows:
+            self._rows[key] = self._predictor(to_network(key.pixels_hwc[None], self.device, torch.float32))[0]
+        return self._rows[key]
 
 
 def _notes(style: Style) -> list[str]:
