@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,9 @@ def test_every_form_gives_the_same_picture(
 @pytest.mark.parametrize(("kind", "values"), [("float16", "unit"), ("uint8", "byte")])
 def test_types_other_than_float_are_taken(tmp_path: Path, kind: str, values: str) -> None:
     path = write_network(tmp_path / "net.onnx", input_range=values, output_range=values, kind=kind)
-    stylized = load(path, input_range=values, output_range=values)(FRAMES)
-    assert difference(stylized, expected(FRAMES)) <= 1
+    given, found = load(path, input_range=values, output_range=values), load(path)
+    assert difference(given(FRAMES), expected(FRAMES)) <= 1
+    assert difference(found(FRAMES), expected(FRAMES)) <= 30
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (96, 64), (201, 131)])
@@ -290,3 +293,52 @@ def test_ranges_of_real_networks_are_found(tmp_path: Path, style: str, form: tup
     assert (found.settled.output_range, found.settled.stride) == (output_range, 4)
     # Each image is normalized, so of several ranges of the input nearly the same picture is made.
     assert np.abs(found(FRAMES[:1]).astype(int) - given(FRAMES[:1])).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [("onnx", "net.onnx: reading ONNX needs a package"), ("onnxruntime", "model.kind onnx needs onnxruntime")],
+)
+def test_without_the_extra_one_line_says_what_installs_it(tmp_path: Path, package: str, words: str) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    program = f"""
+import sys
+sys.modules[{package!r}] = None
+from nst_ops.config import ModelConfig
+from nst_ops.stylizers import load_stylizer
+try:
+    load_stylizer(ModelConfig(kind="onnx", checkpoint={str(path)!r}, device="cpu"))
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert words in line
+    assert line.endswith("pip install 'nst-ops[onnx]'")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does")
+def test_a_frame_beyond_memory_is_refused_and_others_go_on(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx", style="great_wave")
+    program = f"""
+import resource
+import numpy as np, psutil, torch
+from nst_ops.config import ModelConfig
+from nst_ops.stylizers import load_stylizer
+torch.set_num_threads(1)
+keys = {{"input_range": "unit", "output_range": "unit", "stride": 4}}
+stylizer = load_stylizer(ModelConfig(kind="onnx", checkpoint={str(path)!r}, device="cpu", onnx=keys))
+small, large = (np.zeros((1, side, side, 3), np.uint8) for side in (64, 1200))
+stylizer(small)
+most = psutil.Process().memory_info().vms + 2**28
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    stylizer(large)
+except MemoryError as error:
+    print(error)
+print(stylizer(small).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    refused, small = done.stdout.splitlines()
+    assert refused.startswith("1200x1200 pixels need about")
+    assert small == "(1, 64, 64, 3)"
