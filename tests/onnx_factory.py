@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nst_ops.models.checkpoint import load_checkpoint
 from nst_ops.models.checkpoint_files import resolve_checkpoint
-from nst_ops.models.johnson import JohnsonNet
+from nst_ops.models.conditional import ConditionalNet, StyledNet
+from nst_ops.models.johnson import InstanceNorm
 from nst_ops.stylizers.onnx_network import RANGES
 
 # Warm and a little darker: red, green and blue are told apart, and nothing of a picture is lost.
@@ -28,6 +29,12 @@ TYPES = {
 def expected(frames_nhwc: np.ndarray) -> np.ndarray:
     """What the small network makes of frames."""
     return np.rint(frames_nhwc.astype(np.float32) @ COLORS.T).astype(np.uint8)
+
+
+def painting(style: str) -> StyledNet:
+    """The shipped network in one of its styles."""
+    net = load_checkpoint(resolve_checkpoint("styles")).expect(ConditionalNet)
+    return net.in_style(net.rows[net.names.index(style)])
 
 
 class Graph:
@@ -63,31 +70,29 @@ class Graph:
         up = self.node("Resize", down, "", self.weight(np.float32([1, 1, factor, factor])), mode="nearest")
         return self.node("Sub", self.node("Add", x, up), up)
 
-    def johnson(self, x: str, net: JohnsonNet) -> str:
-        """A network of one style as in ``nst_ops.models.johnson``."""
+    def painting(self, x: str, net: StyledNet) -> str:
+        """The network of a painting, as in ``nst_ops.models.conditional``."""
 
         def layer(x: str, module: Any, stride: int = 1) -> str:
             if module.upsampling:
                 x = self.node("Resize", x, "", self.weight(np.float32([1, 1, 2, 2])), mode="nearest", **ASYMMETRIC)
             margin = module.conv.kernel_size[0] // 2
-            pads = self.weight(np.int64([0, 0, margin, margin] * 2))
-            x = self.node("Pad", x, pads, mode="reflect")
-            weights = (self.weight(value.detach().numpy()) for value in (module.conv.weight, module.conv.bias))
-            return self.node("Conv", x, *weights, strides=[stride] * 2)
+            x = self.node("Pad", x, self.weight(np.int64([0, 0, margin, margin] * 2)), mode="reflect")
+            x = self.node("Conv", x, *weights(module.conv), strides=[stride] * 2)
+            if isinstance(module.norm, InstanceNorm):
+                x = self.node("InstanceNormalization", x, *weights(module.norm), epsilon=module.norm.eps)
+            return self.node("Relu", x) if module.activation else x
 
-        def normalized(x: str, norm: Any) -> str:
-            weights = (self.weight(value.detach().numpy()) for value in (norm.weight, norm.bias))
-            return self.node("InstanceNormalization", x, *weights, epsilon=norm.eps)
+        def weights(module: Any) -> list[str]:
+            return [self.weight(value.detach().numpy()) for value in (module.weight, module.bias) if value is not None]
 
         for module, stride in zip(net.encoder, (1, 2, 2), strict=True):
-            x = self.node("Relu", normalized(layer(x, module.conv, stride), module.norm))
+            x = layer(x, module, stride)
         for block in net.residuals:
-            inner = self.node("Relu", normalized(layer(x, block.conv1), block.norm1))
-            x = self.node("Add", x, normalized(layer(inner, block.conv2), block.norm2))
-        *inner_layers, last = net.decoder
-        for module in inner_layers:
-            x = self.node("Relu", normalized(layer(x, module.conv), module.norm))
-        return self.node("Sigmoid", layer(x, last))
+            x = self.node("Add", x, layer(self.node("Relu", layer(x, block.first)), block.second))
+        for module in net.decoder:
+            x = layer(x, module)
+        return self.node("Sigmoid", x)
 
     def save(self, path: Path, inputs: list[Any], output: str, kind: str = "float") -> Path:
         outputs = [helper.make_tensor_value_info(output, TYPES[kind], None)]
@@ -132,8 +137,7 @@ def write_network(
     factor, offset = RANGES[input_range]
     x = graph.affine(x, 1 / np.float32(factor), -np.float32(offset) / np.float32(factor))
     if style:
-        net = load_checkpoint(resolve_checkpoint(style)).expect(JohnsonNet)
-        x = graph.johnson(x, net)
+        x = graph.painting(x, painting(style))
     else:
         x = graph.colors(x)
         x = graph.down_and_up(x, stride) if stride > 1 else x

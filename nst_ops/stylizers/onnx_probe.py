@@ -1,8 +1,9 @@
 """What an ONNX file does not say of its network, found by trying: the stride, and the ranges of its values.
 
 The ranges are those with which the network makes pictures of pictures: as light, as rich in contrast and as dark and
-light in the same places as what went in. A network that normalizes each image makes the same of several ranges of its
-input; then the one that it gives is taken. The order of colors cannot be found: a picture in wrong colors is one, too.
+light in the same places as what went in, and with no values beyond the range. A network that normalizes each image
+makes the same of several ranges of its input; then the one that it gives is taken. The order of colors cannot be found:
+a picture in wrong colors is one, too.
 """
 
 from __future__ import annotations
@@ -101,10 +102,12 @@ def _score(pictures: FloatArray, made: FloatArray) -> float:
     if not np.isfinite(made).all():
         return -math.inf
     black_or_white = float(np.mean(np.abs(made - 0.5) >= 0.5 - _BLACK_OR_WHITE))
+    low, high = np.quantile(made, (0.01, 0.99))
+    beyond = min(1.0, max(0.0, -low, high - 1))
     made = np.clip(made, 0, 1)
     differences = abs(pictures.mean() - made.mean()) + abs(pictures.std((1, 2)).mean() - made.std((1, 2)).mean())
     likeness = [_correlation(*pair) for pair in zip(pictures.mean(3), made.mean(3), strict=True)]
-    return float(np.mean(likeness) - black_or_white - differences)
+    return float(np.mean(likeness) - black_or_white - beyond - differences)
 
 
 def _correlation(a_hw: FloatArray, b_hw: FloatArray) -> float:
