@@ -85,7 +85,8 @@ def shipped(checkpoint: str, precision: str) -> Stylizer:
 
 def stylized(checkpoint: str, style: str, frames_nhwc: UInt8Array, precision: str = "auto") -> NDArray[np.float64]:
     """Frames in a shipped style, or that of an image."""
-    image = Style(style or "image", soft(9, 256)[0], StyleMix.of({style: 1}) if style else None)
+    pixels_hwc = np.asarray(natural_image("coffee", 256, 256))
+    image = Style(style or "image", pixels_hwc, StyleMix.of({style: 1}) if style else None)
     return shipped(checkpoint, precision)(frames_nhwc, [image] * len(frames_nhwc)).astype(float)
 
 
