@@ -27,7 +27,7 @@ from nst_ops.models.style_facts import IDENTITY, MOST_LETTERS, StyleFacts, style
 from nst_ops.stylizers.row_fitting import Progress, crop_photo, descend
 
 _ORIGIN = "a photo"  # the text that photographs are, as CLIPstyler has it
-_STARTS = 2  # photographs on which rows are compared
+_STARTS, _AT_ONCE = 2, 16  # photographs on which rows are compared; rows at once
 _LEAST_SPREAD = 0.05  # of a number of the known rows, where they agree
 
 
@@ -122,9 +122,12 @@ class _TextFitting:
         for number in range(_STARTS):
             photo = self._photo(number)
             origin = self._clip.encode_images(photo)
-            for name in self._known:
-                found = self._clip.encode_images(self._network(photo, self._network.row(name)))
-                distances[name] += direction_distance(found, origin, self._direction).item()
+            for first in range(0, len(self._known), _AT_ONCE):
+                names = self._known[first : first + _AT_ONCE]
+                rows = torch.stack([self._network.row(name) for name in names])
+                found = self._clip.encode_images(self._network(photo.expand(len(names), -1, -1, -1), rows))
+                for name, distance in zip(names, direction_distance(found, origin, self._direction), strict=True):
+                    distances[name] += distance.item()
         return min(distances, key=lambda name: distances[name])
 
     def fit(self, name: str, start: str, progress: Progress) -> tuple[Tensor, dict[str, float]]:
