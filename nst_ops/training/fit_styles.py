@@ -192,8 +192,6 @@ def _read_material(config: FitStyleConfig, base: Checkpoint) -> FittingMaterial:
 
 def _read_photos(config: FitStyleConfig) -> list[UInt8Array]:
     """Read the middle squares of photographs; raises ConfigError where there are none."""
-    if not config.data.content and not _PHOTOGRAPHS.is_dir():  # not in an upload of `ray job submit`, see .rayignore
-        raise ConfigError("data.content: give a folder of photographs; those of nst-ops are not in this copy of it")
     uri = config.data.content or str(_PHOTOGRAPHS)
     folder = Folder(uri)
     if not folder.exists():
