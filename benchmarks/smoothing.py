@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.stylizer_metrics import StylizeFrames, noise_gain, shift_error
 from benchmarks.synthetic_clips import make_clips
+from nst_ops.collection.styles import NamedStyles
 from nst_ops.config import ConfigError, TemporalConfig, parse_config
 from nst_ops.config.base import JobConfig
 from nst_ops.config.evaluate import VGGConfig
@@ -39,15 +40,17 @@ from nst_ops.evaluation.video_report import busiest_crop, strip
 from nst_ops.media.errors import MediaError, UnsupportedMediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
-from nst_ops.media.style_images import read_styles
+from nst_ops.media.style_images import Style, read_styles
 from nst_ops.media.video.reader import VideoReader
 from nst_ops.media.video.segments import Selection
 from nst_ops.models.checkpoint import CheckpointError
+from nst_ops.models.checkpoint_files import read_styles as read_named_styles
 from nst_ops.models.device import find_device
 from nst_ops.models.host_copies import host_copies
 from nst_ops.report.text import console, digits
 from nst_ops.storage import Folder
 from nst_ops.stylizers import load_stylizer
+from nst_ops.stylizers.registry import kind_of
 from nst_ops.temporal.metrics import psnr
 from nst_ops.temporal.smoothing import load_smoother
 
@@ -71,7 +74,8 @@ class SmoothingBenchmarkConfig(JobConfig):
     output: str = Field(min_length=1)
     """Folder to write: stability.json, stability.png, strips/."""
     style: str = Field(min_length=1)
-    """Style image: a path or a URI. Networks that take any style are given it, too."""
+    """Style image: a path or a URI. Networks that take any style are given it, too; one of named styles is in the style
+    that model.checkpoint names."""
     model: ModelConfig = ModelConfig()
     temporal: TemporalConfig = TemporalConfig()
     """The setting that is marked as the default; the others take from it what they do not vary."""
@@ -198,6 +202,15 @@ _NOTHING = (0.5 / 255) ** 2
 """Warping error of single frames that already hold still: a share of it would be one of rounding."""
 
 
+def named_style(model: ModelConfig) -> Style | None:
+    """Return the style that ``model.checkpoint`` names, or its first; None for a model of no named styles."""
+    kind = kind_of(model)
+    if not (kind.has_named_styles and (path := kind.weights_file(model))):
+        return None
+    named = NamedStyles.choose(StyleConfig(), [*read_named_styles(path)], model.checkpoint)
+    return named.style(named.names[0], {})
+
+
 def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], None] = lambda _: None) -> Comparison:
     """Smooth clips in every mode, measure them, and write what came out to ``config.output``.
 
@@ -212,6 +225,7 @@ def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], No
         styles = read_styles(StyleConfig(images=config.style))
         vgg, missing = load_vgg(config.taps, config.vgg.weights)
         stylizer = load_stylizer(config.model)
+        style = named_style(config.model) or styles[0]
         device = find_device(config.model.device)
         output = Folder(config.output)
     except (OSError, ValueError, CheckpointError) as error:
@@ -221,7 +235,7 @@ def compare_modes(config: SmoothingBenchmarkConfig, progress: Callable[[str], No
     def stylize(frames_nhwc: UInt8Array) -> UInt8Array:
         size = config.model.batch_size or 4
         batches = (frames_nhwc[start : start + size] for start in range(0, len(frames_nhwc), size))
-        return np.concatenate([stylizer(batch, styles[:1] * len(batch)) for batch in batches])
+        return np.concatenate([stylizer(batch, [style] * len(batch)) for batch in batches])
 
     default, versions = smoothing_versions(config)
     comparison = Comparison(default)

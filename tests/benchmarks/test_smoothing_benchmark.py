@@ -13,8 +13,8 @@ from media_factory import natural_image, write_video
 from PIL import Image
 from vgg_factory import write_vgg19
 
-from benchmarks.smoothing import SmoothingBenchmarkConfig, compare_modes, smoothing_versions
-from nst_ops.config import ConfigError
+from benchmarks.smoothing import SmoothingBenchmarkConfig, compare_modes, named_style, smoothing_versions
+from nst_ops.config import ConfigError, ModelConfig
 
 NUM_FRAMES = 12
 
@@ -65,6 +65,19 @@ def benchmark(output: Path, inputs: Path, **keys: object) -> SmoothingBenchmarkC
         "cost_size": [64, 48],
     }
     return SmoothingBenchmarkConfig(**given | keys)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ({"checkpoint": "styles"}, "starry_night"),
+        ({"checkpoint": "the_scream"}, "the_scream"),
+        ({"kind": "identity"}, ""),
+    ],
+)
+def test_a_network_of_many_styles_is_in_the_one_it_is_named_by(model: dict[str, str], name: str) -> None:
+    style = named_style(ModelConfig.model_validate(model))
+    assert (style.name if style else "") == name
 
 
 def test_every_mode_is_measured_on_every_clip(compared: Path) -> None:
