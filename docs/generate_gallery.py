@@ -92,7 +92,7 @@ def mixes(checkpoint: Checkpoint, face: UInt8Array, cat: UInt8Array) -> Iterable
         labels = [first, *(f"{share:g} {second}" for share in STEPS[1:-1]), second]
         yield [(label, stylize(stylizer, face, mix)) for label, mix in zip(labels, shares, strict=True)]
     for name, image in (("starry_night", face), ("night_cafe", cat)):
-        yield [(f"strength {share:g}", at_strength(model, image, name, share)) for share in STEPS]
+        yield [(f"strength {share:g}", at_strength(stylizer, image, name, share)) for share in STEPS]
     yield [(f"stroke {side}", at_stroke(stylizer, face, "wheat_field", side)) for side in STROKES]
     for image, path in ((face, "face.jpg"), (cat, "cat.jpg")):
         drawn = [draw_mix([name for name in model.names if name != IDENTITY], 3, seed, path) for seed in range(5)]
@@ -106,11 +106,10 @@ def stylize(stylizer: MultiStyleStylizer, image_hwc: UInt8Array, shares: dict[st
     return stylized
 
 
-def at_strength(model: ConditionalNet, image_hwc: UInt8Array, name: str, strength: float) -> UInt8Array:
-    """Return the photograph as ``style.strength`` has it: a row nearer to the identity's, and a share of the input."""
-    stylized = stylize(MultiStyleStylizer(model, strength=strength), image_hwc, {name: 1.0})
-    share = model_kind("multi_style").share_of_images(strength)
-    mixed: UInt8Array = blend(stylized[None], image_hwc[None], share)[0]
+def at_strength(stylizer: MultiStyleStylizer, image_hwc: UInt8Array, name: str, strength: float) -> UInt8Array:
+    """Return the photograph as ``style.strength`` has it: a share of it, and a share of the stylized image."""
+    stylized = stylize(stylizer, image_hwc, {name: 1.0})
+    mixed: UInt8Array = blend(stylized[None], image_hwc[None], strength)[0]
     return mixed
 
 

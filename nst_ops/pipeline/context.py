@@ -111,7 +111,7 @@ class WorkerContext:
 
             self.num_threads = num_threads or torch.get_num_threads()
             torch.set_num_threads(self.num_threads)
-        self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.kind.strength(run_spec.config.style))
+        self.stylizer = run_spec.kind.load(run_spec.config.model, run_spec.config.style.alpha)
         self.device: str | None = None
         self.precision: str | None = None
         self.on_gpu = False
@@ -184,7 +184,7 @@ class WorkerContext:
             stylized_nhwc = at_full_size(stylized_nhwc, small_nhwc, frames_nhwc)
             if config.preserve_color:
                 stylized_nhwc = keep_colors(stylized_nhwc, frames_nhwc)
-            return blend(stylized_nhwc, frames_nhwc, self.run_spec.kind.share_of_images(config.strength))
+            return blend(stylized_nhwc, frames_nhwc, config.strength)
 
     def freeze(self, samples_nhwc: UInt8Array, style: Style | None) -> Stylizer:
         """Return a stylizer that normalizes all frames by the statistics of these samples; of a kind that can."""

@@ -56,7 +56,7 @@ class RunSpec:
 
 
 LoadModel = Callable[[ModelKind, ModelConfig, float], ModelConfig]
-"""Loads a model of a kind with a strength of the style, to see whether it does; raises OSError or ValueError. Returns
+"""Loads a model of a kind with ``style.alpha``, to see whether it does; raises OSError or ValueError. Returns
 its configuration, with what the weights say in the place of what was left open."""
 
 
@@ -89,7 +89,7 @@ def new_run_spec(config: StylizeConfig, source_root: str, load: LoadModel = load
         tried = kind.with_weights_file(model, path) if path else model
         load_smoother(config.temporal, "cpu")
         check_encoder(config.video)
-        loaded = load(kind, tried.model_copy(update={"device": "cpu"}), kind.strength(config.style))
+        loaded = load(kind, tried.model_copy(update={"device": "cpu"}), config.style.alpha)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     if kind.own_section:  # every worker is to take the same, and so is a run that goes on

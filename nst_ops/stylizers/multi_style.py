@@ -7,7 +7,6 @@ from torch import Tensor
 
 from nst_ops.media.style_images import Style
 from nst_ops.models.conditional import ConditionalNet
-from nst_ops.models.style_facts import IDENTITY
 from nst_ops.models.style_mix import StyleMix
 from nst_ops.stylizers.conditional import ConditionalStylizer
 
@@ -18,33 +17,24 @@ class MultiStyleStylizer(ConditionalStylizer[StyleMix]):
     Args:
         model: the network, on any device.
         device, precision, tile: see ``ConditionalStylizer``.
-        strength: share of the style in [0, 1]; the rest is the row ``identity``, where the network has one.
     """
 
     keys_are = "mixes of named styles"
 
     def __init__(
-        self,
-        model: ConditionalNet,
-        device: str = "auto",
-        precision: str = "auto",
-        tile: int | None = None,
-        strength: float = 1.0,
+        self, model: ConditionalNet, device: str = "auto", precision: str = "auto", tile: int | None = None
     ) -> None:
         rows = model.rows.detach().float()  # in fp32, whatever the network
         super().__init__(model, device, precision, tile)
         self._rows, self._names = rows.to(self.device), model.names
-        self._strength = strength if IDENTITY in model.names else 1.0
 
     def key(self, style: Style) -> StyleMix | None:
         """Return the mix of a style."""
         return style.mix
 
     def row(self, key: StyleMix) -> Tensor:
-        """Return the mix of rows, less strong where that is asked for."""
+        """Return the mix of rows."""
         shares = torch.zeros(len(self._rows), device=self.device)
         for name, share in key.shares:
-            shares[self._names.index(name)] = share * self._strength
-        if self._strength < 1:
-            shares[self._names.index(IDENTITY)] += 1 - self._strength
+            shares[self._names.index(name)] = share
         return shares @ self._rows

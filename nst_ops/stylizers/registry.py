@@ -51,7 +51,7 @@ class ModelKind:
     name: str
     """Value of ``model.kind``."""
     load: Callable[[ModelConfig, float], Stylizer]
-    """Make the stylizer of a ``model`` section and of the strength of the style. It imports torch inside, if at all:
+    """Make the stylizer of a ``model`` section and of ``style.alpha``. It imports torch inside, if at all:
     runs of other kinds then start without it. Raises FileNotFoundError for weights that do not exist and
     ValueError for anything else that is wrong with the configuration. A stylizer may have ``settled``: the
     ``own_section`` with what was found in the weights in the place of what it left open."""
@@ -69,7 +69,7 @@ class ModelKind:
     strength_key: str = "style.strength"
     """Key that sets the strength of the style where ``style.alpha`` does not, for the message."""
     has_named_styles: bool = False
-    """True if its checkpoint holds styles by name, and ``style.strength`` moves the rows of the network."""
+    """True if its checkpoint holds styles by name."""
     can_freeze: bool = False
     """True if the stylizer has ``measure`` and ``frozen``, for ``temporal.freeze_statistics``."""
     uses_device: bool = True
@@ -84,17 +84,6 @@ class ModelKind:
     has_losses: bool = False
     """True if the stylizer has ``last_losses``, rows of figures for each frame of its last call, to be drawn
     as curves: one image at a time."""
-
-    def strength(self, style: StyleConfig) -> float:
-        """Return how much of the style the network is to give: ``style.alpha``, or what stands for it."""
-        return style.strength if self.has_named_styles else style.alpha
-
-    def share_of_images(self, strength: float) -> float:
-        """Return the share of stylized images in the outputs, beside that of the inputs, at ``style.strength``.
-
-        Where the row moves, too, the image takes the lead: halfway it has three quarters.
-        """
-        return 1 - (1 - strength) ** 2 if self.has_named_styles else strength
 
     def weights_file(self, model: ModelConfig) -> Path | None:
         """Return the local file of the weights; None for a kind without them or with downloaded ones.
@@ -182,13 +171,13 @@ def _load_johnson(model: ModelConfig, alpha: float) -> Stylizer:
     return JohnsonStylizer(network, model.device, model.precision, model.tile)
 
 
-def _load_multi_style(model: ModelConfig, strength: float) -> Stylizer:
+def _load_multi_style(model: ModelConfig, alpha: float) -> Stylizer:
     from nst_ops.models.checkpoint import load_checkpoint
     from nst_ops.models.conditional import ConditionalNet
     from nst_ops.stylizers.multi_style import MultiStyleStylizer
 
     network = load_checkpoint(resolve_checkpoint(model.checkpoint)).expect(ConditionalNet)
-    return MultiStyleStylizer(network, model.device, model.precision, model.tile, strength)
+    return MultiStyleStylizer(network, model.device, model.precision, model.tile)
 
 
 def _load_any_style(model: ModelConfig, alpha: float) -> Stylizer:

@@ -85,7 +85,7 @@ def test_weights_are_found_and_set_where_each_kind_has_them(tmp_path: Path) -> N
     path.touch()
     model = ModelConfig(gatys=GatysConfig(weights="vgg.pth"))
     files = {name: model_kind(name).weights_file(model) for name in BUILT_IN}
-    shipped = PRETRAINED / "starry_night.safetensors"
+    shipped = PRETRAINED / "styles.safetensors"
     assert files == {
         "johnson": shipped,
         "vit_adain": shipped,
