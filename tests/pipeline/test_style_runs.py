@@ -111,7 +111,7 @@ def test_what_does_not_go_together_is_refused_at_first(tmp_path: Path, styles: P
         ({"model": johnson}, r"johnson takes no style\.images"),
         ({"model": johnson, "style": each | {"images": None}}, r"johnson takes no style\.mode"),
         ({"model": gatys, "style": half}, r"gatys takes no style\.alpha"),
-        ({"model": {"kind": "vit_adain"}, "style": each}, "holds a johnson network, not vit_adain"),
+        ({"model": {"kind": "vit_adain"}, "style": each}, "holds a multi_style network, not vit_adain"),
         ({"style": {"images": str(tmp_path / "none")}}, "does not exist"),
         ({"style": each | {"images": str(tmp_path)}}, r"lies in style\.images"),
     ):
