@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -106,6 +106,9 @@ class OnnxConfig(StrictModel):
 class ModelConfig(StrictModel):
     """Network that stylizes."""
 
+    shipped: ClassVar[dict[str, str]] = {"johnson": "starry_night", "any_style": "any_style"}
+    """Shipped checkpoint of each kind that takes another one than the default, where only the kind is given."""
+
     kind: str = "johnson"
     """johnson: a network trained for one style; multi_style: one of many named styles; any_style and vit_adain: one for
     any style, from style.images; onnx: any network from image to image in an ONNX file (extra nst-ops[onnx]); left out,
@@ -128,6 +131,13 @@ class ModelConfig(StrictModel):
     gatys: GatysConfig = GatysConfig()
     anime: AnimeConfig = AnimeConfig()
     onnx: OnnxConfig = OnnxConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_shipped(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "checkpoint" not in values and values.get("kind") in cls.shipped:
+            return values | {"checkpoint": cls.shipped[values["kind"]]}
+        return values
 
 
 class RandomStyleConfig(StrictModel):
@@ -155,7 +165,8 @@ class StyleConfig(StrictModel):
     """Words that a style is fitted to before the run, by CLIP, from a multi_style checkpoint: "an oil painting of
     waves". It takes clip.weights; OUTPUT/styles_from_text.safetensors keeps it for the next run."""
     strength: float = Field(default=1.0, ge=0, le=1)
-    """Strength of the style, for johnson, multi_style and any_style: 0 is the input, 1 the full style."""
+    """Strength of the style: 0 is the input, 1 the full style, between them a share of each. vit_adain has style.alpha,
+    gatys its weights."""
     stroke: int | None = Field(default=None, ge=64, le=8192)
     """Longer side in pixels at which frames are stylized, whatever size is written, with any model: smaller gives
     larger strokes, faster. The result is brought to full size along the edges of the input. Default: as written."""

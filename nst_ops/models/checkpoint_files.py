@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import json
 import uuid
@@ -37,8 +38,10 @@ def resolve_checkpoint(checkpoint: str) -> Path:
     styles = [name for name in read_styles(_MANY_STYLES) if name != IDENTITY]
     if checkpoint in styles:
         return _MANY_STYLES
-    names = ", ".join(dict.fromkeys([*sorted(path.stem for path in PRETRAINED.glob("*.safetensors")), *styles]))
-    raise FileNotFoundError(f"no checkpoint '{checkpoint}': neither a file nor a shipped style ({names})")
+    names = dict.fromkeys([*sorted(path.stem for path in PRETRAINED.glob("*.safetensors")), *styles])
+    near = difflib.get_close_matches(checkpoint, names, n=1, cutoff=0.7)
+    meant = f", did you mean '{near[0]}'?" if near else f" ({', '.join(names)})"
+    raise FileNotFoundError(f"no checkpoint '{checkpoint}': neither a file nor a shipped checkpoint or style{meant}")
 
 
 def read_architecture(path: Path) -> str:

@@ -153,6 +153,7 @@ def _refuse_unheeded(style: StyleConfig, kind: ModelKind) -> None:
         raise ConfigError(f"{model} takes no style.{named[0]}: {remedy}")
     if kind.has_named_styles and (other := [key for key in ("images", "alpha", "side") if key in changed]):
         instead = "strength is style.strength" if other[0] == "alpha" else "styles have names, see style.name"
+        instead += "" if other[0] == "alpha" else "; any image is a style of --model.checkpoint any_style"
         raise ConfigError(f"{model} takes no style.{other[0]}: its {instead}")
     if kind.takes_style_images:
         strength_key = "style.alpha" if kind.takes_alpha else kind.strength_key

@@ -65,6 +65,10 @@ class OnnxNetwork:
         self.layout = self._layout(shape) if layout == "auto" else layout
         if shape[_CHANNEL_AXIS[self.layout]] != 3 and isinstance(shape[_CHANNEL_AXIS[self.layout]], int):
             raise self.refusal(f"takes {shape[_CHANNEL_AXIS[self.layout]]} channels", "one of color images takes 3")
+        other = "nhwc" if self.layout == "nchw" else "nchw"
+        if not isinstance(shape[_CHANNEL_AXIS[self.layout]], int) and shape[_CHANNEL_AXIS[other]] == 3:
+            remedy = f"leave model.onnx.layout out, or give {other}"
+            raise self.refusal(f"takes the shape {shape}, which is {other}", remedy)
         sides = shape[2:] if self.layout == "nchw" else shape[1:3]
         self.fixed: list[int | None] = [side if isinstance(side, int) else None for side in sides]
         """Height and width where the network takes no others."""

@@ -1,9 +1,9 @@
 """What an ONNX file does not say of its network, found by trying: the stride, and the ranges of its values.
 
 The ranges are those with which the network makes pictures of pictures: as light, as rich in contrast and as dark and
-light in the same places as what went in, and with no values beyond the range. A network that normalizes each image
-makes the same of several ranges of its input; then the one that it gives is taken. The order of colors cannot be found:
-a picture in wrong colors is one, too.
+light in the same places as what went in, or in the opposite ones, and with no values beyond the range. A network that
+normalizes each image makes the same of several ranges of its input; then the one that it gives is taken. The order of
+colors cannot be found: a picture in wrong colors is one, too.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _score(pictures: FloatArray, made: FloatArray) -> float:
     beyond = min(1.0, max(0.0, -low, high - 1))
     made = np.clip(made, 0, 1)
     differences = abs(pictures.mean() - made.mean()) + abs(pictures.std((1, 2)).mean() - made.std((1, 2)).mean())
-    likeness = [_correlation(*pair) for pair in zip(pictures.mean(3), made.mean(3), strict=True)]
+    likeness = [abs(_correlation(*pair)) for pair in zip(pictures.mean(3), made.mean(3), strict=True)]
     return float(np.mean(likeness) - black_or_white - beyond - differences)
 
 

@@ -5,6 +5,7 @@ Or words in, for a style that CLIP fits to them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -67,8 +68,8 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     """Fit a style for each painting, or one to words, and write them into one file, before the styles of the base.
 
     Raises:
-        ConfigError: paintings, words, photographs, base or weights cannot be used; nothing was fitted.
-        FatalError: no painting could be fitted.
+        ConfigError: no painting, or the words, photographs, base or weights, can be used; nothing was fitted.
+        FatalError: no painting could be fitted, and one for another reason than that.
     """
     configure_storage(config.storage)
     output = _local_output(config.output)
@@ -88,6 +89,7 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     parts.mkdir(exist_ok=True)
     fitted: dict[str, Checkpoint] = {}
     failed: dict[str, str] = {}
+    diverged = False
 
     def pending() -> Iterator[Painting]:
         """Yield the paintings that were not fitted before."""
@@ -110,6 +112,7 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
             name = painting.name
             if isinstance(result, FloatingPointError):
                 failed[painting.uri] = str(result)
+                diverged = True
                 _log.warning("%s", result)
                 continue
             facts = {"made_of": painting.made_of, "start": result.start, "losses": result.losses, **_recipe(config)}
@@ -120,7 +123,9 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
             fitted[name] = load_checkpoint(part)
     fitted = {name: fitted[name] for name in paintings if name in fitted}
     if not fitted:
-        raise FatalError("; ".join(failed.values()))
+        with contextlib.suppress(OSError):  # it holds what was fitted for others
+            parts.rmdir()
+        raise (FatalError if diverged else ConfigError)("; ".join(failed.values()))
     _write(output, fitted, base, config)
     if not failed:
         shutil.rmtree(parts)

@@ -142,6 +142,24 @@ def test_a_style_that_does_not_exist_names_those_that_do() -> None:
         resolve_checkpoint("no_such_style")
 
 
+def test_what_was_meant_by_a_checkpoint_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="did you mean 'night_cafe'"):
+        resolve_checkpoint("night_caf")
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpoint"),
+    [
+        ({}, "styles"),
+        ({"kind": "johnson"}, "starry_night"),
+        ({"kind": "any_style"}, "any_style"),
+        ({"kind": "johnson", "checkpoint": "anime_faces"}, "anime_faces"),
+    ],
+)
+def test_a_kind_alone_takes_the_checkpoint_that_ships(given: dict[str, str], checkpoint: str) -> None:
+    assert ModelConfig.model_validate(given).checkpoint == checkpoint
+
+
 def test_a_style_of_the_network_of_many_names_that_network() -> None:
     assert resolve_checkpoint("night_cafe") == PRETRAINED / "styles.safetensors"
 

@@ -243,6 +243,21 @@ def test_a_layout_that_the_file_does_not_say_may_be_given(tmp_path: Path) -> Non
     np.testing.assert_array_equal(stylized, FRAMES)
 
 
+def test_a_layout_that_the_file_contradicts_is_refused(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx", "nhwc")
+    with pytest.raises(CheckpointError, match=r"which is nhwc: leave model\.onnx\.layout out, or give nhwc"):
+        load(path, layout="nchw", input_range="unit", output_range="unit")
+
+
+def test_ranges_of_a_network_that_makes_negatives_are_found(tmp_path: Path) -> None:
+    graph = Graph()
+    ends = graph.weight(np.float32(0)), graph.weight(np.float32(1))
+    negative = graph.node("Clip", graph.affine("image", -1, 1), *ends)
+    stylizer = load(graph.save(tmp_path / "net.onnx", [image_input()], negative))
+    assert (stylizer.settled.input_range, stylizer.settled.output_range) == ("unit", "unit")
+    assert difference(stylizer(FRAMES), 255 - FRAMES) <= 1
+
+
 def test_a_file_that_ends_in_onnx_needs_no_kind(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx")
     model = ModelConfig.model_validate(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from training_factory import write_paintings
 
-from nst_ops.config import ConfigError, FatalError, FitStyleConfig
+from nst_ops.config import ConfigError, FitStyleConfig
 from nst_ops.config.training import FitDataConfig
 from nst_ops.losses.moments import moments, palette, palette_loss, relative_error
 from nst_ops.models.checkpoint import load_checkpoint
@@ -95,7 +95,7 @@ def test_fitting_lowers_the_loss(folder: Path, tmp_path: Path) -> None:
         ({"output": "a.pth"}, ConfigError, "must be a file that ends in .safetensors"),
         ({"base": "nothing"}, ConfigError, "base: no checkpoint 'nothing'"),
         ({"base": "starry_night"}, ConfigError, "base: .*holds a johnson network"),
-        ({"paintings": ["nowhere.jpg"]}, FatalError, "there is no file 'nowhere.jpg'"),
+        ({"paintings": ["nowhere.jpg"]}, ConfigError, "there is no file 'nowhere.jpg'"),
         ({"vgg": {"weights": "nowhere.pth"}}, ConfigError, "vgg.weights: .*nowhere.pth"),
         ({"device": "tpu"}, ConfigError, "device: .*tpu"),
         ({"data": {"content": "nowhere"}}, ConfigError, "data.content: there is no folder 'nowhere'"),
