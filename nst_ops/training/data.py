@@ -41,36 +41,36 @@ ROW_STREAM = 6  # of random numbers: the order of the rows of a network of many 
 _CONTENT_STREAM, _STYLE_STREAM, _ZOOM_STREAM = 0, 2, 4  # of random numbers; images have two each, for order and crops
 
 
-def read_style_image(uri: str, short_side: int, margin: float = 0.0) -> UInt8Array:
+def read_style_image(uri: str, short_side: int, margin: float = 0.0, key: str = "style") -> UInt8Array:
     """Read a style image, upright sRGB, transparent parts on white: uint8 (H, W, 3), the shorter side ``short_side``.
 
-    ``margin`` is the share of each side to cut off first, such as bare canvas. Raises ConfigError if the image cannot
-    be read, is transparent all over, or is too small to show a style.
+    ``margin`` is the share of each side to cut off first, such as bare canvas; messages begin with ``key``. Raises
+    ConfigError if the image cannot be read, is transparent all over, or is too small to show a style.
     """
     try:
         folder = Folder(os.path.dirname(uri) or ".")
         decoded = decode_image(folder.read_bytes(os.path.basename(uri)))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigError(f"style: there is no file '{uri}'") from error
+        raise ConfigError(f"{key}: there is no file '{uri}'") from error
     except (MediaError, OSError, ValueError) as error:
-        raise ConfigError(f"style: '{uri}' cannot be read: {error}") from error
+        raise ConfigError(f"{key}: '{uri}' cannot be read: {error}") from error
     image = Image.fromarray(decoded.rgb_hwc)
     if decoded.alpha_hw is not None and decoded.alpha_hw.max() == 0:
-        raise ConfigError(f"style: '{uri}' is transparent all over, which shows no style: save it without transparency")
+        raise ConfigError(f"{key}: '{uri}' is transparent all over, which shows no style: save it without transparency")
     if decoded.alpha_hw is not None and decoded.alpha_hw.min() < 255:
-        _log.info("style: '%s' is transparent in parts, they are taken as white", uri)
+        _log.info("%s: '%s' is transparent in parts, they are taken as white", key, uri)
         image = Image.composite(image, Image.new("RGB", image.size, "white"), Image.fromarray(decoded.alpha_hw))
     if np.ptp(decoded.rgb_hwc, axis=2).max() == 0:
-        _log.info("style: '%s' is gray, so stylized images will be gray", uri)
+        _log.info("%s: '%s' is gray, so stylized images will be gray", key, uri)
     left, top = round(image.width * margin), round(image.height * margin)
     image = image.crop((left, top, image.width - left, image.height - top))
     if min(image.size) < _SMALLEST_STYLE:
         size, remedy = f"{image.width}x{image.height} px", f"give a scan of at least {_SMALLEST_STYLE} px"
-        shown = f"style: '{uri}' is {size} without its margin, too small to show a style"
+        shown = f"{key}: '{uri}' is {size} without its margin, too small to show a style"
         raise ConfigError(f"{shown}: {remedy}, better {short_side}")
     scale = short_side / min(image.size)
     if scale > 2:
-        _log.info("style: '%s' is enlarged %.1f times: strokes will be soft", uri, scale)
+        _log.info("%s: '%s' is enlarged %.1f times: strokes will be soft", key, uri, scale)
     width, height = (max(short_side, round(side * scale)) for side in image.size)
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 

@@ -26,7 +26,7 @@ from nst_ops.media.errors import MediaError
 from nst_ops.media.formats import media_kind
 from nst_ops.media.images import UInt8Array, decode_image
 from nst_ops.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from nst_ops.models.checkpoint_files import resolve_checkpoint
+from nst_ops.models.checkpoint_files import read_styles, resolve_checkpoint
 from nst_ops.models.conditional import ConditionalNet
 from nst_ops.models.device import find_device
 from nst_ops.models.style_facts import StyleFacts, style_name
@@ -79,6 +79,7 @@ def fit_styles(config: FitStyleConfig) -> FitOutcome:
     if config.fit.network and len(paintings) > 1:
         raise ConfigError("fit.network gives each painting a network of its own: fit one at a time, or leave it out")
     base = _load_base(config)
+    _refuse_other_styles(output, base, paintings)
     material = _read_material(config, base)
     fit_all = partial(_fit_here, _find_device(config))
     if config.executor == "ray" or (config.executor == "auto" and cluster_at_hand(config.ray_address)):
@@ -145,6 +146,16 @@ def _fit_text(config: FitStyleConfig, text: str, output: Path) -> FitOutcome:
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     return FitOutcome(str(output), [name], {})
+
+
+def _refuse_other_styles(output: Path, base: Checkpoint, names: Iterable[str]) -> None:
+    """Raise ConfigError where ``output`` holds styles that it would lose."""
+    held = set(read_styles(output)) if output.is_file() else set()
+    if lost := sorted(held.difference(base.expect(ConditionalNet).names, names)):
+        raise ConfigError(
+            f"output '{output}' holds the style '{lost[0]}', which is not fitted now: give another file, or add to it "
+            f"with --base {output}"
+        )
 
 
 def _local_output(output: str) -> Path:

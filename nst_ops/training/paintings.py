@@ -38,9 +38,9 @@ def name_paintings(given: list[str]) -> dict[str, str]:
 
 def read_painting(uri: str, margin: float) -> UInt8Array:
     """Read a style image as of ``read_style_image``; raises ConfigError for one of a single color, too."""
-    painting_hwc = read_style_image(uri, _READ_SIDE, margin)
+    painting_hwc = read_style_image(uri, _READ_SIDE, margin, "paintings")
     if painting_hwc.reshape(-1, 3).std(0).max() < ONE_COLOR:
-        raise ConfigError(f"style: '{uri}' is of one color, which shows no style: give a picture with strokes")
+        raise ConfigError(f"paintings: '{uri}' is of one color, which shows no style: give a picture with strokes")
     return painting_hwc
 
 

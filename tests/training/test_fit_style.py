@@ -109,6 +109,17 @@ def test_bad_input_is_refused(
         fit_styles(FitStyleConfig(**config.model_dump() | change))
 
 
+def test_an_output_of_other_styles_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    first, second = (folder / "paintings" / f"painting {number}.png" for number in (0, 1))
+    output = tmp_path / "x.safetensors"
+    fit_styles(config_of(folder, output, first, steps=1))
+    with pytest.raises(ConfigError, match=r"holds the style 'painting_0'.*--base .*x\.safetensors"):
+        fit_styles(config_of(folder, output, second, steps=1))
+    config = config_of(folder, output, second, steps=1)
+    fit_styles(config.model_copy(update={"base": str(output)}))
+    assert {"painting_0", "painting_1"} <= set(load_checkpoint(output).styles)
+
+
 def test_a_style_that_shows_nothing_is_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     nothing = {
         "tiny.png": (Image.new("RGB", (40, 300), "red"), "38x288 px without its margin, too small"),
