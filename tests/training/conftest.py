@@ -13,7 +13,7 @@ from nst_ops.config.training import TrainConfig
 from nst_ops.losses import PerceptualLoss
 from nst_ops.models.johnson import JohnsonNet
 from nst_ops.models.vgg import VGGFeatures
-from nst_ops.training import run
+from nst_ops.training import fit_styles, run
 from nst_ops.training.optim import Ranks
 from nst_ops.training.perceptual_step import PerceptualStep
 
@@ -34,9 +34,10 @@ TRAIN: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _trains_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what asks for no cluster train in this process, even where the cluster of other tests still runs in it."""
+    """Let what asks for no cluster train in this process, even where the cluster of other tests still runs."""
     if "cluster" not in request.fixturenames:
-        monkeypatch.setattr(run, "cluster_at_hand", lambda address: False)
+        for module in (run, fit_styles):
+            monkeypatch.setattr(module, "cluster_at_hand", lambda address: False)
 
 
 @pytest.fixture(scope="session")
