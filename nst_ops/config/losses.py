@@ -164,7 +164,7 @@ class LossConfig(StrictModel):
 
 
 class PaintingIdentityConfig(StrictModel):
-    """Identity: the row ``identity`` gives back the photograph, so that a style can be weakened."""
+    """Identity: the row ``identity`` gives back the photograph, as far as it can: a style to blend with."""
 
     weight: Weight = 2.0
     """Weight of the mean absolute difference; 0 leaves the row out of the network."""

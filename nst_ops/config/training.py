@@ -318,7 +318,7 @@ class TrainMultiStyleConfig(TrainingConfig):
           --paintings paintings --data.content photos --output runs/paintings
       ... --network.start_from styles --train.steps 1500       (sooner there, from the shipped network)
       ... --loss.contents mondrian=0.08,klee=0.3               (less or more of the photograph in some styles)
-      ... --loss.motion.weight 0.05                            (less flicker in videos, a quarter more time)
+      ... --loss.motion.weight 0.05                            (less flicker in videos, a sixth more time)
       ... --workers.count 2 --train.batch_size 4
 
     Run the same command again after a stop or a crash: training goes on from the last checkpoint.

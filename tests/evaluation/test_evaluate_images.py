@@ -240,7 +240,7 @@ def test_a_missing_style_is_one_line_and_exit_code_2(
 
 
 def test_labels_are_compared_with_those_of_the_sources(finished: Path, tmp_path: Path, vgg_file: Path) -> None:
-    """By a network of random weights, whose classes of a picture are as good as any to be kept or lost."""
+    """Random weights serve: their classes of a picture are as good as any to be kept or lost."""
     torch.manual_seed(0)
     network = get_model("squeezenet1_1")
     torch.save(network.state_dict(), tmp_path / "squeezenet.pth")

@@ -65,7 +65,7 @@ def test_a_style_image_of_any_size_has_a_row(net: AnyStyleNet, height: int, widt
 
 
 def test_borders_are_those_of_tensorflow(net: AnyStyleNet, images: Tensor) -> None:
-    """Of even sides only right and below get zeros, of odd ones every side."""
+    """Even sides get zeros right and below alone, odd ones on every side."""
     conv = net.predictor.features[0]
     assert isinstance(conv, torch.nn.Conv2d)
     with torch.inference_mode():
